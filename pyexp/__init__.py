@@ -1,0 +1,89 @@
+"""pyexp: run a function over a grid of configs, each in isolation and once, and slice the results by the grid.
+
+The public names are loaded when they are first used, so that `import pyexp` costs next to nothing.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pyexp.configs import freeze, merge, thaw
+    from pyexp.dotted import Config
+    from pyexp.errors import (
+        ConfigError,
+        ExecutorError,
+        HashError,
+        NoRunError,
+        PyexpError,
+        ResultError,
+        SelectionError,
+        StoreError,
+        UsageError,
+    )
+    from pyexp.executors import (
+        Executor,
+        ExecutorName,
+        ForkExecutor,
+        InlineExecutor,
+        RayExecutor,
+        SubprocessExecutor,
+        get_executor,
+    )
+    from pyexp.experiment import Experiment, experiment
+    from pyexp.hashing import config_hash, register_encoder
+    from pyexp.plan import Action, Mode, Plan, Status, Step
+    from pyexp.results import Record, Result
+    from pyexp.sweep import concat, sample, sweep
+    from pyexp.tensor import Axis, Tensor
+
+_HOME = {
+    name: module
+    for module, names in {
+        "pyexp.configs": "freeze merge thaw",
+        "pyexp.dotted": "Config",
+        "pyexp.errors": "ConfigError ExecutorError HashError NoRunError PyexpError ResultError SelectionError "
+        "StoreError UsageError",
+        "pyexp.executors": "Executor ExecutorName ForkExecutor InlineExecutor RayExecutor SubprocessExecutor "
+        "get_executor",
+        "pyexp.experiment": "Experiment experiment",
+        "pyexp.hashing": "config_hash register_encoder",
+        "pyexp.plan": "Action Mode Plan Status Step",
+        "pyexp.results": "Record Result",
+        "pyexp.sweep": "concat sample sweep",
+        "pyexp.tensor": "Axis Tensor",
+    }.items()
+    for name in names.split()
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604  # the names of the table above are strings
+
+
+def __getattr__(name: str) -> object:
+    """The public name, loaded from the module it lives in (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'pyexp' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+class _Package(type(sys)):  # type: ignore[misc]  # the class of modules, without importing types
+    """The package, in which a function wins over the module of the same name.
+
+    Importing `pyexp.sweep` binds the module to that name in its package, where users look for the function.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, type(sys))):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,244 @@
+"""Frozen configs: persistent maps that nobody can change, and the laws of merging and matching them.
+
+Inside the core a config is a `PMap` with string keys; nested maps are `PMap`, lists `PVector`, sets `PSet`,
+tuples stay tuples. `freeze` is the way in, `thaw` the way out, and nothing in between converts. It does not know
+sweeps, hashes, names or folders.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from copy import deepcopy
+from typing import Any, TypeAlias
+
+from pyrsistent import PMap, PSet, PVector, pmap, pset, pvector
+
+from pyexp.dotted import Config, Path, split
+from pyexp.errors import ConfigError
+
+FrozenConfig: TypeAlias = "PMap[str, Any]"
+
+#: What a normalised update is made of: a path into a config and the frozen value to stand there.
+Change: TypeAlias = tuple[Path, Any]
+
+# Their values cannot change; anything else is asked for its hash, which Python takes from what can.
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+_EMPTY: FrozenConfig = pmap()
+
+
+def freeze(value: Any, where: str = "config") -> Any:
+    """The value in its frozen form: maps as `PMap`, lists as `PVector`, sets as `PSet`, tuples as tuples.
+
+    Dotted keys are expanded, shorter ones first, so no key of a frozen config holds a dot. Leaves are left as they
+    are, except that one which can still change (it has no hash: an array, a bytearray) is copied: nothing of the
+    result is shared with what the caller may change.
+
+    >>> freeze({"mlp.width": 64, "mlp": {"depth": 2}}) == pmap({"mlp": pmap({"depth": 2, "width": 64})})
+    True
+
+    Raises `ConfigError` naming the path of a key that is no string, is empty, or has an empty part.
+    """
+    try:
+        return _freeze(value, where)
+    except RecursionError:
+        raise ConfigError(f"{where} contains itself, or nests too deep to be a config") from None
+
+
+def _freeze(value: Any, where: str) -> Any:
+    if type(value) in _ATOMS:
+        return value
+    if isinstance(value, Mapping):
+        return applied(_EMPTY, changes(value, where))
+    if isinstance(value, (list, PVector)):
+        return pvector([_freeze(item, f"{where}[{i}]") for i, item in enumerate(value)])
+    if isinstance(value, tuple):
+        return _retupled(value, [_freeze(item, f"{where}[{i}]") for i, item in enumerate(value)])
+    if isinstance(value, (set, frozenset, PSet)):
+        return pset([_freeze(item, f"an element of {where}") for item in value])
+    return _own(value)
+
+
+def thaw(value: Any) -> Any:
+    """A private, changeable copy of a frozen value: Configs with sorted keys, lists, sets, tuples.
+
+    >>> thaw(pmap({"b": 1, "a": pvector([pmap({"c": 2})])}))
+    Config({'a': [Config({'c': 2})], 'b': 1})
+    """
+    if type(value) in _ATOMS:
+        return value
+    if isinstance(value, Mapping):
+        config = Config()
+        for key in sorted(value):
+            dict.__setitem__(config, key, thaw(value[key]))
+        return config
+    if isinstance(value, PVector):
+        return [thaw(item) for item in value]
+    if isinstance(value, tuple):
+        return _retupled(value, [thaw(item) for item in value])
+    if isinstance(value, PSet):
+        return {_thaw_element(item) for item in value}
+    return _own(value)
+
+
+def _thaw_element(value: Any) -> Any:
+    """An element of a set, which has to stay hashable."""
+    if isinstance(value, PSet):
+        return frozenset(_thaw_element(item) for item in value)
+    if isinstance(value, tuple):
+        return _retupled(value, [_thaw_element(item) for item in value])
+    return value
+
+
+def _retupled(like: tuple[Any, ...], items: list[Any]) -> tuple[Any, ...]:
+    """A tuple of `items` of the same kind as `like`, so that a named tuple keeps its names."""
+    make: Callable[[list[Any]], tuple[Any, ...]] = getattr(type(like), "_make", tuple)
+    return make(items)
+
+
+def _own(leaf: Any) -> Any:
+    """The leaf itself if it is a value, a copy if it can change: Python's rule, what is mutable has no hash."""
+    try:
+        hash(leaf)
+    except Exception:  # a foreign __hash__ may raise anything
+        try:
+            return deepcopy(leaf)
+        except Exception:  # what cannot be copied is left: hashing it will say what is wrong with it
+            return leaf
+    return leaf
+
+
+def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, ...]:
+    """The update as paths and frozen values, shorter paths first, so that the order of its keys does not matter.
+
+    >>> changes({"mlp.width": 64, "mlp": {}})
+    ((('mlp',), pmap({})), (('mlp', 'width'), 64))
+    """
+    if not isinstance(update, Mapping):
+        raise ConfigError(f"{where} is {update!r}, a {type(update).__name__}; it has to be a mapping such as a dict")
+    # Between paths of one length the order cannot matter: they differ, so neither reaches into the other.
+    found = [(split(key, where), key) for key in update]
+    found.sort(key=lambda item: len(item[0]))
+    return tuple((path, _freeze(update[key], f"{where}.{key}")) for path, key in found)
+
+
+def applied(base: FrozenConfig, made: Sequence[Change]) -> FrozenConfig:
+    """The config with every change made, in their order; what a path leads over and is no map becomes one."""
+    if len(made) == 1:
+        path, value = made[0]
+        return base.set(path[0], _placed(base, path, value))
+    grown = base.evolver()
+    for path, value in made:
+        grown.set(path[0], _placed(grown, path, value))
+    return grown.persistent()
+
+
+def _placed(holder: Any, path: Path, value: Any) -> Any:
+    """What the first key of `path` holds once `value` stands at its end."""
+    if len(path) == 1:
+        return value
+    inner = holder[path[0]] if path[0] in holder else None  # noqa: SIM401  # an evolver has no get
+    inner = inner if isinstance(inner, PMap) else _EMPTY
+    return inner.set(path[1], _placed(inner, path[1:], value))
+
+
+def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> FrozenConfig:
+    """The frozen `base` with `update` laid over it.
+
+    A plain key replaces its value whole; a dotted key reaches inside and creates what is missing, also over a
+    value that is no map. The order of the keys does not matter: shorter paths come first. Neither argument is
+    changed, and `merge(merge(c, u), u) == merge(c, u)`.
+
+    >>> merge({"mlp": {"width": 32, "depth": 2}}, {"mlp.width": 64})["mlp"]["width"]
+    64
+
+    Raises `ConfigError` if either is no mapping, or has a key that is no dotted name.
+    """
+    if not isinstance(base, Mapping):
+        raise ConfigError(f"config is {base!r}, a {type(base).__name__}; it has to be a mapping such as a dict")
+    return applied(freeze(base), changes(update, "update"))
+
+
+_MISSING = object()
+
+
+def lookup(item: Any, path: str, default: Any = None) -> Any:
+    """The value at a dotted path of a mapping (or of what shows one as `frozen`), else `default`.
+
+    A key that is written with dots, as an experiment's output may be, is found whole before it is taken apart.
+
+    >>> lookup({"config": {"mlp": {"width": 64}}}, "config.mlp.width")
+    64
+    """
+    item = getattr(item, "frozen", item)
+    while isinstance(item, Mapping):
+        if path in item:
+            return item[path]
+        head, dot, path = path.partition(".")
+        if not dot or head not in item:
+            return default
+        item = item[head]
+    return default
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Whether two values are equal with `==`, element by element: arrays by array equality, lists as tuples.
+
+    >>> equal([1, (2, 3)], (1, [2, 3]))
+    True
+    """
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return len(left) == len(right) and all(key in right and equal(left[key], right[key]) for key in left)
+    if _is_sequence(left) and _is_sequence(right):
+        return len(left) == len(right) and all(equal(a, b) for a, b in zip(left, right, strict=True))
+    if hasattr(left, "shape") or hasattr(right, "shape"):
+        return _equal_arrays(left, right)
+    if isinstance(left, Set) and isinstance(right, Set):
+        return left == right
+    try:
+        return bool(left == right)
+    except Exception:  # a foreign __eq__ that cannot compare the two has not found them equal
+        return False
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, (list, tuple, PVector))
+
+
+def _equal_arrays(left: Any, right: Any) -> bool:
+    shape = getattr(left, "shape", ())
+    if shape != getattr(right, "shape", ()):
+        return False
+    try:
+        same = left == right
+        return bool(same.all()) if hasattr(same, "all") else bool(same)
+    except Exception:
+        return False
+
+
+def matches(item: Any, query: Mapping[str, Any]) -> bool:
+    """Whether the item has, at every dotted path of the query, an equal value; a nested query is a sub-map.
+
+    >>> matches({"config": {"lr": 0.1, "mlp": {"width": 8, "depth": 2}}}, {"config": {"mlp": {"width": 8}}})
+    True
+    """
+    return all(_agrees(lookup(item, path, _MISSING), wanted) for path, wanted in query.items())
+
+
+def _agrees(value: Any, wanted: Any) -> bool:
+    if value is _MISSING:
+        return False
+    if isinstance(wanted, Mapping):
+        return isinstance(value, Mapping) and matches(value, wanted)
+    return equal(value, wanted)
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted paths of a config and the values there that are no (filled) maps, sorted by path.
+
+    >>> list(leaves({"b": 1, "a": {"c": 2, "d": {}}}))
+    [('a.c', 2), ('a.d', {}), ('b', 1)]
+    """
+    for key in sorted(config):
+        value = config[key]
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
