@@ -51,7 +51,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Box(Generic[T]):
-    """The cells of other cells whose coordinates are a product of positions; in the strides and from the offset of the source."""
+    """A product of positions out of other cells, whose `strides` and `offset` say where each position is."""
 
     cells: Cells[T]
     kept: tuple[Positions, ...]
