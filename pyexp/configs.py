@@ -7,6 +7,7 @@ sweeps, hashes, names or folders.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from copy import deepcopy
+from enum import Enum
 from typing import Any, TypeAlias
 
 from pyrsistent import PMap, PSet, PVector, pmap, pset, pvector
@@ -14,7 +15,7 @@ from pyrsistent import PMap, PSet, PVector, pmap, pset, pvector
 from pyexp.dotted import Config, Path, split
 from pyexp.errors import ConfigError
 
-FrozenConfig: TypeAlias = "PMap[str, Any]"
+FrozenConfig: TypeAlias = PMap[str, Any]
 
 #: What a normalised update is made of: a path into a config and the frozen value to stand there.
 Change: TypeAlias = tuple[Path, Any]
@@ -29,7 +30,7 @@ def freeze(value: Any, where: str = "config") -> Any:
 
     Dotted keys are expanded, shorter ones first, so no key of a frozen config holds a dot. Leaves are left as they
     are, except that one which can still change (it has no hash: an array, a bytearray) is copied: nothing of the
-    result is shared with what the caller may change.
+    result is shared with what the caller may change. Only what is equal to nothing but itself stays itself.
 
     >>> freeze({"mlp.width": 64, "mlp": {"depth": 2}}) == pmap({"mlp": pmap({"depth": 2, "width": 64})})
     True
@@ -39,21 +40,30 @@ def freeze(value: Any, where: str = "config") -> Any:
     try:
         return _freeze(value, where)
     except RecursionError:
-        raise ConfigError(f"{where} contains itself, or nests too deep to be a config") from None
+        raise _too_deep(where) from None
+
+
+def _too_deep(where: str) -> ConfigError:
+    return ConfigError(f"{where} contains itself, or nests too deep to be a config")
 
 
 def _freeze(value: Any, where: str) -> Any:
-    if type(value) in _ATOMS:
+    if type(value) in _ATOMS or isinstance(value, Enum):  # a member of an enum may be a tuple too
         return value
     if isinstance(value, Mapping):
-        return applied(_EMPTY, changes(value, where))
+        return applied(_EMPTY, _changes(value, where))
     if isinstance(value, (list, PVector)):
-        return pvector([_freeze(item, f"{where}[{i}]") for i, item in enumerate(value)])
+        return pvector(_frozen_items(value, where))
     if isinstance(value, tuple):
-        return _retupled(value, [_freeze(item, f"{where}[{i}]") for i, item in enumerate(value)])
-    if isinstance(value, (set, frozenset, PSet)):
+        return _retupled(value, _frozen_items(value, where))
+    if isinstance(value, Set):
         return pset([_freeze(item, f"an element of {where}") for item in value])
     return _own(value)
+
+
+def _frozen_items(items: Sequence[Any], where: str) -> list[Any]:
+    # A list of many numbers should not pay for as many paths.
+    return [item if type(item) in _ATOMS else _freeze(item, f"{where}[{i}]") for i, item in enumerate(items)]
 
 
 def thaw(value: Any) -> Any:
@@ -62,7 +72,7 @@ def thaw(value: Any) -> Any:
     >>> thaw(pmap({"b": 1, "a": pvector([pmap({"c": 2})])}))
     Config({'a': [Config({'c': 2})], 'b': 1})
     """
-    if type(value) in _ATOMS:
+    if type(value) in _ATOMS or isinstance(value, Enum):
         return value
     if isinstance(value, Mapping):
         config = Config()
@@ -75,16 +85,16 @@ def thaw(value: Any) -> Any:
         return _retupled(value, [thaw(item) for item in value])
     if isinstance(value, PSet):
         return {_thaw_element(item) for item in value}
-    return _own(value)
+    return _copied(value)
 
 
 def _thaw_element(value: Any) -> Any:
     """An element of a set, which has to stay hashable."""
     if isinstance(value, PSet):
         return frozenset(_thaw_element(item) for item in value)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and not isinstance(value, Enum):
         return _retupled(value, [_thaw_element(item) for item in value])
-    return value
+    return value if isinstance(value, (PMap, PVector)) else _copied(value)
 
 
 def _retupled(like: tuple[Any, ...], items: list[Any]) -> tuple[Any, ...]:
@@ -98,11 +108,16 @@ def _own(leaf: Any) -> Any:
     try:
         hash(leaf)
     except Exception:  # a foreign __hash__ may raise anything
-        try:
-            return deepcopy(leaf)
-        except Exception:  # what cannot be copied is left: hashing it will say what is wrong with it
-            return leaf
+        return _copied(leaf)
     return leaf
+
+
+def _copied(leaf: Any) -> Any:
+    """A copy of the leaf, which for a value that cannot change is itself."""
+    try:
+        return deepcopy(leaf)
+    except Exception:  # what cannot be copied is left: hashing it will say what is wrong with it
+        return leaf
 
 
 def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, ...]:
@@ -113,6 +128,13 @@ def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, .
     """
     if not isinstance(update, Mapping):
         raise ConfigError(f"{where} is {update!r}, a {type(update).__name__}; it has to be a mapping such as a dict")
+    try:
+        return _changes(update, where)
+    except RecursionError:
+        raise _too_deep(where) from None
+
+
+def _changes(update: Mapping[str, Any], where: str) -> tuple[Change, ...]:
     # Between paths of one length the order cannot matter: they differ, so neither reaches into the other.
     found = [(split(key, where), key) for key in update]
     found.sort(key=lambda item: len(item[0]))
@@ -139,6 +161,11 @@ def _placed(holder: Any, path: Path, value: Any) -> Any:
     return inner.set(path[1], _placed(inner, path[1:], value))
 
 
+def freeze_config(config: Mapping[str, Any], where: str = "config") -> FrozenConfig:
+    """The frozen form of what has to be a mapping. Raises `ConfigError` if it is none."""
+    return applied(_EMPTY, changes(config, where))
+
+
 def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> FrozenConfig:
     """The frozen `base` with `update` laid over it.
 
@@ -151,12 +178,15 @@ def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> FrozenConfig:
 
     Raises `ConfigError` if either is no mapping, or has a key that is no dotted name.
     """
-    if not isinstance(base, Mapping):
-        raise ConfigError(f"config is {base!r}, a {type(base).__name__}; it has to be a mapping such as a dict")
-    return applied(freeze(base), changes(update, "update"))
+    return applied(freeze_config(base), changes(update, "update"))
 
 
 _MISSING = object()
+
+
+def shown(item: Any) -> Any:
+    """What a selection looks at: the item, or the mapping that its class shows as `frozen`."""
+    return item.frozen if hasattr(type(item), "frozen") else item  # of the class: a config may hold such a key
 
 
 def lookup(item: Any, path: str, default: Any = None) -> Any:
@@ -167,10 +197,12 @@ def lookup(item: Any, path: str, default: Any = None) -> Any:
     >>> lookup({"config": {"mlp": {"width": 64}}}, "config.mlp.width")
     64
     """
-    item = getattr(item, "frozen", item)
+    item = shown(item)
     while isinstance(item, Mapping):
         if path in item:
             return item[path]
+        if not isinstance(path, str):
+            return default
         head, dot, path = path.partition(".")
         if not dot or head not in item:
             return default
@@ -181,6 +213,8 @@ def lookup(item: Any, path: str, default: Any = None) -> Any:
 def equal(left: Any, right: Any) -> bool:
     """Whether two values are equal with `==`, element by element: arrays by array equality, lists as tuples.
 
+    NaN equals NaN, as in the hash: a cell of a grid is found by the value it was made of.
+
     >>> equal([1, (2, 3)], (1, [2, 3]))
     True
     """
@@ -188,12 +222,12 @@ def equal(left: Any, right: Any) -> bool:
         return len(left) == len(right) and all(key in right and equal(left[key], right[key]) for key in left)
     if _is_sequence(left) and _is_sequence(right):
         return len(left) == len(right) and all(equal(a, b) for a, b in zip(left, right, strict=True))
-    if hasattr(left, "shape") or hasattr(right, "shape"):
-        return _equal_arrays(left, right)
-    if isinstance(left, Set) and isinstance(right, Set):
-        return left == right
     try:
-        return bool(left == right)
+        if isinstance(left, Set) and isinstance(right, Set):
+            return bool(freeze(left) == freeze(right))  # sets within sets are equal only in one form
+        if hasattr(left, "shape") or hasattr(right, "shape"):
+            return _equal_arrays(left, right)
+        return bool(left == right or (left != left and right != right))
     except Exception:  # a foreign __eq__ that cannot compare the two has not found them equal
         return False
 
@@ -203,14 +237,10 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _equal_arrays(left: Any, right: Any) -> bool:
-    shape = getattr(left, "shape", ())
-    if shape != getattr(right, "shape", ()):
+    if getattr(left, "shape", ()) != getattr(right, "shape", ()):
         return False
-    try:
-        same = left == right
-        return bool(same.all()) if hasattr(same, "all") else bool(same)
-    except Exception:
-        return False
+    same = (left == right) | ((left != left) & (right != right))
+    return bool(same.all()) if hasattr(same, "all") else bool(same)
 
 
 def matches(item: Any, query: Mapping[str, Any]) -> bool:
@@ -227,16 +257,24 @@ def _agrees(value: Any, wanted: Any) -> bool:
         return False
     if isinstance(wanted, Mapping):
         return isinstance(value, Mapping) and matches(value, wanted)
-    return equal(value, wanted)
+    return equal(value, wanted) or (_is_sequence(wanted) and equal(value, _expanded(wanted)))
+
+
+def _expanded(wanted: Any) -> Any:
+    """A list of the query in its frozen form, as the maps in it may have dotted keys; nothing if it has none."""
+    try:
+        return freeze(wanted)
+    except ConfigError:
+        return _MISSING
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted paths of a config and the values there that are no (filled) maps, sorted by path.
+    """The dotted paths of a mapping and the values there that are no (filled) maps, sorted by key.
 
     >>> list(leaves({"b": 1, "a": {"c": 2, "d": {}}}))
     [('a.c', 2), ('a.d', {}), ('b', 1)]
     """
-    for key in sorted(config):
+    for key in sorted(config, key=str):  # the outputs of an experiment may have keys of any kind
         value = config[key]
         if isinstance(value, Mapping) and value:
             yield from leaves(value, f"{prefix}{key}.")

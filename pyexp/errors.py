@@ -27,7 +27,7 @@ class SelectionError(PyexpError, IndexError, KeyError, ValueError):
     """A name, glob, query or coordinate selects nothing, or an index is outside the tensor."""
 
 
-class ResultError(PyexpError, LookupError, AttributeError):
+class ResultError(PyexpError, KeyError, AttributeError):
     """A result has no such output, or its file cannot be read."""
 
 

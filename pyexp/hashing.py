@@ -8,15 +8,17 @@ sets in the order of the encoded bytes. `docs/reference/hashing.md` has the tabl
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import fields
-from enum import Enum
+from enum import Enum, Flag
+from functools import reduce
 from hashlib import sha256
 from importlib import import_module
 from pathlib import PurePath
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, TypeVar
 
 from pyrsistent import PMap, PVector, pmap
 
-from pyexp.configs import freeze
+from pyexp.configs import freeze_config
 from pyexp.errors import HashError
 
 #: The first bytes of everything that is hashed. Another encoding needs another version.
@@ -37,9 +39,9 @@ def config_hash(config: Mapping[str, Any]) -> str:
     >>> config_hash({"name": "fast", "lr": 0.1}) == config_hash({"lr": 0.1, "name": "fast"})
     True
 
-    Raises `HashError` naming the path of a value that has no stable content.
+    Raises `ConfigError` for what is no config, `HashError` naming the path of a value that has no stable content.
     """
-    return digest(encode(freeze(config).discard("out")))
+    return digest(encode(freeze_config(config).discard("out")))
 
 
 def digest(encoded: bytes) -> str:
@@ -56,34 +58,44 @@ def encode(value: Any) -> bytes:
     Raises `HashError` naming the path of a value that has no stable content.
     """
     try:
-        return _encode(value)
-    except _NoContent as refused:
-        raise HashError(f"{_path_to(refused.leaf, value) or 'a part of config'} is {refused}") from None
+        try:
+            return _encode(value)
+        except _NoContent as refused:  # only now is the path to it looked for
+            where, leaf = _place(value, "config")
+            raise HashError(f"{where} {'is' if leaf is refused.leaf else 'holds'} {refused}") from None
     except RecursionError:
         raise HashError("config contains itself, or nests too deep to be hashed") from None
 
 
 class _NoContent(Exception):
-    """Raised where a leaf has no stable content; the path to it is looked for only then."""
+    """Raised where a leaf has no stable content."""
 
     def __init__(self, leaf: Any, words: str) -> None:
         super().__init__(words)
         self.leaf = leaf
 
 
-def _path_to(leaf: Any, value: Any, where: str = "config") -> str | None:
-    """Where in a value this very leaf stands."""
-    if value is leaf:
-        return where
+def _place(value: Any, where: str) -> tuple[str, Any]:
+    """The path of the innermost part of a refused value that is itself refused, and that part."""
+    for path, part in _parts(value, where):
+        try:
+            _encode(part)
+        except _NoContent:
+            return _place(part, path)
+    return where, value
+
+
+def _parts(value: Any, where: str) -> list[tuple[str, Any]]:
+    """What a value is made of, each with its path."""
     if isinstance(value, Mapping):
-        inside = [(f"{where}.{key}", item) for key, item in value.items()]
-    elif isinstance(value, (list, tuple, PVector)):
-        inside = [(f"{where}[{i}]", item) for i, item in enumerate(value)]
-    elif isinstance(value, Set):
-        inside = [(f"an element of {where}", item) for item in value]
-    else:
-        inside = [(f"{where}.{key}", item) for key, item in getattr(value, "__dict__", {}).items()]
-    return next((path for name, item in inside if (path := _path_to(leaf, item, name))), None)
+        return [(f"{where}.{key}", value[key]) for key in sorted(value, key=str)]
+    if isinstance(value, (list, tuple, PVector)):
+        return [(f"{where}[{i}]", item) for i, item in enumerate(value)]
+    if isinstance(value, Set):
+        return [(f"an element of {where}", item) for item in value]
+    if _has_fields(type(value)):
+        return [(f"{where}.{name}", getattr(value, name)) for name in _field_names(value) if hasattr(value, name)]
+    return []
 
 
 def _encode(value: Any) -> bytes:
@@ -123,18 +135,16 @@ def _encode_other(value: Any) -> bytes:
     if isinstance(value, Set):
         return _framed(b"S", b"".join(sorted(_encode(item) for item in value)))
     kind = type(value)
-    known = next((name for name in map(_dotted_name, kind.__mro__) if name in _KNOWN), None)
     registered = next((parent for parent in kind.__mro__ if parent in _registered), None)
     if registered is not None:
         return _tagged(f"registered:{qualified(registered)}:{qualified(kind)}", _registered[registered](value))
     if isinstance(value, Enum):
-        member = value.name if value.name is not None else value.value  # a flag made of several has no name
-        return _tagged(f"enum:{qualified(kind)}", member)
-    if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__"):
+        # How a flag of several members is called depends on the version of Python.
+        return _tagged(f"enum:{qualified(kind)}", value.value if isinstance(value, Flag) else value.name)
+    if _has_fields(kind):
         return _tagged(f"fields:{qualified(kind)}", _fields(value))
-    if isinstance(value, PurePath):  # whose class is another one on another system
-        return _tagged("path", value.as_posix())
-    if known == "numpy.generic" and type(value.item()).__module__ == "builtins" and value.dtype.kind in "biufcSU":
+    known = _known_name(kind)
+    if known == "numpy.generic" and value.dtype.kind in "biufcSU" and type(value.item()).__module__ == "builtins":
         return _encode(value.item())
     if known is not None:
         return _encode_known(value, known)
@@ -150,20 +160,33 @@ def _tagged(name: str, plain: Any) -> bytes:
 def _encode_known(value: Any, known: str) -> bytes:
     """The encoding of a value of a known type, or of a subclass of one that adds no state to it."""
     kind = type(value)
-    if _dotted_name(kind) == known:
+    if _type_name(kind) == known:
         return _tagged(known, _KNOWN[known](value))
-    if getattr(value, "__dict__", None):
+    if object.__getstate__(value):
         raise _refusal(value)
     return _tagged(f"{known}:{qualified(kind)}", _KNOWN[known](value))
 
 
-def _dotted_name(kind: type) -> str:
+def _known_name(kind: type) -> str | None:
+    """The name of the nearest known type that a type is or descends from."""
+    names = [name for name in map(_type_name, kind.__mro__) if name in _KNOWN]
+    if "numpy.generic" in names:  # numpy.str_ is a str first
+        return "numpy.generic"
+    return names[0] if names else None
+
+
+def _type_name(kind: type) -> str:
+    """What a type is called here: of a path, whose class is another one on another system, the name of them all."""
+    if issubclass(kind, PurePath) and kind.__module__.partition(".")[0] == "pathlib":  # or pathlib._local
+        return "path"
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _name(value: Any) -> str:
     """The qualified name of a class or function, if it has one that others can find it by."""
     if "<" not in value.__qualname__:
+        if not isinstance(value, (type, *_PLAIN_FUNCTIONS)) or hasattr(value, "__wrapped__"):
+            _found(value)
         return qualified(value)
     what = "a lambda" if "<lambda>" in value.__qualname__ else f"{value.__name__!r}, defined inside a function"
     raise _NoContent(
@@ -173,18 +196,42 @@ def _name(value: Any) -> str:
     )
 
 
+def _found(value: Any) -> None:
+    """Refuse a function that is not the one its name leads to: a wrapper made by a decorator bears another's name."""
+    try:
+        found = reduce(getattr, value.__qualname__.split("."), import_module(value.__module__))
+    except Exception:  # a module that cannot be imported may raise anything
+        found = None
+    if found is not value:
+        raise _NoContent(
+            value,
+            f"a {qualified(type(value))} that calls itself {qualified(value)!r} and is not what stands there; use the "
+            "function of that name, a string, or register an encoder with pyexp.register_encoder",
+        )
+
+
+_PLAIN_FUNCTIONS = (FunctionType, BuiltinFunctionType)
+
+
 def _is_function(value: Any) -> bool:
-    """Whether the value is a function of Python or C; a bound method is none, it hides an object."""
-    owner = getattr(value, "__self__", None)
-    named = type(value).__name__ in ("function", "builtin_function_or_method")
-    return named and (owner is None or type(owner).__name__ == "module")
+    """Whether the value is a function of Python, C or a decorator; a bound method is none, it hides an object."""
+    named = all(isinstance(getattr(value, name, None), str) for name in ("__module__", "__qualname__"))
+    return callable(value) and named and isinstance(getattr(value, "__self__", None), (ModuleType, NoneType))
+
+
+def _has_fields(kind: type) -> bool:
+    return hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__")
+
+
+def _field_names(value: Any) -> list[str]:
+    attrs = getattr(type(value), "__attrs_attrs__", None)
+    return [field.name for field in (fields(value) if attrs is None else attrs)]
 
 
 def _fields(value: Any) -> dict[str, Any]:
     """The fields of a dataclass or attrs instance by name."""
-    attrs = getattr(type(value), "__attrs_attrs__", None)
     try:
-        return {field.name: getattr(value, field.name) for field in (fields(value) if attrs is None else attrs)}
+        return {name: getattr(value, name) for name in _field_names(value)}
     except AttributeError:
         raise _refusal(value) from None
 
@@ -203,8 +250,8 @@ def qualified(thing: Any) -> str:
 
     A script calls its module `__main__`, and another process that imports it does not: both are called after the file.
     """
-    module = thing.__module__ or "builtins"
-    return f"{_main_name() if module in ('__main__', '__mp_main__') else module}.{thing.__qualname__}"
+    module = _main_name() if thing.__module__ in ("__main__", "__mp_main__") else thing.__module__
+    return f"{module}.{thing.__qualname__}"
 
 
 def _main_name() -> str:
@@ -217,21 +264,31 @@ def _main_name() -> str:
 
 
 def _numpy_scalar(value: Any) -> Any:
-    """A NumPy scalar that no Python number equals: a date, a void, a wider float (whose bytes hold padding)."""
-    return (value.dtype.str, repr(value) if value.dtype.kind in "fc" else value.tobytes())
+    """A NumPy scalar that no Python number equals (a date, a void, a wider float), as the array of no axes it fills."""
+    return _numpy_array(value.reshape(()))
 
 
 def _numpy_array(value: Any) -> Any:
     """A NumPy array as its type, shape and content in C order, little-endian, every NaN the same."""
-    if value.dtype.hasobject or value.dtype.names:
-        return (repr(value.dtype.descr), value.shape, value.ravel().tolist())
-    if value.dtype.char in "gG":
-        return (value.dtype.str, value.shape, [repr(item) for item in value.ravel()])
+    kind = _numpy_type(value.dtype)
+    if value.dtype.hasobject or value.dtype.names is not None:
+        return (kind, value.shape, value.ravel().tolist())
+    if value.dtype.char in "gG":  # whose bytes hold padding
+        return (kind, value.shape, [str(item) for item in value.ravel()])
     own = value.astype(value.dtype.newbyteorder("<"), order="C")
     if own.dtype.kind in "fc":
         parts = own.reshape(-1).view(own.real.dtype)
         parts[parts != parts] = float("nan")
-    return (own.dtype.str, own.shape, own.tobytes())
+    return (kind, own.shape, own.tobytes())
+
+
+def _numpy_type(dtype: Any) -> Any:
+    """What tells a dtype from others; where its fields lie in memory does not."""
+    if dtype.names is not None:
+        return [(name, _numpy_type(dtype[name])) for name in dtype.names]
+    if dtype.subdtype is not None:
+        return (_numpy_type(dtype.base), dtype.shape)
+    return str(dtype.char if dtype.hasobject else dtype.newbyteorder("<").str)
 
 
 def _range(value: range) -> Any:
@@ -242,11 +299,18 @@ def _range(value: range) -> Any:
 
 
 def _moment(value: Any) -> Any:
-    return (value.isoformat(), value.fold, None if value.tzinfo is None else str(value.tzinfo))
+    return (value.replace(tzinfo=None, fold=0).isoformat(), value.fold, value.tzinfo)
+
+
+def _zone(value: Any) -> str:
+    if value.key is None:  # read from a file without a name
+        raise _refusal(value)
+    return str(value.key)
 
 
 # By name, so that no type has to be imported to be known.
 _ENCODERS: dict[str, Encoder] = {
+    "path": PurePath.as_posix,
     "numpy.generic": _numpy_scalar,
     "numpy.ndarray": _numpy_array,
     "builtins.int": int,
@@ -264,8 +328,8 @@ _ENCODERS: dict[str, Encoder] = {
     "datetime.date": lambda value: value.isoformat(),
     "datetime.time": _moment,
     "datetime.timedelta": lambda value: (value.days, value.seconds, value.microseconds),
-    "datetime.timezone": str,
-    "zoneinfo.ZoneInfo": str,
+    "datetime.timezone": lambda value: (value.utcoffset(None), value.tzname(None)),
+    "zoneinfo.ZoneInfo": _zone,
     "decimal.Decimal": str,
     "fractions.Fraction": lambda value: (value.numerator, value.denominator),
     "uuid.UUID": lambda value: value.hex,
@@ -274,6 +338,11 @@ _ENCODERS: dict[str, Encoder] = {
 _KNOWN = pmap(_ENCODERS)
 
 _registered: "PMap[type, Encoder]" = pmap()
+
+
+def has_encoders() -> bool:
+    """Whether any foreign type was registered: all values that are known without it can be pickled."""
+    return bool(_registered)
 
 
 def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:

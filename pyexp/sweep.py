@@ -5,15 +5,14 @@ is built, sliced and sampled at once. It knows nothing of running, hashing or fo
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from hashlib import sha256
-from itertools import accumulate
+from hashlib import shake_256
+from itertools import accumulate, count
+from operator import index as as_int
 from typing import Any, TypeAlias
 
-from pyrsistent import PMap
-
-from pyexp.configs import Change, FrozenConfig, applied, changes, equal, freeze
+from pyexp.configs import Change, FrozenConfig, applied, changes, equal, freeze_config
 from pyexp.errors import ConfigError, SelectionError
 from pyexp.tensor import Axis, Box, Cells, Tensor, default_axes
 
@@ -85,6 +84,8 @@ def sweep(
     listed = _listed(variations, "variations")
     made = tuple(_variation(variation, f"variations[{i}]") for i, variation in enumerate(listed))
     taken = [known.name for known in base.axes]
+    if axis is not None and not (isinstance(axis, str) and axis):
+        raise ConfigError(f"the name of an axis is {axis!r}, a {type(axis).__name__}; it is a string that is not empty")
     if axis in taken:
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
     return Tensor.of_cells(Product(base.cells, made), (*base.axes, _axis(made, taken, axis)))
@@ -97,7 +98,7 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
     """
     if isinstance(configs, Tensor):
         if isinstance(configs.cells, tuple):  # not made by a sweep: its items may be anything
-            return configs.map(lambda item: item if type(item) is PMap else _config(item, f"an item of {what}"))
+            return configs.map(lambda item: _config(item, f"an item of {what}"))
         return configs
     listed = _listed(configs, what)
     frozen = tuple(_config(config, f"{what}[{i}]") for i, config in enumerate(listed))
@@ -109,29 +110,39 @@ def sample(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]
     """`n` distinct cells drawn at random, flat: the same for the same seed in every process.
 
     A larger sample with the same seed begins with the smaller one. The draw is Fisher and Yates's shuffle, of which
-    only the places that were touched are kept, with SHA-256 of seed and step as its source of numbers.
+    only the places that were touched are kept, with SHAKE-256 of seed and step as its source of numbers.
 
     >>> sample([{"x": 1}, {"x": 2}, {"x": 3}], 2, seed=0).shape
     (2,)
 
-    Raises `SelectionError` if there are fewer than `n` cells.
+    Raises `SelectionError` if there are fewer than `n` cells, `ConfigError` if `n` or `seed` is no number (or text).
     """
     grid = grid_of(configs)
-    if not 0 <= n <= grid.size:
+    drawing = _seed(seed)
+    if not 0 <= (n := _whole(n, "n, the number of cells to draw,")) <= grid.size:
         raise SelectionError(f"a sample of {n} cells cannot be drawn from {grid.size}")
+    width = 16 + grid.size.bit_length() // 8  # so many bytes that the remainder of a division is as good as even
     moved: dict[int, int] = {}
     drawn = []
     for step in range(n):
-        pick = step + _number(f"{type(seed).__name__}:{seed}:{step}") % (grid.size - step)
+        number = int.from_bytes(shake_256(f"{drawing}:{step}".encode()).digest(width))
+        pick = step + number % (grid.size - step)
         drawn.append(moved.get(pick, pick))
         moved[pick] = moved.get(step, step)
     cells = Box(grid.cells, (tuple(drawn),), (1,))
     return Tensor.of_cells(cells, default_axes((n,)))
 
 
-def _number(text: str) -> int:
-    """256 bits from a text: so many more than any grid needs that the remainder of a division is as good as even."""
-    return int.from_bytes(sha256(text.encode()).digest(), "big")
+def _seed(seed: Any) -> str:
+    """What is drawn from: an int in hexadecimal (Python refuses very long decimals), or a text."""
+    return f"str:{seed}" if isinstance(seed, str) else f"int:{_whole(seed, 'seed'):x}"
+
+
+def _whole(number: Any, what: str) -> int:
+    try:
+        return as_int(number)
+    except TypeError:
+        raise ConfigError(f"{what} is {number!r}, a {type(number).__name__}; it is a whole number") from None
 
 
 def concat(tensors: Iterable[Configs]) -> Tensor[FrozenConfig]:
@@ -142,11 +153,9 @@ def concat(tensors: Iterable[Configs]) -> Tensor[FrozenConfig]:
 
     Raises `ConfigError` if there is nothing to join, or what is given is itself one grid.
     """
-    if isinstance(tensors, (Tensor, Mapping)):
-        raise ConfigError(f"concat takes a list of tensors, not one {type(tensors).__name__}: concat([a, b])")
-    grids = [grid_of(part, f"tensors[{i}]") for i, part in enumerate(tensors)]
-    if not grids:
-        raise ConfigError("concat got an empty list; give it the tensors to join: concat([a, b])")
+    if isinstance(tensors, Tensor):
+        raise ConfigError("tensors is one Tensor; give a list of them: concat([a, b])")
+    grids = [grid_of(part, f"tensors[{i}]") for i, part in enumerate(_listed(tensors, "tensors"))]
     ends = tuple(accumulate(grid.size for grid in grids))
     return Tensor.of_cells(Chain(tuple(grid.cells for grid in grids), ends), default_axes((ends[-1],)))
 
@@ -155,7 +164,7 @@ def _listed(given: Any, what: str) -> Sequence[Any]:
     """The given configs or variations as a list that is not empty."""
     if isinstance(given, Mapping):
         raise ConfigError(f"{what} is one {type(given).__name__}; give a list of them: [{{…}}]")
-    if given is None or isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+    if isinstance(given, (str, bytes, Set)) or not isinstance(given, Iterable):  # a set has no order
         raise ConfigError(f"{what} is {given!r}; give a list of dicts, or what sweep() returns")
     listed = list(given)
     if not listed:
@@ -166,7 +175,7 @@ def _listed(given: Any, what: str) -> Sequence[Any]:
 def _config(config: Any, where: str) -> FrozenConfig:
     if not isinstance(config, Mapping):
         raise ConfigError(f"{where} is {config!r}, a {type(config).__name__}; a config is a mapping such as a dict")
-    frozen: FrozenConfig = freeze(config, where)
+    frozen = freeze_config(config, where)
     _name(frozen.get("name"), where)
     return frozen
 
@@ -191,7 +200,7 @@ def _plain_changes(config: FrozenConfig) -> tuple[Change, ...]:
 
 def _axis(variations: tuple[Variation, ...], taken: list[str], name: str | None) -> Axis:
     """The axis along which these variations lie, unlike the ones in `taken`."""
-    default = f"axis_{len(taken)}"
+    default = next(free for i in count(len(taken)) if (free := f"axis_{i}") not in taken)
     key = _differing(variations)
     if key is not None and (name or key not in taken):
         values = (next(value for path, value in variation.changes if ".".join(path) == key) for variation in variations)

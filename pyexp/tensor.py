@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from math import prod
 from operator import index as as_int
-from types import EllipsisType
 from typing import Any, Generic, Protocol, SupportsIndex, TypeAlias, TypeVar, overload
 
-from pyexp.configs import equal, leaves, lookup, matches
+from pyexp.configs import equal, leaves, lookup, matches, shown
 from pyexp.errors import SelectionError, listing, nearest
 
 T = TypeVar("T")
@@ -39,13 +38,23 @@ class Axis:
     name: str
     coords: Sequence[Any] = field(repr=False)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.coords, (tuple, range)):  # a list could still change
+            object.__setattr__(self, "coords", tuple(self.coords))
+
+    @property
+    def size(self) -> int:
+        """The number of positions, also where `len` cannot say it."""
+        return count(self.coords)
+
     def __len__(self) -> int:
-        return len(self.coords)
+        return self.size
 
     def take(self, positions: Positions) -> "Axis":
         """The axis with only these positions."""
-        if positions == range(len(self.coords)):
-            return self
+        if isinstance(positions, range):  # a slice of coordinates that are a range is one too, of any length
+            stop = positions.stop if positions.stop >= 0 else None
+            return Axis(self.name, self.coords[slice(positions.start, stop, positions.step) if positions else slice(0)])
         return Axis(self.name, tuple(self.coords[i] for i in positions))
 
 
@@ -61,12 +70,21 @@ class Box(Generic[T]):
     def __getitem__(self, position: int) -> T:
         source = self.offset
         for positions, stride in zip(reversed(self.kept), reversed(self.strides), strict=True):
-            position, here = divmod(position, len(positions))
+            position, here = divmod(position, count(positions))
             source += positions[here] * stride
         return self.cells[source]
 
     def __iter__(self) -> Iterator[T]:
-        return (self[i] for i in range(prod(map(len, self.kept))))
+        return (self[i] for i in range(prod(map(count, self.kept))))
+
+
+def count(items: Sequence[Any]) -> int:
+    """How many there are: `len`, which stops at 2^63, where a range of positions in a grid may go on.
+
+    >>> count(range(0, 10**30, 2)) == 10**30 // 2
+    True
+    """
+    return (items[-1] - items[0]) // items.step + 1 if isinstance(items, range) and items else len(items)
 
 
 def strides_of(shape: Shape) -> tuple[int, ...]:
@@ -116,6 +134,8 @@ class Tensor(Generic[T]):
             raise SelectionError(f"{len(cells)} items do not fill the shape {shape}, which holds {prod(shape)}")
         if axes is not None and tuple(map(len, axes)) != shape:
             raise SelectionError(f"axes of {tuple(map(len, axes))} coordinates do not fit the shape {shape}")
+        if axes is not None and len({axis.name for axis in axes}) != len(axes):
+            raise SelectionError(f"two axes have the same name: {[axis.name for axis in axes]}")
         self._cells: Cells[T] = cells
         self._shape: Shape = shape
         self._axes = tuple(axes) if axes is not None else default_axes(shape)
@@ -124,7 +144,7 @@ class Tensor(Generic[T]):
     def of_cells(cls, cells: Cells[T], axes: Sequence[Axis]) -> "Tensor[T]":
         """The tensor whose items the cells make when they are looked at."""
         self = cls.__new__(cls)
-        self._cells, self._axes, self._shape = cells, tuple(axes), tuple(map(len, axes))
+        self._cells, self._axes, self._shape = cells, tuple(axes), tuple(axis.size for axis in axes)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -158,6 +178,9 @@ class Tensor(Generic[T]):
     def __len__(self) -> int:
         return self.size
 
+    def __bool__(self) -> bool:
+        return self.size > 0  # len() fails where there are more than 2^63
+
     def __iter__(self) -> Iterator[T]:
         return iter(self._cells)
 
@@ -167,10 +190,10 @@ class Tensor(Generic[T]):
         return self.shape == other.shape and all(equal(a, b) for a, b in zip(self, other, strict=True))
 
     def __hash__(self) -> int:
-        return hash((self.shape, tuple(self)))
+        return hash(self.shape)  # equal tensors share it, and items need have none: 1 equals 1.0, a list a tuple
 
     def __repr__(self) -> str:
-        axes = ", ".join(f"{axis.name}: {len(axis)}" for axis in self._axes)
+        axes = ", ".join(f"{axis.name}: {axis.size}" for axis in self._axes)
         items = ", ".join(repr(self[i]) for i in range(min(self.size, 3)))
         return f"<Tensor ({axes}) [{items}{', …' if self.size > 3 else ''}]>"
 
@@ -185,13 +208,13 @@ class Tensor(Generic[T]):
 
         Raises `SelectionError`, an IndexError that says what there is.
         """
-        if isinstance(index, tuple):
-            return self._by_axes(index)
+        if isinstance(index, tuple) or index is ...:
+            return self._by_axes(index if isinstance(index, tuple) else (...,))
         if isinstance(index, str):
             return self._by_name(index)
         if isinstance(index, Mapping):
             return self._by_query(index)
-        if isinstance(index, Tensor) or getattr(index, "shape", ()) == self.shape != (self.size,):
+        if isinstance(index, Tensor) or getattr(index, "ndim", 0) > 1:
             return self._by_mask(index)
         if callable(index):
             return self.filter(index)
@@ -201,25 +224,26 @@ class Tensor(Generic[T]):
     def _by_axes(self, index: tuple[Any, ...]) -> Any:
         kept: list[int | Positions] = []
         for axis, entry in zip(self._axes, _spread(index, self.ndim), strict=True):
-            kept.append(_kept(entry, len(axis), f"axis {axis.name!r}"))
+            kept.append(_kept(entry, axis.size, f"axis {axis.name!r}"))
         offset = sum(
             entry * stride for entry, stride in zip(kept, self._strides, strict=True) if isinstance(entry, int)
         )
-        stays = [i for i, entry in enumerate(kept) if not isinstance(entry, int)]
-        if not stays:
-            return self._cells[offset]
-        positions: list[Positions] = [entry for entry in kept if not isinstance(entry, int)]
-        strides = [self._strides[i] for i in stays]
-        axes = [self._axes[i].take(entry) for i, entry in zip(stays, positions, strict=True)]
-        return self._view(Box(self._cells, tuple(positions), tuple(strides), offset), axes)
+        stays = {i: entry for i, entry in enumerate(kept) if not isinstance(entry, int)}
+        return self._box(stays, offset) if stays else self._cells[offset]
+
+    def _box(self, kept: Mapping[int, Positions], offset: int = 0) -> "Tensor[T]":
+        """The product of the positions kept along some axes, `offset` saying where along the others."""
+        strides = tuple(self._strides[i] for i in kept)
+        axes = [self._axes[i].take(positions) for i, positions in kept.items()]
+        return self._view(Box(self._cells, tuple(kept.values()), strides, offset), axes)
 
     def _flat(self, positions: Positions) -> "Tensor[T]":
-        return self._view(Box(self._cells, (positions,), (1,)), default_axes((len(positions),)))
+        return self._view(Box(self._cells, (positions,), (1,)), default_axes((count(positions),)))
 
     def _selected(self, positions: Positions) -> "Tensor[T]":
         """The items at ascending flat positions: with axes where they are a box, else flat."""
         box = box_of(positions, self._shape) if positions else None
-        return self._flat(positions) if box is None else self._by_axes(box if box else (...,))
+        return self._flat(positions) if box is None else self._box(dict(enumerate(box)))
 
     def _view(self, box: Box[T], axes: Sequence[Axis]) -> "Tensor[T]":
         # Items that are there already are taken out, so that a small selection does not keep a large tensor alive.
@@ -232,20 +256,20 @@ class Tensor(Generic[T]):
     def _by_mask(self, mask: Any) -> "Tensor[T]":
         if mask.shape != self.shape:
             raise SelectionError(f"a mask of shape {mask.shape} does not fit a tensor of shape {self.shape}")
-        flags = mask if isinstance(mask, Tensor) else mask.ravel().tolist()
-        if not all(flag is True or flag is False for flag in flags):
+        flags = list(map(_plain, mask if isinstance(mask, Tensor) else mask.ravel()))
+        if not all(isinstance(flag, bool) for flag in flags):
             raise SelectionError(f"a tensor or array as index has to hold booleans, as a mask of shape {self.shape}")
         return self._selected([i for i, flag in enumerate(flags) if flag])
 
     def _by_name(self, name: str) -> Any:
         names = self.names
-        exact = [i for i, found in enumerate(names) if found == name]
+        exact = [i for i, known in enumerate(names) if isinstance(known, str) and known == name]
         if len(exact) == 1:
             return self._cells[exact[0]]
         glob = re.compile(translate(name)).match
         found = exact or [i for i, known in enumerate(names) if isinstance(known, str) and glob(known)]
         if not found:
-            hint = nearest(name, [known for known in names if known is not None], "the names are")
+            hint = nearest(name, [known for known in names if isinstance(known, str)], "the names are")
             raise SelectionError(f"no item is named {name!r} or matches it as a glob; {hint}")
         return self._selected(found)
 
@@ -262,7 +286,7 @@ class Tensor(Generic[T]):
 
     def _why_none(self, query: Mapping[str, Any]) -> str:
         """Which key or value of a query no item has, and what there is."""
-        for path, wanted in query.items():
+        for path, wanted in leaves(query):
             values = [value for item in self if (value := lookup(item, path, _NOTHING)) is not _NOTHING]
             if not values:
                 known = {known for item in self for known in _paths(item)}
@@ -294,11 +318,11 @@ class Tensor(Generic[T]):
 
     def tolist(self) -> list[Any]:
         """The items in nested lists, one level for each axis, as in NumPy."""
+        if not self.size:
+            return _hollow(self._shape)
         nested: list[Any] = list(self)
         for size in self._shape[:0:-1]:
-            nested = [nested[i : i + size] for i in range(0, len(nested), size)] if size else []
-        if self.size == 0 and self.ndim > 1:
-            return _hollow(self._shape)
+            nested = [nested[i : i + size] for i in range(0, len(nested), size)]
         return nested if self.ndim else nested[0]  # NumPy too gives a bare item for no axes
 
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any:
@@ -363,22 +387,26 @@ def _spread(index: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
 
 def _kept(entry: Any, size: int, what: str) -> int | Positions:
     """The position, or the positions, that one entry of an index keeps along an axis of `size`."""
-    if isinstance(entry, slice):
-        return range(size)[entry]
-    if isinstance(entry, (bool, EllipsisType, str)) or entry is None:
-        raise SelectionError(f"{what} cannot be indexed with {entry!r}; use an int, a slice or a list of ints")
-    if hasattr(entry, "tolist"):
-        entry = entry.tolist()
+    entry = _plain(entry)
     if isinstance(entry, (list, tuple, range)):
-        return _positions(entry, size, what)
+        return _positions([_plain(each) for each in entry], size, what)
     try:
+        if isinstance(entry, slice):
+            return range(size)[entry]
+        if isinstance(entry, bool):  # which Python would take for 0 or 1
+            raise TypeError
         position = as_int(entry)
-    except TypeError:
+    except (TypeError, ValueError):  # a slice of other things than ints, or with the step 0
         words = f"{what} cannot be indexed with {entry!r}, a {type(entry).__name__}"
         raise SelectionError(f"{words}; use an int, a slice or a list of ints") from None
     if not -size <= position < size:
         raise SelectionError(f"index {position} is outside {what}, which has {size} positions")
     return position % size
+
+
+def _plain(entry: Any) -> Any:
+    """The Python number, bool or list that a NumPy scalar or array holds; anything else as it is."""
+    return entry.tolist() if hasattr(entry, "dtype") else entry
 
 
 def _positions(entries: Sequence[Any], size: int, what: str) -> Positions:
@@ -400,8 +428,8 @@ def _hollow(shape: Shape) -> list[Any]:
 
 def _paths(item: Any) -> list[str]:
     """The dotted paths of an item that is a mapping, or shows one."""
-    shown = getattr(item, "frozen", item)
-    return [path for path, _ in leaves(shown)] if isinstance(shown, Mapping) else []
+    mapping = shown(item)
+    return [path for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -1,0 +1,70 @@
+"""Where cells run: in this process, in a fresh interpreter, in a fork, on a Ray cluster, or wherever yours puts them.
+
+The executors are loaded when they are first used: a worker imports this package in every cell.
+"""
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from pyexp.executors.base import Executor
+    from pyexp.executors.inline import InlineExecutor
+    from pyexp.executors.process import ForkExecutor, SubprocessExecutor
+    from pyexp.executors.ray import RayExecutor
+
+__all__ = [
+    "Executor",
+    "ExecutorName",
+    "ForkExecutor",
+    "InlineExecutor",
+    "RayExecutor",
+    "SubprocessExecutor",
+    "get_executor",
+]
+
+ExecutorName: TypeAlias = Literal["inline", "subprocess", "fork", "ray"]
+
+_HOME = {
+    "Executor": "base",
+    "InlineExecutor": "inline",
+    "SubprocessExecutor": "process",
+    "ForkExecutor": "process",
+    "RayExecutor": "ray",
+}
+_NAMED = {
+    "inline": "InlineExecutor",
+    "subprocess": "SubprocessExecutor",
+    "fork": "ForkExecutor",
+    "ray": "RayExecutor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The executor, loaded from its module (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'pyexp.executors' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"pyexp.executors.{_HOME[name]}"), name)
+
+
+def get_executor(name: "str | Executor") -> "Executor":
+    """The executor of that name (`inline`, `subprocess`, `fork`, `ray`, an address `ray://…`), or the instance itself.
+
+    Raises `UsageError` for what is neither, naming what there is.
+    """
+    from pyexp.errors import UsageError, nearest
+    from pyexp.executors.base import Executor
+
+    if isinstance(name, Executor):
+        return name
+    if isinstance(name, str) and name.startswith("ray://"):
+        from pyexp.executors.ray import RayExecutor
+
+        return RayExecutor(address=name)
+    if isinstance(name, str) and name in _NAMED:
+        made: Executor = __getattr__(_NAMED[name])()
+        return made
+    if isinstance(name, str):
+        raise UsageError(f"there is no executor {name!r}; {nearest(name, _NAMED, 'the executors are')}")
+    hint = f"{name.__name__}()" if isinstance(name, type) else "one of its subclasses' instances"
+    raise UsageError(f"executor is {name!r}; give a name ({', '.join(_NAMED)}) or an instance of Executor: {hint}")

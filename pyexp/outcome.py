@@ -1,0 +1,116 @@
+"""How one call ended, as plain data that crosses a pipe: an `Outcome` is made where the call is, by `attempt`.
+
+It stands on the ground floor and imports next to nothing, because a worker pays for it in every cell.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+#: `{"status": "done", "outputs": …, "kinds": …, "needs": …}`, or `{"status": "failed", "type": …, "message": …,
+#: "traceback": …}`: dicts, lists, strings and numbers only, so that `marshal` carries it.
+Outcome: TypeAlias = dict[str, Any]
+
+#: A longer string is no scalar: it stays in the result, out of the record.
+LONGEST_TEXT = 1000
+
+_SCALARS = (bool, int, float, str, type(None))
+
+
+def attempt(call: Callable[[], Any], save: Callable[[Any], list[str]]) -> Outcome:
+    """The outcome of calling `call` and saving what it returns: the one place where a call becomes data.
+
+    `save` commits the value and returns the classes and functions that loading it needs. Whatever either raises, also
+    SystemExit and KeyboardInterrupt, is a failure of this cell and of nothing else.
+    """
+    try:
+        value = call()
+        return done(value, save(value))
+    except BaseException as error:  # a cell may raise anything, and the next one still has to run
+        return failed(error)
+
+
+def done(value: Any, needs: list[str]) -> Outcome:
+    """The outcome of a call that returned `value`: its scalar outputs, and what kind each output is of.
+
+    >>> done({"loss": 0.5, "w": [1]}, [])["outputs"], done(3, [])["outputs"]
+    ({'loss': 0.5}, {'value': 3})
+    """
+    spread = value if is_spread(value) else {"value": value}
+    scalars = {str(key): scalar(item) for key, item in spread.items()}
+    return {
+        "status": "done",
+        "spread": spread is value,
+        "outputs": {key: item for key, item in scalars.items() if item is not NotImplemented},
+        "kinds": {str(key): kind_of(item) for key, item in spread.items()},
+        "needs": needs,
+    }
+
+
+def failed(error: BaseException) -> Outcome:
+    """The outcome of a call that raised, whatever the exception's own methods do."""
+    return failure(type(error).__name__, text_of(error), traceback_of(error))
+
+
+def failure(kind: str, message: str, traceback: str = "") -> Outcome:
+    """The outcome of a call that ended without a result, for a reason that is said in words."""
+    return {"status": "failed", "type": kind, "message": message, "traceback": traceback}
+
+
+def is_spread(value: Any) -> bool:
+    """Whether a result is a mapping by name, whose items are outputs of their own."""
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def kind_of(value: Any) -> str:
+    """The name of the value's class; a scalar whose kind is a bare name is in the record as it is.
+
+    >>> kind_of(1.0), kind_of(len)
+    ('float', 'builtins.builtin_function_or_method')
+    """
+    kind = type(value)
+    return kind.__name__ if kind in _SCALARS else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def scalar(value: Any) -> Any:
+    """The value as a plain number, short string, bool or None; NotImplemented if it is none of these."""
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if type(value) not in _SCALARS or (type(value) is str and len(value) > LONGEST_TEXT):
+        return NotImplemented
+    return value
+
+
+def text_of(error: BaseException) -> str:
+    """The exception's message, also if its own `__str__` fails."""
+    try:
+        return printable(str(error))
+    except BaseException as fault:  # user code
+        return f"<{type(error).__name__}.__str__ raised {type(fault).__name__}>"
+
+
+def traceback_of(error: BaseException) -> str:
+    """The exception's traceback as text, without the frames of pyexp around the experiment."""
+    import traceback  # only a failure pays for it
+
+    try:
+        lines = traceback.format_exception(type(error), error, _from_experiment(error.__traceback__))
+    except BaseException as fault:  # a __str__ or a __cause__ that fails
+        try:
+            lines = ["Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__)]
+        except BaseException:
+            lines = []
+        lines.append(f"{type(error).__name__}: {text_of(error)} ({type(fault).__name__} while it was formatted)\n")
+    return printable("".join(lines))
+
+
+def _from_experiment(trace: Any) -> Any:
+    """The traceback from the first frame that is not pyexp's; the whole of it if there is none."""
+    first = trace
+    while first is not None and first.tb_frame.f_globals.get("__name__", "").startswith("pyexp."):
+        first = first.tb_next
+    return first or trace
+
+
+def printable(text: str) -> str:
+    """The text with what UTF-8 cannot carry (lone surrogates) spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

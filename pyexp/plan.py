@@ -1,0 +1,279 @@
+"""The plan: what a run would do with every cell and why, as a value.
+
+Statuses found on disk and a mode come in, a `Plan` goes out. The policy is a table. Also here: what cells and runs are
+called on disk, as pure text. It does not know how a status is found or an action is done.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from pyrsistent import PMap, pmap
+
+from pyexp.configs import FrozenConfig
+from pyexp.errors import ConfigError, UsageError
+from pyexp.hashing import digest, encode
+from pyexp.tensor import Tensor
+
+#: More cells than this are no plan but a mistake: a person meant `sample`.
+MOST_CELLS = 10_000_000
+
+
+class Status(Enum):
+    """What is found of a cell before a run."""
+
+    DONE = "done"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"
+    NEW = "new"
+    BUSY = "busy"
+
+
+class Mode(Enum):
+    """What a run is for."""
+
+    RUN = "run"
+    RERUN = "rerun"
+    FAILED = "failed"
+    REPORT = "report"
+
+
+class Action(Enum):
+    """What is done with a cell."""
+
+    LOAD = "load"
+    RUN = "run"
+    WAIT = "wait"
+    SKIP = "skip"
+    MISSING = "missing"
+
+
+#: The policy: what each mode does with a cell of each status, and why, in words.
+POLICY: PMap[tuple[Status, Mode], tuple[Action, str]] = pmap(
+    {
+        (Status.DONE, Mode.RUN): (Action.LOAD, "finished"),
+        (Status.FAILED, Mode.RUN): (Action.RUN, "failed before"),
+        (Status.UNFINISHED, Mode.RUN): (Action.RUN, "started and did not finish"),
+        (Status.NEW, Mode.RUN): (Action.RUN, "never started"),
+        (Status.BUSY, Mode.RUN): (Action.WAIT, "is being run by another process"),
+        (Status.DONE, Mode.RERUN): (Action.RUN, "finished, and to be run again"),
+        (Status.FAILED, Mode.RERUN): (Action.RUN, "failed before"),
+        (Status.UNFINISHED, Mode.RERUN): (Action.RUN, "started and did not finish"),
+        (Status.NEW, Mode.RERUN): (Action.RUN, "never started"),
+        (Status.BUSY, Mode.RERUN): (Action.WAIT, "is being run by another process"),
+        (Status.DONE, Mode.FAILED): (Action.LOAD, "finished"),
+        (Status.FAILED, Mode.FAILED): (Action.RUN, "failed before"),
+        (Status.UNFINISHED, Mode.FAILED): (Action.RUN, "started and did not finish"),
+        (Status.NEW, Mode.FAILED): (Action.SKIP, "never started, and only failed cells are to be run"),
+        (Status.BUSY, Mode.FAILED): (Action.WAIT, "is being run by another process"),
+        (Status.DONE, Mode.REPORT): (Action.LOAD, "finished"),
+        (Status.FAILED, Mode.REPORT): (Action.LOAD, "failed"),
+        (Status.UNFINISHED, Mode.REPORT): (Action.MISSING, "started and did not finish"),
+        (Status.NEW, Mode.REPORT): (Action.MISSING, "never started"),
+        (Status.BUSY, Mode.REPORT): (Action.MISSING, "is being run by another process"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A config with its place on disk: its name, its hash, and the name of its folder."""
+
+    config: FrozenConfig
+    name: str
+    hash: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of a cell: its status, and what is known besides, such as `at 12:03` or `with ValueError: …`."""
+
+    status: Status
+    detail: str = ""
+
+
+NOTHING = Found(Status.NEW)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One cell of a plan: what is to be done with it, and why."""
+
+    cell: Cell
+    status: Status
+    action: Action
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The config's name: selecting from a plan by name works as from results."""
+        return self.cell.name
+
+    @property
+    def frozen(self) -> Mapping[str, Any]:
+        """The step as a mapping, for selecting."""
+        words = {"status": self.status.value, "action": self.action.value, "reason": self.reason}
+        return pmap({"name": self.name, "config": self.cell.config, **words})
+
+    def __str__(self) -> str:
+        return f"{self.action.value:7}  {self.cell.folder}  ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do: a step for each cell, in the shape of the grid. Printed, it is the dry run."""
+
+    steps: Tensor[Step]
+    mode: Mode
+
+    def counts(self) -> dict[Action, int]:
+        """How many cells there are for each action, those with none left out."""
+        found = [step.action for step in self.steps]
+        return {action: found.count(action) for action in Action if action in found}
+
+    def summary(self) -> str:
+        """The counts in a line."""
+        counts = ", ".join(f"{number} to {action.value}" for action, number in self.counts().items())
+        return f"{self.steps.size} cells: {counts}"
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.steps), self.summary()])
+
+
+def plan(cells: Tensor[Cell], found: Mapping[str, Found], mode: Mode) -> Plan:
+    """The plan for these cells, where `found` says by folder what is on disk; what it does not name is new."""
+    return Plan(cells.map(lambda cell: step_of(cell, found.get(cell.folder, NOTHING), mode)), mode)
+
+
+def step_of(cell: Cell, found: Found, mode: Mode) -> Step:
+    """What to do with one cell: the row of the policy, its reason with what is known besides."""
+    action, reason = POLICY[found.status, mode]
+    return Step(cell, found.status, action, f"{reason} {found.detail}".rstrip())
+
+
+def cells_of(configs: Tensor[FrozenConfig]) -> Tensor[Cell]:
+    """The configs with their hashes and folders.
+
+    Raises `ConfigError` for a config that holds `out`, for two cells that are the same config, and for two that
+    would share a folder; `HashError` for a value that cannot be hashed.
+    """
+    if configs.size > MOST_CELLS:
+        raise ConfigError(
+            f"a run of {configs.size} cells is more than can be planned ({MOST_CELLS}); "
+            "draw some of them with pyexp.sample(configs, n, seed=0)"
+        )
+    cells = configs.map(_cell)
+    _refuse_twins(cells)
+    return cells
+
+
+def _cell(config: FrozenConfig) -> Cell:
+    if "out" in config:
+        raise ConfigError(
+            f"config {config.get('name', '')!r} holds the key 'out', which is pyexp's: the experiment gets its "
+            "folder there; use another key"
+        )
+    name = config.get("name") or ""
+    hashed = digest(encode(config))
+    return Cell(config, name, hashed, f"{folder_name(name)}-{hashed}")
+
+
+def _refuse_twins(cells: Tensor[Cell]) -> None:
+    first: dict[str, int] = {}
+    for position, cell in enumerate(cells):
+        other = first.setdefault(cell.folder, position)
+        if other == position:
+            continue
+        here, there = (place(number, cells.shape) for number in (position, other))
+        if encode(cells[other].config) == encode(cell.config):
+            raise ConfigError(f"cells {there} and {here} are the same config, {cell.name!r}; give replicates a seed")
+        raise ConfigError(
+            f"cells {there} and {here} are different configs that would share the folder {cell.folder!r}; "
+            "give them different names"
+        )
+
+
+def place(position: int, shape: tuple[int, ...]) -> tuple[int, ...] | int:
+    """The position of a cell along each axis; along the only one, a bare number.
+
+    >>> place(5, (2, 3))
+    (1, 2)
+    """
+    found: list[int] = []
+    for size in reversed(shape):
+        position, here = divmod(position, size)
+        found.append(here)
+    return found[0] if len(found) == 1 else tuple(reversed(found))
+
+
+#: Bytes of a folder's name before the hash.
+LONGEST_NAME = 120
+_PORTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-+=,@()")
+# Names that Windows keeps for devices, also with an extension.
+_RESERVED = frozenset(
+    ["CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))]
+)
+
+
+def folder_name(name: str) -> str:
+    """A config's name as the beginning of a folder's name: one portable component, whatever the name holds.
+
+    A plain name is unchanged. Others may come out alike; the hash that follows, of which the name is a part, keeps
+    them apart.
+
+    >>> folder_name("exp_lr0.1"), folder_name("../ü:x"), folder_name("")
+    ('exp_lr0.1', '_.___x', 'unnamed')
+    """
+    safe = "".join(char if char in _PORTABLE else "_" for char in name)[:LONGEST_NAME]
+    if safe[:1] in (".", "-"):  # hidden, or taken for an option
+        safe = f"_{safe[1:]}"
+    if safe.partition(".")[0].upper() in _RESERVED:
+        safe = f"_{safe}"[:LONGEST_NAME]
+    return safe or "unnamed"
+
+
+def component(text: str, what: str) -> str:
+    """The text, if it can be the name of one folder.
+
+    Raises `UsageError` naming `what` it is and what is wrong with it.
+    """
+    wrong = (
+        "is empty" if not text else
+        "names a folder above" if text in (".", "..") else
+        "holds a path separator" if "/" in text or "\\" in text else
+        "holds a control character" if any(char < " " for char in text) else
+        "begins with a dot" if text.startswith(".") else
+        "is longer than 200 bytes" if len(text.encode("utf-8", "surrogatepass")) > 200 else
+        "is no text" if any("\ud800" <= char <= "\udfff" for char in text) else
+        ""
+    )  # fmt: skip
+    if wrong:
+        raise UsageError(f"{what} {text!r} {wrong}; it has to be the name of one folder, like 'mnist'")
+    return text
+
+
+def latest(runs: Iterable[tuple[float, str]]) -> str | None:
+    """The name of the run that began last, of (start in seconds, name); of those that began together, the last name."""
+    return max(((start, _counted(name), name) for start, name in runs), default=(0.0, (), None))[2]
+
+
+def _counted(name: str) -> tuple[tuple[int, str], ...]:
+    """A name's parts, numbers by their value: `…-2` comes before `…-10`."""
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in name.split("-"))
+
+
+def unused(name: str, taken: Iterable[str]) -> str:
+    """The name, or the first of `name-2`, `name-3`, … that is not taken.
+
+    >>> unused("a", ["a", "a-2"])
+    'a-3'
+    """
+    known = set(taken)
+    number = 1
+    candidate = name
+    while candidate in known:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate

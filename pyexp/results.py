@@ -1,0 +1,348 @@
+"""The record of one run of one cell as plain data and back, and `Result`, the view of it that a report gets.
+
+Knows what is said about a run, in JSON's terms; not where it is stored, nor how a value is loaded: a Result is given a
+function for that, and calls it when the value is first looked at.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Any
+
+from pyrsistent import PSet, PVector, pmap, pset, pvector
+
+from pyexp.configs import FrozenConfig, thaw
+from pyexp.dotted import Config
+from pyexp.errors import ResultError, nearest
+from pyexp.outcome import Outcome
+
+#: The version of the record's JSON form. A reader refuses a newer one.
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a cell that did not succeed: its error, when it began (seconds since 1970) and how long it took."""
+
+    type: str
+    message: str
+    started: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was asked of one cell and what happened.
+
+    `outputs` holds the scalar outputs, `kinds` the class of every output by name; `spread` says whether the returned
+    value was a mapping of outputs, or one value. `needs` are the classes and functions that loading the value needs.
+    """
+
+    name: str
+    config: FrozenConfig
+    hash: str
+    status: str
+    outputs: Mapping[str, Any] = field(default_factory=pmap)
+    kinds: Mapping[str, str] = field(default_factory=pmap)
+    spread: bool = True
+    needs: tuple[str, ...] = ()
+    type: str = ""
+    message: str = ""
+    traceback: str = ""
+    started: float = 0.0
+    seconds: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
+    host: str = ""
+    executor: str = ""
+    stamp: tuple[int, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        return self.status != "done"
+
+    def stamped(self, stamp: tuple[int, ...]) -> "Record":
+        """The record with what identifies the very file that the result was saved to."""
+        return replace(self, stamp=stamp)
+
+
+def record_of(
+    name: str, config: FrozenConfig, digest: str, outcome: Outcome, *, started: float = 0.0, seconds: float = 0.0,
+    attempts: tuple[Attempt, ...] = (), host: str = "", executor: str = "",
+) -> Record:  # fmt: skip
+    """The record of a cell that ended with this outcome."""
+    told = {key: outcome[key] for key in ("type", "message", "traceback", "spread") if key in outcome}
+    return Record(
+        name=name,
+        config=config,
+        hash=digest,
+        status=outcome["status"],
+        outputs=pmap(outcome.get("outputs", {})),
+        kinds=pmap(outcome.get("kinds", {})),
+        needs=tuple(outcome.get("needs", ())),
+        started=started,
+        seconds=seconds,
+        attempts=attempts,
+        host=host,
+        executor=executor,
+        **told,
+    )
+
+
+def missing(name: str, config: FrozenConfig, digest: str, words: str) -> Record:
+    """The record of a cell that has no result, and was not run: an error of type `NotRun`."""
+    return Record(name, config, digest, "missing", type="NotRun", message=words)
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as JSON data, for people and tools."""
+    shown: dict[str, Any] = {
+        "format": FORMAT,
+        "name": record.name,
+        "hash": record.hash,
+        "status": record.status,
+        "config": plain(record.config),
+        "started": record.started,
+        "seconds": record.seconds,
+        "host": record.host,
+        "executor": record.executor,
+        "attempts": [
+            {"type": a.type, "message": a.message, "started": a.started, "seconds": a.seconds} for a in record.attempts
+        ],
+    }
+    if record.failed:
+        return {**shown, "error": {"type": record.type, "message": record.message, "traceback": record.traceback}}
+    return {
+        **shown,
+        "outputs": {key: plain(value) for key, value in record.outputs.items()},
+        "kinds": dict(record.kinds),
+        "spread": record.spread,
+        "needs": list(record.needs),
+        "stamp": list(record.stamp),
+    }
+
+
+def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Record:
+    """The record in JSON data; `config`, where it is known, is exact, and the JSON form of it need not be read.
+
+    Raises `ResultError` if the data is no record, or one of a newer format.
+    """
+    try:
+        if data["format"] > FORMAT:
+            raise ResultError(f"the record is of format {data['format']}, and this pyexp reads up to {FORMAT}")
+        error = data.get("error", {})
+        return Record(
+            name=data["name"],
+            config=restored(data["config"]) if config is None else config,
+            hash=data["hash"],
+            status=data["status"],
+            outputs={key: restored(value) for key, value in data.get("outputs", {}).items()},
+            kinds=data.get("kinds", {}),
+            spread=data.get("spread", True),
+            needs=tuple(data.get("needs", ())),
+            started=data["started"],
+            seconds=data["seconds"],
+            attempts=tuple(Attempt(**entry) for entry in data["attempts"]),
+            host=data["host"],
+            executor=data["executor"],
+            stamp=tuple(data.get("stamp", ())),
+            **{key: error[key] for key in ("type", "message", "traceback") if key in error},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ResultError(f"this is no record of pyexp: {type(error).__name__}: {error}") from None
+
+
+def plain(value: Any) -> Any:
+    """A frozen value as strict JSON data; what JSON lacks is a map with its kind under `"!"`.
+
+    >>> plain((1, float("inf")))
+    {'!': 'tuple', 'value': [1, {'!': 'float', 'value': 'inf'}]}
+    """
+    if isinstance(value, Mapping):
+        shown = {key: plain(value[key]) for key in sorted(value)}
+        return {"!": "map", "value": shown} if "!" in value else shown
+    if isinstance(value, (PVector, list)):
+        return [plain(item) for item in value]
+    if type(value) is tuple:
+        return {"!": "tuple", "value": [plain(item) for item in value]}
+    if isinstance(value, (PSet, set, frozenset)):
+        return {"!": "set", "value": sorted((plain(item) for item in value), key=repr)}
+    if type(value) is float and value - value != 0.0:
+        return {"!": "float", "value": str(value)}
+    if type(value) is int and abs(value) >= 1 << 64:
+        return {"!": "int", "value": hex(value)}
+    if type(value) is str:
+        return value if _is_text(value) else {"!": "bytes", "value": value.encode("utf-8", "surrogatepass").hex()}
+    if value is None or type(value) in (bool, int, float):
+        return value
+    if isinstance(value, PurePath):
+        return {"!": "path", "value": plain(str(value))}
+    return {"!": f"{type(value).__module__}.{type(value).__qualname__}", "value": _shown(value)}
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value).encode("utf-8", "backslashreplace").decode()
+    except Exception:  # a foreign __repr__
+        return "<no repr>"
+
+
+def restored(value: Any) -> Any:
+    """The frozen value that `plain` was given; of what is foreign to JSON and to pyexp, its repr.
+
+    >>> restored(plain((1, float("inf"))))
+    (1, inf)
+    """
+    if isinstance(value, list):
+        return pvector([restored(item) for item in value])
+    if not isinstance(value, dict):
+        return value
+    if "!" not in value:
+        return pmap({key: restored(item) for key, item in value.items()})
+    make = _RESTORERS.get(value["!"])
+    return value["value"] if make is None else make(value["value"])
+
+
+_RESTORERS: Mapping[str, Callable[[Any], Any]] = {
+    "map": lambda items: pmap({key: restored(item) for key, item in items.items()}),
+    "tuple": lambda items: tuple(restored(item) for item in items),
+    "set": lambda items: pset([restored(item) for item in items]),
+    "float": float,
+    "int": lambda text: int(text, 16),
+    "bytes": lambda text: bytes.fromhex(text).decode("utf-8", "surrogatepass"),
+    "path": lambda text: PurePath(restored(text)),
+}
+
+_EXACT = frozenset({"bool", "int", "float", "str", "NoneType"})
+
+
+class Result(Mapping[str, Any]):
+    """One cell's result, read-only: `name`, `config`, `out` and the experiment's outputs side by side.
+
+    `r["accuracy"]` is an output of that name, `r.value` is what the experiment returned, whole. A result that is no
+    mapping of outputs is under `value`. A failure has `__error__` (True), `type`, `message` and `traceback`
+    instead. Attributes serve as keys. The value is loaded when an output that is no scalar is first looked at.
+    """
+
+    __slots__ = ("_config", "_load", "_out", "_record", "_value")
+
+    def __init__(self, record: Record, out: Any, load: Callable[[], Any]) -> None:
+        self._record = record
+        self._out = out
+        self._load = load
+        self._config: Config | None = None
+        self._value: Any = _UNLOADED
+
+    @property
+    def record(self) -> Record:
+        """What was asked and what happened: status, times, attempts, host."""
+        return self._record
+
+    @property
+    def name(self) -> str:
+        """The config's name."""
+        return self._record.name
+
+    @property
+    def config(self) -> Config:
+        """A private copy of the config."""
+        if self._config is None:
+            self._config = thaw(self._record.config)
+        return self._config
+
+    @property
+    def out(self) -> Any:
+        """The folder with the log and the artifacts, a Path."""
+        return self._out
+
+    @property
+    def value(self) -> Any:
+        """What the experiment returned. Raises `ResultError` if it failed, or was not run."""
+        if self._record.failed:
+            raise ResultError(f"{self._told()}: it has no value")
+        if self._value is _UNLOADED:
+            self._value = self._load()
+        return self._value
+
+    @property
+    def frozen(self) -> "_Frozen":
+        """The result as a mapping whose config is frozen: what a selection looks at."""
+        return _Frozen(self)
+
+    def __getitem__(self, key: str) -> Any:
+        if key in _OWN:
+            return getattr(self, key)
+        record = self._record
+        if record.failed:
+            if key in _ERROR:
+                return True if key == "__error__" else getattr(record, key)
+            raise ResultError(f"{self._told()}: it has no {key!r}")
+        if key not in record.kinds:
+            raise ResultError(f"result {self.name!r} has no {key!r}; {nearest(key, self)}")
+        if record.kinds[key] in _EXACT and key in record.outputs:
+            return record.outputs[key]
+        return self.value[key] if record.spread else self.value
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):  # protocols probe for these
+            raise AttributeError(key)
+        return self[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from _OWN
+        shown = _ERROR if self._record.failed else self._record.kinds
+        yield from (key for key in shown if key not in _OWN)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Result):
+            return self is other or dict(self) == dict(other)
+        return NotImplemented if not isinstance(other, Mapping) else dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]  # a mapping of changeable values
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(key for key in self if key.isidentifier())]
+
+    def __repr__(self) -> str:
+        if self._record.failed:
+            return f"<Result {self._told()}>"
+        outputs = ", ".join(f"{key}={self._brief(key)}" for key in self._record.kinds)
+        return f"<Result {self.name!r}: {outputs}>"
+
+    def _brief(self, key: str) -> str:
+        outputs = self._record.outputs
+        return repr(outputs[key]) if key in outputs else f"<{self._record.kinds[key]}>"
+
+    def _told(self) -> str:
+        return f"{self.name!r} failed with {self._record.type}: {self._record.message}".rstrip(": ")
+
+
+_UNLOADED = object()
+_OWN = ("name", "config", "out")
+_ERROR = ("__error__", "type", "message", "traceback")
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen(Mapping[str, Any]):
+    """A result seen through its frozen config."""
+
+    result: Result
+
+    def __getitem__(self, key: str) -> Any:
+        return self.result.record.config if key == "config" else self.result[key]
+
+    def __contains__(self, key: object) -> bool:
+        record = self.result.record
+        return key in _OWN or key in (_ERROR if record.failed else record.kinds)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.result)
+
+    def __len__(self) -> int:
+        return len(self.result)

@@ -1,0 +1,369 @@
+"""The shell: look → plan → perform → report. It asks the world, lets `plan` decide, and has the devices do it."""
+
+import os
+import platform
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pyexp import __version__, store
+from pyexp.cli import Options
+from pyexp.configs import FrozenConfig, thaw
+from pyexp.dotted import Config
+from pyexp.errors import ConfigError, NoRunError, nearest
+from pyexp.executors import get_executor
+from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
+from pyexp.files import dumps
+from pyexp.hashing import has_encoders
+from pyexp.outcome import failed
+from pyexp.plan import Action, Cell, Found, Mode, Plan, Step, cells_of, plan
+from pyexp.progress import Progress
+from pyexp.results import Attempt, Record, Result, missing, record_of
+from pyexp.store import Run, Sight
+from pyexp.sweep import grid_of
+from pyexp.tensor import Tensor
+
+Function = Callable[[Config], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be run: the experiment's name, its function, its configs and the command that asks for it."""
+
+    name: str
+    fn: Function
+    configs: Callable[[], Any] | Any
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found before a run: its folder (None: there is none yet), what is in it, and the plan made of that."""
+
+    run: Run | None
+    plan: Plan
+    sights: dict[str, Sight]
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that a signal ended; says what is finished and how to go on."""
+
+    def __init__(self, words: str, number: int) -> None:
+        super().__init__(words)
+        self.status = 128 + number
+
+
+def grid(job: Job) -> Tensor[FrozenConfig]:
+    """The job's configs as a grid. Raises `ConfigError` for what is none."""
+    configs = job.configs
+    if callable(configs) and not isinstance(configs, Tensor):
+        label = f"the configs function {getattr(configs, '__name__', '?')!r}"
+        configs = configs()
+        if configs is None:
+            raise ConfigError(f"{label} returned None; did it forget to return the list of configs?")
+        return grid_of(configs, f"what {label} returned")
+    if configs is None:
+        raise ConfigError("there are no configs: register a function with @experiment.configs, or pass run(configs=…)")
+    return grid_of(configs)
+
+
+def look(job: Job, options: Options) -> Look:
+    """The cells of the job, what is on disk of them, and the plan. Changes nothing.
+
+    Raises `NoRunError` if a run is asked for that is not there.
+    """
+    cells = cells_of(grid(job))
+    if options.select is not None:
+        cells = selected(cells, options.select)
+    run = find_run(job, options)
+    sights = store.look(run, cells) if run is not None else {}
+    found: dict[str, Found] = {folder: sight.found for folder, sight in sights.items()}
+    return Look(run, plan(cells, found, options.mode), sights)
+
+
+def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
+    """The cells whose name matches. Raises `SelectionError` with the nearest names if there are none."""
+    found = cells[glob]
+    return found if isinstance(found, Tensor) else cells.filter(lambda cell: cell is found)
+
+
+def find_run(job: Job, options: Options) -> Run | None:
+    """The folder of the run that the options name; None if a new one is to be made. Raises `NoRunError`."""
+    base = store.home(options.output_dir, job.name)
+    name = options.timestamp
+    if options.latest:
+        name = store.latest_run(base)
+        if name is None:
+            raise NoRunError(f"there is no run of {job.name!r} below {base} yet; run it first, without the option")
+    if name is True:
+        return None
+    path = base if name is False else os.path.join(base, name)
+    if os.path.isdir(path):
+        return Run(path, options.durable)
+    if options.report:
+        known = [run for _, run in sorted(store.runs(base))]
+        raise NoRunError(f"there is no run at {path}; {nearest(name or job.name, known, 'the runs are')}")
+    return None
+
+
+def perform(job: Job, options: Options) -> Tensor[Result]:
+    """Carry out what the options ask for, and return a result for each cell.
+
+    Raises `Interrupted` if a signal came, and what `look` raises before anything has run.
+    """
+    executor = get_executor(options.executor)
+    pool = executor if isinstance(executor, Pool) else Threads(executor)
+    seen = look(job, options)
+    if options.mode is Mode.REPORT:
+        return reported(seen)
+    refuse_unpicklable(seen.plan.steps.map(lambda step: step.cell))
+    terms = Terms(jobs_of(options), options.timeout, options.retries, options.capture, options.durable)
+    pool.open(job.fn, terms)
+    try:
+        run = seen.run or store.make_run(options.output_dir, job.name, options.timestamp, durable=options.durable)
+        store.describe(run, description(job, run, seen.plan))
+        performance = Performance(job, options, run, seen, pool, terms)
+        return performance.results()
+    finally:
+        pool.close()
+
+
+def refuse_unpicklable(cells: Tensor[Cell]) -> None:
+    """Raise `ConfigError` for a config that could not be sent to a worker.
+
+    Every value that pyexp can hash by itself can be pickled; only what was registered may not.
+    """
+    for cell in cells if has_encoders() else ():
+        try:
+            dumps(thaw(cell.config), "config")
+        except TypeError as error:
+            raise ConfigError(f"of config {cell.name!r}, {error}") from None
+
+
+def jobs_of(options: Options) -> int:
+    """The number of cells at a time: `auto` is one for each core this process may use."""
+    if options.jobs != "auto":
+        return int(options.jobs)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def reported(seen: Look) -> Tensor[Result]:
+    """The results that are there, and for every other cell one that says it is missing.
+
+    Raises `NoRunError` if there is nothing at all to show.
+    """
+    run = seen.run
+    if run is None or all(step.action is Action.MISSING for step in seen.plan.steps):
+        where = "" if run is None else f" in {run.path}"
+        raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report")
+    return seen.plan.steps.map(lambda step: _shown(run, step, seen.sights.get(step.cell.folder)))
+
+
+def _shown(run: Run, step: Step, sight: Sight | None) -> Result:
+    cell = step.cell
+    if step.action is Action.LOAD and sight is not None and sight.record is not None:
+        return store.result(run, cell, sight.record)
+    return store.result(run, cell, missing(cell.name, cell.config, cell.hash, step.reason))
+
+
+def description(job: Job, run: Run, made: Plan) -> dict[str, Any]:
+    """What `run.json` says: the grid and how it came about. A run that goes on keeps when it began."""
+    steps = made.steps
+    return {
+        "format": 1,
+        "started": store.described(run).get("started", time.time()),
+        "experiment": job.name,
+        "command": job.command,
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "pyexp": __version__,
+        "shape": list(steps.shape),
+        "axes": [axis.name for axis in steps.axes],
+        "cells": [{"name": step.cell.name, "hash": step.cell.hash, "folder": step.cell.folder} for step in steps],
+    }
+
+
+@dataclass
+class Performance:
+    """One run on its way: the steps still to be taken, the claims held, the records made."""
+
+    job: Job
+    options: Options
+    run: Run
+    seen: Look
+    pool: Pool
+    terms: Terms
+    records: dict[str, Record] = field(default_factory=dict)
+    held: dict[str, tuple[Step, store.Claim]] = field(default_factory=dict)
+    failures: list[tuple[Record, str]] = field(default_factory=list)
+
+    def results(self) -> Tensor[Result]:
+        """The result of every cell, once all that is to be run has run."""
+        steps = self.seen.plan.steps
+        waiting = deque(step for step in steps if step.action in (Action.RUN, Action.WAIT))
+        self.progress = Progress(len(waiting), quiet=self.options.quiet)
+        self.progress.began(self.run.path, self.seen.plan.summary())
+        self._load()
+        if self.options.mode is Mode.RERUN:
+            self._discard(waiting)
+        with Halt(self.pool.in_this_thread) as halt:
+            try:
+                # Closed whatever happens, so that no cell is left running.
+                with closing(drive(self.pool, self._tasks(waiting), self.terms, halt)) as endings:
+                    for ended in endings:
+                        self._commit(ended)
+            finally:
+                for _, claim in self.held.values():
+                    claim.release()
+                store.tidy(self.run)
+        if halt.signal is not None:
+            raise Interrupted(self._how_to_go_on(halt.signal), halt.signal)
+        self.progress.summary(self.failures, f"run them again with --lf, or all that is left with {self._continue()}")
+        return steps.map(self._result)
+
+    def _load(self) -> None:
+        """Take the records of the cells that are finished; write those down that had to be made again."""
+        for step in self.seen.plan.steps:
+            sight = self.seen.sights.get(step.cell.folder)
+            if step.action is Action.LOAD and sight is not None and sight.record is not None:
+                self.records[step.cell.folder] = sight.record
+                if sight.fresh:
+                    self._write(step.cell, sight.record)
+
+    def _discard(self, steps: Iterable[Step]) -> None:
+        """Remove the results of all cells that are to run again before the first of them does."""
+        for step in steps:
+            if step.action is Action.RUN and (claim := store.claim(self.run, step.cell)) is not None:
+                store.discard(self.run, step.cell)
+                claim.release()
+
+    def _tasks(self, waiting: deque[Step]) -> Iterator[Task | None]:
+        """A task for each cell that nobody else has; None when others have all that are left."""
+        turned_away = 0
+        while waiting and not (self.options.fail_fast and self.failures):
+            step = waiting.popleft()
+            claim = store.claim(self.run, step.cell)
+            if claim is None:
+                waiting.append(step)
+                turned_away += 1
+                if turned_away >= len(waiting):
+                    turned_away = 0
+                    yield None
+                continue
+            turned_away = 0
+            if self._done_meanwhile(step) or not self._prepared(step.cell):
+                claim.release()
+                continue
+            self.held[step.cell.folder] = (step, claim)
+            cell = step.cell
+            yield Task(cell.folder, self.job.fn, cell.config, self.run.folder(cell), claim.descriptor)
+
+    def _done_meanwhile(self, step: Step) -> bool:
+        """Whether another process has run the cell since it was looked at; then its record is taken."""
+        now = store.sight(self.run, step.cell)
+        before = self.seen.sights.get(step.cell.folder)
+        if now.record is None or (before is not None and before.record == now.record):
+            return False
+        if now.fresh:
+            self._write(step.cell, now.record)
+        self._take(step.cell, now.record)
+        return True
+
+    def _prepared(self, cell: Cell) -> bool:
+        """Whether the cell's folder is ready; if the disk says no, that is this cell's failure and no other's."""
+        try:
+            store.prepare(self.run, cell)
+        except OSError as error:
+            self._take(cell, record_of(cell.name, cell.config, cell.hash, failed(error), started=time.time()))
+            return False
+        return True
+
+    def _commit(self, ended: Ended) -> None:
+        """Make the record of a cell that has ended, and give the cell back."""
+        step, claim = self.held.pop(ended.task.label)
+        record = self._record(step.cell, ended, ended.task.failures)
+        self._take(step.cell, self._write(step.cell, record))
+        claim.release()
+
+    def _record(self, cell: Cell, ended: Ended, attempts: tuple[Attempt, ...]) -> Record:
+        return record_of(
+            cell.name,
+            cell.config,
+            cell.hash,
+            ended.outcome,
+            started=ended.started,
+            seconds=ended.seconds,
+            attempts=attempts,
+            host=socket.gethostname(),
+            executor=type(self.pool).__name__ if not isinstance(self.pool, Threads) else
+            type(self.pool.executor).__name__,
+        )  # fmt: skip
+
+    def _write(self, cell: Cell, record: Record) -> Record:
+        """Write the record down; if its result has vanished it is a failure, and if the disk is full it is told."""
+        try:
+            return store.save_record(self.run, cell, record)
+        except FileNotFoundError as error:
+            lost = record_of(cell.name, cell.config, cell.hash, failed(error), started=record.started)
+            self.progress.line(f"the result of {cell.folder} is gone: {error}")
+            return lost
+        except OSError as error:
+            self.progress.line(f"cannot write the record of {cell.folder}: {error}; its result is kept")
+            return record
+
+    def _take(self, cell: Cell, record: Record) -> None:
+        self.records[cell.folder] = record
+        log = self.run.file(cell, "log.txt")
+        if record.failed:
+            self.failures.append((record, log))
+        self.progress.cell(record, log)
+
+    def _result(self, step: Step) -> Result:
+        cell = step.cell
+        record = self.records.get(cell.folder) or missing(cell.name, cell.config, cell.hash, step.reason)
+        return store.result(self.run, cell, record)
+
+    def _how_to_go_on(self, number: int) -> str:
+        signal = "Ctrl-C" if number == 2 else f"signal {number}"
+        left = sum(1 for step in self.seen.plan.steps if step.cell.folder not in self.records)
+        return f"interrupted by {signal}; {left} of {self.seen.plan.steps.size} cells are left: {self._continue()}"
+
+    def _continue(self) -> str:
+        """The command that goes on with this run."""
+        name = Path(self.run.path).name
+        again = "" if self.options.timestamp is False else f" --timestamp {name}"
+        return f"{self.job.command}{again}"
+
+
+def table(results: Tensor[Result]) -> str:
+    """The results as text: a row for each cell, its scalar outputs in columns, failures in words."""
+    keys = list(dict.fromkeys(key for result in results for key in result.record.outputs))
+    rows = [["name", *keys]]
+    for result in results:
+        record = result.record
+        if record.failed:
+            rows.append([record.name or record.hash, f"{record.type}: {record.message}".partition("\n")[0]])
+        else:
+            rows.append([record.name or record.hash, *(_brief(record.outputs.get(key, "")) for key in keys)])
+    widths = [
+        max(len(row[i]) for row in rows if i < len(row) and len(row) == len(rows[0])) for i in range(len(rows[0]))
+    ]
+    return "\n".join(
+        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=False)).rstrip() for row in rows
+    )
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def refuse(words: str) -> NoReturn:
+    """Say on stderr why nothing is done, and exit with status 2."""
+    sys.stderr.write(f"error: {words}\n")
+    raise SystemExit(2)
