@@ -5,7 +5,8 @@ It settles decorator < `run()` < command line, and hands on to the shell.
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -82,41 +83,30 @@ class Experiment:
         Raises `PyexpError` for what is wrong with configs or options, before anything has run; KeyboardInterrupt after
         a signal. Where the command line is read, what is wrong with it is a line on stderr and exit status 2.
         """
-        said = _script_argv(sys._getframe(1).f_globals) if argv is None else list(argv)
-        try:
-            settled = self._settled(options, said or [])
-            return self._carried_out(settled, configs, report)
-        except _REFUSED as error:
-            if said is None:
-                raise
-            shell.refuse(str(error))
-        except shell.Interrupted as error:
-            if argv is not None or said is None:
-                raise
-            sys.stderr.write(f"{error}\n")
-            raise SystemExit(error.status) from None
+        script = _script_argv(sys._getframe(1).f_globals) if argv is None else None
+        with _refusing(script is not None or argv is not None):
+            settled = self._settled(options, script or argv or [])
+        job = self._job(settled, configs)
+        with _refusing(script is not None):
+            if settled.dry_run:
+                made = shell.look(job, settled).plan
+                print(made)
+                return made
+            results = shell.perform(job, settled)
+        told = (report or self._report or _default_report)(results)
+        if settled.check and any(result.record.failed for result in results):
+            raise SystemExit(1)
+        return told
 
     def _settled(self, options: Mapping[str, Any], argv: Sequence[str]) -> Options:
         given = {key: value for key, value in options.items() if value is not None}
         return settle(self.options, given, parse(argv, os.path.basename(sys.argv[0])))
 
-    def _carried_out(self, options: Options, configs: Any, report: Callable[[Tensor[Result]], Any] | None) -> Any:
-        job = self._job(options, configs)
-        if options.dry_run:
-            made = shell.look(job, options).plan
-            print(made)
-            return made
-        results = shell.perform(job, options)
-        told = (report or self._report or _default_report)(results)
-        if options.check and any(result.record.failed for result in results):
-            raise SystemExit(1)
-        return told
-
     def _job(self, options: Options, configs: Any) -> shell.Job:
         name = component(options.name or self.__name__, "the experiment's name")
         main = getattr(sys.modules.get("__main__"), "__file__", None)
         command = f"python {os.path.relpath(main)}" if main else "experiment.run"
-        return shell.Job(name, self.fn, self._configs if configs is None else configs, command)
+        return shell.Job(name, self.fn, shell.grid(self._configs if configs is None else configs), command)
 
     def plan(self, configs: Any = None, **options: Any) -> Plan:
         """What `run` with these options would do with each cell, and why. Nothing is run or changed."""
@@ -130,6 +120,26 @@ class Experiment:
         """
         settled = self._settled({**options, "report": True, "timestamp": timestamp}, [])
         return shell.perform(self._job(settled, configs), settled)
+
+
+@contextmanager
+def _refusing(wanted: bool) -> Iterator[None]:
+    """Where a command line was given: turn what is wrong with it, and a signal, into a line and an exit status.
+
+    The code of the user's own functions does not run in here: their errors keep their tracebacks.
+    """
+    try:
+        yield
+    except _REFUSED as error:
+        if not wanted:
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from error
+    except shell.Interrupted as error:
+        if not wanted:
+            raise
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.status) from None
 
 
 def _default_report(results: Tensor[Result]) -> Tensor[Result]:

@@ -100,38 +100,14 @@ def dumps(value: Any, what: str = "the result") -> bytes:
         payload = b"__main__"
     if b"__main__" not in payload:
         return payload
-    import cloudpickle  # only what the plain pickle cannot carry pays for it
+    from pyexp.byvalue import dumps_by_value, unpicklable_part  # only what the plain pickle cannot carry pays for it
 
     try:
-        return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]  # cloudpickle has no types
+        return dumps_by_value(value)
     except Exception as error:
         part, path = unpicklable_part(value, what)
         kind = f"{type(part).__module__}.{type(part).__qualname__}"
         raise TypeError(f"{path} is a {kind}, which cannot be pickled: {error}") from error
-
-
-def unpicklable_part(value: Any, path: str) -> tuple[Any, str]:
-    """The innermost part of a value that cannot be pickled, and where it is."""
-    if isinstance(value, dict):
-        inside = [(item, f"{path}[{key!r}]") for key, item in value.items()]
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        inside = [(item, f"{path}[{i}]") for i, item in enumerate(value)]
-    else:
-        inside = [(item, f"{path}.{key}") for key, item in getattr(value, "__dict__", {}).items()]
-    for item, where in inside:
-        if not _picklable(item):
-            return unpicklable_part(item, where)
-    return value, path
-
-
-def _picklable(value: Any) -> bool:
-    import cloudpickle
-
-    try:
-        cloudpickle.dumps(value)
-    except Exception:  # whatever it raises, it cannot be pickled
-        return False
-    return True
 
 
 class _Witness(pickle.Unpickler):

@@ -85,6 +85,11 @@ class Cell:
     hash: str
     folder: str
 
+    @property
+    def frozen(self) -> FrozenConfig:
+        """The cell as a mapping, for selecting."""
+        return self.config
+
 
 @dataclass(frozen=True, slots=True)
 class Found:

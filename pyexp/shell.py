@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pyexp import __version__, store
 from pyexp.cli import Options
@@ -34,11 +34,11 @@ Function = Callable[[Config], Any]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be run: the experiment's name, its function, its configs and the command that asks for it."""
+    """What is to be run: the experiment's name, its function, its grid of configs, and the command that asks for it."""
 
     name: str
     fn: Function
-    configs: Callable[[], Any] | Any
+    configs: Tensor[FrozenConfig]
     command: str
 
 
@@ -59,18 +59,17 @@ class Interrupted(KeyboardInterrupt):
         self.status = 128 + number
 
 
-def grid(job: Job) -> Tensor[FrozenConfig]:
-    """The job's configs as a grid. Raises `ConfigError` for what is none."""
-    configs = job.configs
-    if callable(configs) and not isinstance(configs, Tensor):
-        label = f"the configs function {getattr(configs, '__name__', '?')!r}"
-        configs = configs()
-        if configs is None:
-            raise ConfigError(f"{label} returned None; did it forget to return the list of configs?")
-        return grid_of(configs, f"what {label} returned")
+def grid(configs: Any) -> Tensor[FrozenConfig]:
+    """The configs, or what a function of no argument returns, as a grid. Raises `ConfigError` for what is none."""
     if configs is None:
         raise ConfigError("there are no configs: register a function with @experiment.configs, or pass run(configs=…)")
-    return grid_of(configs)
+    if not callable(configs):
+        return grid_of(configs)
+    label = f"the configs function {getattr(configs, '__name__', '?')!r}"
+    made = configs()
+    if made is None:
+        raise ConfigError(f"{label} returned None; did it forget to return the list of configs?")
+    return grid_of(made, f"what {label} returned")
 
 
 def look(job: Job, options: Options) -> Look:
@@ -78,7 +77,7 @@ def look(job: Job, options: Options) -> Look:
 
     Raises `NoRunError` if a run is asked for that is not there.
     """
-    cells = cells_of(grid(job))
+    cells = cells_of(job.configs)
     if options.select is not None:
         cells = selected(cells, options.select)
     run = find_run(job, options)
@@ -361,9 +360,3 @@ def table(results: Tensor[Result]) -> str:
 
 def _brief(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def refuse(words: str) -> NoReturn:
-    """Say on stderr why nothing is done, and exit with status 2."""
-    sys.stderr.write(f"error: {words}\n")
-    raise SystemExit(2)
