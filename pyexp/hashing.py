@@ -250,12 +250,12 @@ def qualified(thing: Any) -> str:
 
     A script calls its module `__main__`, and another process that imports it does not: both are called after the file.
     """
-    module = _main_name() if thing.__module__ in ("__main__", "__mp_main__") else thing.__module__
-    return f"{module}.{thing.__qualname__}"
+    main = thing.__module__ in ("__main__", "__mp_main__")
+    return f"{script_name(import_module('__main__')) if main else thing.__module__}.{thing.__qualname__}"
 
 
-def _main_name() -> str:
-    main = import_module("__main__")
+def script_name(main: Any) -> str:
+    """What another process would import the module of a script as, from its `__spec__` or its `__file__`."""
     spec = getattr(main, "__spec__", None)
     if spec is not None:  # python -m package.module
         return str(spec.name).removesuffix(".__main__")

@@ -3,7 +3,6 @@
 import os
 import platform
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
