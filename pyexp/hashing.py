@@ -12,6 +12,7 @@ from enum import Enum, Flag
 from functools import reduce
 from hashlib import sha256
 from importlib import import_module
+from itertools import takewhile
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, TypeVar
@@ -162,7 +163,8 @@ def _encode_known(value: Any, known: str) -> bytes:
     kind = type(value)
     if _type_name(kind) == known:
         return _tagged(known, _KNOWN[known](value))
-    if object.__getstate__(value):
+    added = takewhile(lambda parent: _type_name(parent) != known, kind.__mro__)
+    if getattr(value, "__dict__", None) or any(vars(parent).get("__slots__") for parent in added):
         raise _refusal(value)
     return _tagged(f"{known}:{qualified(kind)}", _KNOWN[known](value))
 

@@ -4,6 +4,8 @@ Values are drawn to be *confusable*: near each other in all but type or spelling
 hash or merge pass. Each docstring says what its strategy leaves out.
 """
 
+# ruff: noqa: RUF005  # tables of values are joined from lines, or each value would take a line
+
 import datetime as dt
 import string
 from collections import namedtuple
@@ -70,8 +72,8 @@ class Spot:
     x: Any
 
 
-Pair = namedtuple("Pair", "x y")  # noqa: PYI024
-Couple = namedtuple("Couple", "x y")  # noqa: PYI024
+Pair = namedtuple("Pair", "x y")
+Couple = namedtuple("Couple", "x y")
 
 
 class Text(str):
@@ -107,7 +109,7 @@ CONFUSABLE: tuple[tuple[Any, ...], ...] = (
     ("é", "e\u0301", "\ud800", "\x00", "\x00\x00", "\U0001f600", "E\u0301", b"\xc3\xa9", "s1:a", "i1:1", b"s1:a"),
     (dt.date(2020, 1, 2), dt.datetime(2020, 1, 2), dt.datetime(2020, 1, 2, fold=1), "2020-01-02", dt.time(0))
     + (dt.datetime(2020, 1, 2, tzinfo=dt.UTC), dt.datetime(2020, 1, 2, tzinfo=dt.timezone(dt.timedelta(0), "X")))
-    + (dt.timedelta(1), dt.timedelta(seconds=1), dt.timedelta(0, 0, 1), dt.timezone.utc, dt.time(0, tzinfo=dt.UTC))
+    + (dt.timedelta(1), dt.timedelta(seconds=1), dt.timedelta(0, 0, 1), dt.UTC, dt.time(0, tzinfo=dt.UTC))
     + (dt.timezone(dt.timedelta(1, -3600), "X"), dt.timezone(dt.timedelta(0), "X"), np.datetime64("2020-01-02"))
     + (np.datetime64("2020-01-02", "s"), np.array(["2020-01-02"], "M8[D]"), np.timedelta64(1, "D")),
     (UUID(int=1), UUID(int=1).hex, Fraction(1, 2), 0.5, Decimal("0.5"), Decimal("0.50"), "1/2", (1, 2), [1, 2])
@@ -130,15 +132,15 @@ SAME: tuple[tuple[Any, ...], ...] = (
     ("a", np.str_("a")),
     (b"a", np.bytes_(b"a")),
     (float("nan"), -float("nan"), np.float64("nan"), np.float32("nan")),
-    (np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3)), np.arange(6).reshape(2, 3).astype(">i8"))
-    + (np.arange(12).reshape(2, 6)[:, ::2] // 2,),
+    (np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3)))
+    + (np.arange(6).reshape(2, 3).astype(">i8"), np.arange(12).reshape(2, 6)[:, ::2] // 2),
     (np.array([np.nan]), np.array([-np.nan]), np.frombuffer(b"\x01\x00\x00\x00\x00\x00\xf8\x7f", "f8")),
     (range(0, 3, 2), range(0, 4, 2)),
     (range(0), range(3, 1), range(5, 5, -1)),
     (range(1, 2), range(1, 9, 8)),
     ({1, 2}, frozenset([2, 1])),
     ({"a": 1, "b": {"c": 2}}, {"b.c": 2, "a": 1}, {"b": {}, "b.c": 2, "a": 1}),
-    (dt.UTC, dt.timezone.utc, dt.timezone(dt.timedelta(0))),
+    (dt.UTC, dt.UTC, dt.timezone(dt.timedelta(0))),
     (np.array([(1, 2)], [("a", "<i4"), ("b", "<i4")]), np.array([(1, 2)], [("a", ">i4"), ("b", ">i4")]))
     + (np.array([(1, 2)], np.dtype({"names": ["a", "b"], "formats": ["i4", "i4"], "offsets": [4, 0]})),),
 )
@@ -157,7 +159,7 @@ def odd_values() -> st.SearchStrategy[Any]:
 
 
 def names() -> st.SearchStrategy[str]:
-    """Names of configs: plain ones, globs, slashes, dots, empty, any other text. Leaves out nothing that is a string."""
+    """Names of configs: plain ones, globs, slashes, dots, empty, any other text. Leaves out no string."""
     plain = st.text(string.ascii_lowercase + string.digits + "_.-", max_size=8)
     return plain | st.text(st.sampled_from("[]*?!a1/\\. "), max_size=6) | st.text(max_size=8)
 
@@ -174,7 +176,9 @@ def keys() -> st.SearchStrategy[str]:
 
 def bad_keys() -> st.SearchStrategy[Any]:
     """Keys that no config can have. Leaves out keys that have no hash, which no dict can have."""
-    return st.sampled_from(["", ".", "a.", ".a", "a..b", 1, 1.0, None, True, b"a", ("a",), Colour.ONE, PurePosixPath("a")])
+    return st.sampled_from(
+        ["", ".", "a.", ".a", "a..b", 1, 1.0, None, True, b"a", ("a",), Colour.ONE, PurePosixPath("a")]
+    )
 
 
 def scalars() -> st.SearchStrategy[Any]:
@@ -188,10 +192,12 @@ def values(leaves: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[An
     hashable = scalars()
     return st.recursive(
         scalars() if leaves is None else leaves,
-        lambda inner: st.lists(inner, max_size=3)
-        | st.lists(inner, max_size=3).map(tuple)
-        | st.sets(hashable | st.tuples(hashable, hashable), max_size=3)
-        | st.dictionaries(keys(), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.lists(inner, max_size=3).map(tuple)
+            | st.sets(hashable | st.tuples(hashable, hashable), max_size=3)
+            | st.dictionaries(keys(), inner, max_size=3)
+        ),
         max_leaves=8,
     )
 

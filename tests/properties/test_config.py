@@ -134,7 +134,9 @@ def test_plain_lists_are_kept_as_they_are():
 def test_a_missing_attribute_is_an_attribute_error_with_help():
     """The nearest key, or what there is."""
     config = Config(learning_rate=0.1, epochs=3)
-    with pytest.raises(AttributeError, match=r"^Config has no attribute 'lerning_rate'; did you mean 'learning_rate'\?$"):
+    with pytest.raises(
+        AttributeError, match=r"^Config has no attribute 'lerning_rate'; did you mean 'learning_rate'\?$"
+    ):
         config.lerning_rate
     with pytest.raises(AttributeError, match=r"no attribute 'x'; there is 'learning_rate', 'epochs'$"):
         config.x
@@ -159,7 +161,9 @@ def test_a_key_named_like_a_method_is_reached_with_brackets(name):
     config = Config({name: 1})
     assert config[name] == 1
     assert not isinstance(getattr(config, name), int)
-    with pytest.raises(AttributeError, match=rf"'{name}' is a method of Config; set the key with config\['{name}'\] = …"):
+    with pytest.raises(
+        AttributeError, match=rf"'{name}' is a method of Config; set the key with config\['{name}'\] = …"
+    ):
         setattr(config, name, 2)
     assert config == {name: 1}
     assert pickle.loads(pickle.dumps(config)) == copy.deepcopy(config) == config

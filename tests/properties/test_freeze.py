@@ -12,7 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import PMap, PSet, PVector, pmap, pset, pvector
-from strategies import CONFUSABLE, Colour, Pair, Size, Word, bad_keys, configs, maps, parts, plain, shuffled, typed, values
+from strategies import (
+    CONFUSABLE,
+    Colour,
+    Pair,
+    Size,
+    Word,
+    bad_keys,
+    configs,
+    maps,
+    parts,
+    plain,
+    shuffled,
+    typed,
+    values,
+)
 
 from pyexp import Config, ConfigError, freeze, thaw
 from pyexp.configs import changes, equal, leaves, lookup, matches
@@ -187,7 +201,7 @@ def test_named_tuples_keep_their_names_and_other_tuples_become_plain():
     assert frozen == Pair(pvector([1]), pmap({"b": pmap({"c": 2})}))
     assert thaw(frozen) == Pair([1], Config(b=Config(c=2)))
     assert type(freeze(type("Other", (tuple,), {})([1]))) is tuple
-    rename = namedtuple("rename", "x", rename=True)  # noqa: PYI024
+    rename = namedtuple("rename", "x", rename=True)
     assert thaw(freeze(rename([1]))) == rename([1])
 
 
