@@ -208,8 +208,10 @@ class Tensor(Generic[T]):
 
         Raises `SelectionError`, an IndexError that says what there is.
         """
-        if isinstance(index, tuple) or index is ...:
-            return self._by_axes(index if isinstance(index, tuple) else (...,))
+        if index is ...:
+            return self
+        if isinstance(index, tuple):
+            return self._by_axes(index)
         if isinstance(index, str):
             return self._by_name(index)
         if isinstance(index, Mapping):
