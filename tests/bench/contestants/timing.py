@@ -1,0 +1,31 @@
+"""What every contestant shares: a stopwatch, and the answer to `python contestant.py WORK COUNT`, in seconds a unit."""
+
+import subprocess
+import sys
+import time
+
+
+def timed(call):
+    """Seconds that the call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def python(*arguments, folder=None):
+    """Seconds that a fresh interpreter takes for this command line."""
+    command = [sys.executable, *arguments]
+    return timed(lambda: subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL))
+
+
+def script(text, folder):
+    """Seconds of a script's second run, when the first has filled the folder."""
+    with open(f"{folder}/main.py", "w") as file:
+        file.write(text)
+    python("main.py", folder=folder)
+    return python("main.py", folder=folder)
+
+
+def answer(works):
+    """Print the figure of the work that the command line names."""
+    print(works[sys.argv[1]](int(sys.argv[2])))

@@ -1,0 +1,118 @@
+"""Time pyexp beside its peers and beside the limit of each work, in one run, in turn, and write the table.
+
+    python tests/bench/run.py                 print the table
+    python tests/bench/run.py --write         and write it to docs/reference/performance.md
+    python tests/bench/run.py --only noop_fork sweep_walk --rounds 9
+
+Contestants run in an environment of their own (.venv-bench, made at the first run). Each figure is the median of its
+rounds; in a round every contestant of a work runs once, one after the other, so that a machine that slows down slows
+all of them. Ratios are to be trusted, single figures are this machine's.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from works import SECONDS, WORKS, Work
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parents[1]
+PAGE = TOP / "docs" / "reference" / "performance.md"
+PEERS = ("exca", "hydra-core", "joblib", "matplotlib", "numpy", "signac", "submitit", "xyzpy")
+MARK = "<!-- the table below is written by tests/bench/run.py --write -->"
+
+
+def environment() -> str:
+    """The interpreter of the contestants' environment, made if it is not there."""
+    folder = TOP / ".venv-bench"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-e", str(TOP), *PEERS], check=True)
+    return str(python)
+
+
+def contestants(work: Work) -> list[Path]:
+    """The contestants that do the work."""
+    found = sorted((HERE / "contestants").glob("*.py"))
+    return [path for path in found if f"\ndef {work.name}(" in path.read_text()]
+
+
+def figure(python: str, contestant: Path, work: Work) -> float:
+    """One measurement, in seconds; not a number where the contestant cannot do it here."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, str(contestant), work.name, str(work.count)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    try:
+        return float(done.stdout.split()[-1])
+    except (IndexError, ValueError):
+        sys.stderr.write(f"{contestant.stem} cannot do {work.name}: {done.stderr.strip()[-200:]}\n")
+        return float("nan")
+
+
+def measured(python: str, work: Work, rounds: int) -> dict[str, float]:
+    """The median figure of each contestant, by its name."""
+    paths = contestants(work)
+    figures: dict[str, list[float]] = {path.stem: [] for path in paths}
+    for _ in range(rounds):
+        for path in paths:
+            figures[path.stem].append(figure(python, path, work))
+    return {name: statistics.median(found) for name, found in figures.items()}
+
+
+def row(work: Work, figures: dict[str, float]) -> str:
+    """The table's row for a work."""
+    unit = SECONDS[work.unit]
+    limit, ours = figures["limit"], figures["pyexp_"]
+    peers = {name: value for name, value in figures.items() if name not in ("limit", "pyexp_") and value == value}
+    best = min(peers, key=lambda name: peers[name], default=None)
+    beside = "" if best is None else f"{best.removesuffix('_')} {peers[best] / unit:.3g}"
+    ratio = "" if best is None else f"{ours / peers[best]:.2f}"
+    return (
+        f"| {work.title} | {limit / unit:.3g} {work.unit} | {ours / unit:.3g} {work.unit} | {ours / limit:.2f} "
+        f"| {beside} | {ratio} | {work.goal} | {verdict(work, ours, limit)} |"
+    )
+
+
+def verdict(work: Work, ours: float, limit: float) -> str:
+    """Whether the goal is met."""
+    if not work.goal:
+        return ""
+    if work.goal.endswith("x"):
+        return "yes" if ours / limit <= float(work.goal[:-1]) else "no"
+    amount, unit = work.goal.split()
+    return "yes" if ours <= float(amount) * SECONDS[unit] else "no"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", default=[work.name for work in WORKS])
+    parser.add_argument("--write", action="store_true")
+    wanted = parser.parse_args()
+    python = environment()
+    head = (
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"{platform.system()}, medians of {wanted.rounds}\n\n"
+        "| work | limit | pyexp | ratio to limit | best peer | ratio to it | goal | met |\n"
+        "|---|---|---|---|---|---|---|---|"
+    )
+    print(head)
+    rows = []
+    for work in WORKS:
+        if work.name in wanted.only:
+            rows.append(row(work, measured(python, work, wanted.rounds)))
+            print(rows[-1], flush=True)
+    if wanted.write:
+        before = PAGE.read_text().partition(MARK)[0]
+        PAGE.write_text("\n".join([f"{before}{MARK}", "", head, *rows, ""]))
+
+
+if __name__ == "__main__":
+    main()
