@@ -4,8 +4,10 @@ Knows bytes, names and the order of system calls; nothing of runs, cells or reco
 `write`, so its steps are all that a crash can come between.
 """
 
+import errno
 import os
 import pickle
+import stat
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +16,9 @@ from typing import Any
 #: After the pickle's STOP opcode, where `pickle.load` does not look: the magic, the pickle's length, its CRC-32.
 MAGIC = b"\npyexp-seal-1\n"
 SEAL = len(MAGIC) + 8 + 4
+
+# A file system that cannot sync a folder says one of these, or does not let it be opened.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 
 #: A temporary file's name begins and ends so: a hidden sibling of the file that it becomes.
 TEMPORARY = (".", ".pyexp-tmp")
@@ -57,14 +62,50 @@ def _write_all(descriptor: int, part: bytes) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Put the folder's names on the disk. Where a folder cannot be opened (Windows), there is no such step."""
+    """Put the folder's names on the disk. Where the system has no such step (Windows, some network disks): nothing."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        sync(folder)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def sync(path: str) -> None:
+    """Put what a file or folder holds on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folders(path: str, *, durable: bool) -> None:
+    """Make the folder, and those above it that are missing.
+
+    With `durable` each new name is on the disk on return: a folder's own name is kept by the folder above it, and what
+    is synced inside a folder that is lost is lost with it.
+    """
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    make_folders(above, durable=durable)
+    try:
+        os.mkdir(path)
+    except FileExistsError:  # another process was first, or it is no folder
+        if not os.path.isdir(path):
+            raise
+    if durable:
+        sync_folder(above)
+
+
+def sweep(folder: str) -> None:
+    """Remove the temporary files that dead writers left. Only for who knows that nobody writes here now."""
+    for name in os.listdir(folder):
+        if is_temporary(name):
+            with suppress(OSError):
+                os.unlink(os.path.join(folder, name))
 
 
 def is_temporary(name: str) -> bool:
@@ -72,7 +113,7 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY[0]) and name.endswith(TEMPORARY[1])
 
 
-def seal(payload: bytes) -> bytes:
+def seal(payload: bytes | memoryview) -> bytes:
     """What is appended to a pickle so that damage to it is noticed."""
     return MAGIC + len(payload).to_bytes(8, "big") + zlib.crc32(payload).to_bytes(4, "big")
 
@@ -81,11 +122,16 @@ def save(path: str, value: Any, *, durable: bool) -> list[str]:
     """Commit `value` as the sealed pickle at `path`, and return what loading it needs, as `module:name`.
 
     It is loaded once before it is committed (where anything but plain data is in it), so that what cannot be loaded
-    is an error here and now. Raises what pickling, loading or writing raises.
+    is an error here and now. Raises what pickling, loading or writing raises; then there is nothing at `path`.
     """
     payload = dumps(value)
     needs = needed(payload)
-    write(path, (payload, seal(payload)), durable=durable)
+    try:
+        write(path, (payload, seal(payload)), durable=durable)
+    except BaseException:  # perhaps it has its name already, and only the folder could not be synced
+        with suppress(OSError):
+            os.unlink(path)
+        raise
     return needs
 
 
@@ -133,33 +179,55 @@ def needed(payload: bytes) -> list[str]:
     return load_noting(payload)[1]
 
 
-def load_noting(payload: bytes) -> tuple[Any, list[str]]:
-    """The value in a pickle, and what loading it needed. Raises `DamagedError` if bytes follow the pickle."""
+def load_noting(content: bytes, size: int | None = None) -> tuple[Any, list[str]]:
+    """The value of the pickle in the first `size` bytes (all of them), and what loading it needed.
+
+    Raises `DamagedError` if the pickle ends elsewhere, and whatever loading raises.
+    """
     from io import BytesIO
 
-    stream = BytesIO(payload)
+    size = len(content) if size is None else size
+    stream = BytesIO(content)  # shares the bytes: a result may be large
     witness = _Witness(stream)
     value = witness.load()
-    if stream.tell() != len(payload):
-        raise DamagedError(f"{len(payload) - stream.tell()} bytes follow the pickle")
+    if stream.tell() != size:
+        raise DamagedError(f"its pickle ends at byte {stream.tell()} and not at {size}")
     return value, list(witness.needs)
 
 
-def unsealed(content: bytes) -> tuple[bytes, bool]:
-    """The pickle in a file's content, and whether a seal vouches for it; a plain pickle has none.
+def unsealed(content: bytes) -> tuple[int, bool]:
+    """How many bytes of a file's content are the pickle, and whether a seal vouches for it; a plain pickle has none.
 
     Raises `DamagedError` if there is a seal and it does not fit.
     """
     end = len(content) - SEAL
     if end < 0 or content[end : end + len(MAGIC)] != MAGIC:
-        return content, False
-    payload = content[:end]
-    if content[end:] != seal(payload):
+        return len(content), False
+    if content[end:] != seal(memoryview(content)[:end]):
         raise DamagedError("its checksum does not fit")
-    return payload, True
+    return end, True
 
 
-def read(path: str) -> bytes:
-    """The content of a regular file. Raises OSError."""
-    with open(path, "rb") as file:
-        return file.read()
+def read(path: str, size: int = -1, *, trusted: bool = False) -> bytes:
+    """The content of a regular file, its first `size` bytes; never of what a symlink leads to. Raises OSError.
+
+    With `trusted`, raises `DamagedError` for the file of a user whose code this process should not run.
+    """
+    # Without O_NONBLOCK, opening a pipe would wait for its writer.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "no regular file", path)
+        if trusted and not is_trusted(facts):
+            raise DamagedError("it belongs to another user, and a result is code")
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.read(size)
+    finally:
+        os.close(descriptor)
+
+
+def is_trusted(facts: os.stat_result) -> bool:
+    """Whether a file is this user's, or the superuser's, who can do anything anyway."""
+    return not hasattr(os, "geteuid") or facts.st_uid in (0, os.geteuid())

@@ -6,12 +6,13 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pyexp import __version__, store
+from pyexp.claims import Claim
 from pyexp.cli import Options
 from pyexp.configs import FrozenConfig, thaw
 from pyexp.dotted import Config
@@ -175,7 +176,7 @@ def description(job: Job, run: Run, made: Plan) -> dict[str, Any]:
     steps = made.steps
     return {
         "format": 1,
-        "started": store.described(run).get("started", time.time()),
+        "started": store.beginning(run),
         "experiment": job.name,
         "command": job.command,
         "host": socket.gethostname(),
@@ -198,7 +199,7 @@ class Performance:
     pool: Pool
     terms: Terms
     records: dict[str, Record] = field(default_factory=dict)
-    held: dict[str, tuple[Step, store.Claim]] = field(default_factory=dict)
+    held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
 
     def results(self) -> Tensor[Result]:
@@ -207,11 +208,11 @@ class Performance:
         waiting = deque(step for step in steps if step.action in (Action.RUN, Action.WAIT))
         self.progress = Progress(len(waiting), quiet=self.options.quiet)
         self.progress.began(self.run.path, self.seen.plan.summary())
-        self._load()
-        if self.options.mode is Mode.RERUN:
-            self._discard(waiting)
-        with Halt(self.pool.in_this_thread) as halt:
+        with Halt() as halt:
             try:
+                self._load()
+                if self.options.mode is Mode.RERUN:
+                    self._discard(waiting)
                 # Closed whatever happens, so that no cell is left running.
                 with closing(drive(self.pool, self._tasks(waiting), self.terms, halt)) as endings:
                     for ended in endings:
@@ -228,26 +229,45 @@ class Performance:
     def _load(self) -> None:
         """Take the records of the cells that are finished; write those down that had to be made again."""
         for step in self.seen.plan.steps:
-            sight = self.seen.sights.get(step.cell.folder)
-            if step.action is Action.LOAD and sight is not None and sight.record is not None:
+            sight = self.seen.sights.get(step.cell.folder, store.UNSEEN)
+            if step.action is Action.LOAD and sight.record is not None:
                 self.records[step.cell.folder] = sight.record
                 if sight.fresh:
-                    self._write(step.cell, sight.record)
+                    with self._trying(f"write the record of {step.cell.folder}; its result is kept"):
+                        self._with_claim(step.cell, store.adopt, sight.record)
 
     def _discard(self, steps: Iterable[Step]) -> None:
         """Remove the results of all cells that are to run again before the first of them does."""
         for step in steps:
-            if step.action is Action.RUN and (claim := store.claim(self.run, step.cell)) is not None:
-                store.discard(self.run, step.cell)
+            stamp = self.seen.sights.get(step.cell.folder, store.UNSEEN).stamp
+            if stamp:
+                with self._trying(f"remove the old result of {step.cell.folder}"):
+                    self._with_claim(step.cell, store.discard, stamp)
+
+    def _with_claim(self, cell: Cell, do: Callable[[Run, Cell, Any], None], what: Any) -> None:
+        """Do something to a cell, unless another process has it: then it is that one's to do."""
+        claim = store.claim(self.run, cell)
+        if claim is not None:
+            try:
+                do(self.run, cell, what)
+            finally:
                 claim.release()
+
+    @contextmanager
+    def _trying(self, what: str) -> Iterator[None]:
+        """Where the disk says no: a line that says what could not be done, and the run goes on."""
+        try:
+            yield
+        except OSError as error:
+            self.progress.line(f"warning: cannot {what}: {error}")
 
     def _tasks(self, waiting: deque[Step]) -> Iterator[Task | None]:
         """A task for each cell that nobody else has; None when others have all that are left."""
         turned_away = 0
         while waiting and not (self.options.fail_fast and self.failures):
             step = waiting.popleft()
-            claim = store.claim(self.run, step.cell)
-            if claim is None:
+            cell = step.cell
+            if not self._is_ours(cell):
                 waiting.append(step)
                 turned_away += 1
                 if turned_away >= len(waiting):
@@ -255,39 +275,53 @@ class Performance:
                     yield None
                 continue
             turned_away = 0
-            if self._done_meanwhile(step) or not self._prepared(step.cell):
-                claim.release()
-                continue
-            self.held[step.cell.folder] = (step, claim)
-            cell = step.cell
-            yield Task(cell.folder, self.job.fn, cell.config, self.run.folder(cell), claim.descriptor)
+            if cell.folder in self.held:
+                _, claim = self.held[cell.folder]
+                yield Task(cell.folder, self.job.fn, cell.config, self.run.folder(cell), claim.descriptor)
 
-    def _done_meanwhile(self, step: Step) -> bool:
-        """Whether another process has run the cell since it was looked at; then its record is taken."""
-        now = store.sight(self.run, step.cell)
-        before = self.seen.sights.get(step.cell.folder)
-        if now.record is None or (before is not None and before.record == now.record):
-            return False
-        if now.fresh:
-            self._write(step.cell, now.record)
-        self._take(step.cell, now.record)
-        return True
-
-    def _prepared(self, cell: Cell) -> bool:
-        """Whether the cell's folder is ready; if the disk says no, that is this cell's failure and no other's."""
+    def _is_ours(self, cell: Cell) -> bool:
+        """Whether no other process has the cell. Then it is held and ready to run, or its record has been taken."""
         try:
-            store.prepare(self.run, cell)
-        except OSError as error:
+            claim = store.claim(self.run, cell)
+            if claim is None:
+                return False
+            self.held[cell.folder] = (cell, claim)
+            if self._done_meanwhile(cell):
+                self._release(cell)
+        except OSError as error:  # if the disk says no, that is this cell's failure and no other's
             self._take(cell, record_of(cell.name, cell.config, cell.hash, failed(error), started=time.time()))
-            return False
+            self._release(cell)
         return True
+
+    def _release(self, cell: Cell) -> None:
+        if cell.folder in self.held:
+            self.held.pop(cell.folder)[1].release()
+
+    def _done_meanwhile(self, cell: Cell) -> bool:
+        """Whether another process has run a cell since it was looked at; then its record is taken, else it is ready."""
+        before = self.seen.sights.get(cell.folder, store.UNSEEN)
+        now = store.sight(self.run, cell)
+        if now.record is not None and now.version != before.version:
+            if now.fresh:
+                with self._trying(f"write the record of {cell.folder}; its result is kept"):
+                    store.adopt(self.run, cell, now.record)
+            self._take(cell, now.record)
+            return True
+        if self.options.mode is Mode.RERUN:
+            store.discard(self.run, cell, before.stamp)
+        aside = store.prepare(self.run, cell)
+        if aside:
+            why = now.damage or "a run that failed left a result"
+            self.progress.line(f"warning: {cell.folder}: {why}; kept as {aside}, and the cell is run again")
+        return False
 
     def _commit(self, ended: Ended) -> None:
         """Make the record of a cell that has ended, and give the cell back."""
-        step, claim = self.held.pop(ended.task.label)
-        record = self._record(step.cell, ended, ended.task.failures)
-        self._take(step.cell, self._write(step.cell, record))
-        claim.release()
+        cell = self.held[ended.task.label][0]
+        if ended.outcome["status"] != "done":
+            ended = replace(ended, outcome=store.committed(self.run, cell) or ended.outcome)
+        self._take(cell, self._conclude(cell, self._record(cell, ended, ended.task.failures)))
+        self._release(cell)
 
     def _record(self, cell: Cell, ended: Ended, attempts: tuple[Attempt, ...]) -> Record:
         return record_of(
@@ -303,21 +337,20 @@ class Performance:
             type(self.pool.executor).__name__,
         )  # fmt: skip
 
-    def _write(self, cell: Cell, record: Record) -> Record:
-        """Write the record down; if its result has vanished it is a failure, and if the disk is full it is told."""
-        try:
-            return store.save_record(self.run, cell, record)
-        except FileNotFoundError as error:
-            lost = record_of(cell.name, cell.config, cell.hash, failed(error), started=record.started)
-            self.progress.line(f"the result of {cell.folder} is gone: {error}")
-            return lost
-        except OSError as error:
-            self.progress.line(f"cannot write the record of {cell.folder}: {error}; its result is kept")
-            return record
+    def _conclude(self, cell: Cell, record: Record) -> Record:
+        """Write the record down; a result that has vanished is a failure, and if the disk is full it is told."""
+        with self._trying(f"write the record of {cell.folder}"):
+            try:
+                return store.conclude(self.run, cell, record)
+            except FileNotFoundError as error:
+                if not record.failed:  # there is nothing beside which a record could stand
+                    record = record_of(cell.name, cell.config, cell.hash, failed(error), started=record.started)
+                raise
+        return record
 
     def _take(self, cell: Cell, record: Record) -> None:
         self.records[cell.folder] = record
-        log = self.run.file(cell, "log.txt")
+        log = self.run.file(cell, store.LOG)
         if record.failed:
             self.failures.append((record, log))
         self.progress.cell(record, log)

@@ -4,32 +4,41 @@ Knows folders, files and locks; what to do about them is the plan's to say. A re
 commit; a record beside it tells people and tools what happened, and can be made again from the result.
 """
 
-import errno
 import json
 import os
-import socket
+import re
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
-from pyexp import files
+from pyexp import claims, files
+from pyexp.claims import Claim
 from pyexp.errors import ResultError, StoreError
-from pyexp.outcome import done
+from pyexp.outcome import Outcome, done
 from pyexp.plan import Cell, Found, Status, latest, unused
 from pyexp.results import Record, Result, from_json, record_of, to_json
 
 RESULT = "result.pkl"
 RECORD = "record.json"
+LOG = "log.txt"
 RUN = "run.json"
 CLAIMS = ".claims"
+IGNORE = ".gitignore"
 
 #: How a new run's folder is called: the local time at its start.
 TIMESTAMP = "%Y-%m-%d_%H-%M-%S"
+
+#: Seconds after which a process describes a run although another one seems to be at it.
+PATIENCE = 5.0
+# A run's file names each of its cells and may be long; when the run began is said in its first lines.
+_HEAD = 4096
+_BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +61,24 @@ class Run:
 class Sight:
     """What was seen of a cell: its status in words for the plan, and its record, if it has ended.
 
-    `fresh` says that the record was made anew from the result, and is not on disk yet.
+    `fresh` says that the record was made anew from the result, and is not on disk yet; `stamp` is that of the result
+    file, `()` where there is none; `damage` says why what is there cannot be used.
     """
 
     found: Found
     record: Record | None = None
     fresh: bool = False
+    stamp: tuple[int, ...] = ()
+    damage: str = ""
+
+    @property
+    def version(self) -> tuple[object, ...]:
+        """What tells this sight from a later one, if the cell was run meanwhile."""
+        return (self.stamp, None if self.record is None else self.record.started)
+
+
+#: The sight of a cell of which there is nothing.
+UNSEEN = Sight(Found(Status.NEW))
 
 
 def home(output_dir: str | os.PathLike[str], name: str) -> str:
@@ -73,12 +94,44 @@ def runs(base: str) -> list[tuple[float, str]]:
         return []
     except OSError as error:
         raise StoreError(f"cannot look into {base}: {error.strerror}") from None
-    found = []
-    for name in entries:
-        told = read_json(os.path.join(base, name, RUN))
-        if isinstance(told, dict) and isinstance(told.get("started"), (int, float)):
-            found.append((float(told["started"]), name))
-    return found
+    began = ((start_of(os.path.join(base, name)), name) for name in entries)
+    return [(start, name) for start, name in began if start is not None]
+
+
+def start_of(path: str) -> float | None:
+    """When the run in this folder began, in seconds since 1970; None if there is no run in it."""
+    head = _read(os.path.join(path, RUN), _HEAD)
+    if head is None and not _holds_cells(path):
+        return None
+    said = _BEGAN.search(head or b"")
+    if said is not None:
+        return float(said[1])
+    # Its description is damaged or gone, and the cells are still there.
+    with suppress(ValueError):
+        return time.mktime(time.strptime(os.path.basename(path)[:19], TIMESTAMP))
+    with suppress(OSError):
+        return os.stat(path).st_mtime
+    return None
+
+
+def beginning(run: Run) -> float:
+    """When the run began; of one that begins now, a time after that of all others, also if the clock has gone back."""
+    known = start_of(run.path)
+    if known is not None:
+        return known
+    return max([time.time(), *(start + 0.001 for start, _ in runs(os.path.dirname(run.path)))])
+
+
+def _holds_cells(path: str) -> bool:
+    """Whether any folder in this one looks like a cell's."""
+    with suppress(OSError), os.scandir(path) as entries:
+        return any(
+            os.path.lexists(os.path.join(entry.path, name))
+            for entry in entries
+            if re.search("-[0-9a-f]{12}$", entry.name) and entry.is_dir(follow_symlinks=False)
+            for name in (RECORD, RESULT)
+        )
+    return False
 
 
 def latest_run(base: str) -> str | None:
@@ -94,17 +147,22 @@ def make_run(output_dir: str | os.PathLike[str], name: str, timestamp: str | boo
     top = os.path.abspath(output_dir)
     base = os.path.join(top, name)
     try:
-        if not os.path.isdir(top):
-            os.makedirs(top)
-            files.write(os.path.join(top, ".gitignore"), [b"*\n"], durable=False)
-        os.makedirs(base, exist_ok=True)
-        if timestamp is True:
-            return Run(_new_folder(base), durable)
-        path = base if timestamp is False else os.path.join(base, timestamp)
-        os.makedirs(path, exist_ok=True)
-        return Run(path, durable)
+        files.make_folders(top, durable=durable)
+        _keep_out_of_git(top)
+        files.make_folders(base, durable=durable)
+        path = _new_folder(base) if timestamp is True else base if timestamp is False else os.path.join(base, timestamp)
+        files.make_folders(path, durable=durable)
     except OSError as error:
         raise _unusable(base, error) from None
+    return Run(path, durable)
+
+
+def _keep_out_of_git(top: str) -> None:
+    """Give a folder that has nothing in it yet its `.gitignore`: who removes it later does not get it back."""
+    if all(map(files.is_temporary, os.listdir(top))):
+        files.sweep(top)
+        with suppress(OSError):  # another process that begins now has swept this one's away, and writes its own
+            files.write(os.path.join(top, IGNORE), [b"*\n"], durable=False)
 
 
 def _new_folder(base: str) -> str:
@@ -117,15 +175,43 @@ def _new_folder(base: str) -> str:
 
 
 def _unusable(path: str, error: OSError) -> StoreError:
-    return StoreError(f"cannot write results below {path}: {error.strerror or error}; give another --output-dir")
+    where = "" if error.filename in (None, path) else f" ({error.filename})"
+    return StoreError(f"cannot write results below {path}: {error.strerror}{where}; give another --output-dir")
 
 
 def describe(run: Run, told: Mapping[str, Any]) -> None:
     """Write `run.json`: what is known of the run as a whole. Raises `StoreError` if the folder cannot be written to."""
     try:
-        files.write(os.path.join(run.path, RUN), [_json(told)], durable=run.durable)
+        held = _patiently(run, RUN)
+        try:
+            if held is not None:
+                files.sweep(run.path)
+            files.write(os.path.join(run.path, RUN), [_json(told)], durable=run.durable)
+            if run.durable:
+                _sync_above(run.path)
+        finally:
+            if held is not None:
+                held.release()
     except OSError as error:
         raise _unusable(run.path, error) from None
+
+
+def _patiently(run: Run, name: str) -> Claim | None:
+    """A claim to a name that others have for a moment; None if somebody has had it for too long."""
+    last = time.monotonic() + PATIENCE
+    while (held := claims.claim(os.path.join(run.path, CLAIMS), name)) is None and time.monotonic() < last:
+        time.sleep(0.01)
+    return held
+
+
+def _sync_above(path: str) -> None:
+    """Sync the names of the run's folder, the experiment's and the output folder.
+
+    Whoever made them may have been killed before that.
+    """
+    for _ in range(3):
+        path = os.path.dirname(path)
+        files.sync_folder(path)
 
 
 def described(run: Run) -> dict[str, Any]:
@@ -135,46 +221,103 @@ def described(run: Run) -> dict[str, Any]:
 
 
 def _json(data: Mapping[str, Any]) -> bytes:
-    return (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    try:
+        return (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except UnicodeEncodeError:  # half a surrogate pair, in a name
+        return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
+
+
+_CHECKED = b',\n "checksum": "%08x"\n}\n'
+
+
+def checked_json(data: Mapping[str, Any]) -> bytes:
+    """The data as JSON whose last key is the CRC-32 of all that stands before it.
+
+    A flipped bit may leave a number a number; with the checksum it is noticed.
+    """
+    body = _json(data).removesuffix(b"\n}\n")
+    return body + _CHECKED % zlib.crc32(body)
+
+
+def read_checked(path: str) -> Any:
+    """The data in a file of `checked_json`; None if there is none, or it was changed since."""
+    content = _read(path) or b""
+    body = content[: -len(_CHECKED % 0)]
+    return _parsed(content) if content == body + _CHECKED % zlib.crc32(body) else None
 
 
 def read_json(path: str) -> Any:
     """The data in a JSON file; None if there is none that can be read."""
+    return _parsed(_read(path) or b"")
+
+
+def _read(path: str, size: int = -1) -> bytes | None:
     try:
-        return json.loads(files.read(path))
-    except (OSError, ValueError, RecursionError):
+        return files.read(path, size)
+    except OSError:
+        return None
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
         return None
 
 
 def look(run: Run, cells: Iterable[Cell]) -> dict[str, Sight]:
     """What is seen of the cells that have a folder, by folder. Changes nothing."""
     try:
-        present = {entry.name for entry in os.scandir(run.path)}
+        with os.scandir(run.path) as entries:
+            present = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise StoreError(f"cannot look into {run.path}: {error.strerror}") from None
-    busy = claimed(run) if CLAIMS in present else {}
-    return {cell.folder: sight(run, cell, busy) for cell in cells if cell.folder in present or cell.folder in busy}
+    busy = claims.holders(os.path.join(run.path, CLAIMS)) if CLAIMS in present else {}
+    sights = {}
+    for cell in cells:
+        if cell.folder in busy:
+            sights[cell.folder] = Sight(Found(Status.BUSY, busy[cell.folder]))
+        elif cell.folder in present:
+            sights[cell.folder] = _inside(run, cell) if present[cell.folder] else _NO_FOLDER
+    return sights
 
 
-def sight(run: Run, cell: Cell, busy: Mapping[str, str] | None = None) -> Sight:
-    """What is seen of one cell. `busy` says by folder who has claimed it."""
-    if busy and cell.folder in busy:
-        return Sight(Found(Status.BUSY, busy[cell.folder]))
+def sight(run: Run, cell: Cell) -> Sight:
+    """What is seen of one cell, whoever has claimed it."""
+    try:
+        facts = os.lstat(run.folder(cell))
+    except OSError:
+        return UNSEEN
+    return _inside(run, cell) if stat.S_ISDIR(facts.st_mode) else _NO_FOLDER
+
+
+def _damaged(words: str, stamp: tuple[int, ...] = ()) -> Sight:
+    return Sight(Found(Status.UNFINISHED, f"({words})"), stamp=stamp, damage=words)
+
+
+_NO_FOLDER = _damaged("in the place of its folder there is something else")
+
+
+def _inside(run: Run, cell: Cell) -> Sight:
+    """What is seen in a cell's folder."""
     record = read_record(run, cell)
     path = run.file(cell, RESULT)
     try:
         facts = os.lstat(path)
     except OSError:
         return _without_result(record)
-    if record is not None and not record.failed and record.stamp == stamp_of(facts) and at_hand(record.needs):
-        return Sight(Found(Status.DONE, _when(record)), record)
+    stamp = stamp_of(facts)
+    if record is not None and record.failed:  # a failure is not undone by a file of that name
+        return Sight(_failure(record), record, stamp=stamp)
+    if record is not None and record.stamp == stamp and files.is_trusted(facts) and at_hand(record.needs):
+        return Sight(Found(Status.DONE, _when(record)), record, stamp=stamp)
     try:
         rebuilt = rebuild(path, facts, cell, record)
     except ResultError as error:
-        return Sight(Found(Status.UNFINISHED, f"(its result is unreadable: {error})"))
-    return Sight(Found(Status.DONE, _when(rebuilt)), rebuilt, fresh=True)
+        return _damaged(f"its result is unreadable: {error}", stamp)
+    return Sight(Found(Status.DONE, _when(rebuilt)), rebuilt, fresh=True, stamp=stamp)
 
 
 def _without_result(record: Record | None) -> Sight:
@@ -182,8 +325,12 @@ def _without_result(record: Record | None) -> Sight:
         return Sight(Found(Status.UNFINISHED))
     if not record.failed:
         return Sight(Found(Status.UNFINISHED, "(its result is gone)"))
+    return Sight(_failure(record), record)
+
+
+def _failure(record: Record) -> Found:
     brief = f"{record.type}: {record.message}".partition("\n")[0][:200]
-    return Sight(Found(Status.FAILED, f"{_when(record)} with {brief}"), record)
+    return Found(Status.FAILED, f"{_when(record)} with {brief}")
 
 
 def _when(record: Record) -> str:
@@ -197,19 +344,19 @@ def stamp_of(facts: os.stat_result) -> tuple[int, ...]:
 
 
 def read_record(run: Run, cell: Cell) -> Record | None:
-    """The cell's record; None if there is none that can be read."""
-    told = read_json(run.file(cell, RECORD))
-    if not isinstance(told, dict):
+    """The cell's record; None if there is none that can be trusted."""
+    told = read_checked(run.file(cell, RECORD))
+    if not isinstance(told, dict) or told.get("hash") != cell.hash:
         return None
     try:
         return from_json(told, cell.config)
-    except ResultError:
+    except (ResultError, ValueError, OverflowError, RecursionError):
         return None
 
 
 def rebuild(path: str, facts: os.stat_result, cell: Cell, record: Record | None) -> Record:
     """The record of a result that has none fitting, made by loading it. Raises `ResultError` if it cannot be loaded."""
-    value, needs = load_verified(path, facts)
+    value, needs = load_verified(path)
     known = record if record is not None and not record.failed else None
     remade = record_of(
         cell.name,
@@ -225,22 +372,19 @@ def rebuild(path: str, facts: os.stat_result, cell: Cell, record: Record | None)
     return remade.stamped(stamp_of(facts))
 
 
-def load_verified(path: str, facts: os.stat_result | None = None) -> tuple[Any, list[str]]:
+def load_verified(path: str) -> tuple[Any, list[str]]:
     """The value in a result file, and what loading it needed.
 
     Raises `ResultError` saying what is wrong: no regular file of one's own, damaged, or not loadable here.
     """
     try:
-        facts = os.lstat(path) if facts is None else facts
-        if not stat.S_ISREG(facts.st_mode):
-            raise ResultError("it is no regular file")
-        if hasattr(os, "geteuid") and facts.st_uid != os.geteuid():
-            raise ResultError("it belongs to another user, and a result is code")
-        payload, _ = files.unsealed(files.read(path))
-        return files.load_noting(payload)
-    except ResultError:
+        content = files.read(path, trusted=True)
+        return files.load_noting(content, files.unsealed(content)[0])
+    except KeyboardInterrupt:
         raise
-    except Exception as error:  # a pickle can raise anything
+    except files.DamagedError as error:
+        raise ResultError(str(error)) from None
+    except BaseException as error:  # a pickle is code, and can raise anything
         raise ResultError(f"{type(error).__name__}: {error}") from None
 
 
@@ -293,149 +437,119 @@ def result(run: Run, cell: Cell, record: Record) -> Result:
     return Result(record, Path(run.folder(cell)), lambda: load_value(path))
 
 
-def save_record(run: Run, cell: Cell, record: Record) -> Record:
-    """Write the record beside its result, with the result's stamp, and return it so. Raises OSError."""
-    if not record.failed:
+def committed(run: Run, cell: Cell) -> Outcome | None:
+    """The outcome that the cell's result tells, if pyexp has sealed it; else None.
+
+    A worker that dies between its commit and its last word leaves such a result.
+    """
+    try:
+        content = files.read(run.file(cell, RESULT), trusted=True)
+        size, sealed = files.unsealed(content)
+        return done(*files.load_noting(content, size)) if sealed else None
+    except Exception:  # damaged, or not to be loaded
+        return None
+
+
+def conclude(run: Run, cell: Cell, record: Record) -> Record:
+    """Put the record of a cell that has ended beside its result, and return it with the result's stamp.
+
+    Of a failure no result stays, whoever wrote one; nor does what a dead worker left half-written. Raises OSError. The
+    caller has claimed the cell.
+    """
+    files.sweep(run.folder(cell))
+    if record.failed:
+        _remove(run.file(cell, RESULT))
+    else:
         record = record.stamped(stamp_of(os.lstat(run.file(cell, RESULT))))
-    # Not synced: after a power cut it is made again from the result.
-    files.write(run.file(cell, RECORD), [_json(to_json(record))], durable=False)
+    _write_record(run, cell, record)
     return record
 
 
-def prepare(run: Run, cell: Cell) -> None:
-    """Make the cell's folder ready for a run: there, and without what an earlier one left half-done. Raises OSError."""
+def _write_record(run: Run, cell: Cell, record: Record) -> None:
+    # Not synced: after a power cut it is made again from the result.
+    files.write(run.file(cell, RECORD), [checked_json(to_json(record))], durable=False)
+
+
+def adopt(run: Run, cell: Cell, record: Record) -> None:
+    """Write down the record that was made again from a result; its writer was killed, or somebody has moved it.
+
+    Until then it may not have come to the syncs that make a finished cell safe. Nothing, if the result is another one
+    by now. Raises OSError. The caller has claimed the cell.
+    """
+    path = run.file(cell, RESULT)
+    if stamp_of(os.lstat(path)) != record.stamp:
+        return
+    if run.durable:
+        files.sync(path)
+        files.sync_folder(run.folder(cell))
+        files.sync_folder(run.path)
+    files.sweep(run.folder(cell))
+    _write_record(run, cell, record)
+
+
+def prepare(run: Run, cell: Cell) -> str:
+    """Make the cell's folder ready for a run: there, with the experiment's own files and none of an earlier run's.
+
+    What stands in the place of the folder or of the result is set aside; returns its new path, or `""`. Raises OSError.
+    """
     folder = run.folder(cell)
-    if os.path.islink(folder) or (os.path.exists(folder) and not os.path.isdir(folder)):
-        set_aside(folder)
+    aside = ""
+    if os.path.lexists(folder) and (os.path.islink(folder) or not os.path.isdir(folder)):
+        aside = set_aside(folder)
     os.makedirs(folder, exist_ok=True)
-    for name in os.listdir(folder):
-        if files.is_temporary(name):
-            os.unlink(os.path.join(folder, name))
+    if run.durable:  # also if the folder was there: its maker may have been killed before this step
+        files.sync_folder(run.path)
+    # The result before the record: of what failed, no file of that name may count, whenever this is interrupted.
     if os.path.lexists(run.file(cell, RESULT)):
-        set_aside(run.file(cell, RESULT))
+        aside = set_aside(run.file(cell, RESULT))
+    for name in (RECORD, LOG):
+        _remove(run.file(cell, name))
+    files.sweep(folder)
+    return aside
 
 
-def discard(run: Run, cell: Cell) -> None:
-    """Remove the cell's result and record, so that no crash can bring them back. Raises OSError."""
-    for name in (RESULT, RECORD):
-        with suppress(FileNotFoundError):
-            os.unlink(run.file(cell, name))
+def discard(run: Run, cell: Cell, stamp: tuple[int, ...]) -> None:
+    """Remove the cell's result and its record, so that no crash can bring them back; not if the stamp is another.
+
+    A result with another stamp was not there when it was decided to remove it. Raises OSError.
+    """
+    path = run.file(cell, RESULT)
+    try:
+        if stamp_of(os.lstat(path)) != stamp:
+            return
+    except FileNotFoundError:
+        return
+    _remove(path)
+    _remove(run.file(cell, RECORD))
+    if run.durable:
+        files.sync_folder(run.folder(cell))
+
+
+def _remove(path: str) -> None:
+    """Take away what is at `path`: a file, a symlink and not its target; a folder is set aside. Raises OSError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        if not os.path.isdir(path):
+            raise
+        set_aside(path)
 
 
 def set_aside(path: str) -> str:
-    """Give what is at `path` another name beside it, and return that."""
+    """Give what is at `path` another name beside it, and return that. Raises OSError."""
     folder, name = os.path.split(path)
     aside = os.path.join(folder, unused(f"{name}.unreadable", os.listdir(folder)))
     os.replace(path, aside)
     return aside
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A cell taken: an advisory lock on a file of its own, which dies with the last process that holds it."""
-
-    descriptor: int
-    path: str
-
-    def release(self) -> None:
-        """Give the cell back. The name goes first: whoever locked it meanwhile finds it gone, and takes a new one."""
-        with suppress(OSError):
-            os.unlink(self.path)
-        os.close(self.descriptor)
-
-
 def claim(run: Run, cell: Cell) -> Claim | None:
     """A claim to the cell; None if another process has it. Raises OSError."""
-    folder = os.path.join(run.path, CLAIMS)
-    path = os.path.join(folder, cell.folder)
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-            continue
-        if not _lock(descriptor):
-            os.close(descriptor)
-            return None
-        if _is_named(descriptor, path):
-            _sign(descriptor)
-            return Claim(descriptor, path)
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock on an open file without waiting; whether it was free."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: there a run folder is for one process at a time
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            return True  # a file system without locks: the commit protocol alone has to do
-        raise
-    return True
-
-
-def _is_named(descriptor: int, path: str) -> bool:
-    """Whether the open file still bears the name: another process may have taken it away with its own claim."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _sign(descriptor: int) -> None:
-    with suppress(OSError):  # only for people to read
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-
-
-def claimed(run: Run) -> dict[str, str]:
-    """The folders of the cells that a living process has claimed, and who it is in words."""
-    folder = os.path.join(run.path, CLAIMS)
-    return {name: words for name in _names(folder) if (words := _holder(os.path.join(folder, name))) is not None}
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
-def _holder(path: str) -> str | None:
-    """Who holds the lock on a claim's file; None if nobody does."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        if _lock(descriptor):
-            return None
-        return f"({os.pread(descriptor, 200, 0).decode('utf-8', 'replace')})"
-    finally:
-        os.close(descriptor)
+    return claims.claim(os.path.join(run.path, CLAIMS), cell.folder)
 
 
 def tidy(run: Run) -> None:
-    """Remove the claims that dead processes left, and their folder if none is left."""
-    folder = os.path.join(run.path, CLAIMS)
-    for name in _names(folder):
-        for abandoned in _taken(os.path.join(folder, name)):
-            abandoned.release()
-    with suppress(OSError):
-        os.rmdir(folder)
-
-
-def _taken(path: str) -> Iterator[Claim]:
-    """A claim to an existing file, if nobody else has it."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        if _lock(descriptor) and _is_named(descriptor, path):
-            yield Claim(descriptor, path)
-        else:
-            os.close(descriptor)
+    """Remove the claims that dead processes left."""
+    claims.tidy(os.path.join(run.path, CLAIMS))

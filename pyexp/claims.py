@@ -1,0 +1,125 @@
+"""Claims: names that one living process has taken, so that no two do the same work at once.
+
+A claim is an advisory lock on a file of its own. The kernel drops it when the last process that holds it is gone,
+whatever it died of; nothing here looks at ages or process ids. Knows names and locks, not what is claimed.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+# A claim's file itself, not where a symlink leads; not to be inherited unless asked for. Windows has neither word.
+_PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A name taken. A child that inherits the descriptor holds it too."""
+
+    descriptor: int
+    path: str
+
+    def release(self) -> None:
+        """Give the name back. The file goes first: whoever locked it meanwhile finds it gone, and takes a new one."""
+        with suppress(OSError):
+            os.unlink(self.path)
+        os.close(self.descriptor)
+
+
+def claim(folder: str, name: str) -> Claim | None:
+    """A claim to the name, its file in this folder; None if another process has it. Raises OSError."""
+    path = os.path.join(folder, name)
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
+        except FileNotFoundError:  # nobody has claimed anything yet, or somebody has just tidied up
+            os.makedirs(folder, exist_ok=True)
+            continue
+        with ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            if not _locked(descriptor):
+                return None
+            if _is_named(descriptor, path):
+                _sign(descriptor)
+                undo.pop_all()
+                return Claim(descriptor, path)
+
+
+def _locked(descriptor: int, *, shared: bool = False) -> bool:
+    """Take the lock on an open file without waiting; whether that could be done."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: there a run folder is for one process at a time
+        return True
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            return True  # a file system without locks: a run folder there is for one process at a time
+        raise
+    return True
+
+
+def _is_named(descriptor: int, path: str) -> bool:
+    """Whether the open file still bears the name: another process may have taken it away with its own claim."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _sign(descriptor: int) -> None:
+    with suppress(OSError):  # only for people to read
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+
+def holders(folder: str) -> dict[str, str]:
+    """The names claimed in a folder, and for each who has it, in words. Changes nothing."""
+    return {name: words for name in _names(folder) if (words := _holder(os.path.join(folder, name))) is not None}
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _holder(path: str) -> str | None:
+    """Who holds a claim's file; None if nobody does."""
+    try:
+        # For reading, as the folder may be read-only; shared, so that two that look do not see each other.
+        descriptor = os.open(path, os.O_RDONLY | _PLAIN)
+    except OSError:
+        return None
+    try:
+        if _locked(descriptor, shared=True):
+            return None
+        return f"({os.pread(descriptor, 200, 0).decode('utf-8', 'replace')})"
+    finally:
+        os.close(descriptor)
+
+
+def tidy(folder: str) -> None:
+    """Remove the claims that dead processes left, and their folder if nothing is left in it."""
+    for name in _names(folder):
+        for abandoned in _taken(os.path.join(folder, name)):
+            abandoned.release()
+    with suppress(OSError):
+        os.rmdir(folder)
+
+
+def _taken(path: str) -> Iterator[Claim]:
+    """A claim to an existing file, if nobody else has it."""
+    with suppress(OSError), ExitStack() as undo:
+        descriptor = os.open(path, os.O_RDWR | _PLAIN)
+        undo.callback(os.close, descriptor)
+        if _locked(descriptor) and _is_named(descriptor, path):
+            undo.pop_all()
+            yield Claim(descriptor, path)
