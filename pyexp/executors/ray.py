@@ -1,32 +1,325 @@
-"""Cells on a Ray cluster."""
+"""Cells on a Ray cluster: each in a process of its own on one of the nodes, with its files brought home.
 
-from collections.abc import Callable, Collection, Mapping
+Knows tasks of Ray, what the nodes have, and how a node's death looks from here. What happens on the node is in
+`ray_node`, how files travel in `ray_files`, how Ray is joined in `ray_connection`.
+"""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from pyexp import files
 from pyexp.dotted import Config
-from pyexp.errors import ExecutorError
+from pyexp.errors import ExecutorError, UsageError
+from pyexp.executors import ray_files
 from pyexp.executors.base import Pool, Running, Task, Terms
-from pyexp.outcome import Outcome
+from pyexp.executors.echo import Echo
+from pyexp.executors.process import import_path, interpreter_flags, pickled_function
+from pyexp.executors.ray_connection import Connection, brief
+from pyexp.files import dumps
+from pyexp.outcome import Outcome, failed, failure
+
+#: Cells handed to Ray for each one that can run: enough that no slot waits for us, few enough to cost nothing.
+WINDOW = 3
+#: Seconds after which a cell on a node that is gone, or which no node can take any more, is given up.
+PATIENCE = 30.0
+
+Demand = Mapping[str, Any]
+
+
+class RayCell(Running):
+    """A cell that Ray has. It begins when its node says so: until then it has no deadline."""
+
+    def __init__(self, task: Task, ref: Any, mark: str, demand: Demand) -> None:
+        super().__init__(task)
+        self.handed_over = self.began
+        self.began = math.inf
+        self.ref = ref
+        self.mark = mark
+        self.demand = demand
+        self.hopeless: float | None = None
+
+    def lasted(self, seconds: float) -> None:
+        """It ended now, having run for so long."""
+        self.began = time.monotonic() - seconds
+        self.started = time.time() - seconds
 
 
 class RayExecutor(Pool):
-    """Runs each cell on a Ray cluster. Not built yet: `open` refuses."""
+    """Runs each cell on a Ray cluster.
 
-    def __init__(
-        self, address: str | None = None, runtime_env: Mapping[str, Any] | None = None, **options: Any
+    `address` is that of the cluster (`"auto"`, `"host:6379"`, `"ray://host:10001"`); without it, RAY_ADDRESS, else Ray
+    is started on this machine for the run. A Ray that the program has initialised is used as it is, and left running.
+    `num_cpus`, `num_gpus`, `memory` (bytes) and `resources` are what each cell gets; `per_cell`, called with a config,
+    returns those that differ for it. `wait=True` waits for nodes that can take a cell instead of refusing it, for a
+    cluster that grows. `shared_disk=False` brings files home through Ray also where a node sees the run's folder.
+    """
+
+    def __init__(  # noqa: PLR0917  # as the specification has them
+        self,
+        address: str | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+        num_cpus: float = 1,
+        num_gpus: float | None = None,
+        resources: Mapping[str, float] | None = None,
+        memory: float | None = None,
+        *,
+        wait: bool = False,
+        per_cell: Callable[[Config], Demand] | None = None,
+        shared_disk: bool | None = None,
     ) -> None:
         self.address = address
         self.runtime_env = runtime_env
-        self.options = options
+        self.demand = checked({"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources, "memory": memory})
+        self.waits = wait
+        self.per_cell = per_cell
+        self.shared_disk = shared_disk
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
-        raise ExecutorError("the ray executor is not built yet; use executor='subprocess' with -j")
+        from pyexp.executors import ray_node
 
-    def start(self, task: Task) -> Running:
-        raise NotImplementedError
+        if os.name != "posix":
+            raise ExecutorError("RayExecutor needs a POSIX system; use executor='inline'")
+        kit = ray_node.Kit(
+            pickled_function(fn),
+            sys.argv,
+            getattr(sys.modules.get("__main__"), "__file__", None) or "",
+            interpreter_flags(),
+            own_path(),
+            os.getcwd(),
+            terms,
+        )
+        self._terms = terms
+        self._token: str | None = None
+        self._fault: ExecutorError | None = None
+        self._begun = 0
+        self._connection = Connection(self.address, self.runtime_env)
+        try:
+            self._ray = self._connection.ray
+            self._watch = self._connection.watch
+            self._watch.marks = f"{os.urandom(8).hex()}:"
+            if self.per_cell is None:
+                self._refuse_infeasible(self.demand)
+            self._supervise = self._ray.remote(max_retries=0)(ray_node.supervise)
+            self._kit = self._ray.put(kit)
+        except BaseException:
+            self._connection.close()
+            raise
 
-    def wait(self, running: Collection[Any], seconds: float) -> list[tuple[Any, Outcome]]:
-        raise NotImplementedError
+    def close(self) -> None:
+        if self._token is not None:
+            with suppress(OSError):
+                os.unlink(self._token)
+        self._connection.close()
 
-    def kill(self, running: Any) -> None:
-        raise NotImplementedError
+    def slots(self, terms: Terms) -> int:
+        """The cells to hand to Ray: what `-j` says if it says more than one, else some for each that fits."""
+        if terms.jobs > 1:
+            return terms.jobs
+        return WINDOW * max(sum(fitting(node["Resources"], self.demand) for node in self._watch.alive()), 1)
+
+    def start(self, task: Task) -> RayCell:
+        from pyexp.executors.ray_node import Order
+
+        config = task.private_config()
+        demand = self.demand
+        if self.per_cell is not None:
+            demand = checked({**demand, **self.per_cell(config)})
+            self._refuse_infeasible(demand)
+        self._begun += 1
+        mark = f"{self._watch.marks}{self._begun}"
+        order = Order(dumps(config, "config"), task.folder, self._token_beside(task.folder), mark)
+        options = {**demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
+        if self._connection.task_env is not None:
+            options["runtime_env"] = self._connection.task_env
+        return RayCell(task, self._supervise.options(**options).remote(self._kit, order), mark, demand)
+
+    def _token_beside(self, folder: str) -> str | None:
+        """A file with a random name in the run's folder: who sees it there, sees the folder."""
+        if self.shared_disk is False:
+            return None
+        if self._token is None:
+            name = f"{files.TEMPORARY[0]}shared.{os.urandom(8).hex()}{files.TEMPORARY[1]}"
+            self._token = os.path.join(os.path.dirname(folder), name)
+            files.write(self._token, [], durable=False)
+        return self._token
+
+    def _refuse_infeasible(self, demand: Demand) -> None:
+        nodes = self._watch.alive()
+        if not self.waits and not any(fitting(node["Resources"], demand) for node in nodes):
+            raise ExecutorError(infeasible(demand, nodes))
+
+    def wait(self, running: Collection[RayCell], seconds: float) -> list[tuple[RayCell, Outcome]]:
+        if self._fault is not None:  # the run is over; nobody waits for what is left of it
+            return [(one, failure("ExecutorError", str(self._fault))) for one in running]
+        if self._watch.is_silent():
+            raise self._broken("the head of the Ray cluster does not answer any more; what has finished is kept")
+        lost = [(one, outcome) for one in running if (outcome := self._given_up(one)) is not None]
+        if lost:
+            return lost
+        if not running:
+            time.sleep(seconds)
+            return []
+        return [(one, self._outcome(one)) for one in self._ready(running, seconds)]
+
+    def _ready(self, running: Collection[RayCell], seconds: float) -> list[RayCell]:
+        """The cells that Ray has something to say of, waiting for the first."""
+        by_ref = {one.ref: one for one in running}
+        refs = list(by_ref)
+        try:
+            ready, _ = self._ray.wait(refs, num_returns=1, timeout=seconds, fetch_local=False)
+            if ready and len(refs) > 1:
+                ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+        except Exception as error:  # the connection is gone
+            raise self._broken(f"the connection to Ray is lost ({brief(error)}); what has finished is kept") from error
+        return [by_ref[ref] for ref in ready]
+
+    def _broken(self, words: str) -> ExecutorError:
+        """The error that ends the run, after which Ray is not asked any more."""
+        self._fault = ExecutorError(words)
+        return self._fault
+
+    def _outcome(self, one: RayCell) -> Outcome:
+        """How a cell ended that Ray is done with; its files are written down."""
+        one.lasted(0.0)
+        try:
+            answer = self._get(one.ref)
+            one.lasted(answer.seconds)
+            if answer.items is not None:
+                ray_files.unpack(one.task.folder, answer.items, self._get, durable=self._terms.durable)
+        except OSError as error:
+            return failed(error)
+        except Exception as error:  # Ray's, or our own refusal of a name
+            return self._ray_outcome(one, error)
+        self._echo(one.task)
+        return {**answer.outcome, "host": answer.host}
+
+    def _get(self, ref: Any) -> Any:
+        return self._ray.get(ref, timeout=PATIENCE)
+
+    def _ray_outcome(self, one: RayCell, error: Exception) -> Outcome:
+        """The outcome of a cell of which Ray says only that it failed. Raises `ExecutorError` if all would."""
+        kind = type(error).__name__
+        told = brief(error)
+        if kind == "RuntimeEnvSetupError":
+            raise self._broken(f"Ray cannot set up the runtime_env: {told}") from error
+        if "No module named" in told and "RayTaskError" in kind:
+            raise self._broken(f"a node lacks pyexp or what it needs; install it there: {told}") from error
+        if isinstance(error, self._ray.exceptions.OutOfMemoryError):
+            return failure("OutOfMemoryError", f"Ray killed the cell, as its node ran out of memory: {told}")
+        if is_lost(self._ray.exceptions, error) or self._watch.where.get(one.mark) in self._watch.gone:
+            return failure("NodeDiedError", f"the node that had the cell is gone: {told}")
+        return failure(kind, str(error))
+
+    def _given_up(self, one: RayCell) -> Outcome | None:
+        """The outcome of a cell that will not end by itself: Ray does not notice that a node has fallen silent."""
+        node = self._watch.where.get(one.mark, "")
+        since = self._watch.gone.get(node)
+        if since is not None and time.monotonic() - since > PATIENCE:
+            self._forsake(one, since - one.handed_over)
+            return failure("NodeDiedError", f"the node {node[:12]} that ran the cell has been gone for {PATIENCE:g} s")
+        if self._watch.gone and not self.waits and self._has_no_place(one):
+            self._forsake(one, 0.0)
+            return failure("ExecutorError", infeasible(one.demand, self._watch.alive()))
+        return None
+
+    def _has_no_place(self, one: RayCell) -> bool:
+        """Whether no node could have taken the cell for a while."""
+        if any(fitting(node["Resources"], one.demand) for node in self._watch.alive()):
+            one.hopeless = None
+            return False
+        one.hopeless = one.hopeless or time.monotonic()
+        return time.monotonic() - one.hopeless > PATIENCE
+
+    def _forsake(self, one: RayCell, seconds: float) -> None:
+        one.lasted(max(seconds, 0.0))
+        self.kill(one)
+
+    def kill(self, running: RayCell) -> Outcome | None:
+        self._cancel(running, force=True)
+        return None
+
+    def ask_to_stop(self, running: RayCell) -> None:
+        self._cancel(running, force=False)
+
+    def _cancel(self, running: RayCell, *, force: bool) -> None:
+        if self._fault is None:
+            with suppress(Exception):  # it may be over, or Ray may
+                self._ray.cancel(running.ref, force=force)
+
+    def _echo(self, task: Task) -> None:
+        """Show what the cell wrote, on stderr, if the run is not to capture it; at its end, as it was elsewhere."""
+        if not self._terms.capture:
+            Echo(task).show(several=True, rest=True)
+
+
+def checked(demand: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell asks for, without what it leaves open. Raises `UsageError` for what is no amount."""
+    known = ("num_cpus", "num_gpus", "memory", "resources")
+    for key, value in demand.items():
+        amounts = value.values() if key == "resources" and isinstance(value, Mapping) else (value,)
+        if key not in known:
+            raise UsageError(f"a cell on Ray has no {key!r}; it can ask for {', '.join(known)}")
+        if any(not isinstance(amount, (int, float, type(None))) or (amount or 0) < 0 for amount in amounts):
+            raise UsageError(f"{key} is {value!r}; a cell on Ray asks for amounts from 0")
+    return {key: dict(value) if key == "resources" else value for key, value in demand.items() if value is not None}
+
+
+def wanted(demand: Demand) -> dict[str, float]:
+    """The demand by the names under which nodes list what they have.
+
+    >>> wanted({"num_cpus": 2, "resources": {"tpu": 1}})
+    {'CPU': 2, 'tpu': 1}
+    """
+    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+    plain = {names[key]: value for key, value in demand.items() if key in names}
+    return {name: value for name, value in {**plain, **demand.get("resources", {})}.items() if value}
+
+
+def fitting(has: Mapping[str, float], demand: Demand) -> int:
+    """How many such cells a node with these resources can have at a time.
+
+    >>> fitting({"CPU": 8.0, "GPU": 2.0}, {"num_cpus": 2, "num_gpus": 1}), fitting({"CPU": 8.0}, {"num_cpus": 0})
+    (2, 8)
+    """
+    amounts = wanted(demand) or {"CPU": 1.0}
+    return min(math.floor(has.get(name, 0.0) / amount + 1e-9) for name, amount in amounts.items())
+
+
+def infeasible(demand: Demand, nodes: Sequence[Mapping[str, Any]]) -> str:
+    """The message for a demand that no node can meet, with what they have."""
+    hidden = ("object_store_memory", "node:")
+    asked = ", ".join(f"{value:g} {name}" for name, value in wanted(demand).items())
+    offers = [
+        f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}) has "
+        + ", ".join(f"{value:g} {name}" for name, value in sorted(node["Resources"].items())
+                    if not name.startswith(hidden))
+        for node in nodes
+    ]  # fmt: skip
+    return (
+        f"no node of the Ray cluster can give a cell {asked}: {'; '.join(offers) or 'there is none'}. "
+        "Ask for less, or pass RayExecutor(wait=True) if the cluster will grow"
+    )
+
+
+def is_lost(exceptions: Any, error: Exception) -> bool:
+    """Whether Ray says with this error that a node, or what was on it, is no more."""
+    return isinstance(error, (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.GetTimeoutError))
+
+
+def own_path() -> list[str]:
+    """Where this process finds modules, without what belongs to its interpreter: that, a node has its own of."""
+    import site
+    import sysconfig
+
+    homes = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    homes |= {*site.getsitepackages(), site.getusersitepackages()}
+    return [
+        entry
+        for entry in import_path()
+        if not entry.endswith(".zip") and not any(f"{entry}/".startswith(f"{home}/") for home in homes)
+    ]

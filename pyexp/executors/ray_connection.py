@@ -1,0 +1,270 @@
+"""The connection to Ray: the one that the program has already, or one of its own for a run.
+
+Knows addresses, what Ray does to a process that joins it, and how to tell that its head is gone; nothing of cells.
+"""
+
+import importlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pyexp.errors import ExecutorError
+
+#: Seconds that an address has to accept a connection; Ray's own patience is between 30 and 120.
+DOOR = 5.0
+#: Seconds between two looks at the cluster, and those without an answer after which its head is given up.
+LOOK = 1.0
+SILENCE = 15.0
+#: Seconds that Ray has to let go of a cluster.
+FAREWELL = 10.0
+#: What is never sent along with a working directory: its history, and what often holds secrets.
+KEPT_BACK = (".git", ".env")
+
+
+def imported() -> Any:
+    """The package ray. Raises `ExecutorError` where it is not installed."""
+    try:
+        with _calm():
+            return importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise ExecutorError(f"ray cannot be imported: {error}") from error
+        raise ExecutorError("the executor 'ray' needs the package ray: pip install 'pyexp[ray]'") from None
+
+
+class Connection:
+    """A connection for one run; `task_env` is the environment that tasks have to ask for, if Ray was there before."""
+
+    def __init__(
+        self, address: str | None, runtime_env: Mapping[str, Any] | None, exclude: tuple[str, ...] = ()
+    ) -> None:
+        self.ray = imported()
+        self.ours = not self.ray.is_initialized()
+        self.task_env: dict[str, Any] | None = None
+        self._environment = {key: value for key, value in os.environ.items() if key.startswith("RAY_")}
+        self._loud: Callable[..., None] | None = None
+        if self.ours:
+            self._join(address or os.environ.get("RAY_ADDRESS") or "local", shipped(runtime_env, exclude))
+        elif runtime_env:
+            refuse_folders(runtime_env)
+            self.task_env = dict(runtime_env)
+        self.watch = Watch(self.ray)
+
+    def _join(self, address: str, runtime_env: dict[str, Any] | None) -> None:
+        knock(address)
+        local = {"include_dashboard": False} if address == "local" else {}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            with _calm(), _same_signals():
+                self.ray.init(
+                    address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR, **local
+                )
+        except Exception as error:  # of many kinds: connection, authentication, versions, the runtime_env
+            self._leave()
+            where = "start Ray on this machine" if address == "local" else f"join the Ray cluster {address!r}"
+            raise ExecutorError(f"cannot {where}: {brief(error)}") from error
+        self._hush()
+
+    def _hush(self) -> None:
+        """Keep Ray from writing the news of dead workers to our stdout; each is the outcome of a cell.
+
+        There is no option for that: see docs/decisions/030-ray.md.
+        """
+        with suppress(ImportError, AttributeError):
+            module: Any = importlib.import_module("ray._private.worker")
+            self._loud = module.print_to_stdstream
+            module.print_to_stdstream = lambda *_, **__: None
+
+    def close(self) -> None:
+        """Let go of Ray if it was joined here; within seconds, also if nobody answers any more."""
+        self.watch.stop()
+        if self.ours:
+            farewell = threading.Thread(target=self._leave, name="pyexp leaves ray", daemon=True)
+            farewell.start()
+            farewell.join(FAREWELL)
+
+    def _leave(self) -> None:
+        with suppress(Exception):
+            self.ray.shutdown()
+        for key in [key for key in os.environ if key.startswith("RAY_")]:
+            del os.environ[key]
+        os.environ.update(self._environment)
+        if self._loud is not None:
+            module: Any = importlib.import_module("ray._private.worker")
+            module.print_to_stdstream = self._loud
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Without Ray's warnings about what it will do in future."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _same_signals() -> Iterator[None]:
+    """Leave the program its own handlers: Ray puts one for SIGTERM in their place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def brief(error: BaseException) -> str:
+    """The error in one line of bearable length."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}"[:600]
+
+
+def knock(address: str) -> None:
+    """Raise `ExecutorError` if nothing listens at the address. One of a kind that is not known is left to Ray."""
+    found = door(address)
+    if found is None:
+        return
+    host, port = found
+    try:
+        socket.create_connection((host, port), timeout=DOOR).close()
+    except OSError as error:
+        raise ExecutorError(
+            f"nothing answers at {host}:{port}, where the Ray cluster {address!r} should be ({error}); "
+            "is it up, and is the address right?"
+        ) from None
+
+
+def door(address: str) -> tuple[str, int] | None:
+    """The host and port that an address stands for, if that can be known.
+
+    >>> door("ray://head"), door("10.0.0.1:6379"), door("local")
+    (('head', 10001), ('10.0.0.1', 6379), None)
+    """
+    if address == "auto":
+        return _latest_cluster()
+    scheme, _, rest = address.rpartition("://")
+    host, _, port = rest.rpartition(":")
+    if scheme == "ray":
+        return (host.strip("[]"), int(port)) if port.isdigit() and host else (rest.strip("[]"), 10001)
+    return (host.strip("[]"), int(port)) if not scheme and host and port.isdigit() else None
+
+
+def _latest_cluster() -> tuple[str, int] | None:
+    """Where the cluster is that Ray calls "auto"; it may have ended without a trace of that."""
+    with suppress(Exception):  # not a public name; without it, Ray takes its time to say the same
+        services = importlib.import_module("ray._private.services")
+        found = services.canonicalize_bootstrap_address("auto")
+        return None if found is None else door(found)
+    return None
+
+
+def shipped(runtime_env: Mapping[str, Any] | None, exclude: tuple[str, ...] = ()) -> dict[str, Any] | None:
+    """The environment with its folders absolute, and without what must not be sent along with them.
+
+    >>> shipped({"working_dir": "/project", "excludes": ["data/"]})["excludes"]
+    ['data/', '.git', '.env']
+    """
+    if runtime_env is None:
+        return None
+    made = dict(runtime_env)
+    if is_folder(made.get("working_dir")):
+        top = made["working_dir"] = os.path.abspath(made["working_dir"])
+        inside = [os.path.relpath(path, top) for path in exclude]
+        anchored = [f"/{path}" for path in inside if path.split(os.sep)[0] not in (os.curdir, os.pardir)]
+        made["excludes"] = [*made.get("excludes", ()), *KEPT_BACK, *anchored]
+    if "py_modules" in made:
+        made["py_modules"] = [os.path.abspath(item) if is_folder(item) else item for item in made["py_modules"]]
+    return made
+
+
+def is_folder(value: Any) -> bool:
+    """Whether it is a path on this machine, and not an address that the nodes fetch from."""
+    return isinstance(value, (str, os.PathLike)) and "://" not in str(value)
+
+
+def refuse_folders(runtime_env: Mapping[str, Any]) -> None:
+    """Raise `ExecutorError` for what Ray can only be given when it is initialised."""
+    local = [key for key in ("working_dir", "py_modules") if key in runtime_env]
+    values = [runtime_env.get("working_dir"), *runtime_env.get("py_modules", ())]
+    if any(value is not None and "://" not in str(value) for value in values):
+        raise ExecutorError(
+            f"Ray is initialised already, and runtime_env[{local[0]!r}] names a folder of this machine, which Ray "
+            "takes only from ray.init(runtime_env=…): give it there, or leave ray.init to pyexp"
+        )
+
+
+class Watch(threading.Thread):
+    """Looks at the cluster again and again, so that a run never waits for an answer that does not come.
+
+    `nodes` is the latest list, and `gone` says since when a node has been dead; `where` says, once there are dead ones,
+    which node a cell runs on, by its mark.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        super().__init__(name="pyexp watches ray", daemon=True)
+        self.nodes: list[dict[str, Any]] = ray.nodes()
+        self.gone: dict[str, float] = {}
+        self.where: dict[str, str] = {}
+        self.marks = ""
+        self._ray = ray
+        self._heard = time.monotonic()
+        self._worried: float | None = None
+        self._stop = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._stop.wait(LOOK):
+            with suppress(Exception):  # whatever Ray raises, it is no answer
+                self._look()
+                self._heard = time.monotonic()
+
+    def _look(self) -> None:
+        self.nodes = self._ray.nodes()
+        now = time.monotonic()
+        dead = {node["NodeID"] for node in self.nodes if not node["Alive"]}
+        self.gone = {node: self.gone.get(node, now) for node in dead}
+        if dead and self.marks:
+            self.where = marked(self.marks)
+
+    def alive(self) -> list[dict[str, Any]]:
+        """The nodes that are there."""
+        return [node for node in self.nodes if node["Alive"]]
+
+    def is_silent(self) -> bool:
+        """Whether the head has not answered for too long.
+
+        Twice, some time apart: this process may itself have been stopped meanwhile.
+        """
+        now = time.monotonic()
+        if now - self._heard < SILENCE:
+            self._worried = None
+            return False
+        self._worried = self._worried or now
+        return now - self._worried > 3 * LOOK
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stop.set()
+
+
+def marked(prefix: str) -> dict[str, str]:
+    """The node that each mark with this prefix was made on. Raises what Ray raises."""
+    from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_list
+
+    from pyexp.executors.ray_node import NAMESPACE
+
+    found = {}
+    for key in _internal_kv_list(prefix, namespace=NAMESPACE):
+        node = _internal_kv_get(key, namespace=NAMESPACE)
+        if node is not None:
+            found[key.decode()] = node.decode()
+    return found

@@ -1,0 +1,113 @@
+"""A cell's folder on its way home: packed where the cell ran, written down where the run is.
+
+Knows names, parts and what may lie in a folder. Small files travel inside the answer; of large ones, only references
+do, so that neither side ever holds more than a part of them.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+from pyexp import files
+from pyexp.errors import StoreError
+from pyexp.executors.base import RESULT
+
+#: Bytes of a part of a large file: enough that a part's own cost is small, little enough to hold several.
+PART = 16 << 20
+#: A file up to so many bytes travels inside the answer, as long as the answer is not larger than a part.
+SMALL = 256 << 10
+
+
+class Item(NamedTuple):
+    """One thing in a folder: its name in it, with `/` between folders, and its content.
+
+    The parts of a file are bytes, or references to bytes; the one part of a link is its target.
+    """
+
+    name: str
+    kind: Literal["file", "link", "folder"]
+    parts: list[Any]
+
+
+def pack(folder: str, put: Callable[[bytes], Any]) -> list[Item]:
+    """What is in the folder. `put` keeps a part of a large file and returns a reference to it. Raises OSError.
+
+    A link that stays inside is a link; of one that leads out, the file it leads to is taken. Sockets and pipes stay.
+    """
+    room = PART
+    items = []
+    for name, path in _entries(folder):
+        if os.path.islink(path) and _stays(name, os.readlink(path)):
+            items.append(Item(name, "link", [os.readlink(path)]))
+        elif os.path.isdir(path) and not os.path.islink(path):
+            items.append(Item(name, "folder", []))
+        elif os.path.isfile(path):
+            size = os.path.getsize(path)
+            inline = size <= min(SMALL, room)
+            room -= size if inline else 0
+            items.append(Item(name, "file", [part if inline else put(part) for part in _parts(path)]))
+    return items
+
+
+def _entries(folder: str) -> Iterator[tuple[str, str]]:
+    """Everything below the folder, a folder before what is in it: its name from there, and its path."""
+    for top, folders, names in os.walk(folder):
+        for name in sorted(folders) + sorted(names):
+            path = os.path.join(top, name)
+            if not files.is_temporary(name):
+                yield os.path.relpath(path, folder).replace(os.sep, "/"), path
+
+
+def _parts(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while part := file.read(PART):
+            yield part
+
+
+def _stays(name: str, target: str) -> bool:
+    """Whether a link of that name with that target leads to somewhere in its folder."""
+    aim = os.path.normpath(os.path.join(os.path.dirname(name), target))
+    return not os.path.isabs(aim) and aim.split(os.sep)[0] != os.pardir
+
+
+def unpack(folder: str, items: Iterable[Item], get: Callable[[Any], bytes], *, durable: bool) -> None:
+    """Write the items into the folder, the result last: its appearance commits the cell. `get` fetches a part.
+
+    Raises `StoreError` for a name that leaves the folder, and OSError.
+    """
+    for item in sorted(items, key=lambda item: item.name == RESULT):
+        path = _place(folder, item.name)
+        if item.kind == "folder":
+            _make_folder(path)
+        elif item.kind == "link":
+            _link(path, item)
+        else:
+            parts = (part if isinstance(part, bytes) else get(part) for part in item.parts)
+            files.write(path, parts, durable=durable and item.name == RESULT)
+
+
+def _place(folder: str, name: str) -> str:
+    """Where an item of that name goes, its folder made ready. Raises `StoreError` if that is outside."""
+    parts = PurePosixPath(name).parts
+    if not parts or "/" in parts or ".." in parts or "\0" in name or os.path.isabs(name):
+        raise StoreError(f"a file named {name!r} came from the node; it would lie outside of {folder}")
+    for depth in range(1, len(parts)):
+        _make_folder(os.path.join(folder, *parts[:depth]))
+    return os.path.join(folder, *parts)
+
+
+def _make_folder(path: str) -> None:
+    """Make it a folder, whatever stood there: a link is replaced, not followed."""
+    if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):
+        os.unlink(path)
+    os.makedirs(path, exist_ok=True)
+
+
+def _link(path: str, item: Item) -> None:
+    (target,) = item.parts
+    if not _stays(item.name, target):
+        raise StoreError(f"a link {item.name!r} to {target!r} came from the node; it leads out of the cell's folder")
+    if os.path.lexists(path):
+        os.unlink(path)
+    os.symlink(target, path)
