@@ -4,25 +4,50 @@ It settles decorator < `run()` < command line, and hands on to the shell.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
-from pyexp import shell
-from pyexp.cli import Options, parse, settle
+from pyexp import archive, shell, store
+from pyexp.cli import Options, parse, settle, spelled
 from pyexp.configs import freeze, thaw
 from pyexp.dotted import Config
 from pyexp.errors import ConfigError, NoRunError, SelectionError, StoreError, UsageError
+from pyexp.executors import Executor, ExecutorName, get_executor
 from pyexp.plan import Plan, component
-from pyexp.results import Result
-from pyexp.tensor import Tensor
+from pyexp.tables import Results
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: What is wrong with a command line, or with the world it names, and not with the script.
 _REFUSED = (UsageError, NoRunError, StoreError, SelectionError)
+
+
+class RunOptions(TypedDict, total=False):
+    """The options as keywords of `run()` and the decorator: the rows of the table in `pyexp.cli`, which says more."""
+
+    name: str | None
+    executor: "ExecutorName | str | Executor | None"
+    output_dir: str | os.PathLike[str] | None
+    timestamp: str | bool | None
+    resume: bool | None
+    rerun: bool | None
+    last_failed: bool | None
+    select: str | None
+    dry_run: bool | None
+    list_runs: bool | None
+    jobs: int | str | None
+    timeout: float | None
+    retries: int | None
+    fail_fast: bool | None
+    capture: bool | None
+    durable: bool | None
+    check: bool | None
+    quiet: bool | None
+    overrides: Mapping[str, Any] | Sequence[str] | None
 
 
 class Experiment:
@@ -32,18 +57,18 @@ class Experiment:
     the command line overrides both.
     """
 
-    def __init__(self, fn: Callable[[Config], Any], **options: Any) -> None:
+    def __init__(self, fn: Callable[[Config], Any], **options: Unpack[RunOptions]) -> None:
         if not callable(fn):
             raise ConfigError(f"an experiment is a function of a config, not {fn!r}")
         self.fn = fn
-        self.options = options
+        self.options = _said(options)
         self._configs: Any = None
-        self._report: Callable[[Tensor[Result]], Any] | None = None
+        self._report: Callable[[Results], Any] | None = None
         self.__name__: str = getattr(fn, "__name__", type(fn).__name__)
         self.__doc__ = fn.__doc__
         self.__module__ = fn.__module__
         self.__wrapped__ = fn
-        settle(options, {}, {})  # a wrong option is an error where it is written
+        settle(self.options, {}, {})  # a wrong option is an error where it is written
 
     def __call__(self, config: Mapping[str, Any]) -> Any:
         """What the function returns for this config, here and now: nothing is isolated or kept."""
@@ -63,63 +88,93 @@ class Experiment:
         return fn
 
     def report(self, fn: F) -> F:
-        """Register the function that gets the Tensor of results. A decorator."""
+        """Register the function that gets the Results. A decorator."""
         self._report = fn
         return fn
 
     def run(
         self,
         configs: Any = None,
-        report: Callable[[Tensor[Result]], Any] | None = None,
+        report: Callable[[Results], Any] | bool | None = None,
         *,
         argv: Sequence[str] | None = None,
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> Any:
-        """Run what is to be run, and return what the report returns; without one, print a table, return the Tensor.
+        """Run what is to be run, and return what the report returns; without one, print a table, return the Results.
 
         The command line is read if this is called by the program that was started as a script; `argv` gives another
-        one, and `argv=[]` none. Options: those of the command line by their names (`pyexp.cli.Options`).
+        one, and `argv=[]` none. The options are those of the command line, by their names in `RunOptions`;
+        `report=True` only reports. With `dry_run` the plan is printed and returned, with `list_runs` the list of runs.
 
         Raises `PyexpError` for what is wrong with configs or options, before anything has run; KeyboardInterrupt after
-        a signal. Where the command line is read, what is wrong with it is a line on stderr and exit status 2.
+        a signal. Where a command line is read, what is wrong with it is a line on stderr and exit status 2.
         """
-        script = _script_argv(sys._getframe(1).f_globals) if argv is None else None
-        with _refusing(script is not None or argv is not None):
-            settled = self._settled(options, script or argv or [])
-        job = self._job(settled, configs)
-        with _refusing(script is not None):
+        commanded = _script_argv(sys._getframe(1).f_globals) if argv is None else list(argv) or None
+        said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
+        with _refusing(commanded is not None):
+            typed = parse(commanded or [], os.path.basename(sys.argv[0]))
+            settled = settle(self.options, said, typed)
+            get_executor(settled.executor)
+            if settled.list_runs:
+                return self._list(settled)
+        job = self._job(settled, configs, typed)
+        with _refusing(commanded is not None):
             if settled.dry_run:
                 made = shell.look(job, settled).plan
                 print(made)
                 return made
             results = shell.perform(job, settled)
-        told = (report or self._report or _default_report)(results)
+        told = (report if callable(report) else self._report or _default_report)(results)
         if settled.check and any(result.record.failed for result in results):
             raise SystemExit(1)
         return told
 
-    def _settled(self, options: Mapping[str, Any], argv: Sequence[str]) -> Options:
-        given = {key: value for key, value in options.items() if value is not None}
-        return settle(self.options, given, parse(argv, os.path.basename(sys.argv[0])))
-
-    def _job(self, options: Options, configs: Any) -> shell.Job:
-        name = component(options.name or self.__name__, "the experiment's name")
-        main = getattr(sys.modules.get("__main__"), "__file__", None)
-        command = f"python {os.path.relpath(main)}" if main else "experiment.run"
-        return shell.Job(name, self.fn, shell.grid(self._configs if configs is None else configs), command)
-
-    def plan(self, configs: Any = None, **options: Any) -> Plan:
+    def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """What `run` with these options would do with each cell, and why. Nothing is run or changed."""
-        settled = self._settled(options, [])
+        settled = settle(self.options, _said(options), {})
+        get_executor(settled.executor)
         return shell.look(self._job(settled, configs), settled).plan
 
-    def results(self, timestamp: str | None = None, configs: Any = None, **options: Any) -> Tensor[Result]:
+    def results(self, timestamp: str | None = None, configs: Any = None, **options: Unpack[RunOptions]) -> Results:
         """The results of a run that is there, by default the latest, without running anything.
 
         Raises `NoRunError` if there is no such run, or none of its cells has ended.
         """
-        settled = self._settled({**options, "report": True, "timestamp": timestamp}, [])
+        asked = {"report": True} if timestamp is None else {"report": True, "timestamp": timestamp}
+        settled = settle(self.options, {**_said(options), **asked}, {})
         return shell.perform(self._job(settled, configs), settled)
+
+    def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> shell.Job:
+        made = shell.grid(self._configs if configs is None else configs)
+        return shell.Job(self._folder(options), self.fn, made, _command(typed or {}))
+
+    def _folder(self, options: Options) -> str:
+        return component(options.name or self.__name__, "the experiment's name")
+
+    def _list(self, options: Options) -> list[archive.Kept]:
+        base = store.home(options.output_dir, self._folder(options))
+        kept = archive.runs(base)
+        print(archive.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
+        return kept
+
+
+def _said(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given: None says nothing."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _command(typed: Mapping[str, Any]) -> str:
+    """What to type to start the script again with the same options, but those that say which run and what of it."""
+    main = sys.modules.get("__main__")
+    path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if not path:
+        return ""
+    program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [os.path.relpath(path)]
+    kept = {key: value for key, value in typed.items() if key not in _WHICH}
+    return shlex.join(["python", *program, *spelled(kept)])
+
+
+_WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "list_runs"}
 
 
 @contextmanager
@@ -142,8 +197,8 @@ def _refusing(wanted: bool) -> Iterator[None]:
         raise SystemExit(error.status) from None
 
 
-def _default_report(results: Tensor[Result]) -> Tensor[Result]:
-    print(shell.table(results))
+def _default_report(results: Results) -> Results:
+    print(results)
     return results
 
 
@@ -162,7 +217,7 @@ def _script_argv(caller: Mapping[str, Any]) -> list[str] | None:
 @overload
 def experiment(fn: Callable[[Config], Any], /) -> Experiment: ...
 @overload
-def experiment(**options: Any) -> Callable[[Callable[[Config], Any]], Experiment]: ...
+def experiment(**options: Unpack[RunOptions]) -> Callable[[Callable[[Config], Any]], Experiment]: ...
 def experiment(fn: Any = None, /, **options: Any) -> Any:
     """Make a function of a config an `Experiment`: `@experiment`, or `@experiment(name=…, executor=…, timestamp=…)`.
 
