@@ -57,7 +57,14 @@ _HOME = {
     for name in names.split()
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604  # the names of the table above are strings
+# Written out, as type checkers do not run code: `_HOME` has the same names.
+__all__ = [
+    "Action", "Axis", "Config", "ConfigError", "Executor", "ExecutorError", "ExecutorName",
+    "Experiment", "ForkExecutor", "HashError", "InlineExecutor", "Mode", "NoRunError", "Plan", "PyexpError",
+    "RayExecutor", "Record", "Result", "ResultError", "SelectionError", "Status", "Step", "StoreError",
+    "SubprocessExecutor", "Tensor", "UsageError", "__version__", "concat", "config_hash", "experiment", "freeze",
+    "get_executor", "merge", "register_encoder", "sample", "sweep", "thaw",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
