@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pyexp.archive import load
     from pyexp.configs import freeze, merge, thaw
     from pyexp.dotted import Config
     from pyexp.errors import (
         ConfigError,
         ExecutorError,
+        ExtraError,
         HashError,
         NoRunError,
         PyexpError,
@@ -31,27 +33,30 @@ if TYPE_CHECKING:
         SubprocessExecutor,
         get_executor,
     )
-    from pyexp.experiment import Experiment, experiment
+    from pyexp.experiment import Experiment, RunOptions, experiment
     from pyexp.hashing import config_hash, register_encoder
     from pyexp.plan import Action, Mode, Plan, Status, Step
     from pyexp.results import Record, Result
-    from pyexp.sweep import concat, sample, sweep
+    from pyexp.sweep import concat, replicate, sample, sweep
+    from pyexp.tables import Results
     from pyexp.tensor import Axis, Tensor
 
 _HOME = {
     name: module
     for module, names in {
+        "pyexp.archive": "load",
         "pyexp.configs": "freeze merge thaw",
         "pyexp.dotted": "Config",
-        "pyexp.errors": "ConfigError ExecutorError HashError NoRunError PyexpError ResultError SelectionError "
-        "StoreError UsageError",
+        "pyexp.errors": "ConfigError ExecutorError ExtraError HashError NoRunError PyexpError ResultError "
+        "SelectionError StoreError UsageError",
         "pyexp.executors": "Executor ExecutorName ForkExecutor InlineExecutor RayExecutor SubprocessExecutor "
         "get_executor",
-        "pyexp.experiment": "Experiment experiment",
+        "pyexp.experiment": "Experiment RunOptions experiment",
         "pyexp.hashing": "config_hash register_encoder",
         "pyexp.plan": "Action Mode Plan Status Step",
         "pyexp.results": "Record Result",
-        "pyexp.sweep": "concat sample sweep",
+        "pyexp.sweep": "concat replicate sample sweep",
+        "pyexp.tables": "Results",
         "pyexp.tensor": "Axis Tensor",
     }.items()
     for name in names.split()
@@ -59,11 +64,11 @@ _HOME = {
 
 # Written out, as type checkers do not run code: `_HOME` has the same names.
 __all__ = [
-    "Action", "Axis", "Config", "ConfigError", "Executor", "ExecutorError", "ExecutorName",
-    "Experiment", "ForkExecutor", "HashError", "InlineExecutor", "Mode", "NoRunError", "Plan", "PyexpError",
-    "RayExecutor", "Record", "Result", "ResultError", "SelectionError", "Status", "Step", "StoreError",
-    "SubprocessExecutor", "Tensor", "UsageError", "__version__", "concat", "config_hash", "experiment", "freeze",
-    "get_executor", "merge", "register_encoder", "sample", "sweep", "thaw",
+    "Action", "Axis", "Config", "ConfigError", "Executor", "ExecutorError", "ExecutorName", "Experiment",
+    "ExtraError", "ForkExecutor", "HashError", "InlineExecutor", "Mode", "NoRunError", "Plan", "PyexpError",
+    "RayExecutor", "Record", "Result", "ResultError", "Results", "RunOptions", "SelectionError", "Status", "Step",
+    "StoreError", "SubprocessExecutor", "Tensor", "UsageError", "__version__", "concat", "config_hash", "experiment",
+    "freeze", "get_executor", "load", "merge", "register_encoder", "replicate", "sample", "sweep", "thaw",
 ]  # fmt: skip
 
 

@@ -1,15 +1,17 @@
 """The options of a run: one table that the decorator, `run()`, the command line, its help and the docs share.
 
-Knows argv lists and option values; a parser, nothing else. `parse` turns an argv list into what was said on it, and
-`settle` lays command line over `run()` over decorator over defaults.
+Knows argv lists and option values; a parser, nothing else. `parse` turns an argv list into what was said on it,
+`spelled` turns that back, and `settle` lays command line over `run()` over decorator over defaults.
 """
 
 import argparse
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
 from pyexp.errors import UsageError, nearest
+from pyexp.overrides import Override, overrides_of
 from pyexp.plan import Mode, component
 
 
@@ -36,7 +38,7 @@ class Options:
     durable: bool = True
     check: bool = False
     quiet: bool = False
-    overrides: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
     @property
     def mode(self) -> Mode:
@@ -52,14 +54,14 @@ class Options:
 
 
 def _positive(text: Any) -> float:
-    number = float(text)
+    number = float(_no_flag(text))
     if not 0 < number < float("inf"):
         raise ValueError(text)
     return number
 
 
 def _count(text: Any) -> int:
-    number = int(text)
+    number = int(_no_flag(text))
     if number < 0 or (isinstance(text, float) and text != number):
         raise ValueError(text)
     return number
@@ -88,6 +90,18 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for a number
+        raise TypeError(value)
+    return value
+
+
+def _folder(value: Any) -> Any:
+    if not os.fspath(value):
+        raise ValueError(value)
+    return value
+
+
 def _as_it_is(value: Any) -> Any:
     return value
 
@@ -96,7 +110,8 @@ def _as_it_is(value: Any) -> Any:
 class Option:
     """One row of the table: the field of `Options`, its flags, and how its value is read.
 
-    A row without a `metavar` is a switch, which `sets` its value; `wanted` says in words what a value has to be.
+    A row without a `metavar` is a switch, which `sets` its value; `undo` is the flag that takes it back, where it is
+    not the long flag with `--no-`. `wanted` says in words what a value has to be.
     """
 
     field: str
@@ -106,39 +121,69 @@ class Option:
     wanted: str = "True or False"
     metavar: str | None = None
     sets: bool = True
+    undo: str | None = None
+
+    @property
+    def off(self) -> str | None:
+        """The flag that takes a switch back."""
+        return self.undo or (f"--no-{self.flags[-1].removeprefix('--')}" if self.sets and not self.metavar else None)
 
 
-OPTIONS: tuple[Option, ...] = (
-    Option("report", ("--report",), "run nothing; report what there is of the latest run (or of --timestamp)"),
-    Option("rerun", ("--rerun",), "run every cell again, also finished ones"),
-    Option("timestamp", ("--timestamp",), "the run to continue, rerun or report, or the name of a new one",
-           _timestamp, "the name of a run's folder, or True (a new one) or False (no such level)", "TIMESTAMP"),
-    Option("resume", ("--continue",), "continue the latest run: load what is finished, run the rest"),
-    Option("last_failed", ("--lf", "--last-failed"), "of the latest run, run only what failed or did not finish"),
-    Option("select", ("-k", "--select"), "only the cells whose name matches", str, "a glob such as 'exp_*'", "GLOB"),
-    Option("dry_run", ("-n", "--dry-run"), "print what would be done with every cell and why, and do nothing"),
-    Option("list_runs", ("--list",), "list the runs there are, with their cells by status"),
-    Option("jobs", ("-j", "--jobs"), "cells at a time", _jobs, "a number from 1, or 'auto' (one for each core)", "N"),
-    Option("fail_fast", ("-x", "--fail-fast"), "start no new cell after the first failure"),
-    Option("capture", ("-s", "--capture=no"), "show what the cells write, as well as keeping it in their log.txt",
-           sets=False),
-    Option("timeout", ("--timeout",), "kill a cell that runs for longer", _positive, "seconds, more than 0", "SECONDS"),
-    Option("retries", ("--retries",), "try a failed cell again, up to so many times", _count, "a number from 0", "N"),
-    Option("executor", ("--executor",), "where cells run: subprocess, fork, inline, ray, or an address ray://…",
-           _as_it_is, "an executor's name", "NAME"),
-    Option("durable", ("--no-durable",), "do not wait for the disk: safe against kills, not against a power cut",
-           sets=False),
-    Option("output_dir", ("--output-dir",), "the folder for all results", _as_it_is, "a folder", "DIR"),
-    Option("name", ("--name",), "the experiment's folder below it", _name, "the name of one folder", "NAME"),
-    Option("check", ("--check",), "exit with status 1 if any cell failed"),
-    Option("quiet", ("-q", "--quiet"), "say nothing on stderr but errors"),
-)  # fmt: skip
+#: The table, in the groups in which `--help` and the docs show it.
+GROUPS: Mapping[str, tuple[Option, ...]] = {
+    "which run": (
+        Option("timestamp", ("--timestamp",), "the run to continue, rerun or report, or the name of a new one",
+               _timestamp, "the name of a run's folder, or True (a new one) or False (no such level)", "TIMESTAMP"),
+        Option("timestamp", ("--no-timestamp",), "no folder for each run: use what is in the experiment's own",
+               _timestamp, sets=False),
+        Option("resume", ("--continue",), "continue the latest run: load what is finished, run the rest"),
+        Option("name", ("--name",), "the experiment's folder below the output folder", _name,
+               "the name of one folder", "NAME"),
+        Option("output_dir", ("--output-dir",), "the folder for all results", _folder, "a folder", "DIR"),
+    ),
+    "which cells": (
+        Option("select", ("-k", "--select"), "only the cells whose name matches", str, "a glob such as 'exp_*'",
+               "GLOB"),
+        Option("last_failed", ("--lf", "--last-failed"), "of the latest run (or of --timestamp), run only what failed "
+               "or did not finish"),
+        Option("rerun", ("--rerun",), "run every cell again, also finished ones"),
+    ),
+    "instead of running": (
+        Option("dry_run", ("-n", "--dry-run"), "print what would be done with every cell and why"),
+        Option("list_runs", ("--list",), "list the runs there are, with their cells by status"),
+        Option("report", ("--report",), "report what there is of the latest run (or of --timestamp)"),
+    ),
+    "how": (
+        Option("executor", ("--executor",), "where cells run: subprocess, fork, inline, ray, or an address ray://…",
+               _as_it_is, "an executor's name", "NAME"),
+        Option("jobs", ("-j", "--jobs"), "cells at a time", _jobs, "a number from 1, or 'auto' (one for each core)",
+               "N"),
+        Option("timeout", ("--timeout",), "kill a cell that runs for longer (not with inline)", _positive,
+               "seconds, more than 0", "SECONDS"),
+        Option("retries", ("--retries",), "try a failed cell again, up to so many times", _count, "a number from 0",
+               "N"),
+        Option("fail_fast", ("-x", "--fail-fast"), "start no new cell after the first failure"),
+        Option("durable", ("--no-durable",), "do not wait for the disk: safe against kills, not against a power cut",
+               sets=False, undo="--durable"),
+        Option("check", ("--check",), "exit with status 1 if any cell failed"),
+    ),
+    "what is shown": (
+        Option("capture", ("-s", "--capture=no"), "show what the cells write, as well as keeping it in their log.txt",
+               sets=False, undo="--capture=yes"),
+        Option("quiet", ("-q", "--quiet"), "say nothing on stderr but what goes wrong"),
+    ),
+}  # fmt: skip
 
-BY_FIELD: Mapping[str, Option] = {option.field: option for option in OPTIONS}
+OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for option in group)
+
+#: The row by which the value of a field is read.
+BY_FIELD: Mapping[str, Option] = {option.field: option for option in reversed(OPTIONS)}
+
+_OVERRIDE = "lay this over every config: a dotted key that is there, and a Python literal or a string; +key=value adds"
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose refusal is one line that names the nearest flag."""
+    """A parser whose refusal is one line."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
@@ -148,22 +193,32 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The parser that the table describes."""
     made = _Parser(
         prog=prog,
-        description="Run the experiment over its configs; load what is finished, run the rest, report.",
-        epilog="Results are kept below out/NAME/TIMESTAMP/. Exit status: 0, 1 (--check and a cell failed), "
-        "2 (wrong usage), 130 (interrupted).",
+        usage="%(prog)s [options] [key=value ...]",
+        description="Run the experiment for each of its configs, load what is finished, and report on the results.",
+        epilog="Each switch is taken back by its --no- form (--no-check), where the script has set it. Results are "
+        "kept below DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 130 (Ctrl-C).",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    for option in OPTIONS:
-        if option.metavar is None:
-            # "--capture=no" is pytest's spelling of -s; argparse takes what stands after = for a value.
-            flags = [flag for flag in option.flags if "=" not in flag]
-            action = "store_true" if option.sets else "store_false"
-            made.add_argument(*flags, dest=option.field, action=action, help=option.help)
-        else:
-            made.add_argument(*option.flags, dest=option.field, metavar=option.metavar, help=option.help)
-    made.add_argument("overrides", nargs="*", metavar="key=value", help="set a key in every config; +key=value adds it")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDE)
+    for title, options in GROUPS.items():
+        group = made.add_argument_group(title)
+        for option in options:
+            if option.metavar is not None:
+                told = option.help + default_of(option)
+                group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, help=told)
+                continue
+            on, off = ("store_true", "store_false") if option.sets else ("store_false", "store_true")
+            group.add_argument(*option.flags, dest=option.field, action=on, help=option.help)
+            if option.off is not None:
+                group.add_argument(option.off, dest=option.field, action=off, help=argparse.SUPPRESS)
     return made
+
+
+def default_of(option: Option) -> str:
+    """What an option is if nobody says it, in words; nothing for a switch, or where there is no value."""
+    default = getattr(Options(), option.field)
+    return f" (default: {default})" if isinstance(default, (str, int)) and not isinstance(default, bool) else ""
 
 
 def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
@@ -172,17 +227,29 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
     Raises `UsageError` with one line for an unknown flag, naming the nearest known, or a value that is wrong.
     `--help` prints the help and exits, as argparse does.
     """
-    known = [flag for option in OPTIONS for flag in option.flags] + ["--help"]
-    spelled = ["-s" if argument == "--capture=no" else argument for argument in argv]
-    found, unknown = parser(prog).parse_known_intermixed_args(spelled)
+    known = [flag for option in OPTIONS for flag in (*option.flags, option.off) if flag] + ["--help"]
+    found, unknown = parser(prog).parse_known_intermixed_args(list(argv))
     for argument in unknown:
         flag = argument.partition("=")[0]
         raise UsageError(f"unknown option {flag!r}; {nearest(flag, known, 'the options are')}")
     said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
-    for text in said.get("overrides", ()):
-        if "=" not in text:
-            raise UsageError(f"unexpected argument {text!r}; an override is written key=value")
     return checked(said, "the command line")
+
+
+def spelled(said: Mapping[str, Any]) -> list[str]:
+    """The argv list that says this: what `parse` takes back to it."""
+    words = []
+    for option in OPTIONS:
+        value = said.get(option.field)
+        if option.field not in said or (option.metavar is None) != isinstance(value, bool):
+            continue
+        if option.metavar is not None:
+            words += [option.flags[0], str(value)]
+        elif value == option.sets:
+            words.append(option.flags[0])
+        elif option.off is not None:
+            words.append(option.off)
+    return [*words, *(override.text for override in said.get("overrides", ()))]
 
 
 def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -192,7 +259,7 @@ def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _read(field: str, value: Any, where: str) -> Any:
     if field == "overrides":
-        return tuple(value)
+        return overrides_of(value)
     known = {known.name for known in fields(Options)}
     if field not in known:
         raise UsageError(f"{where} has no option {field!r}; {nearest(field, sorted(known))}")
@@ -211,26 +278,81 @@ def _read(field: str, value: Any, where: str) -> Any:
 def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[str, Any]) -> Options:
     """The options in force: the command line over `run()` over the decorator over the defaults.
 
-    Raises `UsageError` for options that contradict each other.
+    What one of them says switches off what contradicts it in those below; their overrides add up. Raises `UsageError`
+    for options within one of them that contradict each other.
     """
-    said = {**checked(decorator, "the decorator"), **checked(call, "run()"), **argv}
-    options = Options(**said)
-    refuse_contradictions(options)
-    return options
+    settled: dict[str, Any] = {}
+    for said in (checked(decorator, "the decorator"), checked(call, "run()"), argv):
+        refuse_contradictions(said)
+        for one, other, _ in _EXCLUSIVE:
+            for wins, loses in ((one, other), (other, one)):
+                if _is_on(said, wins) and _is_on(settled, loses):
+                    del settled[loses]
+        settled |= {**said, "overrides": (*settled.get("overrides", ()), *said.get("overrides", ()))}
+    return Options(**settled)
 
 
-#: Options of which a run can have one.
-_EXCLUSIVE = (("report", "rerun"), ("report", "last_failed"), ("rerun", "last_failed"), ("report", "dry_run"))
+_ONE = "give one of them"
+#: Options of which a run can have one, and what to do about it.
+_EXCLUSIVE = (
+    ("report", "rerun", _ONE),
+    ("report", "last_failed", _ONE),
+    ("rerun", "last_failed", _ONE),
+    ("report", "dry_run", _ONE),
+    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run")),
+    ("resume", "timestamp", "--continue is for the latest run, and --timestamp alone continues the one it names"),
+)
 
 
-def refuse_contradictions(options: Options) -> None:
+def _is_on(said: Mapping[str, Any], field: str) -> bool:
+    value = said.get(field)
+    return isinstance(value, str) if field == "timestamp" else bool(value)
+
+
+def refuse_contradictions(said: Mapping[str, Any]) -> None:
     """Raise `UsageError` if two of the options cannot both be meant."""
-    for one, other in _EXCLUSIVE:
-        if getattr(options, one) and getattr(options, other):
+    for one, other, remedy in _EXCLUSIVE:
+        if _is_on(said, one) and _is_on(said, other):
             first, second = BY_FIELD[one].flags[0], BY_FIELD[other].flags[0]
-            raise UsageError(f"{first} and {second} contradict each other; give one of them")
-    if options.resume and isinstance(options.timestamp, str):
-        raise UsageError(
-            "--continue is for the latest run and --timestamp for a named one; give one of them "
-            "(--timestamp alone continues that run)"
-        )
+            raise UsageError(f"{first} and {second} contradict each other; {remedy}")
+
+
+def reference() -> str:
+    """The page of the docs that the table is: one row for each option."""
+    lines = [_INTRODUCTION]
+    for title, options in GROUPS.items():
+        lines += [
+            f"## {title.capitalize()}",
+            "",
+            "| command line | `run()`, decorator | what it does |",
+            "|---|---|---|",
+        ]
+        lines += [
+            f"| {_flags(option)} | {_keyword(option)} | {option.help}{default_of(option)} |" for option in options
+        ]
+        lines.append("")
+    lines += ["## Overrides", "", "| command line | `run()`, decorator | what it does |", "|---|---|---|"]
+    lines.append(f'| `key=value`, `+key=value` | `overrides={{"key": value}}` | {_OVERRIDE} |')
+    return "\n".join([*lines, ""])
+
+
+_INTRODUCTION = """# Options
+
+Every option can be said on the command line, to `experiment.run()`, or to the decorator; the command line wins over
+`run()`, and that over the decorator. `experiment.run()` reads the command line where it is called by the script that
+was started; `run(argv=[])` switches that off. This page is made from the table in `pyexp/cli.py`:
+`python -c "from pyexp.cli import reference; print(reference(), end='')" > docs/reference/options.md`.
+
+Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
+Ctrl-C.
+"""
+
+
+def _flags(option: Option) -> str:
+    value = f" {option.metavar}" if option.metavar else ""
+    shown = [*(f"`{flag}{value}`" for flag in option.flags)]
+    return ", ".join(shown) + (f" (taken back by `{option.off}`)" if option.off else "")
+
+
+def _keyword(option: Option) -> str:
+    return f"`{option.field}={'…' if option.metavar else option.sets}`"

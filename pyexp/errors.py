@@ -43,6 +43,10 @@ class StoreError(PyexpError, RuntimeError):
     """The output folder cannot be used."""
 
 
+class ExtraError(PyexpError, ImportError):
+    """An optional dependency is not installed."""
+
+
 class ExecutorError(PyexpError, RuntimeError):
     """An executor cannot do what is asked of it here."""
 

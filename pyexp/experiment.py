@@ -135,13 +135,23 @@ class Experiment:
         get_executor(settled.executor)
         return shell.look(self._job(settled, configs), settled).plan
 
-    def results(self, timestamp: str | None = None, configs: Any = None, **options: Unpack[RunOptions]) -> Results:
+    def results(
+        self,
+        timestamp: str | None = None,
+        configs: Any = None,
+        *,
+        name: str | None = None,
+        output_dir: str | os.PathLike[str] | None = None,
+        select: str | None = None,
+        overrides: Mapping[str, Any] | Sequence[str] | None = None,
+    ) -> Results:
         """The results of a run that is there, by default the latest, without running anything.
 
         Raises `NoRunError` if there is no such run, or none of its cells has ended.
         """
-        asked = {"report": True} if timestamp is None else {"report": True, "timestamp": timestamp}
-        settled = settle(self.options, {**_said(options), **asked}, {})
+        where = {"timestamp": timestamp, "name": name, "output_dir": output_dir}
+        which = {"select": select, "overrides": overrides}
+        settled = settle(self.options, {**_said({**where, **which}), "report": True}, {})
         return shell.perform(self._job(settled, configs), settled)
 
     def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> shell.Job:

@@ -4,6 +4,7 @@ Statuses found on disk and a mode come in, a `Plan` goes out. The policy is a ta
 called on disk, as pure text. It does not know how a status is found or an action is done.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -49,29 +50,38 @@ class Action(Enum):
     MISSING = "missing"
 
 
-#: The policy: what each mode does with a cell of each status, and why, in words.
+#: What a count of each action is called.
+_TOLD = {
+    Action.LOAD: "to load",
+    Action.RUN: "to run",
+    Action.WAIT: "to wait for",
+    Action.SKIP: "to skip",
+    Action.MISSING: "missing",
+}
+
+#: The policy: what each mode does with a cell of each status, and why, in words; what was found besides goes into `{}`.
 POLICY: PMap[tuple[Status, Mode], tuple[Action, str]] = pmap(
     {
-        (Status.DONE, Mode.RUN): (Action.LOAD, "finished"),
-        (Status.FAILED, Mode.RUN): (Action.RUN, "failed before"),
-        (Status.UNFINISHED, Mode.RUN): (Action.RUN, "started and did not finish"),
-        (Status.NEW, Mode.RUN): (Action.RUN, "never started"),
-        (Status.BUSY, Mode.RUN): (Action.WAIT, "is being run by another process"),
-        (Status.DONE, Mode.RERUN): (Action.RUN, "finished, and to be run again"),
-        (Status.FAILED, Mode.RERUN): (Action.RUN, "failed before"),
-        (Status.UNFINISHED, Mode.RERUN): (Action.RUN, "started and did not finish"),
-        (Status.NEW, Mode.RERUN): (Action.RUN, "never started"),
-        (Status.BUSY, Mode.RERUN): (Action.WAIT, "is being run by another process"),
-        (Status.DONE, Mode.FAILED): (Action.LOAD, "finished"),
-        (Status.FAILED, Mode.FAILED): (Action.RUN, "failed before"),
-        (Status.UNFINISHED, Mode.FAILED): (Action.RUN, "started and did not finish"),
-        (Status.NEW, Mode.FAILED): (Action.SKIP, "never started, and only failed cells are to be run"),
-        (Status.BUSY, Mode.FAILED): (Action.WAIT, "is being run by another process"),
-        (Status.DONE, Mode.REPORT): (Action.LOAD, "finished"),
-        (Status.FAILED, Mode.REPORT): (Action.LOAD, "failed"),
-        (Status.UNFINISHED, Mode.REPORT): (Action.MISSING, "started and did not finish"),
-        (Status.NEW, Mode.REPORT): (Action.MISSING, "never started"),
-        (Status.BUSY, Mode.REPORT): (Action.MISSING, "is being run by another process"),
+        (Status.DONE, Mode.RUN): (Action.LOAD, "finished{}"),
+        (Status.FAILED, Mode.RUN): (Action.RUN, "failed{}"),
+        (Status.UNFINISHED, Mode.RUN): (Action.RUN, "started, not finished{}"),
+        (Status.NEW, Mode.RUN): (Action.RUN, "never started{}"),
+        (Status.BUSY, Mode.RUN): (Action.WAIT, "claimed by another process{}"),
+        (Status.DONE, Mode.RERUN): (Action.RUN, "forced by rerun, finished{}"),
+        (Status.FAILED, Mode.RERUN): (Action.RUN, "failed{}"),
+        (Status.UNFINISHED, Mode.RERUN): (Action.RUN, "started, not finished{}"),
+        (Status.NEW, Mode.RERUN): (Action.RUN, "never started{}"),
+        (Status.BUSY, Mode.RERUN): (Action.WAIT, "claimed by another process{}"),
+        (Status.DONE, Mode.FAILED): (Action.LOAD, "finished{}"),
+        (Status.FAILED, Mode.FAILED): (Action.RUN, "failed{}"),
+        (Status.UNFINISHED, Mode.FAILED): (Action.RUN, "started, not finished{}"),
+        (Status.NEW, Mode.FAILED): (Action.SKIP, "never started{}, and only what failed is to be run"),
+        (Status.BUSY, Mode.FAILED): (Action.WAIT, "claimed by another process{}"),
+        (Status.DONE, Mode.REPORT): (Action.LOAD, "finished{}"),
+        (Status.FAILED, Mode.REPORT): (Action.LOAD, "failed{}"),
+        (Status.UNFINISHED, Mode.REPORT): (Action.MISSING, "started, not finished{}"),
+        (Status.NEW, Mode.REPORT): (Action.MISSING, "never started{}"),
+        (Status.BUSY, Mode.REPORT): (Action.MISSING, "claimed by another process{}"),
     }
 )
 
@@ -135,12 +145,17 @@ class Plan:
 
     def counts(self) -> dict[Action, int]:
         """How many cells there are for each action, those with none left out."""
-        found = [step.action for step in self.steps]
-        return {action: found.count(action) for action in Action if action in found}
+        found = Counter(step.action for step in self.steps)
+        return {action: found[action] for action in Action if action in found}
+
+    @property
+    def works(self) -> bool:
+        """Whether any cell is to be run, here or elsewhere."""
+        return any(step.action in (Action.RUN, Action.WAIT) for step in self.steps)
 
     def summary(self) -> str:
         """The counts in a line."""
-        counts = ", ".join(f"{number} to {action.value}" for action, number in self.counts().items())
+        counts = ", ".join(f"{number} {_TOLD[action]}" for action, number in self.counts().items())
         return f"{self.steps.size} cells: {counts}"
 
     def __str__(self) -> str:
@@ -153,9 +168,9 @@ def plan(cells: Tensor[Cell], found: Mapping[str, Found], mode: Mode) -> Plan:
 
 
 def step_of(cell: Cell, found: Found, mode: Mode) -> Step:
-    """What to do with one cell: the row of the policy, its reason with what is known besides."""
+    """What to do with one cell: the row of the policy, its reason with what was found besides."""
     action, reason = POLICY[found.status, mode]
-    return Step(cell, found.status, action, f"{reason} {found.detail}".rstrip())
+    return Step(cell, found.status, action, reason.format(f" {found.detail}" if found.detail else ""))
 
 
 def cells_of(configs: Tensor[FrozenConfig]) -> Tensor[Cell]:

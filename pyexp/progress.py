@@ -1,25 +1,45 @@
-"""What a person sees on stderr while a run goes on: a line for each finished cell, and what failed, at the end."""
+"""What a person sees on stderr while a run goes on: a live display on a terminal, elsewhere a line for each cell.
+
+stdout is the report's alone. Nothing here decides anything: a run does not end because nobody listens.
+"""
 
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from pyexp.results import Record
 
+#: Failures that the end of a run tells once more.
+MOST_FAILURES = 20
+#: Running cells that the live display shows by name.
+MOST_RUNNING = 8
+#: Seconds between two frames of the live display.
+FRAME = 0.1
+
 
 class Progress:
-    """Plain lines on a stream. `quiet` leaves out all but warnings and failures."""
+    """Plain lines on a stream: one as each cell ends. `quiet` leaves out all but what goes wrong."""
 
     def __init__(self, total: int, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.total = total
-        self.ended = 0
+        self.done = 0
+        self.failed = 0
         self.quiet = quiet
+        self.waited = False
         self.stream = stream or own_stderr()
+        self._here = os.path.join(_working_directory(), "")
+        self._began = time.monotonic()
+
+    @property
+    def ended(self) -> int:
+        """How many cells have ended."""
+        return self.done + self.failed
 
     def line(self, text: str) -> None:
-        """Write a line, whatever has become of the stream: a run does not end because nobody listens."""
+        """Write a line, whatever has become of the stream."""
         with suppress(OSError, ValueError):
             self.stream.write(f"{text}\n")
             self.stream.flush()
@@ -27,34 +47,214 @@ class Progress:
     def began(self, path: str, counts: str) -> None:
         """The run begins: where its results are, and what is to be done."""
         if not self.quiet:
-            self.line(f"{path}: {counts}")
+            self.line(f"{self._near(path)}: {counts}")
 
-    def cell(self, record: Record, log: str) -> None:
+    def started(self, folder: str, name: str) -> None:
+        """A cell is set going; its folder tells it from others of the same name."""
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+    def waiting(self, number: int) -> None:
+        """Nothing is left to be started but cells that other processes have."""
+        if not (self.waited or self.quiet):
+            self.line(f"waiting for {number} cells that other processes have claimed")
+        self.waited = True
+
+    def cell(self, folder: str, record: Record, log: str) -> None:
         """A cell has ended."""
-        self.ended += 1
-        place = f"[{self.ended}/{self.total}] {record.name or record.hash}"
+        name = printable(record.name or record.hash)
         if record.failed:
-            brief = f"{record.type}: {record.message}".partition("\n")[0]
-            self.line(f"{place} failed after {record.seconds:.1f} s: {brief} (log: {log})")
-        elif not self.quiet:
-            self.line(f"{place} done in {record.seconds:.1f} s")
+            self.failed += 1
+            self.line(f"[{self.ended}/{self.total}] {name} failed after {span(record.seconds)}: {reason(record)}")
+            self.line(f"    log: {self._near(log)}")
+            return
+        self.done += 1
+        if not self.quiet:
+            self._succeeded(f"[{self.ended}/{self.total}] {name} done in {span(record.seconds)}")
+
+    def _succeeded(self, text: str) -> None:
+        self.line(text)
+
+    def close(self) -> None:
+        """The run is over, whatever came of it: leave the terminal as it was."""
+        if self.stream is not sys.stderr:
+            with suppress(OSError, ValueError):
+                self.stream.close()
 
     def summary(self, failures: Sequence[tuple[Record, str]], hint: str) -> None:
-        """The run is over: what failed, where the logs are, and how to go on."""
+        """All that was to be run has run: the counts, what failed, and how to go on."""
+        if self.total and not self.quiet:
+            counts = ", ".join(f"{n} {word}" for n, word in ((self.done, "done"), (self.failed, "failed")) if n)
+            self.line(f"ran {self.ended} cells in {span(time.monotonic() - self._began)}: {counts or 'none'}")
         if not failures:
             return
         self.line(f"{len(failures)} of {self.total} cells failed:")
-        for record, log in failures:
-            brief = f"{record.type}: {record.message}".partition("\n")[0]
-            self.line(f"  {record.name or record.hash}: {brief}\n    log: {log}")
+        for record, log in failures[:MOST_FAILURES]:
+            self.line(f"  {printable(record.name or record.hash)}: {reason(record)}\n    log: {self._near(log)}")
+        if len(failures) > MOST_FAILURES:
+            self.line(f"  … and {len(failures) - MOST_FAILURES} more")
         self.line(hint)
+
+    def _near(self, path: str) -> str:
+        """A path as short as can be from here."""
+        return path.removeprefix(self._here)
+
+
+class Live(Progress):
+    """The live display of rich: a bar, counts by status, the rate, and the running cells with their times.
+
+    It is drawn from the run's own loop, without a thread: a cell may be a fork of this process.
+    """
+
+    def __init__(self, total: int, *, stream: TextIO | None = None) -> None:
+        super().__init__(total, stream=stream)
+        self._running: dict[str, tuple[str, float]] = {}
+        self._drawn = 0.0
+        self._display: Any = None
+
+    def line(self, text: str) -> None:
+        if self._display is None:
+            super().line(text)
+            return
+        with suppress(OSError, ValueError):
+            self._display.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def started(self, folder: str, name: str) -> None:
+        self._running[folder] = (name or folder, time.monotonic())
+        if self._display is None:
+            self._open()
+        self.tick()
+
+    def _open(self) -> None:
+        from rich.console import Console  # 0.1 s to import, while the first cell is being started
+        from rich.live import Live as Display
+
+        self._began = time.monotonic()
+        console = Console(file=self.stream)
+        with suppress(OSError, ValueError):
+            self._display = Display(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+            self._display.start()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if self._display is not None and now - self._drawn >= FRAME:
+            self._drawn = now
+            with suppress(OSError, ValueError):
+                self._display.update(self._frame(now), refresh=True)
+
+    def cell(self, folder: str, record: Record, log: str) -> None:
+        self._running.pop(folder, None)
+        super().cell(folder, record, log)
+        self.tick()
+
+    def _succeeded(self, text: str) -> None:
+        """Nothing: the counts show it."""
+
+    def close(self) -> None:
+        if self._display is not None:
+            with suppress(OSError, ValueError):
+                self._display.stop()
+            self._display = None
+
+    def summary(self, failures: Sequence[tuple[Record, str]], hint: str) -> None:
+        self.close()
+        super().summary(failures, hint)
+
+    def _frame(self, now: float) -> Any:
+        """The display as it is now."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(total=self.total, completed=self.ended, width=30), Text(self._counts(now)))
+        shown = list(self._running.values())[:MOST_RUNNING]
+        rows = [
+            Text(f"  {span(now - since):>8}  {printable(name)}", style="dim", no_wrap=True, overflow="ellipsis")
+            for name, since in shown
+        ]
+        if len(self._running) > len(shown):
+            rows.append(Text(f"            … and {len(self._running) - len(shown)} more", style="dim"))
+        return Group(bar, *rows)
+
+    def _counts(self, now: float) -> str:
+        left = self.total - self.ended - len(self._running)
+        states = ((self.done, "done"), (self.failed, "failed"), (len(self._running), "running"), (left, "left"))
+        told = ", ".join(f"{number} {word}" for number, word in states if number)
+        return f"{self.ended}/{self.total}  {told}{pace(self.ended, self.total, now - self._began)}"
+
+
+def pace(ended: int, total: int, seconds: float) -> str:
+    """How fast the cells end, and how long the rest will take at that; nothing before the first has ended.
+
+    >>> pace(5, 20, 10.0)
+    '  0.5 cells/s, 0:30 to go'
+    """
+    if not ended or seconds <= 0:
+        return ""
+    rate = ended / seconds
+    shown = f"{rate:.2g} cells/s" if rate >= 0.1 else f"{rate * 3600:.2g} cells/h"
+    return f"  {shown}, {span((total - ended) / rate)} to go"
+
+
+def span(seconds: float) -> str:
+    """A time span as people write it.
+
+    >>> span(2.345), span(75), span(3675), span(90000)
+    ('2.3 s', '1:15', '1:01:15', '1 d 1:00:00')
+    """
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days or hours:
+        return f"{f'{days} d ' if days else ''}{hours}:{minutes:02}:{rest:02}"
+    return f"{minutes}:{rest:02}"
+
+
+def reason(record: Record) -> str:
+    """Why a cell failed, in a line."""
+    return printable(f"{record.type}: {record.message}".partition("\n")[0])
+
+
+def printable(text: str) -> str:
+    """The text with what would move the cursor, or worse, spelled out."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def progress(total: int, *, quiet: bool, terminal_is_free: bool, environ: Mapping[str, str]) -> Progress:
+    """The live display where there is a terminal that can show it and that nothing else writes to; else plain lines.
+
+    `NO_COLOR` is respected by rich; where `CI` is set or `TERM` is `dumb`, lines are wanted.
+    """
+    stream = own_stderr()
+    plain = (
+        quiet or not total or not terminal_is_free or not _is_terminal(stream)
+        or environ.get("TERM", "") in ("", "dumb", "unknown") or environ.get("CI", "").lower() not in ("", "0", "false")
+    )  # fmt: skip
+    return Progress(total, quiet=quiet, stream=stream) if plain else Live(total, stream=stream)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
 
 
 def own_stderr() -> TextIO:
     """A stream on what stderr is now, which stays there while a cell in this process has descriptor 2 for its log."""
-    try:
+    with suppress(OSError, ValueError, AttributeError):  # closed, none, or a notebook's
         if sys.stderr.fileno() == 2:
             return open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
-    except (OSError, ValueError, AttributeError):  # closed, none, or a notebook's
-        pass
-    return sys.stderr
+    return sys.stderr or open(os.devnull, "w", encoding="utf-8")

@@ -1,32 +1,35 @@
 """The shell: look → plan → perform → report. It asks the world, lets `plan` decide, and has the devices do it."""
 
 import os
-import platform
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pyexp import __version__, store
+from pyexp import archive, store
 from pyexp.claims import Claim
 from pyexp.cli import Options
 from pyexp.configs import FrozenConfig, thaw
 from pyexp.dotted import Config
-from pyexp.errors import ConfigError, NoRunError, nearest
+from pyexp.errors import ConfigError, NoRunError, SelectionError, nearest
 from pyexp.executors import get_executor
 from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.files import dumps
 from pyexp.hashing import has_encoders
 from pyexp.outcome import failed
+from pyexp.overrides import overridden
 from pyexp.plan import Action, Cell, Found, Mode, Plan, Step, cells_of, plan
-from pyexp.progress import Progress
+from pyexp.progress import Progress, progress
+from pyexp.provenance import Git, code_folder
 from pyexp.results import Attempt, Record, Result, missing, record_of
 from pyexp.store import Run, Sight
 from pyexp.sweep import grid_of
+from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
 Function = Callable[[Config], Any]
@@ -34,21 +37,28 @@ Function = Callable[[Config], Any]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be run: the experiment's name, its function, its grid of configs, and the command that asks for it."""
+    """What is to be run: the experiment's name, its function, its grid of configs.
+
+    `command` asks for it once more, but for the options that say which run; `""` where no script was started.
+    """
 
     name: str
     fn: Function
     configs: Tensor[FrozenConfig]
-    command: str
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was found before a run: its folder (None: there is none yet), what is in it, and the plan made of that."""
+    """What was found before a run: its folder (None: there is none yet), what is in it, and the plan made of that.
+
+    The plan is for the cells that were selected, `cells` is the whole grid.
+    """
 
     run: Run | None
     plan: Plan
     sights: dict[str, Sight]
+    cells: Tensor[Cell]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -75,20 +85,28 @@ def grid(configs: Any) -> Tensor[FrozenConfig]:
 def look(job: Job, options: Options) -> Look:
     """The cells of the job, what is on disk of them, and the plan. Changes nothing.
 
-    Raises `NoRunError` if a run is asked for that is not there.
+    Raises `NoRunError` if a run is asked for that is not there, `UsageError` for overrides that do not fit.
     """
-    cells = cells_of(job.configs)
-    if options.select is not None:
-        cells = selected(cells, options.select)
+    cells = cells_of(overridden(job.configs, options.overrides))
+    chosen = cells if options.select is None else selected(cells, options.select)
     run = find_run(job, options)
-    sights = store.look(run, cells) if run is not None else {}
+    if run is not None:
+        archive.described(run)  # refuses a newer format
+    sights = store.look(run, chosen) if run is not None else {}
     found: dict[str, Found] = {folder: sight.found for folder, sight in sights.items()}
-    return Look(run, plan(cells, found, options.mode), sights)
+    return Look(run, plan(chosen, found, options.mode), sights, cells)
 
 
 def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
     """The cells whose name matches. Raises `SelectionError` with the nearest names if there are none."""
-    found = cells[glob]
+    try:
+        found = cells[glob]
+    except SelectionError:
+        wider = f"*{glob}*"
+        number = sum(fnmatchcase(cell.name, wider) for cell in cells)
+        if not number:
+            raise
+        raise SelectionError(f"no cell is named {glob!r} or matches it; {wider!r} matches {number}") from None
     return found if isinstance(found, Tensor) else cells.filter(lambda cell: cell is found)
 
 
@@ -105,32 +123,34 @@ def find_run(job: Job, options: Options) -> Run | None:
     path = base if name is False else os.path.join(base, name)
     if os.path.isdir(path):
         return Run(path, options.durable)
-    if options.report:
+    if options.report or options.last_failed or options.resume:
         known = [run for _, run in sorted(store.runs(base))]
         raise NoRunError(f"there is no run at {path}; {nearest(name or job.name, known, 'the runs are')}")
     return None
 
 
-def perform(job: Job, options: Options) -> Tensor[Result]:
+def perform(job: Job, options: Options) -> Results:
     """Carry out what the options ask for, and return a result for each cell.
 
     Raises `Interrupted` if a signal came, and what `look` raises before anything has run.
     """
     executor = get_executor(options.executor)
     pool = executor if isinstance(executor, Pool) else Threads(executor)
-    seen = look(job, options)
     if options.mode is Mode.REPORT:
-        return reported(seen)
+        return reported(look(job, options))
+    git = Git(code_folder())
+    seen = look(job, options)
     refuse_unpicklable(seen.plan.steps.map(lambda step: step.cell))
     terms = Terms(jobs_of(options), options.timeout, options.retries, options.capture, options.durable)
-    pool.open(job.fn, terms)
-    try:
+    with ExitStack() as at_end:
+        at_end.callback(git.close)
+        if seen.plan.works:  # else nobody has to get ready
+            at_end.callback(pool.close)
+            pool.open(job.fn, terms)
         run = seen.run or store.make_run(options.output_dir, job.name, options.timestamp, durable=options.durable)
-        store.describe(run, description(job, run, seen.plan))
-        performance = Performance(job, options, run, seen, pool, terms)
-        return performance.results()
-    finally:
-        pool.close()
+        if seen.plan.works or (options.mode is Mode.RUN and not archive.describes(run, seen.cells)):
+            at_end.enter_context(archive.journal(run, job.name, seen.cells, git))
+        return Results.of(Performance(job, options, run, seen, pool, terms).results())
 
 
 def refuse_unpicklable(cells: Tensor[Cell]) -> None:
@@ -152,7 +172,7 @@ def jobs_of(options: Options) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def reported(seen: Look) -> Tensor[Result]:
+def reported(seen: Look) -> Results:
     """The results that are there, and for every other cell one that says it is missing.
 
     Raises `NoRunError` if there is nothing at all to show.
@@ -161,7 +181,7 @@ def reported(seen: Look) -> Tensor[Result]:
     if run is None or all(step.action is Action.MISSING for step in seen.plan.steps):
         where = "" if run is None else f" in {run.path}"
         raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report")
-    return seen.plan.steps.map(lambda step: _shown(run, step, seen.sights.get(step.cell.folder)))
+    return Results.of(seen.plan.steps.map(lambda step: _shown(run, step, seen.sights.get(step.cell.folder))))
 
 
 def _shown(run: Run, step: Step, sight: Sight | None) -> Result:
@@ -171,21 +191,13 @@ def _shown(run: Run, step: Step, sight: Sight | None) -> Result:
     return store.result(run, cell, missing(cell.name, cell.config, cell.hash, step.reason))
 
 
-def description(job: Job, run: Run, made: Plan) -> dict[str, Any]:
-    """What `run.json` says: the grid and how it came about. A run that goes on keeps when it began."""
-    steps = made.steps
-    return {
-        "format": 1,
-        "started": store.beginning(run),
-        "experiment": job.name,
-        "command": job.command,
-        "host": socket.gethostname(),
-        "python": platform.python_version(),
-        "pyexp": __version__,
-        "shape": list(steps.shape),
-        "axes": [axis.name for axis in steps.axes],
-        "cells": [{"name": step.cell.name, "hash": step.cell.hash, "folder": step.cell.folder} for step in steps],
-    }
+def again(job: Job, options: Options, run: Run, *flags: str) -> str:
+    """What to type, or to call, to go on with this run."""
+    name = [] if options.timestamp is False else [Path(run.path).name]
+    if job.command:
+        return " ".join([job.command, *(f"--timestamp {each}" for each in name), *flags])
+    said = [*(f"timestamp={each!r}" for each in name), *("last_failed=True" for _ in flags)]
+    return f"experiment.run({', '.join(said)})"
 
 
 @dataclass
@@ -206,25 +218,38 @@ class Performance:
         """The result of every cell, once all that is to be run has run."""
         steps = self.seen.plan.steps
         waiting = deque(step for step in steps if step.action in (Action.RUN, Action.WAIT))
-        self.progress = Progress(len(waiting), quiet=self.options.quiet)
-        self.progress.began(self.run.path, self.seen.plan.summary())
-        with Halt() as halt:
+        with closing(self._progress(len(waiting))) as self.progress, Halt() as halt:
+            self.progress.began(self.run.path, self.seen.plan.summary())
+            if self.options.mode is Mode.FAILED and not waiting:
+                self.progress.line("no cell of this run has failed: there is nothing to run again")
             try:
                 self._load()
                 if self.options.mode is Mode.RERUN:
                     self._discard(waiting)
-                # Closed whatever happens, so that no cell is left running.
-                with closing(drive(self.pool, self._tasks(waiting), self.terms, halt)) as endings:
-                    for ended in endings:
-                        self._commit(ended)
+                if waiting:
+                    self._run(waiting, halt)
             finally:
                 for _, claim in self.held.values():
                     claim.release()
                 store.tidy(self.run)
-        if halt.signal is not None:
-            raise Interrupted(self._how_to_go_on(halt.signal), halt.signal)
-        self.progress.summary(self.failures, f"run them again with --lf, or all that is left with {self._continue()}")
+            if halt.signal is not None:
+                raise Interrupted(self._how_to_go_on(halt.signal), halt.signal)
+            self.progress.summary(self.failures, f"to run them again: {self._again('--lf')}")
         return steps.map(self._result)
+
+    def _progress(self, number: int) -> Progress:
+        """The display for so many cells; a live one only if their output does not come to the terminal."""
+        from pyexp.executors import InlineExecutor
+
+        elsewhere = self.terms.capture and not isinstance(self.pool, (InlineExecutor, Threads))
+        return progress(number, quiet=self.options.quiet, terminal_is_free=elsewhere, environ=os.environ)
+
+    def _run(self, waiting: deque[Step], halt: Halt) -> None:
+        """Run the cells that wait, and put each down as it ends."""
+        endings = drive(self.pool, self._tasks(waiting), self.terms, halt, self.progress.tick)
+        with closing(endings):  # whatever happens, so that no cell is left running
+            for ended in endings:
+                self._commit(ended)
 
     def _load(self) -> None:
         """Take the records of the cells that are finished; write those down that had to be made again."""
@@ -272,11 +297,13 @@ class Performance:
                 turned_away += 1
                 if turned_away >= len(waiting):
                     turned_away = 0
+                    self.progress.waiting(len(waiting))
                     yield None
                 continue
             turned_away = 0
             if cell.folder in self.held:
                 _, claim = self.held[cell.folder]
+                self.progress.started(cell.folder, cell.name)
                 yield Task(cell.folder, self.job.fn, cell.config, self.run.folder(cell), claim.descriptor)
 
     def _is_ours(self, cell: Cell) -> bool:
@@ -353,7 +380,7 @@ class Performance:
         log = self.run.file(cell, store.LOG)
         if record.failed:
             self.failures.append((record, log))
-        self.progress.cell(record, log)
+        self.progress.cell(cell.folder, record, log)
 
     def _result(self, step: Step) -> Result:
         cell = step.cell
@@ -363,32 +390,9 @@ class Performance:
     def _how_to_go_on(self, number: int) -> str:
         signal = "Ctrl-C" if number == 2 else f"signal {number}"
         left = sum(1 for step in self.seen.plan.steps if step.cell.folder not in self.records)
-        return f"interrupted by {signal}; {left} of {self.seen.plan.steps.size} cells are left: {self._continue()}"
+        return (
+            f"interrupted by {signal}; {left} of {self.seen.plan.steps.size} cells are left; to go on: {self._again()}"
+        )
 
-    def _continue(self) -> str:
-        """The command that goes on with this run."""
-        name = Path(self.run.path).name
-        again = "" if self.options.timestamp is False else f" --timestamp {name}"
-        return f"{self.job.command}{again}"
-
-
-def table(results: Tensor[Result]) -> str:
-    """The results as text: a row for each cell, its scalar outputs in columns, failures in words."""
-    keys = list(dict.fromkeys(key for result in results for key in result.record.outputs))
-    rows = [["name", *keys]]
-    for result in results:
-        record = result.record
-        if record.failed:
-            rows.append([record.name or record.hash, f"{record.type}: {record.message}".partition("\n")[0]])
-        else:
-            rows.append([record.name or record.hash, *(_brief(record.outputs.get(key, "")) for key in keys)])
-    widths = [
-        max(len(row[i]) for row in rows if i < len(row) and len(row) == len(rows[0])) for i in range(len(rows[0]))
-    ]
-    return "\n".join(
-        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=False)).rstrip() for row in rows
-    )
-
-
-def _brief(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    def _again(self, *flags: str) -> str:
+        return again(self.job, self.options, self.run, *flags)

@@ -7,7 +7,7 @@ is built, sliced and sampled at once. It knows nothing of running, hashing or fo
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from hashlib import shake_256
+from hashlib import sha256, shake_256
 from itertools import accumulate, count
 from operator import index as as_int
 from typing import Any, TypeAlias
@@ -104,6 +104,28 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
     frozen = tuple(_config(config, f"{what}[{i}]") for i, config in enumerate(listed))
     first = tuple(Variation(config.get("name", ""), _plain_changes(config)) for config in frozen)
     return Tensor.of_cells(frozen, (_axis(first, [], None),))
+
+
+def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
+    """Every config `n` times, along a new axis `seed` with numbers below 2^32 for the key `seed`.
+
+    The numbers are distinct, and the same for the same `seed` in every process: those of fewer replicates begin those
+    of more. Each is the beginning of SHA-256 of seed and index.
+
+    >>> grid = replicate([{"name": "exp"}], 2, seed=0)
+    >>> grid.shape, grid[0, 1]["name"], grid.axes[1].coords == (grid[0, 0]["seed"], grid[0, 1]["seed"])
+    ((1, 2), 'exp_seed1', True)
+
+    Raises `ConfigError` if `n` is no number from 1, or an axis is called `seed` already.
+    """
+    drawing = _seed(seed)
+    if (n := _whole(n, "n, the number of replicates,")) < 1:
+        raise ConfigError(f"n, the number of replicates, is {n}; it is at least 1")
+    drawn: dict[int, None] = {}
+    tries = count()
+    while len(drawn) < n:
+        drawn[int.from_bytes(sha256(f"{drawing}:{next(tries)}".encode()).digest()[:4])] = None
+    return sweep(configs, [{"name": f"seed{i}", "seed": number} for i, number in enumerate(drawn)], axis="seed")
 
 
 def sample(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from math import prod
 from operator import index as as_int
-from typing import Any, Generic, Protocol, SupportsIndex, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, overload
 
 from pyexp.configs import equal, leaves, lookup, matches, shown
 from pyexp.errors import SelectionError, listing, nearest
@@ -141,14 +141,14 @@ class Tensor(Generic[T]):
         self._axes = tuple(axes) if axes is not None else default_axes(shape)
 
     @classmethod
-    def of_cells(cls, cells: Cells[T], axes: Sequence[Axis]) -> "Tensor[T]":
+    def of_cells(cls, cells: Cells[T], axes: Sequence[Axis]) -> Self:
         """The tensor whose items the cells make when they are looked at."""
         self = cls.__new__(cls)
         self._cells, self._axes, self._shape = cells, tuple(axes), tuple(axis.size for axis in axes)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tensor.of_cells, (self._cells, self._axes)
+        return type(self).of_cells, (self._cells, self._axes)
 
     @property
     def shape(self) -> Shape:
@@ -200,7 +200,7 @@ class Tensor(Generic[T]):
     @overload
     def __getitem__(self, index: SupportsIndex) -> T: ...
     @overload
-    def __getitem__(self, index: slice | Mapping[str, Any] | Callable[[T], Any] | Sequence[int]) -> "Tensor[T]": ...
+    def __getitem__(self, index: slice | Mapping[str, Any] | Callable[[T], Any] | list[int]) -> Self: ...
     @overload
     def __getitem__(self, index: Any) -> Any: ...
     def __getitem__(self, index: Any) -> Any:
@@ -233,29 +233,29 @@ class Tensor(Generic[T]):
         stays = {i: entry for i, entry in enumerate(kept) if not isinstance(entry, int)}
         return self._box(stays, offset) if stays else self._cells[offset]
 
-    def _box(self, kept: Mapping[int, Positions], offset: int = 0) -> "Tensor[T]":
+    def _box(self, kept: Mapping[int, Positions], offset: int = 0) -> Self:
         """The product of the positions kept along some axes, `offset` saying where along the others."""
         strides = tuple(self._strides[i] for i in kept)
         axes = [self._axes[i].take(positions) for i, positions in kept.items()]
         return self._view(Box(self._cells, tuple(kept.values()), strides, offset), axes)
 
-    def _flat(self, positions: Positions) -> "Tensor[T]":
+    def _flat(self, positions: Positions) -> Self:
         return self._view(Box(self._cells, (positions,), (1,)), default_axes((count(positions),)))
 
-    def _selected(self, positions: Positions) -> "Tensor[T]":
+    def _selected(self, positions: Positions) -> Self:
         """The items at ascending flat positions: with axes where they are a box, else flat."""
         box = box_of(positions, self._shape) if positions else None
         return self._flat(positions) if box is None else self._box(dict(enumerate(box)))
 
-    def _view(self, box: Box[T], axes: Sequence[Axis]) -> "Tensor[T]":
+    def _view(self, box: Box[T], axes: Sequence[Axis]) -> Self:
         # Items that are there already are taken out, so that a small selection does not keep a large tensor alive.
-        return Tensor.of_cells(tuple(box) if isinstance(self._cells, tuple) else box, axes)
+        return self.of_cells(tuple(box) if isinstance(self._cells, tuple) else box, axes)  # of a subclass: the same
 
     @property
     def _strides(self) -> tuple[int, ...]:
         return strides_of(self._shape)
 
-    def _by_mask(self, mask: Any) -> "Tensor[T]":
+    def _by_mask(self, mask: Any) -> Self:
         if mask.shape != self.shape:
             raise SelectionError(f"a mask of shape {mask.shape} does not fit a tensor of shape {self.shape}")
         flags = list(map(_plain, mask if isinstance(mask, Tensor) else mask.ravel()))
@@ -280,7 +280,7 @@ class Tensor(Generic[T]):
         """The items' names, flat; None for an item that has none."""
         return [lookup(item, "name") for item in self]
 
-    def _by_query(self, query: Mapping[str, Any]) -> "Tensor[T]":
+    def _by_query(self, query: Mapping[str, Any]) -> Self:
         found = [i for i, item in enumerate(self) if matches(item, query)]
         if not found:
             raise SelectionError(self._why_none(query))
@@ -300,7 +300,7 @@ class Tensor(Generic[T]):
     def _some(self, query: Mapping[str, Any]) -> bool:
         return any(matches(item, query) for item in self)
 
-    def filter(self, predicate: Callable[[T], Any]) -> "Tensor[T]":
+    def filter(self, predicate: Callable[[T], Any]) -> Self:
         """The items for which the predicate holds; with axes where they are a box, else flat. May be empty.
 
         >>> Tensor([1, 2, 3, 4], (2, 2)).filter(lambda n: n % 2 == 0).shape

@@ -20,6 +20,7 @@ from pyexp import (
     RayExecutor,
     Record,
     Result,
+    Results,
     Status,
     SubprocessExecutor,
     Tensor,
@@ -28,6 +29,7 @@ from pyexp import (
     get_executor,
     merge,
     register_encoder,
+    replicate,
     sample,
     sweep,
 )
@@ -128,7 +130,17 @@ def main() -> None:
     bare.run(
         configs=lambda: [{"x": 1}], executor=RayExecutor(address="auto", runtime_env={"pip": ["numpy"]}, num_cpus=4)
     )
-    assert_type(bare.results(), Tensor[Result])
+    bare.run(jobs="auto", timeout=60, select="exp_*", overrides={"mlp.width": 64, "+debug": True}, resume=True)
+    bare.run(report=True, argv=[])
+    bare.run(job=2)  # type: ignore[call-arg]
+    bare.run(retries="many")  # type: ignore[arg-type]
+    found = bare.results()
+    assert_type(found, Results)
+    assert_type(found[{"config.lr": 0.1}], Results)
+    assert_type(found[1:3].filter(lambda r: r["accuracy"] > 0.9), Results)
+    assert_type(found.mean("seed", skipna=True).std("lr", ddof=1), Results)
+    assert_type(found.to_records(), list[dict[str, Any]])
+    assert_type(replicate(configs(), 3, seed=0), Tensor[FrozenConfig])
     assert_type(bare.plan(jobs=2), Plan)
     assert_type(bare.plan().steps[0].status, Status)
     assert_type(bare.plan().mode, Mode)

@@ -1,0 +1,90 @@
+"""Where a run comes from: the command as it was typed, the commit of the code, versions, host and times.
+
+Knows how to ask for these without ever failing or delaying a run; not where they are written down. Of the environment
+nothing is taken.
+"""
+
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pyexp import __version__
+
+#: What is said of the code until git has answered, and where it does not.
+UNKNOWN = {"commit": None, "state": "unknown"}
+
+
+def this_command() -> dict[str, Any]:
+    """What is known of this process when it begins a run."""
+    return {
+        "command": shlex.join(sys.orig_argv),
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "python": platform.python_version(),
+        "pyexp": __version__,
+        "started": time.time(),
+        "ended": None,
+        "git": UNKNOWN,
+    }
+
+
+def code_folder() -> Path:
+    """The folder of the script, or else (a notebook, a prompt) the working directory."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Path(main).absolute().parent if main else Path.cwd()
+
+
+class Git:
+    """Git, asked for the commit and whether the code differs from it; it answers while the run goes on.
+
+    Where no folder upward is a work tree, or there is no git, nothing is started.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._asked: subprocess.Popen[bytes] | None = None
+        self._told: dict[str, Any] | None = None
+        with suppress(OSError):
+            if any((above / ".git").exists() for above in (folder, *folder.parents)):
+                self._asked = subprocess.Popen(
+                    ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+                    process_group=0,  # Ctrl-C is not meant for it
+                )
+
+    def answer(self, seconds: float) -> dict[str, Any] | None:
+        """The commit, and whether the code is `clean`, `dirty` or `unknown`; None if git needs longer."""
+        if self._told is None and self._asked is not None:
+            try:
+                told, _ = self._asked.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                return None
+            self._told = state_of(told.decode("utf-8", "replace")) if self._asked.returncode == 0 else UNKNOWN
+        return self._told or UNKNOWN
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._asked is not None:
+            with self._asked as git:
+                git.kill()
+
+
+def state_of(status: str) -> dict[str, Any]:
+    """The commit and the state that `git status --porcelain=v2 --branch` tells.
+
+    >>> state_of("# branch.oid 1a2b\\n# branch.head main\\n1 .M N... main.py\\n")
+    {'commit': '1a2b', 'state': 'dirty'}
+    """
+    lines = status.splitlines()
+    oid = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), None)
+    changed = any(not line.startswith("#") for line in lines)
+    return {"commit": None if oid == "(initial)" else oid, "state": "dirty" if changed else "clean"}

@@ -1,0 +1,304 @@
+"""`Results`, the Tensor that a report gets, and the tables made of it: text, records, pandas, xarray, means.
+
+Only what the records hold is looked at, scalar outputs, so no table loads a result. pandas, xarray and NumPy are
+imported by the methods that give their types.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from pyrsistent import PMap, pmap
+
+from pyexp.configs import FrozenConfig, equal, leaves, thaw
+from pyexp.errors import ExtraError, ResultError
+from pyexp.results import Record, Result
+from pyexp.tensor import Tensor
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+#: The columns that every table has; an axis or an output of such a name is called `axis.…` or `output.…` there.
+FIRST, LAST = ("name",), ("status", "seconds", "error")
+
+
+class Results(Tensor[Result]):
+    """The results of a grid, in its shape; printed, a table. A selection of Results is Results too."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, results: Tensor[Result]) -> "Results":
+        """The same results, with these methods."""
+        return cls.of_cells(results.cells, results.axes)
+
+    def __str__(self) -> str:
+        return table(self)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """A dict for each cell, all with the same keys in the same order.
+
+        They are `name`, the coordinate on each axis, `config.…` for each leaf of the configs, the scalar outputs,
+        `status`, `seconds`, `error`; None stands for what a cell has not. A key that is taken is prefixed: `output.…`.
+        """
+        rows = list(_rows(self))
+        labels = axis_labels(self)
+        keys = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda key: _rank(key, labels))
+        return [{key: row.get(key) for key in keys} for row in rows]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The records as a DataFrame. Raises `ExtraError` (an ImportError) without pandas."""
+        made: pandas.DataFrame = _imported("pandas", "to_pandas").DataFrame(self.to_records())
+        return made
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """A Dataset of the scalar outputs, `status` and `seconds`: the axes are its dimensions, NaN what is missing.
+
+        A coordinate that is no scalar is there as text. Raises `ExtraError` (an ImportError) without xarray.
+        """
+        labels = axis_labels(self)
+        coords = {label: (label, _coordinates(axis.coords)) for label, axis in zip(labels, self.axes, strict=True)}
+        records = [result.record for result in self]
+        columns = {label_of(key, labels): [r.outputs.get(key) for r in records] for key in _keys(records)}
+        columns["status"] = [record.status for record in records]
+        columns["seconds"] = [record.seconds if record.status != "missing" else None for record in records]
+        shaped = {key: (labels, _array(values).reshape(self.shape)) for key, values in columns.items()}
+        made: xarray.Dataset = _imported("xarray", "to_xarray").Dataset(shaped, coords)
+        return made
+
+    def reduce(self, fn: Callable[[list[float]], float], *axes: str, skipna: bool = False) -> "Results":
+        """The Results without these axes (without any, if none is named), each output `fn` of the numbers along them.
+
+        Outputs that are no numbers are left out. A config keeps what is the same along the axes; in the name, `*`
+        stands for what is not, so that it selects the cells it comes from.
+
+        Raises `ResultError` if a cell has no result or lacks an output, unless `skipna`, which leaves out what is
+        missing or NaN and gives NaN for what has no number at all; `SelectionError` for an unknown axis.
+        """
+        if not self.size:
+            raise ResultError("there are no cells to reduce")
+        if not self.ndim:
+            return self
+        gone = {self._number(name) for name in axes or [axis.name for axis in self.axes]}
+        keys = _numeric([result.record for result in self], skipna)
+        index = product(*((slice(None),) if i in gone else range(size) for i, size in enumerate(self.shape)))
+        made = tuple(_reduced(self[at], fn, keys, skipna) for at in index)
+        return Results.of_cells(made, [axis for i, axis in enumerate(self.axes) if i not in gone])
+
+    def mean(self, *axes: str, skipna: bool = False) -> "Results":
+        """The mean along the axes; see `reduce`."""
+        return self.reduce(_mean, *axes, skipna=skipna)
+
+    def std(self, *axes: str, ddof: int = 0, skipna: bool = False) -> "Results":
+        """The standard deviation along the axes, as NumPy and xarray take it; `ddof=1` for that of a sample."""
+        return self.reduce(lambda numbers: _std(numbers, ddof), *axes, skipna=skipna)
+
+    def median(self, *axes: str, skipna: bool = False) -> "Results":
+        """The median along the axes; see `reduce`."""
+        return self.reduce(_unless_nan(_median), *axes, skipna=skipna)
+
+    def min(self, *axes: str, skipna: bool = False) -> "Results":
+        """The least along the axes; see `reduce`."""
+        return self.reduce(_unless_nan(min), *axes, skipna=skipna)
+
+    def max(self, *axes: str, skipna: bool = False) -> "Results":
+        """The greatest along the axes; see `reduce`."""
+        return self.reduce(_unless_nan(max), *axes, skipna=skipna)
+
+    def sum(self, *axes: str, skipna: bool = False) -> "Results":
+        """The sum along the axes; see `reduce`."""
+        return self.reduce(sum, *axes, skipna=skipna)
+
+
+def axis_labels(results: Tensor[Result]) -> list[str]:
+    """What the axes are called in a table."""
+    own = {*FIRST, *LAST}
+    return [f"axis.{axis.name}" if axis.name in own else axis.name for axis in results.axes]
+
+
+def label_of(key: str, axes: Iterable[str]) -> str:
+    """What an output is called in a table with these axes."""
+    return f"output.{key}" if key in (*FIRST, *axes, *LAST) or key.startswith("config.") else key
+
+
+def _rows(results: Results) -> Iterator[dict[str, Any]]:
+    labels = axis_labels(results)
+    for at, result in zip(product(*(axis.coords for axis in results.axes)), results, strict=True):
+        record = result.record
+        config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
+        outputs = {label_of(key, labels): value for key, value in record.outputs.items()}
+        last = {"status": record.status, "seconds": record.seconds, "error": brief_error(record)}
+        yield {"name": record.name, **dict(zip(labels, map(thaw, at), strict=True)), **config, **outputs, **last}
+
+
+def _rank(key: str, axes: Sequence[str]) -> int:
+    """The place of a column's group in a row."""
+    groups = (key in FIRST, key in axes, key.startswith("config."), key not in LAST)
+    return groups.index(True) if True in groups else len(groups)
+
+
+def brief_error(record: Record) -> str | None:
+    """A failure in a line; None for a success."""
+    return f"{record.type}: {record.message}".partition("\n")[0].rstrip(": ") if record.failed else None
+
+
+def _keys(records: Iterable[Record]) -> list[str]:
+    """The names of the scalar outputs, in the order in which they are first met."""
+    return list(dict.fromkeys(key for record in records for key in record.outputs))
+
+
+def _imported(module: str, method: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ExtraError(f"{method}() needs {module}: pip install 'pyexp[{module}]' ({error})") from None
+
+
+def _coordinates(coords: Sequence[Any]) -> Any:
+    """The coordinates of an axis as an array: what is no scalar (a list, a nested config) as text."""
+    plain = [at if at is None or isinstance(at, (bool, int, float, str)) else str(thaw(at)) for at in coords]
+    return _array(plain)
+
+
+def _array(values: list[Any]) -> Any:
+    """The scalars as a flat NumPy array, with NaN for None; of the narrowest type that changes none of them."""
+    numpy = import_module("numpy")
+    known = [value for value in values if value is not None]
+    one_kind = {str if isinstance(value, str) else float for value in known} in ({str}, {float})
+    if len(known) == len(values) and one_kind and len({type(value) is bool for value in known}) == 1:
+        return numpy.array(values)
+    if known and any(isinstance(value, (str, bool)) for value in known):
+        mixed = numpy.empty(len(values), dtype=object)
+        mixed[:] = [math.nan if value is None else value for value in values]
+        return mixed
+    return numpy.array([math.nan if value is None else value for value in values], dtype=float)
+
+
+def _numeric(records: list[Record], skipna: bool) -> list[str]:
+    """The outputs that are numbers. Raises `ResultError` if one is missing somewhere, unless `skipna`."""
+    lacking = [record for record in records if record.failed]
+    if lacking and not skipna:
+        raise ResultError(
+            f"{len(lacking)} of {len(records)} cells have no result ({lacking[0].name!r}: {brief_error(lacking[0])}); "
+            "skipna=True takes what there is"
+        )
+    done = [record for record in records if not record.failed]
+    keys = [key for key in _keys(done) if all(_is_number(record.outputs.get(key)) for record in done)]
+    for key, record in () if skipna else product(keys, done):
+        if record.outputs.get(key) is None:
+            raise ResultError(f"{record.name!r} has no {key!r}; skipna=True takes what there is")
+    return keys
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float))
+
+
+def _reduced(group: Results, fn: Callable[[list[float]], float], keys: list[str], skipna: bool) -> Result:
+    """One result in place of a group of them."""
+    records = [result.record for result in group]
+    outputs = {key: _of_numbers(fn, [r.outputs.get(key) for r in records], skipna) for key in keys}
+    record = Record(
+        name=common_name([record.name for record in records]),
+        config=common_config([record.config for record in records]),
+        hash="",
+        status="done",
+        outputs=pmap(outputs),
+        kinds=pmap({key: type(value).__name__ for key, value in outputs.items()}),
+        started=min(record.started for record in records),
+        seconds=math.fsum(record.seconds for record in records),
+    )
+    return Result(record, None, lambda: dict(outputs))
+
+
+def _of_numbers(fn: Callable[[list[float]], float], values: list[Any], skipna: bool) -> float:
+    kept = [value for value in values if not skipna or (value is not None and value == value)]
+    return fn(kept) if kept else math.nan
+
+
+def common_name(names: Sequence[str]) -> str:
+    """One name for several, with `*` for what differs between them.
+
+    >>> common_name(["exp_lr0.1_s0", "exp_lr0.1_s1"]), common_name(["a", "b_c"])
+    ('exp_lr0.1_*', '*')
+    """
+    parts = [name.split("_") for name in names]
+    if len(set(map(len, parts))) > 1:
+        return "*"
+    return "_".join(part[0] if len(set(part)) == 1 else "*" for part in zip(*parts, strict=True))
+
+
+def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
+    """What is the same in all the configs, also within their maps."""
+    first, *others = configs
+    kept = {}
+    for key, value in first.items():
+        theirs = [other[key] for other in others if key in other]
+        if len(theirs) < len(others):
+            continue
+        if isinstance(value, PMap) and all(isinstance(each, PMap) for each in theirs):
+            kept[key] = common_config([value, *theirs])
+        elif all(equal(value, each) for each in theirs):
+            kept[key] = value
+    return pmap(kept)
+
+
+def _mean(numbers: list[float]) -> float:
+    return sum(numbers) / len(numbers)
+
+
+def _std(numbers: list[float], ddof: int) -> float:
+    if len(numbers) <= ddof:
+        return math.nan
+    middle = _mean(numbers)
+    return math.sqrt(sum((number - middle) ** 2 for number in numbers) / (len(numbers) - ddof))
+
+
+def _median(numbers: list[float]) -> float:
+    ordered, half = sorted(numbers), len(numbers) // 2
+    return ordered[half] if len(numbers) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def _unless_nan(fn: Callable[[list[float]], float]) -> Callable[[list[float]], float]:
+    """The function, but NaN where there is one among the numbers: it has no place in an order."""
+    return lambda numbers: math.nan if any(number != number for number in numbers) else fn(numbers)
+
+
+def table(results: Tensor[Result]) -> str:
+    """The results as text: a row for each cell, its scalar outputs in columns, failures in words, counts at the end."""
+    records = [result.record for result in results]
+    keys = _keys(records)
+    cells = [[record.name or record.hash, *(_shown(record, key) for key in keys)] for record in records]
+    shown = [["name", *keys], *(row for row, record in zip(cells, records, strict=True) if not record.failed)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    widths[0] = max(len(row[0]) for row in [shown[0], *cells])
+    lines = [_line(shown[0], widths)]
+    for row, record in zip(cells, records, strict=True):
+        lines.append(
+            f"{row[0]:<{widths[0]}}  {record.status}: {brief_error(record)}" if record.failed else _line(row, widths)
+        )
+    return "\n".join([*lines, counts([record.status for record in records])])
+
+
+def _line(row: list[str], widths: list[int]) -> str:
+    cells = [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
+    return "  ".join(cells).rstrip()
+
+
+def _shown(record: Record, key: str) -> str:
+    value = record.outputs.get(key, "")
+    return f"{value:.6g}" if isinstance(value, float) else str(value).partition("\n")[0]
+
+
+def counts(words: Sequence[str]) -> str:
+    """How many there are of each, in a line.
+
+    >>> counts(["done", "failed", "done"])
+    '3 cells: 2 done, 1 failed'
+    """
+    told = ", ".join(f"{number} {word}" for word, number in Counter(words).items())
+    return f"{len(words)} cells: {told}" if words else "no cells"
