@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from pyexp.executors.base import Executor
+    from pyexp.executors.fork import ForkExecutor
     from pyexp.executors.inline import InlineExecutor
-    from pyexp.executors.process import ForkExecutor, SubprocessExecutor
+    from pyexp.executors.process import SubprocessExecutor
     from pyexp.executors.ray import RayExecutor
 
 __all__ = [
@@ -27,7 +28,7 @@ _HOME = {
     "Executor": "base",
     "InlineExecutor": "inline",
     "SubprocessExecutor": "process",
-    "ForkExecutor": "process",
+    "ForkExecutor": "fork",
     "RayExecutor": "ray",
 }
 _NAMED = {

@@ -3,6 +3,7 @@
 Knows tasks, slots, deadlines and signals; not what a cell is on disk, nor how a process is started.
 """
 
+import errno
 import os
 import pickle
 import signal
@@ -10,8 +11,9 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from copy import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -99,8 +101,8 @@ class Running:
 class Pool(Executor):
     """The richer interface of the built-in executors: many cells at a time, which can be waited for and killed."""
 
-    #: Whether the experiment runs in this thread, so that a signal has to interrupt it here.
-    in_this_thread = False
+    #: The signals that came while the pool is driven; an experiment in this thread runs in its `interrupting()`.
+    halt: "Halt"
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         """Get ready to run cells of `fn`. Raises `ExecutorError` or `UsageError` if that cannot be done here."""
@@ -121,8 +123,8 @@ class Pool(Executor):
         """Those that have ended, each with its outcome, waiting up to so many seconds for the first."""
 
     @abstractmethod
-    def kill(self, running: Any) -> None:
-        """End a cell and all its descendants now, and be done with it."""
+    def kill(self, running: Any) -> Outcome | None:
+        """End a cell and all its descendants now, and be done with it; its outcome, if it was told nevertheless."""
 
     def ask_to_stop(self, running: Any) -> None:
         """Ask a cell to stop, as Ctrl-C does."""
@@ -130,21 +132,25 @@ class Pool(Executor):
     def run(self, fn: Callable[[Config], Any], config: Config, result_path: Path) -> Any:
         """What `fn(config)` returns, run as one cell here. Raises `ExecutorError` with the cell's error if it failed.
 
-        The folder of `result_path` is the cell's `out`.
+        The folder of `result_path` is the cell's `out`, and is made if it is not there.
         """
         from pyexp.configs import freeze
 
         path = Path(result_path).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
         frozen = freeze({key: value for key, value in config.items() if key != "out"})
         terms = Terms()
-        self.open(fn, terms)
+        pool = copy(self)  # several threads may call this at a time, and what `open` sets belongs to one of them
+        pool.open(fn, terms)
         try:
-            (ended,) = drive(self, iter([Task(path.parent.name, fn, frozen, str(path.parent))]), terms, Halt())
+            (ended,) = drive(pool, iter([Task(path.parent.name, fn, frozen, str(path.parent))]), terms, Halt())
         finally:
-            self.close()
+            pool.close()
         if ended.outcome["status"] != "done":
             told = ended.outcome
             raise ExecutorError(f"{told['type']}: {told['message']}\n{told['traceback']}".rstrip())
+        if path.name != RESULT:
+            os.replace(path.parent / RESULT, path)
         return pickle.loads(path.read_bytes())
 
 
@@ -164,10 +170,10 @@ class Halt:
     As a context it takes over SIGINT, SIGTERM and SIGHUP, in the main thread only, and not where they are ignored.
     """
 
-    def __init__(self, in_this_thread: bool = False) -> None:
+    def __init__(self) -> None:
         self.signal: int | None = None
         self.count = 0
-        self.interrupts = in_this_thread
+        self._interrupts = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Halt":
@@ -183,106 +189,138 @@ class Halt:
             signal.signal(number, handler)
         self._before.clear()
 
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """While this lasts, a signal raises KeyboardInterrupt: for an experiment that runs in this very thread.
+
+        Everywhere else it is only noted, so that it cannot come between two steps that belong together.
+        """
+        self._interrupts = True
+        try:
+            if self.count:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._interrupts = False
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.signal = self.signal or number
         self.count += 1
-        if self.interrupts:  # the experiment runs here: it has to be interrupted as it would be without pyexp
+        if self._interrupts:
             raise KeyboardInterrupt
 
 
-def drive(pool: Pool, tasks: Iterator[Task | None], terms: Terms, halt: Halt) -> Generator[Ended, None, None]:
+def drive(
+    pool: Pool, tasks: Iterator[Task | None], terms: Terms, halt: Halt, tick: Callable[[], None] = lambda: None
+) -> Generator[Ended, None, None]:
     """Run the tasks in the pool, as many at a time as it has slots, and give each as it ends.
 
     A task is taken when there is a slot for it; None in its place means that there is none just now. A cell that fails
     is tried again as often as the terms say, one that exceeds their timeout is killed. At a signal, or if the caller
-    stops, the cells on their way are ended and give nothing.
+    stops, the cells on their way are asked to stop, then killed; of these only the finished are given. `tick` is called
+    again and again, for who wants to show that time goes by.
     """
-    crew: list[Running] = []
-    slots = pool.slots(terms)
-    more = True
+    pool.halt = halt
+    crew = _Crew(pool, tasks, terms, halt, pool.slots(terms))
     try:
-        while (more or crew) and not halt.count:
-            while more and len(crew) < slots and not halt.count:
-                task = next(tasks, _END)
-                if task is None:
-                    break
-                if not isinstance(task, Task):
-                    more = False
-                elif (stillborn := _begin(pool, task, crew)) is not None:
-                    yield stillborn
-            for running, outcome in [*pool.wait(crew, _patience(crew, terms)), *_overdue(pool, crew, terms)]:
-                if halt.count:
-                    break
-                crew.remove(running)
-                again = _again(running, outcome, terms)
-                ended = _ended(running, outcome) if again is None else _begin(pool, again, crew)
-                if ended is not None:
-                    yield ended
+        while crew.busy and not halt.count:
+            yield from crew.fill()
+            tick()
+            yield from crew.harvest()
+        yield from crew.wind_down()
     finally:
-        _end_all(pool, crew, halt)
+        crew.wind_down()
+
+
+@dataclass
+class _Crew:
+    """The cells on their way, and what is to follow them: first those that could not be started or failed, then new."""
+
+    pool: Pool
+    tasks: Iterator[Task | None]
+    terms: Terms
+    halt: Halt
+    slots: int
+    running: list[Running] = field(default_factory=list)
+    backlog: list[Task] = field(default_factory=list)
+    more: bool = True
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.more or self.backlog or self.running)
+
+    def fill(self) -> Iterator[Ended]:
+        """Start cells while there are slots and tasks; give those that could not be started at all."""
+        while len(self.running) < self.slots and not self.halt.count and (task := self._next()) is not None:
+            try:
+                self.running.append(self.pool.start(task))
+            except Exception as error:  # whatever the system refuses, the other cells go on
+                if self.running and isinstance(error, OSError) and error.errno in _SCARCE:
+                    self.slots = len(self.running)  # so many it can carry: this one waits for its turn
+                    self.backlog.append(task)
+                else:
+                    yield Ended(task, failed(error), time.time(), 0.0)
+
+    def _next(self) -> Task | None:
+        if self.backlog:
+            return self.backlog.pop(0)
+        task = next(self.tasks, _END) if self.more else None
+        if task is _END:
+            self.more = False
+        return task if isinstance(task, Task) else None
+
+    def harvest(self) -> Iterator[Ended]:
+        """Wait a little, and give the cells that have ended or exceeded the timeout."""
+        for running, outcome in self.pool.wait(self.running, self._patience()):
+            yield from self._settle(running, outcome)
+        limit = self.terms.timeout
+        for running in self.running[:] if limit is not None else ():
+            if limit is not None and time.monotonic() - running.began > limit:
+                words = f"ran for longer than {limit:g} s and was killed"
+                outcome = self.pool.kill(running) or failure("TimeoutError", words, log_tail(running.task.log_path))
+                yield from self._settle(running, outcome)
+
+    def _patience(self) -> float:
+        """Seconds to wait at most: until the next deadline, and not longer than a tick."""
+        if self.terms.timeout is None or not self.running:
+            return TICK
+        first = min(running.began for running in self.running) + self.terms.timeout
+        return min(max(first - time.monotonic(), 0.0), TICK)
+
+    def _settle(self, running: Running, outcome: Outcome) -> Iterator[Ended]:
+        """The end of a cell, unless it is to be tried again; then its log is kept beside the next one's."""
+        self.running.remove(running)
+        task, seconds = running.task, time.monotonic() - running.began
+        if outcome["status"] == "done" or len(task.failures) >= self.terms.retries:
+            yield Ended(task, outcome, running.started, seconds)
+            return
+        tried = Attempt(outcome["type"], outcome["message"], running.started, seconds)
+        with suppress(OSError):
+            os.replace(task.log_path, os.path.join(task.folder, f"log-{len(task.failures) + 1}.txt"))
+        self.backlog.append(replace(task, failures=(*task.failures, tried)))
+
+    def wind_down(self) -> list[Ended]:
+        """Ask the cells that are left to stop, and kill them when their grace is over or a second signal comes.
+
+        Those that finished all the same.
+        """
+        finished = []
+        for running in self.running:
+            self.pool.ask_to_stop(running)
+        deadline = time.monotonic() + GRACE
+        while self.running and time.monotonic() < deadline and self.halt.count < 2:
+            for running, outcome in self.pool.wait(self.running, TICK):
+                self.running.remove(running)
+                if outcome["status"] == "done":
+                    finished.append(Ended(running.task, outcome, running.started, time.monotonic() - running.began))
+        while self.running:
+            self.pool.kill(self.running.pop())
+        return finished
 
 
 _END = object()
-
-
-def _begin(pool: Pool, task: Task, crew: list[Running]) -> Ended | None:
-    """Start the task; if that fails (no process, no disk), that is how this cell ended."""
-    try:
-        crew.append(pool.start(task))
-    except Exception as error:  # whatever the system refuses, the other cells go on
-        return Ended(task, failed(error), time.time(), 0.0)
-    return None
-
-
-def _ended(running: Running, outcome: Outcome) -> Ended:
-    return Ended(running.task, outcome, running.started, time.monotonic() - running.began)
-
-
-def _patience(crew: list[Running], terms: Terms) -> float:
-    """Seconds to wait at most: until the next deadline, and not longer than a tick."""
-    if terms.timeout is None or not crew:
-        return TICK
-    first = min(running.began for running in crew) + terms.timeout
-    return min(max(first - time.monotonic(), 0.0), TICK)
-
-
-def _overdue(pool: Pool, crew: list[Running], terms: Terms) -> list[tuple[Running, Outcome]]:
-    """The cells that exceeded the timeout, killed."""
-    if terms.timeout is None:
-        return []
-    late = [running for running in crew if time.monotonic() - running.began > terms.timeout]
-    told = []
-    for running in late:
-        pool.kill(running)
-        words = f"ran for longer than {terms.timeout:g} s and was killed"
-        told.append((running, failure("TimeoutError", words, log_tail(running.task.log_path))))
-    return told
-
-
-def _again(running: Running, outcome: Outcome, terms: Terms) -> Task | None:
-    """The task to try once more after a failure, if the terms allow it; its log is kept beside the next one's."""
-    task = running.task
-    if outcome["status"] == "done" or len(task.failures) >= terms.retries:
-        return None
-    tried = Attempt(outcome["type"], outcome["message"], running.started, time.monotonic() - running.began)
-    with suppress(OSError):
-        os.replace(task.log_path, os.path.join(task.folder, f"log-{len(task.failures) + 1}.txt"))
-    return replace(task, failures=(*task.failures, tried))
-
-
-def _end_all(pool: Pool, crew: list[Running], halt: Halt) -> None:
-    """Ask the cells that are left to stop, and kill them when their grace is over or a second signal comes."""
-    if not crew:
-        return
-    halt.interrupts = False
-    for running in crew:
-        pool.ask_to_stop(running)
-    deadline = time.monotonic() + GRACE
-    while crew and time.monotonic() < deadline and halt.count < 2:
-        for running, _ in pool.wait(crew, TICK):
-            crew.remove(running)
-    for running in crew:
-        pool.kill(running)
+#: What the system says when it has no process, descriptor or memory to give: later it may.
+_SCARCE = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def log_tail(path: str, size: int = 4000) -> str:
@@ -319,7 +357,7 @@ class Threads(Pool):
         path = Path(task.result_path)
         outcome = attempt(
             lambda: self.executor.run(task.fn, task.private_config(), path),
-            lambda value: files.save(str(path), value, durable=self._durable),
+            lambda value: [] if running.left else files.save(str(path), value, durable=self._durable),
         )
         if outcome["status"] != "done":
             path.unlink(missing_ok=True)  # it may have written a result before it failed
@@ -332,8 +370,10 @@ class Threads(Pool):
         return [(one, one.outcome) for one in running if one.outcome is not None]
 
     def kill(self, running: "_Thread") -> None:
-        """Nothing: a thread cannot be killed. It is left to itself, and what it returns is not looked at."""
+        """A thread cannot be killed. It is left to itself, and what it returns is neither looked at nor kept."""
+        running.left = True
 
 
 class _Thread(Running):
     outcome: Outcome | None = None
+    left = False

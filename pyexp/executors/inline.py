@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
@@ -25,8 +26,6 @@ class InlineExecutor(Pool):
     What a cell writes goes to its log unless capturing is off; `breakpoint()` brings the terminal back.
     """
 
-    in_this_thread = True
-
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         self._terms = terms
 
@@ -37,12 +36,21 @@ class InlineExecutor(Pool):
         running = _Finished(task)
         with captured(task.log_path) if self._terms.capture else ExitStack():
             running.outcome = attempt(
-                lambda: task.fn(task.private_config()),
+                lambda: self._call(task),
                 lambda value: files.save(task.result_path, value, durable=self._terms.durable),
             )
+        if running.outcome["status"] != "done":
+            with suppress(OSError):  # a failure leaves no result, whoever wrote one
+                os.unlink(task.result_path)
         return running
 
+    def _call(self, task: Task) -> Any:
+        with self.halt.interrupting():
+            return task.fn(task.private_config())
+
     def wait(self, running: Collection[_Finished], seconds: float) -> list[tuple[_Finished, Outcome]]:
+        if not running:
+            time.sleep(seconds)  # others have the cells that are left
         return [(one, one.outcome) for one in running]
 
     def kill(self, running: _Finished) -> None:

@@ -7,6 +7,7 @@ because every cell pays for it.
 import marshal
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,12 @@ from pyexp.outcome import Outcome, attempt, failure
 WIDTH = 8
 #: Exit statuses of a worker that could not say its word: its pipe was closed, or it was never told what to do.
 MUTE, UNTOLD = 86, 87
+#: In the place of an exit status that nobody knows.
+UNKNOWN = 1 << 16
+#: The last message, after the outcome: that this process never had a child, or that it may have some left.
+ALONE, PARENT = b"alone", b"parent"
+#: Seconds that a worker with children waits to be ended with them, while it can be seen whose they are.
+_WAIT = 2.0
 
 
 def main() -> None:
@@ -26,19 +33,19 @@ def main() -> None:
     Descriptor 1 is the status pipe and 2 the log. Before the experiment's code runs, 0 is empty and 1 the log too.
     """
     payload = _read_all(0)
-    status = _out_of_the_way(1)
+    status = out_of_the_way(1)
     os.dup2(2, 1)
-    _empty_stdin()
     try:
-        header, fn, config = unpacked(payload)
+        header, fn, config = unpacked(payload, whole=True)
         terms = marshal.loads(header)
     except (EOFError, ValueError, TypeError):  # the parent died before it had said everything
         os._exit(UNTOLD)
     del payload
+    sys.path[:] = terms.get("path", sys.path)
     sys.argv[:] = terms["argv"]
     if terms["main"]:  # so that the names of the script's own classes and functions are resolved as in the parent
         sys.modules["__main__"].__file__ = terms["main"]
-    sys.stdout, sys.stderr = unbuffered(1), unbuffered(2)
+    fresh_streams()
     live(lambda: _call(fn, config), terms["result_path"], terms["durable"], status)
 
 
@@ -50,30 +57,81 @@ def _call(fn: bytes, config: bytes) -> Any:
 
 def live(call: Callable[[], Any], result_path: str, durable: bool, status: int) -> None:
     """Make the call, commit its result, say the outcome on the status pipe, and end this process."""
+    pipe = os.fstat(status)
     outcome = attempt(call, lambda value: files.save(result_path, value, durable=durable))
-    for stream in (sys.stdout, sys.stderr):
+    if outcome["status"] != "done":
+        with suppress(OSError):  # a failure leaves no result, whoever wrote one
+            os.unlink(result_path)
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with suppress(BaseException):  # the experiment may have closed it, or put anything in its place
-            stream.flush()
-    told = tell(status, outcome)
+            stream.flush()  # type: ignore[union-attr]
+    told = tell(status, pipe, _marshalled(outcome))
     with suppress(BaseException):
         import atexit
 
         atexit._run_exitfuncs()  # what the experiment left for the end, such as a logger that uploads
+    if not is_alone():
+        tell(status, pipe, PARENT)
+        time.sleep(_WAIT)
+    elif told:
+        tell(status, pipe, ALONE)
     # Not by the usual way out: that would wait for the experiment's threads, and in a fork run the parent's own code.
     os._exit(0 if told else MUTE)
 
 
-def tell(status: int, outcome: Outcome) -> bool:
-    """Write the outcome to the status pipe; whether that could be done."""
+def is_alone() -> bool:
+    """Whether this process has no child, and never waited for one: then nothing can descend from it.
+
+    Where that cannot be known, it is not alone.
+    """
     try:
-        message = marshal.dumps(outcome)
+        import _signal  # type: ignore[import-not-found]  # the module `signal` costs more
+        import resource
+
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        unseen = _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN  # the system takes children away by itself
+        return not unseen and resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss == 0
+    except BaseException:  # no such module or call here
+        pass
+    return False
+
+
+def _marshalled(outcome: Outcome) -> bytes:
+    try:
+        return marshal.dumps(outcome)
     except ValueError:  # an integer or string of a kind that marshal does not know
-        message = marshal.dumps(failure("TypeError", "the outcome could not be written to the status pipe"))
+        return marshal.dumps(failure("TypeError", "the outcome could not be written to the status pipe"))
+
+
+def tell(status: int, pipe: os.stat_result, message: bytes) -> bool:
+    """Write the message to the status pipe, which was `pipe` when the experiment began; whether that could be done."""
     try:
+        if not _is_open(status, pipe):
+            status = _opened_anew(pipe)
         write_all(status, packed(message))
     except OSError:
         return False
     return True
+
+
+def _is_open(descriptor: int, pipe: os.stat_result) -> bool:
+    """Whether the descriptor still is the pipe: an experiment may close what it does not know, and open files since."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), pipe)
+    except OSError:
+        return False
+
+
+def _opened_anew(pipe: os.stat_result) -> int:
+    """The pipe by way of the parent, which holds its other end (Linux). Raises OSError."""
+    descriptors = f"/proc/{os.getppid()}/fd"
+    for name in os.listdir(descriptors):
+        path = os.path.join(descriptors, name)
+        with suppress(OSError):
+            if os.path.samestat(os.stat(path), pipe):
+                return os.open(path, os.O_WRONLY)
+    raise OSError("the status pipe is gone")
 
 
 def packed(*parts: bytes) -> bytes:
@@ -81,16 +139,18 @@ def packed(*parts: bytes) -> bytes:
     return b"".join(len(part).to_bytes(WIDTH, "big") + part for part in parts)
 
 
-def unpacked(message: bytes) -> list[bytes]:
-    """The parts of a message. Raises EOFError if it breaks off."""
+def unpacked(message: bytes, whole: bool = False) -> list[bytes]:
+    """The parts of a message, as far as they are complete. Raises EOFError if it is to be `whole` and breaks off."""
     parts = []
     at = 0
     while at < len(message):
         size = int.from_bytes(message[at : at + WIDTH], "big")
+        if at + WIDTH + size > len(message):
+            if whole:
+                raise EOFError("the message breaks off")
+            break
+        parts.append(message[at + WIDTH : at + WIDTH + size])
         at += WIDTH + size
-        if at > len(message):
-            raise EOFError("the message breaks off")
-        parts.append(message[at - size : at])
     return parts
 
 
@@ -116,7 +176,7 @@ def _read_all(descriptor: int) -> bytes:
     return b"".join(parts)
 
 
-def _out_of_the_way(descriptor: int) -> int:
+def out_of_the_way(descriptor: int) -> int:
     """The pipe under a high number, which an experiment that opens and closes descriptors does not meet by chance."""
     try:
         from fcntl import F_DUPFD_CLOEXEC, fcntl
@@ -126,7 +186,13 @@ def _out_of_the_way(descriptor: int) -> int:
         return os.dup(descriptor)
 
 
-def _empty_stdin() -> None:
+def fresh_streams() -> None:
+    """Give this process an empty stdin, and a stdout and stderr that write to descriptors 1 and 2 at once."""
+    import faulthandler
+
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # for the rest of the process
+    sys.stdout, sys.stderr = unbuffered(1), unbuffered(2)
+    faulthandler.enable(2)  # a crash leaves its Python traceback in the log

@@ -1,0 +1,286 @@
+"""What cells in processes of their own have in common: waiting for them, ending them, and saying how they ended.
+
+Knows processes, groups, pipes and how a process dies. Each cell's process leads a session, so that it is killed with
+what it started; what it did is known from its status pipe, and, where it died without a word, from how it died.
+"""
+
+import marshal
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, NamedTuple
+
+from pyexp.dotted import Config
+from pyexp.errors import ExecutorError
+from pyexp.executors import guardian, worker
+from pyexp.executors.base import Pool, Running, Task, Terms, log_tail
+from pyexp.executors.echo import Echo
+from pyexp.outcome import Outcome, failure
+
+#: Seconds that a worker has, once it has said its last word, to run what the experiment left for the exit.
+LAST_ORDERS = 10.0
+#: Seconds after which a killed process that does not go (it hangs in the kernel, on a dead disk) is given up.
+GIVEN_UP = 30.0
+#: Libraries that start a thread for each core unless told otherwise: N cells at a time would start N times as many.
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+class Process(Running):
+    """A cell in a process: its id (which is its session's too), what it has said so far, and how it ended."""
+
+    def __init__(self, task: Task, pid: int, status: int, mark: str, reap: Callable[[], int | None]) -> None:
+        super().__init__(task)
+        self.pid = pid
+        self.status = status
+        self.mark = mark
+        self.said = bytearray()
+        self.silent = False
+        self.last_word: float | None = None
+        self.echo = Echo(task)
+        self.exit: int | None = None
+        self._reap = reap
+        os.set_blocking(status, False)
+        self.watch = _watch(pid)
+
+    def listen(self) -> None:
+        """Take in what is in the status pipe."""
+        with suppress(BlockingIOError):
+            while part := os.read(self.status, 1 << 16):
+                self.said += part
+            self.silent = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended. It is left in the table, so that its id stays its own until it is reaped."""
+        if self.exit is not None:
+            return True
+        if not hasattr(os, "waitid"):
+            return self.reap() is not None
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # somebody else took it
+            return True
+
+    def reap(self) -> int | None:
+        """The exit status, negative for a signal, taken from the system; None while the process lives."""
+        if self.exit is None:
+            self.exit = self._reap()
+        return self.exit
+
+    @property
+    def words(self) -> list[bytes]:
+        """What the worker has said, in whole messages: its outcome, then whether it leaves anything behind."""
+        return worker.unpacked(bytes(self.said))
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The worker's word, if it is complete."""
+        if not self.words:
+            return None
+        try:
+            outcome = marshal.loads(self.words[0])
+        except (EOFError, ValueError, TypeError):
+            return None
+        return outcome if isinstance(outcome, dict) else None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has ended, having said that it never had a child: then there is nothing to look for."""
+        return self.ended and self.words[1:] == [worker.ALONE]
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self.status)
+        if self.watch is not None:
+            os.close(self.watch)
+
+
+def _watch(pid: int) -> int | None:
+    """A descriptor that tells at once that the process has ended; where there is none, the loop's tick does."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+class Processes(Pool):
+    """What the executors with a process for each cell share."""
+
+    def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
+        if os.name != "posix":
+            raise ExecutorError(f"{type(self).__name__} needs a POSIX system; use executor='inline'")
+        self._terms = terms
+        self._crew: list[Process] = []
+        self._environment = thread_limits(os.environ, terms.jobs)
+        self._closed_streams = ExitStack()
+        self._closed_streams.enter_context(standard_descriptors())
+        try:
+            self._guardian = guardian.Guardian()
+        except OSError as error:
+            self._closed_streams.close()
+            raise ExecutorError(f"no process can be started here: {error}") from error
+
+    def close(self) -> None:
+        for running in list(self._crew):
+            self.kill(running)
+        self._guardian.dismiss()
+        self._closed_streams.close()
+
+    def environment(self, mark: str) -> dict[str, str]:
+        """What to add to a cell's environment. The mark of a cell around this one stays: that one's end is ours too."""
+        marks = f"{os.environ.get(guardian.VARIABLE, '')} {mark}".strip()
+        return {**self._environment, guardian.VARIABLE: marks}
+
+    def wait(self, running: Collection[Process], seconds: float) -> list[tuple[Process, Outcome]]:
+        poll = select.poll()
+        for one in running:
+            if not (one.silent and one.watch):  # an end that nobody writes to any more is always ready
+                poll.register(one.status, select.POLLIN)
+            if one.watch is not None:
+                poll.register(one.watch, select.POLLIN)
+        ready = {number for number, _ in poll.poll(seconds * 1000)}
+        return [(one, outcome) for one in running if (outcome := self._look(one, ready)) is not None]
+
+    def _look(self, one: Process, ready: set[int]) -> Outcome | None:
+        """The outcome of a process, if it has ended, with all it started."""
+        if one.status in ready:
+            one.listen()
+        if not self._terms.capture:
+            one.echo.show(several=self._terms.jobs > 1)
+        if not one.ended and not self._over(one):
+            return None
+        self._end(one)
+        return one.outcome or death(one)
+
+    def _over(self, one: Process) -> bool:
+        """Whether it has said its last word, and either waits to be ended with its children, or takes too long."""
+        if one.last_word is None and one.outcome is not None:
+            one.last_word = time.monotonic()
+        if one.last_word is None:
+            return False
+        return worker.PARENT in one.words[1:] or time.monotonic() - one.last_word > LAST_ORDERS
+
+    def _end(self, one: Process) -> None:
+        """Kill what is left of the cell, take in the last word, and give everything back."""
+        if one.ended:
+            one.listen()
+        if not one.alone:
+            guardian.end(one.pid, one.mark)
+        self._guardian.ended(one.pid)
+        deadline = time.monotonic() + GIVEN_UP
+        while one.reap() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        one.listen()
+        if not self._terms.capture:
+            one.echo.show(several=self._terms.jobs > 1, rest=True)
+        one.close()
+        self._crew.remove(one)
+
+    def kill(self, running: Process) -> Outcome | None:
+        if running in self._crew:
+            self._end(running)
+        return running.outcome
+
+    def ask_to_stop(self, running: Process) -> None:
+        for kill in (os.killpg, os.kill):  # a child that was forked just now does not lead a group yet
+            try:
+                kill(running.pid, signal.SIGINT)
+            except OSError:
+                continue
+            return
+
+
+class Ends(NamedTuple):
+    """The descriptors by which a child is heard: the status pipe's two ends, and the log."""
+
+    status: int
+    writer: int
+    log: int
+
+
+@contextmanager
+def child_ends(task: Task) -> Iterator[Ends]:
+    """The descriptors for a child that is made meanwhile: those that are the child's are closed after.
+
+    The reading end stays open, unless making the child fails. Raises OSError.
+    """
+    with ExitStack() as ours, ExitStack() as theirs:
+        status, writer = os.pipe()
+        ours.callback(os.close, status)
+        theirs.callback(os.close, writer)
+        log = os.open(task.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        theirs.callback(os.close, log)
+        yield Ends(status, writer, log)
+        ours.pop_all()
+
+
+@contextmanager
+def standard_descriptors() -> Iterator[None]:
+    """While this lasts, the descriptors 0, 1 and 2 are open: where they are not, a pipe or a lock would get the number.
+
+    What was closed is nothing but /dev/null, and closed again after.
+    """
+    opened = []
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        opened.append(null)
+    os.close(null)
+    try:
+        yield
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def thread_limits(environment: Mapping[str, str], jobs: int) -> dict[str, str]:
+    """What to add to the environment of children, so that so many at a time share the cores."""
+    if jobs == 1:
+        return {}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {name: str(max(cores // jobs, 1)) for name in THREADS if name not in environment}
+
+
+def death(one: Process) -> Outcome:
+    """The outcome of a process that ended without a word, from its exit status and the end of its log."""
+    tail = log_tail(one.task.log_path)
+    match one.exit:
+        case None:
+            return failure("Killed", f"killed, but still in the system after {GIVEN_UP:g} s: it hangs there", tail)
+        case worker.UNKNOWN:
+            return failure("Exited", "exited before it returned a result; this process ignores SIGCHLD or reaps all "
+                           "children, so that its exit status is unknown", tail)  # fmt: skip
+        case worker.MUTE:
+            return failure("Exited", "the experiment closed its worker's status pipe, so its outcome is unknown", tail)
+        case status if status < 0:
+            return failure("Killed", f"killed by signal {-status} ({signal_name(-status)})", tail)
+        case status:
+            return failure("Exited", f"exited with status {status} before it returned a result", tail)
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal.
+
+    >>> signal_name(11)
+    'SIGSEGV'
+    """
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return "unnamed"
+
+
+def reaped(pid: int) -> int | None:
+    """The exit status of a child, negative for a signal; None while it lives."""
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # somebody else took it, or SIGCHLD is ignored: it is gone, and nobody knows how
+        return worker.UNKNOWN
+    return os.waitstatus_to_exitcode(status) if found else None
