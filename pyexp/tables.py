@@ -269,7 +269,7 @@ def _unless_nan(fn: Callable[[list[float]], float]) -> Callable[[list[float]], f
 
 
 def table(results: Tensor[Result]) -> str:
-    """The results as text: a row for each cell, its scalar outputs in columns, failures in words, counts at the end."""
+    """The results as text: a row for each cell, its scalar outputs in columns, failures in words and counted."""
     records = [result.record for result in results]
     keys = _keys(records)
     cells = [[record.name or record.hash, *(_shown(record, key) for key in keys)] for record in records]
@@ -281,7 +281,9 @@ def table(results: Tensor[Result]) -> str:
         lines.append(
             f"{row[0]:<{widths[0]}}  {record.status}: {brief_error(record)}" if record.failed else _line(row, widths)
         )
-    return "\n".join([*lines, counts([record.status for record in records])])
+    if any(record.failed for record in records):
+        lines.append(counts([record.status for record in records]))
+    return "\n".join(lines)
 
 
 def _line(row: list[str], widths: list[int]) -> str:

@@ -299,14 +299,14 @@ def test_every_filter_holds_exactly_what_its_comment_says(tmp_path: Path) -> Non
     first = given.replace(by_value, f"    by_name = lr01_results\n{by_value}")
     last = (
         "    for found in (by_name, epoch10_results, lr01_results, specific, wide_results):\n"
-        '        print(type(found).__name__, found.shape, *(r["name"] for r in found))\n'
+        '        print(isinstance(found, pyexp.Tensor), found.shape, *(r["name"] for r in found))\n'
     )
     assert run(tmp_path, EXPERIMENT + GRID + first + last + MAIN).splitlines() == [
-        "Tensor (1, 1, 2) exp_lr0.1_e10 exp_lr0.1_e100",
-        "Tensor (1, 2, 1) exp_lr0.1_e10 exp_lr0.01_e10",
-        "Tensor (1, 1, 2) exp_lr0.1_e10 exp_lr0.1_e100",
-        "Tensor (1, 1, 1) exp_lr0.1_e10",
-        "Tensor (1, 2, 2) exp_lr0.1_e10 exp_lr0.1_e100 exp_lr0.01_e10 exp_lr0.01_e100",
+        "True (1, 1, 2) exp_lr0.1_e10 exp_lr0.1_e100",
+        "True (1, 2, 1) exp_lr0.1_e10 exp_lr0.01_e10",
+        "True (1, 1, 2) exp_lr0.1_e10 exp_lr0.1_e100",
+        "True (1, 1, 1) exp_lr0.1_e10",
+        "True (1, 2, 2) exp_lr0.1_e10 exp_lr0.1_e100 exp_lr0.01_e10 exp_lr0.01_e100",
     ]
 
 
