@@ -40,9 +40,8 @@ class Kept:
         """The run in a line, its name filled up to a width."""
         counts = ", ".join(f"{number} {status}" for status, number in self.statuses.items())
         shape = "×".join(map(str, self.shape))
-        return (
-            f"{self.name:<{width}}  {age(now - self.started):>8} ago  {shape:>9} = {prod(self.shape)} cells: {counts}"
-        )
+        when = f"{age(now - self.started)} ago"
+        return f"{self.name:<{width}}  {when:>10}  {shape:>9} = {cells_in_words(prod(self.shape))}: {counts}"
 
 
 def age(seconds: float) -> str:

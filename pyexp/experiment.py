@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, overload
 
@@ -198,13 +198,18 @@ def _refusing(wanted: bool) -> Iterator[None]:
     except _REFUSED as error:
         if not wanted:
             raise
-        sys.stderr.write(f"error: {error}\n")
+        _tell(f"error: {error}")
         raise SystemExit(2) from error
     except shell.Interrupted as error:
         if not wanted:
             raise
-        sys.stderr.write(f"{error}\n")
+        _tell(str(error))
         raise SystemExit(error.status) from None
+
+
+def _tell(line: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
+        sys.stderr.write(f"{line}\n")
 
 
 def _default_report(results: Results) -> Results:

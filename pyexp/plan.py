@@ -5,7 +5,7 @@ called on disk, as pure text. It does not know how a status is found or an actio
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -14,7 +14,8 @@ from pyrsistent import PMap, pmap
 
 from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, UsageError
-from pyexp.hashing import digest, encode
+from pyexp.hashing import digest, encode, sharing_encoder
+from pyexp.results import cells_in_words
 from pyexp.tensor import Tensor
 
 #: More cells than this are no plan but a mistake: a person meant `sample`.
@@ -156,7 +157,7 @@ class Plan:
     def summary(self) -> str:
         """The counts in a line."""
         counts = ", ".join(f"{number} {_TOLD[action]}" for action, number in self.counts().items())
-        return f"{self.steps.size} cells: {counts}"
+        return f"{cells_in_words(self.steps.size)}: {counts}"
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.steps), self.summary()])
@@ -184,19 +185,20 @@ def cells_of(configs: Tensor[FrozenConfig]) -> Tensor[Cell]:
             f"a run of {configs.size} cells is more than can be planned ({MOST_CELLS}); "
             "draw some of them with pyexp.sample(configs, n, seed=0)"
         )
-    cells = configs.map(_cell)
+    encoded = sharing_encoder()
+    cells = configs.map(lambda config: _cell(config, encoded))
     _refuse_twins(cells)
     return cells
 
 
-def _cell(config: FrozenConfig) -> Cell:
+def _cell(config: FrozenConfig, encoded: Callable[[FrozenConfig], bytes]) -> Cell:
     if "out" in config:
         raise ConfigError(
             f"config {config.get('name', '')!r} holds the key 'out', which is pyexp's: the experiment gets its "
             "folder there; use another key"
         )
     name = config.get("name") or ""
-    hashed = digest(encode(config))
+    hashed = digest(encoded(config))
     return Cell(config, name, hashed, f"{folder_name(name)}-{hashed}")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
-from pyexp.results import Record
+from pyexp.results import Record, cells_in_words
 
 #: Failures that the end of a run tells once more.
 MOST_FAILURES = 20
@@ -58,7 +58,7 @@ class Progress:
     def waiting(self, number: int) -> None:
         """Nothing is left to be started but cells that other processes have."""
         if not (self.waited or self.quiet):
-            self.line(f"waiting for {number} cells that other processes have claimed")
+            self.line(f"waiting for {cells_in_words(number)} that other processes have claimed")
         self.waited = True
 
     def cell(self, folder: str, record: Record, log: str) -> None:
@@ -86,10 +86,10 @@ class Progress:
         """All that was to be run has run: the counts, what failed, and how to go on."""
         if self.total and not self.quiet:
             counts = ", ".join(f"{n} {word}" for n, word in ((self.done, "done"), (self.failed, "failed")) if n)
-            self.line(f"ran {self.ended} cells in {span(time.monotonic() - self._began)}: {counts or 'none'}")
+            self.line(f"ran {cells_in_words(self.ended)} in {span(time.monotonic() - self._began)}: {counts or 'none'}")
         if not failures:
             return
-        self.line(f"{len(failures)} of {self.total} cells failed:")
+        self.line(f"{len(failures)} of {cells_in_words(self.total)} failed:")
         for record, log in failures[:MOST_FAILURES]:
             self.line(f"  {printable(record.name or record.hash)}: {reason(record)}\n    log: {self._near(log)}")
         if len(failures) > MOST_FAILURES:

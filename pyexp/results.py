@@ -88,6 +88,15 @@ def record_of(
     )
 
 
+def cells_in_words(number: int) -> str:
+    """So many cells, in words.
+
+    >>> cells_in_words(1), cells_in_words(2)
+    ('1 cell', '2 cells')
+    """
+    return f"{number} cell" if number == 1 else f"{number} cells"
+
+
 def missing(name: str, config: FrozenConfig, digest: str, words: str) -> Record:
     """The record of a cell that has no result, and was not run: an error of type `NotRun`."""
     return Record(name, config, digest, "missing", type="NotRun", message=words)

@@ -26,7 +26,7 @@ from pyexp.overrides import overridden
 from pyexp.plan import Action, Cell, Found, Mode, Plan, Step, cells_of, plan
 from pyexp.progress import Progress, progress
 from pyexp.provenance import Git, code_folder
-from pyexp.results import Attempt, Record, Result, missing, record_of
+from pyexp.results import Attempt, Record, Result, cells_in_words, missing, record_of
 from pyexp.store import Run, Sight
 from pyexp.sweep import grid_of
 from pyexp.tables import Results
@@ -390,9 +390,8 @@ class Performance:
     def _how_to_go_on(self, number: int) -> str:
         signal = "Ctrl-C" if number == 2 else f"signal {number}"
         left = sum(1 for step in self.seen.plan.steps if step.cell.folder not in self.records)
-        return (
-            f"interrupted by {signal}; {left} of {self.seen.plan.steps.size} cells are left; to go on: {self._again()}"
-        )
+        size = cells_in_words(self.seen.plan.steps.size)
+        return f"interrupted by {signal}; {left} of {size} are left; to go on: {self._again()}"
 
     def _again(self, *flags: str) -> str:
         return again(self.job, self.options, self.run, *flags)

@@ -15,7 +15,7 @@ from pyrsistent import PMap, pmap
 
 from pyexp.configs import FrozenConfig, equal, leaves, thaw
 from pyexp.errors import ExtraError, ResultError
-from pyexp.results import Record, Result
+from pyexp.results import Record, Result, cells_in_words
 from pyexp.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _numeric(records: list[Record], skipna: bool) -> list[str]:
     lacking = [record for record in records if record.failed]
     if lacking and not skipna:
         raise ResultError(
-            f"{len(lacking)} of {len(records)} cells have no result ({lacking[0].name!r}: {brief_error(lacking[0])}); "
+            f"{len(lacking)} of {cells_in_words(len(records))} have no result ({lacking[0].name!r}: {brief_error(lacking[0])}); "
             "skipna=True takes what there is"
         )
     done = [record for record in records if not record.failed]
@@ -272,12 +272,12 @@ def table(results: Tensor[Result]) -> str:
     """The results as text: a row for each cell, its scalar outputs in columns, failures in words and counted."""
     records = [result.record for result in results]
     keys = _keys(records)
-    cells = [[record.name or record.hash, *(_shown(record, key) for key in keys)] for record in records]
-    shown = [["name", *keys], *(row for row, record in zip(cells, records, strict=True) if not record.failed)]
+    rows = [[record.name or record.hash, *(_shown(record, key) for key in keys)] for record in records]
+    shown = [["name", *keys], *(row for row, record in zip(rows, records, strict=True) if not record.failed)]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    widths[0] = max(len(row[0]) for row in [shown[0], *cells])
+    widths[0] = max(len(row[0]) for row in [shown[0], *rows])
     lines = [_line(shown[0], widths)]
-    for row, record in zip(cells, records, strict=True):
+    for row, record in zip(rows, records, strict=True):
         lines.append(
             f"{row[0]:<{widths[0]}}  {record.status}: {brief_error(record)}" if record.failed else _line(row, widths)
         )
@@ -287,8 +287,8 @@ def table(results: Tensor[Result]) -> str:
 
 
 def _line(row: list[str], widths: list[int]) -> str:
-    cells = [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
-    return "  ".join(cells).rstrip()
+    numbers = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+    return "  ".join([f"{row[0]:<{widths[0]}}", *numbers]).rstrip()
 
 
 def _shown(record: Record, key: str) -> str:
@@ -303,4 +303,4 @@ def counts(words: Sequence[str]) -> str:
     '3 cells: 2 done, 1 failed'
     """
     told = ", ".join(f"{number} {word}" for word, number in Counter(words).items())
-    return f"{len(words)} cells: {told}" if words else "no cells"
+    return f"{cells_in_words(len(words))}: {told}"
