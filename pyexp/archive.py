@@ -17,7 +17,7 @@ from pyexp import claims, store
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
 from pyexp.plan import Cell, Status
 from pyexp.provenance import UNKNOWN, Git, this_command
-from pyexp.results import Record, Result, from_json, missing, plain, restored
+from pyexp.results import Record, Result, cells_in_words, from_json, missing, plain, restored
 from pyexp.store import Run
 from pyexp.tables import Results
 from pyexp.tensor import Axis, Tensor, default_axes

@@ -182,10 +182,9 @@ def _numeric(records: list[Record], skipna: bool) -> list[str]:
     """The outputs that are numbers. Raises `ResultError` if one is missing somewhere, unless `skipna`."""
     lacking = [record for record in records if record.failed]
     if lacking and not skipna:
-        raise ResultError(
-            f"{len(lacking)} of {cells_in_words(len(records))} have no result ({lacking[0].name!r}: {brief_error(lacking[0])}); "
-            "skipna=True takes what there is"
-        )
+        number = f"{len(lacking)} of {cells_in_words(len(records))}"
+        first = f"{lacking[0].name!r}: {brief_error(lacking[0])}"
+        raise ResultError(f"{number} have no result ({first}); skipna=True takes what there is")
     done = [record for record in records if not record.failed]
     keys = [key for key in _keys(done) if all(_is_number(record.outputs.get(key)) for record in done)]
     for key, record in () if skipna else product(keys, done):
