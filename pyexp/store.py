@@ -101,7 +101,7 @@ def runs(base: str) -> list[tuple[float, str]]:
 def start_of(path: str) -> float | None:
     """When the run in this folder began, in seconds since 1970; None if there is no run in it."""
     head = _read(os.path.join(path, RUN), _HEAD)
-    if head is None and not _holds_cells(path):
+    if head is None and not _looks_like_run(path):
         return None
     said = _BEGAN.search(head or b"")
     if said is not None:
@@ -122,16 +122,21 @@ def beginning(run: Run) -> float:
     return max([time.time(), *(start + 0.001 for start, _ in runs(os.path.dirname(run.path)))])
 
 
-def _holds_cells(path: str) -> bool:
-    """Whether any folder in this one looks like a cell's."""
+def _looks_like_run(path: str) -> bool:
+    """Whether a run has been begun in the folder, however little of it is there."""
     with suppress(OSError), os.scandir(path) as entries:
         return any(
-            os.path.lexists(os.path.join(entry.path, name))
-            for entry in entries
-            if re.search("-[0-9a-f]{12}$", entry.name) and entry.is_dir(follow_symlinks=False)
-            for name in (RECORD, RESULT)
+            entry.name == CLAIMS or files.is_temporary(entry.name) or _looks_like_cell(entry) for entry in entries
         )
     return False
+
+
+def _looks_like_cell(entry: os.DirEntry[str]) -> bool:
+    return (
+        re.search("-[0-9a-f]{12}$", entry.name) is not None
+        and entry.is_dir(follow_symlinks=False)
+        and any(os.path.lexists(os.path.join(entry.path, name)) for name in (RECORD, RESULT))
+    )
 
 
 def latest_run(base: str) -> str | None:
@@ -186,9 +191,10 @@ def describe(run: Run, told: Mapping[str, Any]) -> None:
         try:
             if held is not None:
                 files.sweep(run.path)
-            files.write(os.path.join(run.path, RUN), [_json(told)], durable=run.durable)
-            if run.durable:
+            path = os.path.join(run.path, RUN)
+            if run.durable and not os.path.lexists(path):
                 _sync_above(run.path)
+            files.write(path, [_json(told)], durable=run.durable)
         finally:
             if held is not None:
                 held.release()
@@ -205,12 +211,8 @@ def _patiently(run: Run, name: str) -> Claim | None:
 
 
 def _sync_above(path: str) -> None:
-    """Sync the names of the run's folder, the experiment's and the output folder.
-
-    Whoever made them may have been killed before that.
-    """
-    for _ in range(3):
-        path = os.path.dirname(path)
+    """Sync the names of a new run's folder and of all above it: who made them may have been killed before that."""
+    while path != (path := os.path.dirname(path)):
         files.sync_folder(path)
 
 

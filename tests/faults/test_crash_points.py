@@ -1,0 +1,227 @@
+"""A kill at every effect on the file system, whole and torn; a power cut at every effect.
+
+The laws: what was reported as finished is still there and is not run again; the next run ends with every result right
+and leaves no temporary file and no claim.
+"""
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from effects import Disk, Effects, in_child
+
+import pyexp
+from pyexp import shell
+from pyexp.files import is_temporary
+
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork")]
+
+CONFIGS = [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "bad", "x": 3}]
+
+
+class Bench:
+    """An experiment whose runs are in `root`, and which notes beside it what it runs."""
+
+    def __init__(self, place: Path, disk: Disk | None = None, mercy: random.Random | None = None) -> None:
+        self.root = place / "disk"
+        self.witness = place / "witness"
+        place.mkdir()
+        if disk is None:
+            self.root.mkdir()
+        else:
+            disk.after_power_cut(self.root, mercy)
+        self.begin(1)
+
+    def begin(self, generation: int) -> None:
+        """From now on results are of this generation, and what was run before is forgotten."""
+        self.now = generation
+        self.witness.write_text("")
+
+    def fn(self, config: Any) -> Any:
+        with open(self.witness, "a") as witness:
+            witness.write(f"{config.name}\n")
+        if config.name == "bad":
+            raise ValueError("it is bad")
+        return {"x": config.x, "generation": self.now, "blob": [config.x] * 1000}
+
+    def run(self, **options: Any) -> Any:
+        made = pyexp.experiment(name="e", executor="inline", quiet=True)(self.fn)
+        return made.run(CONFIGS, lambda results: results, output_dir=self.root / "deep" / "out", **options)
+
+    @property
+    def ran(self) -> list[str]:
+        return self.witness.read_text().split()
+
+    def cell(self, name: str) -> Path:
+        (found,) = self.root.glob(f"deep/out/e/*/{name}-*")
+        return found
+
+    def left_over(self) -> list[str]:
+        """Temporary files, claims and what else does not belong below the root."""
+        names = [path.name for path in self.root.rglob("*")]
+        return [name for name in names if is_temporary(name) or name == ".claims"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is one: these tests sync thousands of times."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+def nothing(bench: Bench) -> None:
+    """The first run of all."""
+
+
+def mixed(bench: Bench) -> None:
+    """A run of which one record is gone, one result damaged, one cell failed."""
+    bench.run(timestamp="t")
+    (bench.cell("a") / "record.json").unlink()
+    result = bench.cell("b") / "result.pkl"
+    result.write_bytes(result.read_bytes().replace(b"blob", b"blub"))
+
+
+def finished(bench: Bench) -> None:
+    """A run that is finished."""
+    bench.run(timestamp="t")
+
+
+def odd(bench: Bench) -> None:
+    """A run in which other things have taken the place of a folder and of files."""
+    bench.run(timestamp="t")
+    shutil.rmtree(bench.cell("a"))
+    next(bench.root.glob("deep/out/e/t")).joinpath("elsewhere").mkdir()
+    result = bench.cell("b") / "result.pkl"
+    result.unlink()
+    result.mkdir()
+    (bench.cell("b") / ".result.pkl.0.pyexp-tmp").write_bytes(b"half")
+    (bench.cell("bad") / "log.txt").unlink()
+    (bench.cell("bad") / "log.txt").mkdir()
+
+
+SCENES: dict[str, tuple[Callable[[Bench], None], dict[str, Any], dict[str, Any]]] = {
+    "first run": (nothing, {"timestamp": "t"}, {"timestamp": "t"}),
+    "new folder": (nothing, {"timestamp": True}, {"timestamp": True, "resume": True}),
+    "damaged": (mixed, {"timestamp": "t"}, {"timestamp": "t"}),
+    "rerun": (finished, {"timestamp": "t", "rerun": True}, {"timestamp": "t"}),
+    "odd things": (odd, {"timestamp": "t"}, {"timestamp": "t"}),
+}
+
+
+def performed(
+    bench: Bench, options: dict[str, Any], fatal: int | None = None, torn: bool = False
+) -> tuple[bool, list[Any]]:
+    """Run in a child that is killed at an effect: whether it was, and its effects, its reports of cells among them."""
+
+    def do(tell: Callable[[Any], None]) -> None:
+        take = shell.Performance._take
+
+        def taking(performance: Any, cell: Any, record: Any) -> None:
+            take(performance, cell, record)
+            if not record.failed:
+                tell(("report", cell.name))
+
+        shell.Performance._take = taking  # type: ignore[method-assign]
+        Effects(bench.root, tell, fatal, torn).install()
+        bench.run(**options)
+
+    status, told = in_child(do)
+    assert status == 0 or os.WTERMSIG(status) == 9
+    return status != 0, told
+
+
+def reported_in(told: list[Any]) -> set[str]:
+    return {effect[1] for effect in told if effect[0] == "report"}
+
+
+def continued(bench: Bench, options: dict[str, Any]) -> Any:
+    """The results of the next run. Where there is no run yet to continue, nothing can have been finished."""
+    try:
+        return bench.run(**options)
+    except pyexp.errors.NoRunError:
+        assert bench.ran == []
+        return bench.run(**{**options, "resume": False})
+
+
+def checked_continuation(bench: Bench, options: dict[str, Any], reported: set[str], generations: set[int]) -> None:
+    """Go on after the crash, and check all laws. The witness has been emptied after the crash."""
+    results = continued(bench, options)
+    again = set(bench.ran) & reported
+    assert not again, f"{again} were reported as finished, and run again"
+    assert [result.get("x", result.get("type")) for result in results] == [1, 2, "ValueError"]
+    assert [result.value["blob"] for result in results[:2]] == [[1] * 1000, [2] * 1000]
+    assert {result["generation"] for result in results[:2]} <= generations
+    assert bench.left_over() == []
+    bench.begin(2)
+    bench.run(**options)
+    assert bench.ran == ["bad"]
+
+
+def set_up(place: Path, scene: str) -> tuple[Bench, dict[str, Any], dict[str, Any], set[int]]:
+    """A scene: its bench, the options of the run that is to be killed, of the next, and what results may be of."""
+    setup, options, again = SCENES[scene]
+    bench = Bench(place)
+    setup(bench)
+    rerun = "rerun" in options
+    bench.begin(2 if rerun else 1)
+    return bench, options, again, {1, 2} if rerun else {1}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_kill_at_any_effect_loses_and_repeats_nothing(scene: str, place: Path) -> None:
+    bench, options, *_ = set_up(place / "whole", scene)
+    _, told = performed(bench, options)
+    kinds = [effect[0] for effect in told if effect[0] != "report"]
+    assert len(kinds) > 20, "the effects were not seen"
+    for fatal, kind in enumerate(kinds):
+        for torn in (False, True) if kind == "write" else (False,):
+            bench, options, again, generations = set_up(place / "killed", scene)
+            killed, told = performed(bench, options, fatal, torn)
+            assert killed
+            if "rerun" in options and bench.ran:  # once the first is run again, no old result can come back
+                generations = {2}
+            bench.begin(bench.now)
+            checked_continuation(bench, again, reported_in(told), generations)
+            shutil.rmtree(place / "killed")
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_power_cut_at_any_effect_loses_nothing_that_was_reported(scene: str, place: Path) -> None:
+    bench, options, again, generations = set_up(place / "whole", scene)
+    disk = Disk(bench.root)
+    killed, told = performed(bench, options)
+    assert not killed
+    for number, effect in enumerate(told):
+        disk.replay(effect)
+        for mercy in (None, random.Random(number)):
+            left = Bench(place / "left", disk, mercy)
+            left.begin(bench.now)
+            checked_continuation(left, again, reported_in(told[: number + 1]), generations)
+            shutil.rmtree(place / "left")
+
+
+def test_what_a_killed_run_had_not_synced_is_synced_by_the_next(place: Path) -> None:
+    fatal, killed = 0, True
+    while killed:
+        bench, options, again, generations = set_up(place / "killed", "first run")
+        disk = Disk(bench.root)
+        killed, told = performed(bench, options, fatal)
+        _, more = performed(bench, again)
+        for effect in (*told, *more):
+            disk.replay(effect)
+        left = Bench(place / "left", disk)
+        left.begin(bench.now)
+        checked_continuation(left, again, {"a", "b"}, generations)
+        shutil.rmtree(place / "killed")
+        shutil.rmtree(place / "left")
+        fatal += 1
+    assert fatal > 20
