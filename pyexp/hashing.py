@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from pyrsistent import PMap, PVector, pmap
 
-from pyexp.configs import freeze_config
+from pyexp.configs import FrozenConfig, freeze_config
 from pyexp.errors import HashError
 
 #: The first bytes of everything that is hashed. Another encoding needs another version.
@@ -66,6 +66,41 @@ def encode(value: Any) -> bytes:
             raise HashError(f"{where} {'is' if leaf is refused.leaf else 'holds'} {refused}") from None
     except RecursionError:
         raise HashError("config contains itself, or nests too deep to be hashed") from None
+
+
+#: So many encoded parts are kept at a time: enough for what the cells of a grid share.
+MOST_PARTS = 10_000
+
+
+def sharing_encoder() -> Callable[[FrozenConfig], bytes]:
+    """`encode` for the configs of one grid: what they share, the very same object under the same key, is encoded once.
+
+    >>> encoded = sharing_encoder()
+    >>> encoded(pmap({"a": 1})) == encode({"a": 1})
+    True
+    """
+    # A part is known by its identity, which is its own for as long as it is kept here beside its encoding.
+    known: dict[tuple[str, int], tuple[bytes, Any]] = {}
+
+    def pair(key: str, value: Any) -> bytes:
+        made = _encode(key) + _encode(value)
+        if key != "name":  # which no two cells share
+            if len(known) >= MOST_PARTS:
+                known.clear()
+            known[key, id(value)] = (made, value)
+        return made
+
+    def encoded(config: FrozenConfig) -> bytes:
+        try:
+            pairs = [
+                found[0] if (found := known.get((key, id(value)))) else pair(key, value)
+                for key, value in config.items()
+            ]
+        except (_NoContent, RecursionError):
+            return encode(config)  # which says where
+        return _framed(b"m", b"".join(sorted(pairs)))
+
+    return encoded
 
 
 class _NoContent(Exception):
