@@ -106,7 +106,21 @@ CONFUSABLE: tuple[tuple[Any, ...], ...] = (
     ("a/b", PurePosixPath("a/b"), PurePosixPath("a\\b"), PureWindowsPath("c:/a"), b"a/b", ["a", "b"], ("a", "b"))
     + ({"a": "b"}, {"a", "b"}, "ab", ["ab"], [["a"], "b"], ["a", ["b"]], ["a", []], Pair("a", "b"), Couple("a", "b"))
     + (np.array(["a", "b"]), np.array(["a", "b"], object), np.array([b"a", b"b"]), {"a": {"b": None}}, [("a", "b")]),
-    ("é", "e\u0301", "\ud800", "\x00", "\x00\x00", "\U0001f600", "E\u0301", b"\xc3\xa9", "s1:a", "i1:1", b"s1:a"),
+    (
+        "é",
+        "e\u0301",
+        "\ud800",
+        "\udfff",
+        "?",
+        "\x00",
+        "\x00\x00",
+        "\U0001f600",
+        "E\u0301",
+        b"\xc3\xa9",
+        "s1:a",
+        "i1:1",
+        b"s1:a",
+    ),
     (dt.date(2020, 1, 2), dt.datetime(2020, 1, 2), dt.datetime(2020, 1, 2, fold=1), "2020-01-02", dt.time(0))
     + (dt.datetime(2020, 1, 2, tzinfo=dt.UTC), dt.datetime(2020, 1, 2, tzinfo=dt.timezone(dt.timedelta(0), "X")))
     + (dt.timedelta(1), dt.timedelta(seconds=1), dt.timedelta(0, 0, 1), dt.UTC, dt.time(0, tzinfo=dt.UTC))
