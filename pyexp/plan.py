@@ -4,6 +4,7 @@ Statuses found on disk and a mode come in, a `Plan` goes out. The policy is a ta
 called on disk, as pure text. It does not know how a status is found or an action is done.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -180,15 +181,20 @@ def cells_of(configs: Tensor[FrozenConfig]) -> Tensor[Cell]:
     Raises `ConfigError` for a config that holds `out`, for two cells that are the same config, and for two that
     would share a folder; `HashError` for a value that cannot be hashed.
     """
+    refuse_too_many(configs)
+    encoded = sharing_encoder()
+    cells = configs.map(lambda config: _cell(config, encoded))
+    _refuse_twins(cells)
+    return cells
+
+
+def refuse_too_many(configs: Tensor[FrozenConfig]) -> None:
+    """Raise `ConfigError` for a grid that nobody could run through: it was not meant to be run whole."""
     if configs.size > MOST_CELLS:
         raise ConfigError(
             f"a run of {configs.size} cells is more than can be planned ({MOST_CELLS}); "
             "draw some of them with pyexp.sample(configs, n, seed=0)"
         )
-    encoded = sharing_encoder()
-    cells = configs.map(lambda config: _cell(config, encoded))
-    _refuse_twins(cells)
-    return cells
 
 
 def _cell(config: FrozenConfig, encoded: Callable[[FrozenConfig], bytes]) -> Cell:
@@ -232,7 +238,7 @@ def place(position: int, shape: tuple[int, ...]) -> tuple[int, ...] | int:
 
 #: Bytes of a folder's name before the hash.
 LONGEST_NAME = 120
-_PORTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-+=,@()")
+_NOT_PORTABLE = re.compile(r"[^A-Za-z0-9._+=,@()-]")
 # Names that Windows keeps for devices, also with an extension.
 _RESERVED = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))]
@@ -248,7 +254,7 @@ def folder_name(name: str) -> str:
     >>> folder_name("exp_lr0.1"), folder_name("../ü:x"), folder_name("")
     ('exp_lr0.1', '_.___x', 'unnamed')
     """
-    safe = "".join(char if char in _PORTABLE else "_" for char in name)[:LONGEST_NAME]
+    safe = _NOT_PORTABLE.sub("_", name[:LONGEST_NAME])
     if safe[:1] in (".", "-"):  # hidden, or taken for an option
         safe = f"_{safe[1:]}"
     if safe.partition(".")[0].upper() in _RESERVED:

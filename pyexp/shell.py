@@ -23,7 +23,7 @@ from pyexp.files import dumps
 from pyexp.hashing import has_encoders
 from pyexp.outcome import failed
 from pyexp.overrides import overridden
-from pyexp.plan import Action, Cell, Found, Mode, Plan, Step, cells_of, plan
+from pyexp.plan import Action, Cell, Found, Mode, Plan, Step, cells_of, plan, refuse_too_many
 from pyexp.progress import Progress, progress
 from pyexp.provenance import Git, code_folder
 from pyexp.results import Attempt, Record, Result, cells_in_words, missing, record_of
@@ -87,6 +87,7 @@ def look(job: Job, options: Options) -> Look:
 
     Raises `NoRunError` if a run is asked for that is not there, `UsageError` for overrides that do not fit.
     """
+    refuse_too_many(job.configs)
     cells = cells_of(overridden(job.configs, options.overrides))
     chosen = cells if options.select is None else selected(cells, options.select)
     run = find_run(job, options)

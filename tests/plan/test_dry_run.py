@@ -1,0 +1,123 @@
+"""What the plan says is exactly what the next run does: on real folders, in any state that cells can be left in."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pyexp
+from pyexp import Action, Config, Experiment, Plan, StoreError, claims
+from pyexp.store import CLAIMS, RECORD, RESULT, RUN
+
+#: The names of the cells that ran, and of those that are to fail.
+RAN: list[str] = []
+FAILING: set[str] = set()
+
+
+def work(config: Config) -> dict[str, Any]:
+    RAN.append(config.name)
+    if config.name in FAILING:
+        raise ValueError("boom")
+    return {"x": config.x, "many": [config.x]}
+
+
+def leave(state: str, folder: Path) -> None:
+    """Bring a cell's folder, in which it has run, into a state."""
+    result, record = folder / RESULT, folder / RECORD
+    if state == "emptied":
+        for path in folder.iterdir():
+            path.unlink()
+    elif state == "result gone":
+        result.unlink(missing_ok=True)
+    elif state == "record gone":
+        record.unlink(missing_ok=True)
+    elif state == "truncated" and result.exists():
+        result.write_bytes(result.read_bytes()[:-3])
+    elif state == "flipped" and result.exists():
+        content = bytearray(result.read_bytes())
+        content[len(content) // 2] ^= 1
+        result.write_bytes(content)
+
+
+STATES = ["new", "done", "failed", "emptied", "result gone", "record gone", "truncated", "flipped"]
+MODES: list[dict[str, Any]] = [{}, {"rerun": True}, {"last_failed": True}, {"select": "c[01]"}]
+
+
+def planned(made: Plan, *actions: Action) -> list[str]:
+    return [step.name for step in made.steps if step.action in actions]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(STATES), min_size=1, max_size=4), st.sampled_from(MODES), st.booleans())
+def test_the_next_run_runs_exactly_what_the_plan_says(states: list[str], mode: dict[str, Any], fail: bool) -> None:
+    configs = [{"name": f"c{i}", "x": i} for i in range(len(states))]
+    with TemporaryDirectory() as out:
+        options: dict[str, Any] = {"timestamp": "t", "output_dir": out, "quiet": True, "durable": False}
+        trial = Experiment(work, executor="inline", **options)
+        FAILING.clear()
+        FAILING.update(f"c{i}" for i, state in enumerate(states) if state == "failed")
+        started = [config for config, state in zip(configs, states, strict=True) if state != "new"]
+        if started:
+            trial.run(started, report=list, argv=[])
+        else:
+            Path(out, "work", "t").mkdir(parents=True)
+        for folder in Path(out, "work", "t").glob("c*"):
+            leave(states[int(folder.name[1])], folder)
+        FAILING.clear()
+        FAILING.update(["c0"] if fail else [])
+        before = sorted((str(path), path.stat().st_mtime_ns) for path in Path(out).rglob("*"))
+        said = trial.plan(configs, **mode)
+        assert before == sorted((str(path), path.stat().st_mtime_ns) for path in Path(out).rglob("*"))
+        RAN.clear()
+        results = trial.run(configs, report=lambda results: results, argv=[], **mode)
+        assert planned(said, Action.RUN) == RAN
+        assert [result.name for result in results] == [step.name for step in said.steps]
+        for step, result in zip(said.steps, results, strict=True):
+            assert (
+                result.record.status
+                == {
+                    Action.SKIP: "missing",
+                    Action.LOAD: "done",
+                    Action.RUN: "failed" if step.name in FAILING else "done",
+                }[step.action]
+            )
+        left = planned(trial.plan(configs, select=mode.get("select")), Action.RUN)
+        assert set(left) == set(FAILING) & set(RAN) | set(planned(said, Action.SKIP))
+
+
+def test_a_cell_that_another_process_has_is_waited_for_and_says_who_has_it(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"timestamp": "t", "output_dir": tmp_path, "quiet": True}
+    trial = Experiment(work, executor="inline", **options)
+    FAILING.clear()
+    trial.run([{"name": "c0", "x": 0}], report=list, argv=[])
+    (step,) = trial.plan([{"name": "c1", "x": 1}]).steps
+    held = claims.claim(str(tmp_path / "work" / "t" / CLAIMS), step.cell.folder)
+    assert held is not None
+    try:
+        (step,) = trial.plan([{"name": "c1", "x": 1}]).steps
+        assert step.action is Action.WAIT
+        assert f"process {os.getpid()} on " in step.reason
+    finally:
+        held.release()
+
+
+def test_what_is_printed_is_the_plan_that_is_returned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trial = Experiment(work, executor="inline", output_dir=tmp_path)
+    made = trial.run([{"name": "c0", "x": 0}, {"name": "c1", "x": 1}], argv=["--dry-run"])
+    assert capsys.readouterr().out == f"{made}\n"
+    assert made == trial.plan([{"name": "c0", "x": 0}, {"name": "c1", "x": 1}])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_a_newer_format_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
+    trial = Experiment(work, executor="inline", output_dir=tmp_path, timestamp="t", quiet=True)
+    trial.run([{"name": "c0", "x": 0}], report=list, argv=[])
+    told = tmp_path / "work" / "t" / RUN
+    told.write_text(told.read_text().replace('"format": 1', '"format": 2'))
+    for look in (trial.plan, lambda configs: trial.run(configs, argv=[]), lambda _: pyexp.load(told.parent)):
+        with pytest.raises(StoreError, match="newer pyexp .its format is 2"):
+            look([{"name": "c0", "x": 0}])
