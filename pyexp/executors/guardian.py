@@ -29,13 +29,13 @@ def end(leader: int, mark: str) -> None:
     Without /proc (macOS) it is the group alone.
     """
     for _ in range(_ROUNDS):
-        for kill in (os.killpg, os.kill):  # a child that was forked just now does not lead a group yet
-            with suppress(OSError):
-                kill(leader, signal.SIGKILL)
-        found = family(leader, mark)
+        found = family(leader, mark)  # before anything is killed: a child whose parent has gone is harder to find
         for pid in found:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        for kill in (os.killpg, os.kill):  # a child that was forked just now does not lead a group yet
+            with suppress(OSError):
+                kill(leader, signal.SIGKILL)
         if not found:
             return
 

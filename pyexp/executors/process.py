@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pyexp
 from pyexp.dotted import Config
 from pyexp.errors import ConfigError, ExecutorError
 from pyexp.executors import guardian, worker
@@ -127,7 +126,7 @@ def worker_path() -> list[str]:
     """
     library = os.path.dirname(os.__file__)
     python = [entry for entry in import_path() if entry.endswith(".zip") or _is_inside(entry, library)]
-    return [*python, str(Path(pyexp.__file__).resolve().parents[1])]
+    return [*python, str(Path(__file__).resolve().parents[2])]
 
 
 def _is_inside(entry: str, library: str) -> bool:

@@ -1,0 +1,833 @@
+"""For people who extend pyexp: what every executor has to do, as checks that run against any of them.
+
+    import pytest
+    from pyexp.testing import executor_behaviours
+
+    @pytest.mark.parametrize("behaviour", executor_behaviours(), ids=str)
+    def test_my_executor(behaviour, tmp_path):
+        behaviour.check(MyExecutor, tmp_path)
+
+Each behaviour runs real cells and looks at how they ended. What an executor does not promise is written down by name,
+with the reason, and left out: `executor_behaviours(exempt=IN_THIS_PROCESS)`.
+"""
+
+import functools
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyexp.configs import freeze
+from pyexp.dotted import Config
+from pyexp.errors import UsageError, nearest
+from pyexp.executors.base import Ended, Executor, Halt, Pool, Task, Terms, Threads, drive
+from pyexp.outcome import Outcome
+
+__all__ = ["IN_THIS_PROCESS", "IN_THREADS", "Behaviour", "Lab", "Trial", "check_executor", "executor_behaviours"]
+
+Function = Callable[[Config], Any]
+
+#: Seconds within which a cell of a behaviour ends by itself; one that hangs is killed, and its outcome says so.
+PATIENCE = 60.0
+
+_ONE_PROCESS = "the cell is this process, or shares it"
+#: What an executor that runs cells in this very process cannot promise, as `inline` does not, and why.
+IN_THIS_PROCESS: Mapping[str, str] = {
+    "exit_without_a_result_is_a_failure": _ONE_PROCESS,
+    "exit_status_is_told": _ONE_PROCESS,
+    "segfault_is_told_with_the_end_of_the_log": _ONE_PROCESS,
+    "kill_is_told": _ONE_PROCESS,
+    "timeout_kills": "nothing but a process can be killed",
+    "timeout_kills_what_is_stopped": _ONE_PROCESS,
+    "timeout_kills_what_descends_from_the_cell": "nothing but a process can be killed",
+    "closed_streams_are_the_cells_own": _ONE_PROCESS,
+    "closed_descriptors_are_the_cells_own": _ONE_PROCESS,
+    "grandchildren_end_with_the_cell": "the group of a cell is the run's own",
+    "grandchildren_in_sessions_of_their_own_end_with_the_cell": "the group of a cell is the run's own",
+    "stdin_is_empty": "a debugger needs it",
+    "working_directory_is_the_cells_own": _ONE_PROCESS,
+    "umask_is_the_cells_own": _ONE_PROCESS,
+    "environment_is_the_cells_own": _ONE_PROCESS,
+    "modules_are_the_cells_own": _ONE_PROCESS,
+    "exit_handlers_run": "they run at the end of the process",
+    "stale_result_is_no_success": _ONE_PROCESS,
+    "threads_that_are_left_do_not_hold_up_the_run": "they are threads of this process, which waits for them at its end",
+    "halt_ends_what_runs": "the cell is interrupted where it stands, by KeyboardInterrupt",
+}
+#: The same for executors that subclass `Executor` alone and call the function themselves: they have no log either.
+IN_THREADS: Mapping[str, str] = {
+    **IN_THIS_PROCESS,
+    "output_is_logged_below_python": "what threads of one process write cannot be told apart",
+    "output_of_any_size_takes_no_memory": "what threads of one process write cannot be told apart",
+    "bytes_are_logged_as_they_are": "what threads of one process write cannot be told apart",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A cell that was run: its outcome, the attempts that went before, and the folder it had."""
+
+    outcome: Outcome
+    folder: Path
+    attempts: int
+
+    @property
+    def value(self) -> Any:
+        """The result that was committed."""
+        return pickle.loads((self.folder / "result.pkl").read_bytes())
+
+    @property
+    def log(self) -> bytes:
+        """What the cell wrote."""
+        return (self.folder / "log.txt").read_bytes()
+
+    def failed(self, kind: str, *words: str) -> None:
+        """Check that it failed with an error of that type, whose message has these words."""
+        told = self.outcome
+        assert told["status"] == "failed", f"the cell failed with {kind}, but the outcome is {told}"
+        assert told["type"] == kind, told
+        for word in words:
+            assert word in told["message"], told
+
+    def done(self, value: Any) -> None:
+        """Check that it returned this value, and that the committed result is the same."""
+        assert self.outcome["status"] == "done", self.outcome
+        assert self.value == value
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A place to run cells in one executor."""
+
+    make_executor: Callable[[], Executor]
+    top: Path
+
+    def run(self, fn: Function, *, name: str = "cell", **config: Any) -> Trial:
+        """One cell of `fn`, run to its end."""
+        return self.run_all([(fn, config)], names=[name])[0]
+
+    def run_all(
+        self,
+        cells: Iterable[tuple[Function, Mapping[str, Any]]],
+        terms: Terms | None = None,
+        *,
+        names: Iterable[str] = (),
+        halt: Halt | None = None,
+    ) -> list[Trial]:
+        """The cells in order, run in one go to their ends; those that were halted are left out."""
+        terms = terms or Terms(timeout=PATIENCE, durable=False)
+        given = list(cells)
+        labels = [*names] or [f"cell{i}" for i in range(len(given))]
+        executor = self.make_executor()
+        pool = executor if isinstance(executor, Pool) else Threads(executor)
+        choice = dict(zip(labels, (fn for fn, _ in given), strict=True))
+        pool.open(functools.partial(_chosen, choice) if len(given) > 1 else given[0][0], terms)
+        try:
+            tasks = self._tasks(labels, [config for _, config in given], choice)
+            ended = {one.task.label: one for one in drive(pool, tasks, terms, halt or Halt())}
+        finally:
+            pool.close()
+        return [_trial(ended[label]) for label in labels if label in ended]
+
+    def _tasks(
+        self, labels: list[str], configs: list[Mapping[str, Any]], choice: dict[str, Function]
+    ) -> Iterator[Task]:
+        for label, config in zip(labels, configs, strict=True):
+            folder = self.top / label
+            folder.mkdir(exist_ok=True)
+            fn = functools.partial(_chosen, choice) if len(labels) > 1 else choice[label]
+            yield Task(label, fn, freeze({"name": label, **config}), str(folder))
+
+
+def _chosen(choice: Mapping[str, Function], config: Config) -> Any:
+    return choice[config["name"]](config)
+
+
+def _trial(ended: Ended) -> Trial:
+    return Trial(ended.outcome, Path(ended.task.folder), len(ended.task.failures))
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """Something that every executor does, and the check that it does."""
+
+    name: str
+    promise: str
+    _check: Callable[[Lab], None]
+
+    def check(self, make_executor: Callable[[], Executor], folder: Path | str) -> None:
+        """Run the check in the folder. Raises AssertionError if the executor behaves otherwise."""
+        self._check(Lab(make_executor, Path(folder).absolute()))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_BEHAVIOURS: dict[str, Behaviour] = {}
+
+
+def _behaviour(check: Callable[[Lab], None]) -> Callable[[Lab], None]:
+    _BEHAVIOURS[check.__name__] = Behaviour(check.__name__, (check.__doc__ or "").strip(), check)
+    return check
+
+
+def executor_behaviours(exempt: Iterable[str] = ()) -> list[Behaviour]:
+    """What every executor does, but for the names that are exempt. Raises `UsageError` for a name that is none."""
+    left_out = set(exempt)
+    for name in left_out - set(_BEHAVIOURS):
+        raise UsageError(f"there is no behaviour {name!r} to be exempt from; {nearest(name, _BEHAVIOURS)}")
+    return [behaviour for name, behaviour in _BEHAVIOURS.items() if name not in left_out]
+
+
+def check_executor(make_executor: Callable[[], Executor], exempt: Iterable[str] = ()) -> None:
+    """Check every behaviour that is not exempt. Raises AssertionError naming all that the executor does otherwise.
+
+    `make_executor` is called once for each behaviour.
+    """
+    import traceback
+
+    wrong = []
+    for behaviour in executor_behaviours(exempt):
+        with tempfile.TemporaryDirectory(prefix="pyexp-") as folder:
+            try:
+                behaviour.check(make_executor, folder)
+            except Exception:  # whatever goes wrong, the others are checked too
+                wrong.append(f"{behaviour}: {behaviour.promise}\n{traceback.format_exc()}")
+    if wrong:
+        raise AssertionError(f"{len(wrong)} of {len(_BEHAVIOURS)} behaviours differ:\n\n" + "\n".join(wrong))
+
+
+# What comes back
+
+
+@_behaviour
+def returned_value_is_the_result(lab: Lab) -> None:
+    """What the function returns is committed as it is, whatever its type."""
+    for i, value in enumerate(({"loss": 0.5, "w": [1, (2,)]}, None, 3, "text", [1.5, {"a": b"\0"}], {1: 2})):
+        lab.run(lambda config, value=value: value, name=f"value{i}").done(value)  # type: ignore[misc]
+
+
+@_behaviour
+def result_file_is_a_pickle(lab: Lab) -> None:
+    """The result is a file that plain `pickle` reads."""
+    trial = lab.run(lambda config: {"twice": config.n * 2}, n=21)
+    assert pickle.loads((trial.folder / "result.pkl").read_bytes()) == {"twice": 42}
+    assert trial.outcome["outputs"] == {"twice": 42}
+
+
+@_behaviour
+def config_comes_as_it_was_written(lab: Lab) -> None:
+    """The function gets a Config with its folder as `out`, its own to change."""
+
+    def fn(config: Config) -> Any:
+        seen = [type(config).__name__, config.a.b, config.c[:], str(config.out), config.out.is_dir()]
+        config.a.b = "changed"
+        config.c.append(3)
+        return seen
+
+    for name in ("first", "second"):
+        trial = lab.run(fn, name=name, a={"b": 1}, c=[1, 2])
+        trial.done(["Config", 1, [1, 2], str(lab.top / name), True])
+
+
+@_behaviour
+def closures_and_objects_are_functions_too(lab: Lab) -> None:
+    """A lambda, a closure, a partial and a callable object run like any function."""
+    captured = {"n": 40}
+
+    class Adder:
+        def __call__(self, config: Config) -> int:
+            return int(config.n) + 2
+
+    functions: list[Function] = [lambda config: captured["n"] + config.n - 38, functools.partial(_plus, 2), Adder()]
+    for i, fn in enumerate(functions):
+        lab.run(fn, name=f"fn{i}", n=40).done(42)
+
+
+def _plus(n: int, config: Config) -> int:
+    return int(config.n) + n
+
+
+@_behaviour
+def each_cell_has_its_own_result(lab: Lab) -> None:
+    """Of many cells at a time, each ends with its own result in its own folder."""
+    cells = [(lambda config: config.n**2, {"n": n}) for n in range(12)]
+    trials = lab.run_all(cells, Terms(jobs=4, timeout=PATIENCE, durable=False))
+    assert [trial.value for trial in trials] == [n**2 for n in range(12)]
+
+
+@_behaviour
+def large_result_comes_back(lab: Lab) -> None:
+    """A result of many megabytes is committed whole."""
+    trial = lab.run(lambda config: bytes(config.size), size=64 << 20)
+    assert trial.outcome["status"] == "done", trial.outcome
+    assert len(trial.value) == 64 << 20
+
+
+@_behaviour
+def large_config_arrives(lab: Lab) -> None:
+    """A config that no pipe takes at once arrives whole."""
+    lab.run(lambda config: len(config.blob), blob=b"x" * (8 << 20)).done(8 << 20)
+
+
+# What is raised
+
+
+@_behaviour
+def exception_is_told(lab: Lab) -> None:
+    """An exception ends as its type, its message and the traceback from the experiment's own code on."""
+
+    def fn(config: Config) -> None:
+        raise ValueError("no convergence at step 7")
+
+    trial = lab.run(fn)
+    trial.failed("ValueError", "no convergence at step 7")
+    assert "in fn" in trial.outcome["traceback"]
+
+
+@_behaviour
+def exceptions_that_end_a_program_end_the_cell_alone(lab: Lab) -> None:
+    """SystemExit, with whatever status, KeyboardInterrupt, GeneratorExit: each is a failure of its cell."""
+
+    class Own(BaseException):
+        pass
+
+    def fn(config: Config) -> None:
+        raise {
+            "exit0": SystemExit(0), "exit3": SystemExit(3), "exit": SystemExit(), "key": KeyboardInterrupt(),
+            "generator": GeneratorExit(), "own": Own("mine"), "recursion": RecursionError("deep"),
+        }[config.name]  # fmt: skip
+
+    kinds = ["SystemExit"] * 3 + ["KeyboardInterrupt", "GeneratorExit", "Own", "RecursionError"]
+    names = ["exit0", "exit3", "exit", "key", "generator", "own", "recursion"]
+    for name, kind in zip(names, kinds, strict=True):
+        lab.run(fn, name=name).failed(kind)
+
+
+@_behaviour
+def exceptions_of_every_make_are_told(lab: Lab) -> None:
+    """Exceptions that need arguments, hold a lock, or whose own methods fail, are told like any other."""
+
+    class Demanding(Exception):
+        def __init__(self, code: int, *, reason: str) -> None:
+            super().__init__(f"{reason} ({code})")
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    class Holding(Exception):
+        def __init__(self) -> None:
+            super().__init__("holds a lock")
+            self.lock = threading.Lock()
+
+    class Surrogate(Exception):
+        def __str__(self) -> str:
+            return "lone \ud800"
+
+    def fn(config: Config) -> None:
+        raise [Demanding(7, reason="why"), Mute(), Holding(), Surrogate()][config.which]
+
+    told = [("Demanding", "why (7)"), ("Mute", "RuntimeError"), ("Holding", "holds a lock"), ("Surrogate", "lone")]
+    for i, (kind, words) in enumerate(told):
+        lab.run(fn, name=kind, which=i).failed(kind, words)
+
+
+@_behaviour
+def unpicklable_result_is_named(lab: Lab) -> None:
+    """A result that cannot be pickled is a failure that says which part of it is to blame."""
+
+    def fn(config: Config) -> Any:
+        return {"loss": 0.5, "nested": [1, {"here": threading.Lock()}]}
+
+    lab.run(fn).failed("TypeError", "['nested'][1]['here']", "lock")
+
+
+@_behaviour
+def unloadable_result_is_a_failure(lab: Lab) -> None:
+    """A result that can be pickled but not loaded again is never committed."""
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return (int, ("not a number",))
+
+    trial = lab.run(lambda config: Trap())
+    trial.failed("ValueError", "not a number")
+    assert not (trial.folder / "result.pkl").exists()
+
+
+@_behaviour
+def endless_recursion_is_a_failure(lab: Lab) -> None:
+    """A recursion without end is an exception like others; so is a result nested deeper than can be pickled."""
+
+    def endless(config: Config) -> Any:
+        return endless(config)
+
+    def nested(config: Config) -> Any:
+        value: list[Any] = []
+        for _ in range(100_000):
+            value = [value]
+        return value
+
+    lab.run(endless, name="endless").failed("RecursionError")
+    assert lab.run(nested, name="nested").outcome["status"] == "failed"
+
+
+@_behaviour
+def artifacts_of_a_failure_are_kept(lab: Lab) -> None:
+    """What a cell wrote into its folder before it failed is still there."""
+
+    def fn(config: Config) -> None:
+        (config.out / "half.txt").write_text("so far")
+        raise RuntimeError
+
+    assert (lab.run(fn).folder / "half.txt").read_text() == "so far"
+
+
+# How a process ends
+
+
+@_behaviour
+def exit_without_a_result_is_a_failure(lab: Lab) -> None:
+    """A cell that leaves by `os._exit(0)` has not succeeded."""
+    lab.run(lambda config: os._exit(0)).failed("Exited", "exited with status 0")
+
+
+@_behaviour
+def exit_status_is_told(lab: Lab) -> None:
+    """A cell that leaves by `os._exit` is told by its status, with the end of its log."""
+
+    def fn(config: Config) -> None:
+        print("the last line", flush=True)
+        os._exit(3)
+
+    trial = lab.run(fn)
+    trial.failed("Exited", "exited with status 3")
+    assert "the last line" in trial.outcome["traceback"]
+
+
+@_behaviour
+def segfault_is_told_with_the_end_of_the_log(lab: Lab) -> None:
+    """A crash is told by its signal, and by what the log ends with."""
+
+    def fn(config: Config) -> None:
+        print("just before")
+        os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(PATIENCE)
+
+    trial = lab.run(fn)
+    trial.failed("Killed", "killed by signal 11 (SIGSEGV)")
+    assert "just before" in trial.outcome["traceback"]
+
+
+@_behaviour
+def kill_is_told(lab: Lab) -> None:
+    """A cell that the system kills, as when memory runs out, is told by its signal; the others go on."""
+
+    def fn(config: Config) -> str:
+        if config.doomed:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(PATIENCE)
+        return "fine"
+
+    trials = lab.run_all([(fn, {"doomed": i == 1}) for i in range(3)])
+    assert [trial.outcome["status"] for trial in trials] == ["done", "failed", "done"]
+    trials[1].failed("Killed", "killed by signal 9 (SIGKILL)")
+
+
+@_behaviour
+def stale_result_is_no_success(lab: Lab) -> None:
+    """A result that lies there from before does not make a success of a crash."""
+    (lab.top / "cell").mkdir()
+    (lab.top / "cell" / "result.pkl").write_bytes(pickle.dumps("old"))
+    lab.run(lambda config: os._exit(0)).failed("Exited")
+
+
+@_behaviour
+def timeout_kills(lab: Lab) -> None:
+    """A cell that exceeds the timeout is killed, whatever it does about signals, and told so."""
+
+    def fn(config: Config) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        (config.out / "pid").write_text(str(os.getpid()))
+        time.sleep(PATIENCE)
+
+    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT, durable=False))
+    trial.failed("TimeoutError", "ran for longer than")
+    _gone(trial.folder / "pid")
+
+
+@_behaviour
+def timeout_kills_what_is_stopped(lab: Lab) -> None:
+    """A cell that was stopped by a signal is killed all the same."""
+
+    def fn(config: Config) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT, durable=False))
+    trial.failed("TimeoutError")
+
+
+@_behaviour
+def timeout_kills_what_descends_from_the_cell(lab: Lab) -> None:
+    """At a timeout, all that the cell has started is killed too, also what is in a session of its own."""
+
+    def fn(config: Config) -> None:
+        _start_sleepers(config.out)
+        time.sleep(PATIENCE)
+
+    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT + 1, durable=False))
+    trial.failed("TimeoutError")
+    for kind in _SLEEPERS:
+        _gone(trial.folder / kind)
+
+
+@_behaviour
+def retries_are_counted(lab: Lab) -> None:
+    """A cell that fails is tried again as often as it may; each attempt is kept, with its log."""
+
+    def fn(config: Config) -> int:
+        with (config.out / "tries").open("a") as file:
+            file.write("x")
+        tries: int = (config.out / "tries").stat().st_size
+        if tries < 3:
+            raise ValueError(f"try {tries}")
+        return tries
+
+    (trial,) = lab.run_all([(fn, {})], Terms(retries=3, timeout=PATIENCE, durable=False))
+    trial.done(3)
+    assert trial.attempts == 2
+
+
+@_behaviour
+def halt_ends_what_runs(lab: Lab) -> None:
+    """When a signal came, no cell begins any more, and those on their way are ended with all they have started."""
+    halt = Halt()
+
+    def fn(config: Config) -> None:
+        _start_sleepers(config.out)
+        (config.out / "pid").write_text(str(os.getpid()))
+        (config.out / "ready").touch()
+        time.sleep(PATIENCE)
+
+    def press() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not (lab.top / "cell0" / "ready").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        halt.signal, halt.count = signal.SIGINT, 1
+
+    thread = threading.Thread(target=press)
+    starter = threading.Timer(0.3, thread.start)  # after a fork, in which no other thread should be alive
+    starter.start()
+    try:
+        assert lab.run_all([(fn, {}), (fn, {})], halt=halt) == []
+    finally:
+        starter.join()
+        thread.join()
+    assert not (lab.top / "cell1").exists()
+    for kind in ("pid", *_SLEEPERS):
+        _gone(lab.top / "cell0" / kind)
+
+
+# What a cell does to its surroundings
+
+
+@_behaviour
+def output_is_logged_below_python(lab: Lab) -> None:
+    """What the cell, its libraries and its children write to stdout and stderr is in its log, in order."""
+
+    def fn(config: Config) -> None:
+        print("printed")
+        os.write(2, b"written\n")
+        subprocess.run([sys.executable, "-S", "-c", "print('child')"], check=True)
+        print("after", file=sys.stderr)
+
+    assert lab.run(fn).log.split() == [b"printed", b"written", b"child", b"after"]
+
+
+@_behaviour
+def bytes_are_logged_as_they_are(lab: Lab) -> None:
+    """Bytes that are not UTF-8, and text that cannot be encoded, reach the log and harm nobody."""
+
+    def fn(config: Config) -> str:
+        os.write(1, b"\xff\xfe\0")
+        print("\ud800")
+        return "fine"
+
+    trial = lab.run(fn)
+    trial.done("fine")
+    assert trial.log == b"\xff\xfe\0\\ud800\n"
+
+
+@_behaviour
+def output_of_any_size_takes_no_memory(lab: Lab) -> None:
+    """A hundred megabytes of output are in the log, and not in this process."""
+
+    def fn(config: Config) -> None:
+        for _ in range(1600):
+            os.write(1, b"x" * 65535 + b"\n")
+
+    before = _memory()
+    trial = lab.run(fn)
+    assert len(trial.log) == 1600 * 65536
+    assert _memory() - before < 50 << 20 or before == 0
+
+
+@_behaviour
+def closed_streams_are_the_cells_own(lab: Lab) -> None:
+    """A cell that closes its streams, or puts something else in their place, succeeds."""
+
+    def fn(config: Config) -> str:
+        if config.how == "close":
+            for stream in (sys.stdin, sys.stdout, sys.stderr):
+                stream.close()
+            for descriptor in (0, 1, 2):
+                os.close(descriptor)
+        else:
+            sys.stdout = sys.stderr = None
+        return "fine"
+
+    lab.run(fn, name="closed", how="close").done("fine")
+    lab.run(fn, name="none", how="none").done("fine")
+    print("", end="", flush=True)
+
+
+@_behaviour
+def closed_descriptors_are_the_cells_own(lab: Lab) -> None:
+    """A cell that closes all descriptors, also those it does not know, ends with its result where the system can."""
+
+    def fn(config: Config) -> str:
+        os.closerange(0, 4096)
+        return "fine"
+
+    trial = lab.run(fn)
+    if os.path.isdir("/proc/self/fd"):
+        trial.done("fine")
+    else:
+        trial.failed("Exited", "closed its worker's status pipe")
+
+
+@_behaviour
+def grandchildren_end_with_the_cell(lab: Lab) -> None:
+    """A child that outlives the cell, holding its pipes, neither holds up the run nor survives."""
+
+    def fn(config: Config) -> str:
+        _start_sleeper(config.out / "pid")
+        return "fine"
+
+    trial = lab.run(fn)
+    trial.done("fine")
+    _gone(trial.folder / "pid")
+
+
+@_behaviour
+def grandchildren_in_sessions_of_their_own_end_with_the_cell(lab: Lab) -> None:
+    """What a cell has detached from itself ends with it: by a session of its own, by a double fork, as a daemon."""
+
+    def fn(config: Config) -> str:
+        _start_sleepers(config.out)
+        if config.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "fine"
+
+    for how in ("returned", "killed"):
+        trial = lab.run(fn, name=how, how=how)
+        assert trial.outcome["status"] == ("done" if how == "returned" else "failed")
+        for kind in _SLEEPERS if how == "returned" else _SLEEPERS[:-1]:  # by nothing is the last one known any more
+            _gone(trial.folder / kind)
+
+
+@_behaviour
+def stdin_is_empty(lab: Lab) -> None:
+    """Reading stdin gives its end at once, and never waits."""
+
+    def fn(config: Config) -> Any:
+        read = os.read(0, 10)
+        try:
+            input()
+        except EOFError:
+            return [read, sys.stdin.read(), "EOFError"]
+
+    lab.run(fn).done([b"", "", "EOFError"])
+
+
+@_behaviour
+def working_directory_is_the_cells_own(lab: Lab) -> None:
+    """A cell that changes its directory, with relative paths afterwards, changes nothing for others or its result."""
+
+    def fn(config: Config) -> str:
+        here = os.getcwd()
+        os.chdir(config.out)
+        return here
+
+    before = os.getcwd()
+    for name in ("first", "second"):
+        lab.run(fn, name=name).done(before)
+    assert os.getcwd() == before
+
+
+@_behaviour
+def umask_is_the_cells_own(lab: Lab) -> None:
+    """A cell that changes its umask changes it for itself."""
+    before = os.umask(0o022)
+    try:
+        for name in ("first", "second"):
+            lab.run(lambda config: os.umask(0o077), name=name).done(0o022)
+    finally:
+        assert os.umask(before) == 0o022
+
+
+@_behaviour
+def environment_is_the_cells_own(lab: Lab) -> None:
+    """A cell has this process's environment, and what it changes there it changes for itself."""
+
+    def fn(config: Config) -> Any:
+        seen = [os.environ.get("PYEXP_TEST"), os.environ.get("PYEXP_TEST_NEW")]
+        os.environ["PYEXP_TEST"] = os.environ["PYEXP_TEST_NEW"] = "changed"
+        return seen
+
+    os.environ["PYEXP_TEST"] = "as it was"
+    try:
+        for name in ("first", "second"):
+            lab.run(fn, name=name).done(["as it was", None])
+        assert os.environ["PYEXP_TEST"] == "as it was"
+    finally:
+        del os.environ["PYEXP_TEST"]
+
+
+@_behaviour
+def modules_are_the_cells_own(lab: Lab) -> None:
+    """A cell that changes a module, as by seeding a generator or patching a function, changes it for itself."""
+
+    def fn(config: Config) -> Any:
+        import string
+
+        seen = string.digits
+        string.digits = "changed"  # type: ignore[misc]
+        return seen
+
+    for name in ("first", "second"):
+        lab.run(fn, name=name).done("0123456789")
+
+
+@_behaviour
+def threads_that_are_left_do_not_hold_up_the_run(lab: Lab) -> None:
+    """A thread that the cell has left running ends with it."""
+
+    def fn(config: Config) -> str:
+        threading.Thread(target=time.sleep, args=(2 * PATIENCE,)).start()
+        return "fine"
+
+    lab.run(fn).done("fine")
+
+
+@_behaviour
+def exit_handlers_run(lab: Lab) -> None:
+    """What the cell has registered for its exit is run, and no more than that."""
+
+    def fn(config: Config) -> None:
+        import atexit
+
+        atexit.register((config.out / "said").write_text, "goodbye")
+
+    assert (lab.run(fn).folder / "said").read_text() == "goodbye"
+
+
+@_behaviour
+def nothing_is_left_in_this_process(lab: Lab) -> None:
+    """After many cells, this process has as many descriptors, threads and children as before."""
+
+    def fn(config: Config) -> int:
+        if config.n % 3 == 1:
+            raise ValueError
+        return int(config.n)
+
+    lab.run(fn, name="first", n=0)  # what is made once and kept is no leak
+    before = _possessions()
+    lab.run_all([(fn, {"n": n}) for n in range(30)], Terms(jobs=3, timeout=PATIENCE, durable=False))
+    deadline = time.monotonic() + 10
+    while _possessions() != before and time.monotonic() < deadline:
+        time.sleep(0.05)  # a thread that has nothing left to do may take a moment
+    assert _possessions() == before
+
+
+# Tools of the behaviours
+
+#: A timeout that an interpreter starts within, also on a busy machine.
+_SHORT = 2.0
+_SLEEPERS = ("in_the_group", "in_a_session", "twice_forked", "bare_fork", "without_environment")
+
+
+def _start_sleeper(note: Path, **options: Any) -> None:
+    """Start a process that sleeps, and write its id down."""
+    sleeper = subprocess.Popen(["sleep", str(5 * PATIENCE)], **options)
+    note.write_text(str(sleeper.pid))
+    sleeper.returncode = 0  # so that nobody complains that it is still alive
+
+
+def _start_sleepers(folder: Path) -> None:
+    """Start a process that sleeps in each of the ways in which one can leave its parent, and write their ids down."""
+    _start_sleeper(folder / "in_the_group")
+    _start_sleeper(folder / "in_a_session", start_new_session=True)
+    _start_sleeper(folder / "without_environment", start_new_session=True, env={})
+    twice = (
+        "import os, subprocess, sys\nif os.fork(): os._exit(0)\nos.setsid()\n"
+        f"p = subprocess.Popen(['sleep', '{5 * PATIENCE}'], start_new_session=True)\n"
+        "open(sys.argv[1], 'w').write(str(p.pid)); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-S", "-c", twice, str(folder / "twice_forked")], check=True)
+    if (middle := os.fork()) == 0:
+        os.setsid()
+        if (sleeper := os.fork()) == 0:
+            time.sleep(5 * PATIENCE)
+        else:
+            (folder / "bare_fork").write_text(str(sleeper))
+        os._exit(0)
+    os.waitpid(middle, 0)
+    while not (folder / "twice_forked").exists() or not (folder / "twice_forked").read_text():
+        time.sleep(0.01)
+
+
+def _gone(note: Path) -> None:
+    """Check that the process whose id is in the file has ended, or does within a moment."""
+    pid = int(note.read_text())
+    deadline = time.monotonic() + 10
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _alive(pid), f"process {pid} ({note.name}) is still alive"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:
+        return not os.path.isdir("/proc/self")
+
+
+def _possessions() -> tuple[int, int, list[str]]:
+    """The numbers of descriptors and threads of this process, and its children."""
+    descriptors = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    children = []
+    for task in Path("/proc/self/task").glob("*/children"):
+        children += task.read_text().split()
+    return descriptors, threading.active_count(), children
+
+
+def _memory() -> int:
+    """The bytes of memory that this process has; 0 where that cannot be known."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
