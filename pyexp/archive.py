@@ -67,7 +67,11 @@ def grid_json(cells: Tensor[Cell]) -> dict[str, Any]:
 
 def described(run: Run) -> dict[str, Any]:
     """What `run.json` says; empty if there is none that can be read. Raises `StoreError` if its format is newer."""
-    told = store.described(run)
+    return current(store.described(run), run)
+
+
+def current(told: dict[str, Any], run: Run) -> dict[str, Any]:
+    """What `run.json` says. Raises `StoreError` if its format is newer."""
     version = told.get("format", FORMAT)
     if not isinstance(version, int) or version > FORMAT:
         raise StoreError(
@@ -111,10 +115,14 @@ PATIENCE_AT_START, PATIENCE_AT_END = 0.1, 2.0
 def _enter(run: Run, experiment: str, grid: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
     """Write `run.json` with the entry for this command in it, in the place of the one it has."""
     mine = {key: entry[key] for key in ("host", "process", "started")}
-    commands = described(run).get("commands", [])
-    others = [one for one in commands if not (isinstance(one, dict) and mine.items() <= one.items())]
-    head = {"format": FORMAT, "started": store.beginning(run), "experiment": experiment}
-    store.describe(run, {**head, "commands": [*others, entry], **grid})
+
+    def tell(told: dict[str, Any]) -> dict[str, Any]:
+        commands = current(told, run).get("commands", [])
+        others = [one for one in commands if not (isinstance(one, dict) and mine.items() <= one.items())]
+        head = {"format": FORMAT, "started": store.beginning(run), "experiment": experiment}
+        return {**head, "commands": [*others, entry], **grid}
+
+    store.describe(run, tell)
 
 
 def runs(base: str) -> list[Kept]:

@@ -10,9 +10,10 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
@@ -184,28 +185,34 @@ def _unusable(path: str, error: OSError) -> StoreError:
     return StoreError(f"cannot write results below {path}: {error.strerror}{where}; give another --output-dir")
 
 
-def describe(run: Run, told: Mapping[str, Any]) -> None:
-    """Write `run.json`: what is known of the run as a whole. Raises `StoreError` if the folder cannot be written to."""
+def describe(run: Run, tell: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+    """Write `run.json`: what `tell` makes of what it says so far. One process at a time, so that none loses a word.
+
+    Raises `StoreError` if the folder cannot be written to, and what `tell` raises.
+    """
+    folder = os.path.join(run.path, CLAIMS)
+    path = os.path.join(run.path, RUN)
     try:
-        held = _patiently(run, RUN)
+        held = _patiently(folder, RUN)
         try:
             if held is not None:
                 files.sweep(run.path)
-            path = os.path.join(run.path, RUN)
             if run.durable and not os.path.lexists(path):
                 _sync_above(run.path)
-            files.write(path, [_json(told)], durable=run.durable)
+            files.write(path, [_json(tell(described(run)))], durable=run.durable)
         finally:
             if held is not None:
                 held.release()
+            with suppress(OSError):  # others have claims there
+                os.rmdir(folder)
     except OSError as error:
         raise _unusable(run.path, error) from None
 
 
-def _patiently(run: Run, name: str) -> Claim | None:
+def _patiently(folder: str, name: str) -> Claim | None:
     """A claim to a name that others have for a moment; None if somebody has had it for too long."""
     last = time.monotonic() + PATIENCE
-    while (held := claims.claim(os.path.join(run.path, CLAIMS), name)) is None and time.monotonic() < last:
+    while (held := claims.claim(folder, name)) is None and time.monotonic() < last:
         time.sleep(0.01)
     return held
 
@@ -436,7 +443,7 @@ def _is_at_hand(need: str) -> bool:
 def result(run: Run, cell: Cell, record: Record) -> Result:
     """The Result that shows a record, and loads the value when it is looked at."""
     path = run.file(cell, RESULT)
-    return Result(record, Path(run.folder(cell)), lambda: load_value(path))
+    return Result(record, Path(run.folder(cell)), partial(load_value, path))
 
 
 def committed(run: Run, cell: Cell) -> Outcome | None:
@@ -553,5 +560,10 @@ def claim(run: Run, cell: Cell) -> Claim | None:
 
 
 def tidy(run: Run) -> None:
-    """Remove the claims that dead processes left."""
-    claims.tidy(os.path.join(run.path, CLAIMS))
+    """Remove the claims that dead processes left, and what they had half-written beside the cells."""
+    folder = os.path.join(run.path, CLAIMS)
+    with suppress(OSError):
+        if any(map(files.is_temporary, os.listdir(run.path))) and (held := claims.claim(folder, RUN)) is not None:
+            files.sweep(run.path)
+            held.release()
+    claims.tidy(folder)
