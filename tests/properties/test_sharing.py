@@ -1,4 +1,4 @@
-"""A grid's configs share most of their parts; encoding those once gives the very bytes that encoding each whole does."""
+"""A grid's configs share most of their parts; encoding those once gives the bytes that encoding each whole does."""
 
 import pytest
 from hypothesis import given

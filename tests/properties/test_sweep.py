@@ -18,7 +18,19 @@ from strategies import bad_keys, configs, grids, maps, names, parts, shuffled
 from test_freeze import changeable, scribble
 
 import pyexp
-from pyexp import Axis, ConfigError, SelectionError, Tensor, concat, config_hash, freeze, merge, sample, sweep
+from pyexp import (
+    Axis,
+    ConfigError,
+    SelectionError,
+    Tensor,
+    concat,
+    config_hash,
+    freeze,
+    merge,
+    replicate,
+    sample,
+    sweep,
+)
 from pyexp.configs import equal
 from pyexp.sweep import Chain, Product
 from pyexp.tensor import default_axes
@@ -261,6 +273,46 @@ def test_a_sample_that_cannot_be_drawn_is_refused(n, seed, error, words):
     with pytest.raises(error) as refused:
         sample(numbers(3), n, seed=seed)
     assert str(refused.value).startswith(words)
+
+
+# Replicates
+
+
+@given(grids(), st.integers(1, 20), st.integers(1, 20), SEEDS)
+def test_replicates_are_a_sweep_of_distinct_seeds_and_begin_with_the_fewer(configs, n, fewer, seed):
+    """Along an axis called `seed`, with numbers that other tools take as seeds; more of them keep those there were."""
+    fewer = min(n, fewer)
+    grid = replicate(configs, n, seed=seed)
+    numbers = grid.axes[1].coords
+    assert grid == sweep(configs, [{"name": f"seed{i}", "seed": number} for i, number in enumerate(numbers)])
+    assert grid.axes[1].name == "seed"
+    assert len(set(numbers)) == n
+    assert all(0 <= number < 2**32 for number in numbers)
+    assert replicate(configs, fewer, seed=seed).axes[1].coords == numbers[:fewer]
+
+
+def test_replicates_are_the_same_from_version_to_version():
+    """Those who have results can have more of the same."""
+    assert replicate([{}], 3, seed=0).axes[1].coords == (3602217196, 1576796291, 601572053)
+    assert replicate([{}], 3, seed="a").axes[1].coords == (4112219145, 1583460175, 1174163662)
+
+
+@pytest.mark.parametrize(
+    ("n", "seed", "words"),
+    [
+        (0, 0, "n, the number of replicates, is 0; it is at least 1"),
+        (-1, 0, "n, the number of replicates, is -1; it is at least 1"),
+        (1.5, 0, "n, the number of replicates, is 1.5, a float; it is a whole number"),
+        (1, None, "seed is None, a NoneType; it is a whole number"),
+    ],
+)
+def test_replicates_that_cannot_be_made_are_refused(n, seed, words):
+    """No number of them, or a seed that would not be the same in every process, or an axis that is there."""
+    with pytest.raises(ConfigError) as refused:
+        replicate([{}], n, seed=seed)
+    assert str(refused.value) == words
+    with pytest.raises(ConfigError, match=r"^an axis is called 'seed' already"):
+        replicate(sweep([{}], [{"seed": 1}]), 2, seed=0)
 
 
 # Unions
