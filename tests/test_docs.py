@@ -2,7 +2,8 @@
 
 A page is read from top to bottom in an empty folder of its own, by the real interpreter and shell:
 
-- `python` is a script. `# main.py` as its first line names its file.
+- `python` is a script. `# main.py` as its first line names its file; if a `console` block that runs it is next, it is
+  only written here.
 - `console` are commands after `$ `, each to end with status 0, and what they print, stdout and stderr as they come.
 - `text` right after a `python` block is what that prints on stdout.
 - `bash` is a shell script, to end with status 0.
@@ -80,16 +81,20 @@ def ran(command: list[str], folder: Path, place: str, **options: int) -> str:
 
 def check_printed(printed: str, expected: str, place: str) -> None:
     """Fail unless the text is the expected one, in which `…` stands for any text."""
-    lines = [".*" if line == "…" else re.escape(line).replace("…", "[^\n]*") for line in expected.splitlines()]
-    pattern = "\n".join(lines).replace(".*\n", "(?:.*\n)?")
-    told = f"{place}: printed\n{printed}\nand the page says\n{expected}"
-    assert re.fullmatch(pattern, printed.rstrip("\n"), re.S), told
+    any_lines, any_text = r"(?:.*\n)?", r"[^\n]*"
+    pattern = "".join(
+        any_lines if line == "…" else re.escape(line).replace("…", any_text) + r"\n" for line in expected.splitlines()
+    )
+    text = f"{printed.rstrip()}\n" if printed.strip() else ""
+    assert re.fullmatch(pattern, text, re.S), f"{place}: printed\n{printed}\nand the page says\n{expected}"
 
 
 def run_python(block: Block, follower: Block | None, folder: Path) -> None:
     named = re.match(r"# (\w+\.py)\n", block.code)
     script = folder / (named[1] if named else f"block_{block.place.rpartition(':')[2]}.py")
     script.write_text(block.code)
+    if named and follower is not None and follower.language == "console" and script.name in follower.code:
+        return
     printed = ran([sys.executable, script.name], folder, block.place)
     if follower is not None and follower.language == "text":
         check_printed(printed, follower.code, follower.place)
@@ -107,7 +112,7 @@ def run_console(block: Block, folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_of_a_page_does_what_the_page_says(page: Path, tmp_path: Path) -> None:
     on_page = blocks(page)
-    for block, follower in zip(on_page, [*on_page[1:], None], strict=True):
+    for block, follower in zip(on_page, [*on_page[1:], None], strict=False):
         if block.why is not None:
             continue
         match block.language:
