@@ -196,3 +196,18 @@ def fresh_streams() -> None:
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # for the rest of the process
     sys.stdout, sys.stderr = unbuffered(1), unbuffered(2)
     faulthandler.enable(2)  # a crash leaves its Python traceback in the log
+
+
+def function(code: bytes, namespace: dict[str, Any], defaults: Any, about: tuple[Any, ...], own: dict[str, Any]) -> Any:
+    """The function that `functions` took apart."""
+    made = type(function)(marshal.loads(code), namespace, about[0], defaults)
+    made.__qualname__, made.__module__, made.__doc__, made.__annotations__, made.__kwdefaults__ = about[1:]
+    made.__dict__.update(own)
+    return made
+
+
+def module_with(name: str, submodules: list[str]) -> Any:
+    """The module of that name, once these submodules of it are imported too."""
+    for each in (name, *submodules):
+        __import__(each)
+    return sys.modules[name]
