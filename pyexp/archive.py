@@ -142,16 +142,13 @@ def _kept(base: str, name: str, started: float) -> Kept:
     return Kept(name, run.path, started, _shape(told, len(folders)), counts)
 
 
-def _folders(run: Run, told: Mapping[str, Any]) -> list[str]:
-    """The folders of a run's cells; where its description is lost, those that are there."""
-    try:
-        return [str(cell["folder"]) for cell in told["cells"]]
-    except (KeyError, TypeError):
-        pass
-    try:
-        return sorted(entry.name for entry in os.scandir(run.path) if _is_cell(entry.path))
-    except OSError:
-        return []
+def _folders(run: Run, told: Mapping[str, Any]) -> dict[str, str]:
+    """The folders of a run's cells, with the cells' names; where its description is lost, those that are there."""
+    with suppress(KeyError, TypeError):
+        return {str(cell["folder"]): str(cell["name"]) for cell in told["cells"]}
+    with suppress(OSError):
+        return {name: "" for name in sorted(os.listdir(run.path)) if _is_cell(os.path.join(run.path, name))}
+    return {}
 
 
 def _is_cell(path: str) -> bool:
@@ -208,8 +205,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         above = os.path.dirname(folder)
         known = sorted(os.listdir(above)) if os.path.isdir(above) else []
         raise NoRunError(f"there is no run at {folder}; {nearest(os.path.basename(folder), known, 'beside it is')}")
-    names = {cell.get("folder"): str(cell.get("name", "")) for cell in told.get("cells", ())}
-    found = tuple(_result(run, each, names.get(each, "")) for each in folders)
+    found = tuple(_result(run, each, name) for each, name in folders.items())
     return Results.of_cells(found, _axes(told, _shape(told, len(folders))))
 
 

@@ -244,11 +244,12 @@ def spelled(said: Mapping[str, Any]) -> list[str]:
         if option.field not in said or (option.metavar is None) != isinstance(value, bool):
             continue
         if option.metavar is not None:
-            words += [option.flags[0], str(value)]
+            text = str(value)  # one that begins with a dash would be taken for a flag by itself
+            words += [f"{option.flags[-1]}={text}"] if text.startswith("-") else [option.flags[0], text]
         elif value == option.sets:
             words.append(option.flags[0])
-        elif option.off is not None:
-            words.append(option.off)
+        else:
+            words += [option.off] if option.off else []
     return [*words, *(override.text for override in said.get("overrides", ()))]
 
 

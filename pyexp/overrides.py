@@ -74,10 +74,13 @@ def override(key: Any, value: Any, text: str) -> Override:
 
 
 def _literal(text: str) -> Any:
-    from ast import literal_eval  # only an override pays for it
+    import warnings  # only an override pays for these
+    from ast import literal_eval
 
     try:
-        return literal_eval(text.strip())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python's about how the literal is written, as in "\d"
+            return literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 

@@ -76,8 +76,8 @@ def record_of(
         config=config,
         hash=digest,
         status=outcome["status"],
-        outputs=pmap(outcome.get("outputs", {})),
-        kinds=pmap(outcome.get("kinds", {})),
+        outputs=dict(outcome.get("outputs", {})),  # in the experiment's own order, which a PMap would lose
+        kinds=dict(outcome.get("kinds", {})),
         needs=tuple(outcome.get("needs", ())),
         started=started,
         seconds=seconds,
@@ -270,6 +270,9 @@ class Result(Mapping[str, Any]):
     @property
     def value(self) -> Any:
         """What the experiment returned. Raises `ResultError` if it failed, or was not run."""
+        return self._loaded()
+
+    def _loaded(self) -> Any:
         if self._record.failed:
             raise ResultError(f"{self._told()}: it has no value")
         if self._value is _UNLOADED:
@@ -293,12 +296,17 @@ class Result(Mapping[str, Any]):
             raise ResultError(f"result {self.name!r} has no {key!r}; {nearest(key, self)}")
         if record.kinds[key] in _EXACT and key in record.outputs:
             return record.outputs[key]
-        return self.value[key] if record.spread else self.value
+        return self._loaded()[key] if record.spread else self._loaded()
 
     def __getattr__(self, key: str) -> Any:
-        if key.startswith("__"):  # protocols probe for these
+        if key.startswith("_"):  # protocols probe for these
             raise AttributeError(key)
+        if key == "value":  # the property's own error, which Python has taken for a missing attribute
+            return self._loaded()
         return self[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Result, (self._record, self._out, self._load)  # the value is loaded anew where it is looked at
 
     def __iter__(self) -> Iterator[str]:
         yield from _OWN

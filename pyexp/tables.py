@@ -7,6 +7,7 @@ imported by the methods that give their types.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -206,12 +207,12 @@ def _reduced(group: Results, fn: Callable[[list[float]], float], keys: list[str]
         config=common_config([record.config for record in records]),
         hash="",
         status="done",
-        outputs=pmap(outputs),
-        kinds=pmap({key: type(value).__name__ for key, value in outputs.items()}),
+        outputs=outputs,
+        kinds={key: type(value).__name__ for key, value in outputs.items()},
         started=min(record.started for record in records),
         seconds=math.fsum(record.seconds for record in records),
     )
-    return Result(record, None, lambda: dict(outputs))
+    return Result(record, None, partial(dict, outputs))
 
 
 def _of_numbers(fn: Callable[[list[float]], float], values: list[Any], skipna: bool) -> float:

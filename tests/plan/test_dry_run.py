@@ -119,5 +119,5 @@ def test_a_run_of_a_newer_format_is_refused_before_anything_is_touched(tmp_path:
     told = tmp_path / "work" / "t" / RUN
     told.write_text(told.read_text().replace('"format": 1', '"format": 2'))
     for look in (trial.plan, lambda configs: trial.run(configs, argv=[]), lambda _: pyexp.load(told.parent)):
-        with pytest.raises(StoreError, match="newer pyexp .its format is 2"):
+        with pytest.raises(StoreError, match=r"newer pyexp \(its format is 2"):
             look([{"name": "c0", "x": 0}])

@@ -1,0 +1,144 @@
+"""A run is loaded from its folder, from anywhere, without the script; only what is looked at is unpickled."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyexp
+from pyexp import NoRunError, Result, ResultError, Results, StoreError
+
+SCRIPT = """
+from dataclasses import dataclass
+import pyexp
+from pyexp import sweep
+
+@dataclass
+class Model:
+    width: int
+
+@pyexp.experiment(name="mnist", executor="{executor}", timestamp="{timestamp}")
+def experiment(config):
+    if config.width == 3:
+        raise ValueError("too narrow")
+    return {{"accuracy": config.width / 10, "model": Model(config.width), "layers": [config.width] * 3}}
+
+@experiment.configs
+def configs():
+    return sweep([{{"name": "exp", "layers": (1, 2)}}], [{{"name": f"w{{w}}", "width": w}} for w in (1, 2, 3, 4)])
+
+if __name__ == "__main__":
+    experiment.run()
+"""
+
+
+def start(folder: Path, *arguments: str, timestamp: str = "t", executor: str = "subprocess") -> None:
+    (folder / "main.py").write_text(SCRIPT.format(timestamp=timestamp, executor=executor))
+    subprocess.run([sys.executable, "main.py", "--no-durable", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the script, of which one cell was never started."""
+    folder = tmp_path_factory.mktemp("load")
+    start(folder, "-k", "*w[123]", "-q")
+    return folder / "out" / "mnist" / "t"
+
+
+@pytest.fixture
+def run(ran: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, elsewhere: moved, as a user may, to another machine."""
+    return Path(shutil.copytree(ran, tmp_path / "moved"))
+
+
+def test_the_grid_and_its_axes_are_back_with_what_was_never_started(run: Path) -> None:
+    results = pyexp.load(run)
+    assert isinstance(results, Results)
+    assert results.shape == (1, 4)
+    assert [axis.name for axis in results.axes] == ["layers", "width"]
+    assert results.axes[1].coords == (1, 2, 3, 4)
+    assert results.axes[0].coords == ((1, 2),)
+    assert [result.record.status for result in results] == ["done", "done", "failed", "missing"]
+    assert results["exp_w4"]["message"] == "never started"
+    assert results[{"config.width": 2}].item()["accuracy"] == 0.2
+    assert results[0, 2].config.layers == (1, 2)
+    assert results.sel(width=1).item().out == run / results[0].out.name
+
+
+def test_only_what_is_looked_at_is_unpickled(run: Path) -> None:
+    for path in run.glob("*/result.pkl"):
+        path.write_bytes(b"no pickle")
+    results = pyexp.load(run)
+    assert results[0]["accuracy"] == 0.1
+    assert results.mean("width", skipna=True)[0]["accuracy"] == pytest.approx(0.15)
+    with pytest.raises(ResultError, match=r"result\.pkl cannot be loaded"):
+        results[0]["layers"]
+
+
+def test_a_class_of_the_script_comes_back_without_the_script(run: Path) -> None:
+    model = pyexp.load(str(run))[1]["model"]
+    assert (type(model).__name__, model.width) == ("Model", 2)
+
+
+def test_a_cell_is_loaded_by_its_own_folder(run: Path) -> None:
+    (folder,) = run.glob("exp_w2-*")
+    result = pyexp.load(folder)
+    assert isinstance(result, Result)
+    assert (result.name, result["accuracy"], result["layers"], result.out) == ("exp_w2", 0.2, [2, 2, 2], folder)
+
+
+def test_the_folder_of_an_experiment_stands_for_its_latest_run(ran: Path) -> None:
+    start(ran.parents[2], "-q", timestamp="u", executor="inline")
+    try:
+        assert [result.record.status for result in pyexp.load(ran.parent)] == ["done", "done", "failed", "done"]
+    finally:
+        shutil.rmtree(ran.parent / "u")
+
+
+def test_the_summary_of_a_run_is_that_of_its_folders(run: Path) -> None:
+    results = pyexp.load(run)
+    (run / results[0].out / "result.pkl").unlink()
+    (run / results[1].out / "record.json").write_text("{")
+    shutil.rmtree(run / results[2].out)
+    messages = [result.record.message for result in pyexp.load(run)]
+    assert messages == [
+        "its result is gone",
+        "its record cannot be read; --continue makes it again",
+        "never started",
+        "never started",
+    ]
+    (run / results[3].out).mkdir()
+    assert pyexp.load(run)[3].message == "started, not finished"
+
+
+@pytest.mark.parametrize("told", ["", "{", '{"format": 1}', '{"format": 1, "cells": 3}', "[]"])
+def test_a_run_whose_description_is_lost_is_loaded_flat(run: Path, told: str) -> None:
+    (run / "run.json").write_text(told)
+    results = pyexp.load(run)
+    assert results.shape == (3,)
+    assert results["exp_w1"]["accuracy"] == 0.1
+
+
+def test_axes_that_do_not_fit_the_cells_are_left_out(run: Path) -> None:
+    told = json.loads((run / "run.json").read_text())
+    for key, value in (("shape", [2, 2]), ("shape", [7]), ("axes", [{"name": "x"}]), ("axes", 3)):
+        (run / "run.json").write_text(json.dumps({**told, key: value}))
+        results = pyexp.load(run)
+        assert results.size == 4
+        assert [axis.size for axis in results.axes] == list(results.shape)
+
+
+def test_where_there_is_no_run_it_says_what_there_is(run: Path) -> None:
+    with pytest.raises(NoRunError, match=r"no run at .*moveed; did you mean 'moved'"):
+        pyexp.load(run.parent / "moveed")
+    with pytest.raises(NoRunError, match="no run at"):
+        pyexp.load(run / "nowhere" / "at" / "all")
+
+
+def test_a_newer_format_is_refused(run: Path) -> None:
+    (run / "run.json").write_text('{"format": 2}')
+    with pytest.raises(StoreError, match="newer pyexp"):
+        pyexp.load(run)

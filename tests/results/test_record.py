@@ -1,0 +1,148 @@
+"""A record is plain data, and comes back from it as it was."""
+
+import json
+import math
+import random
+from dataclasses import replace
+from pathlib import PurePath, PurePosixPath
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pyrsistent import pmap
+
+from pyexp import ResultError, config_hash
+from pyexp.configs import freeze
+from pyexp.outcome import done, failed
+from pyexp.results import FORMAT, Attempt, Record, from_json, missing, plain, record_of, restored, to_json
+from tests.strategies import CONFUSABLE, configs, names, values
+
+#: What `plain` keeps exactly: no bytes, complex numbers or arrays, whose JSON is their repr.
+EXACT = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(PurePosixPath("/a/b")),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple)
+    | st.dictionaries(st.sampled_from(["a", "b", "!", "value"]), inner, max_size=3)
+    | st.sets(st.integers() | st.text(), max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+def through_json(data: Any) -> Any:
+    """The data written as strict JSON and read again."""
+    return json.loads(json.dumps(data, allow_nan=False))
+
+
+def outcomes() -> st.SearchStrategy[dict[str, Any]]:
+    """How a call may end: with a mapping, with anything else, or with an error."""
+    outputs = st.dictionaries(st.text(max_size=4), EXACT, max_size=3)
+    return st.builds(done, outputs | EXACT, st.just(["module:Name"])) | st.builds(
+        lambda text: failed(ValueError(text)), st.text()
+    )
+
+
+def records() -> st.SearchStrategy[Record]:
+    attempts = st.lists(st.builds(Attempt, st.text(), st.text(), st.floats(0, 1e9), st.floats(0, 1e9)), max_size=2)
+    config = st.dictionaries(st.sampled_from(["a", "b", "!"]), EXACT, max_size=3).map(freeze)
+    return st.builds(
+        lambda name, config, outcome, tries, at: record_of(
+            name, config, "abc", outcome, started=at, seconds=1.5, attempts=tuple(tries), host="h", executor="E"
+        ).stamped((1, 2)),
+        names(), config, outcomes(), attempts, st.floats(0, 1e9),
+    )  # fmt: skip
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two records are one, where NaN equals itself and -0.0 is not 0.0."""
+    return repr(normal(left)) == repr(normal(right))
+
+
+def normal(value: Any) -> Any:
+    if isinstance(value, Record):
+        return [
+            (name, normal(getattr(value, name))) for name in Record.__slots__ if name != "stamp" or not value.failed
+        ]
+    if hasattr(value, "items"):
+        return sorted((key, normal(item)) for key, item in value.items())
+    if isinstance(value, (set, frozenset)) or type(value).__name__ == "PSet":
+        return "set", sorted(map(repr, value))
+    if isinstance(value, (list, tuple)) or type(value).__name__.endswith("Vector"):
+        return type(value).__name__, [normal(item) for item in value]
+    return value
+
+
+@given(records())
+def test_a_record_survives_its_json_form(record: Record) -> None:
+    data = to_json(record)
+    assert same(from_json(through_json(data)), record)
+    assert same(from_json(through_json(data), record.config), record)
+
+
+@given(EXACT)
+@example(-0.0)
+@example(math.nan)
+@example(-math.inf)
+@example(1 << 70)
+@example("\ud800")
+@example({"!": "tuple", "value": [1]})
+@example({"!": {"!": 1}})
+@example((1, [(), ()]))
+@example({frozenset()})
+def test_plain_data_is_restored_as_it_was(value: Any) -> None:
+    frozen = freeze(value)
+    assert repr(normal(restored(through_json(plain(frozen))))) == repr(normal(frozen))
+
+
+@given(values())
+def test_whatever_a_config_holds_there_is_strict_json_of_it(value: Any) -> None:
+    restored(through_json(plain(freeze(value))))
+
+
+@pytest.mark.parametrize("number", range(len(CONFUSABLE)))
+def test_there_is_strict_json_of_every_kind_of_leaf(number: int) -> None:
+    for value in CONFUSABLE[number]:
+        restored(through_json(plain(freeze({"x": [value]}))))
+
+
+@given(configs())
+def test_the_json_of_a_config_does_not_depend_on_the_order_of_its_keys(config: dict[str, Any]) -> None:
+    items = list(config.items())
+    random.Random(0).shuffle(items)
+    assert json.dumps(plain(freeze(dict(items)))) == json.dumps(plain(freeze(config)))
+
+
+@given(EXACT.filter(lambda value: not isinstance(value, (list, tuple, set, dict))))
+def test_a_restored_leaf_has_the_hash_that_it_had(value: Any) -> None:
+    back = restored(through_json(plain(freeze(value))))
+    if not isinstance(value, PurePath):
+        assert config_hash({"x": back}) == config_hash({"x": value})
+
+
+class Foreign:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_of_what_is_foreign_the_repr_is_kept_if_there_is_one() -> None:
+    assert restored(through_json(plain(3 + 4j))) == "(3+4j)"
+    assert restored(through_json(plain(Foreign()))) == "<no repr>"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"format": "x"}, {"format": 1, "error": 3}, {**to_json(missing("a", pmap(), "h", "why")), "attempts": [{}]}],
+)
+def test_what_is_no_record_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(ResultError, match="no record of pyexp"):
+        from_json(data)
+
+
+def test_a_record_of_a_newer_format_is_refused() -> None:
+    with pytest.raises(ResultError, match=f"format {FORMAT + 1}"):
+        from_json({**to_json(missing("a", pmap(), "h", "why")), "format": FORMAT + 1})
+
+
+def test_a_missing_cell_is_an_error_that_says_why() -> None:
+    record = missing("a", pmap(), "h", "never started")
+    assert (record.failed, record.status, record.type, record.message) == (True, "missing", "NotRun", "never started")
+    assert not replace(record, status="done").failed

@@ -1,0 +1,187 @@
+"""A Result is a read-only mapping of the experiment's outputs, which loads the value when it has to."""
+
+import pickle
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyexp import Config, Result, ResultError, Tensor
+from pyexp.configs import freeze
+from pyexp.outcome import done, failed
+from pyexp.results import missing, record_of
+
+CONFIG = freeze({"name": "exp", "mlp": {"width": 64}})
+OUT = Path("/out/exp-abc")
+
+
+def refuse() -> Any:
+    raise AssertionError("the value was loaded")
+
+
+def result_of(value: Any, load: Callable[[], Any] | None = None) -> Result:
+    """The result of an experiment that returned the value."""
+    record = record_of("exp", CONFIG, "abc", done(value, []))
+    return Result(record, OUT, partial(_same, value) if load is None else load)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def failure() -> Result:
+    return Result(record_of("exp", CONFIG, "abc", failed(ValueError("boom"))), OUT, refuse)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+OUTPUTS = st.dictionaries(
+    st.sampled_from(["accuracy", "loss", "name", "config", "value", "type", "record", "x y", "0"]),
+    SCALARS | st.lists(SCALARS, max_size=2),
+)
+
+
+@given(OUTPUTS)
+def test_outputs_are_side_by_side_with_name_config_and_out_which_win(outputs: dict[str, Any]) -> None:
+    result = result_of(outputs)
+    own = {"name": "exp", "config": Config({"name": "exp", "mlp": {"width": 64}}), "out": OUT}
+    assert dict(result) == {**outputs, **own}
+    assert len(result) == len(list(result)) == len(set(result))
+    assert result.value == outputs
+
+
+@given(OUTPUTS)
+def test_it_is_a_mapping_in_every_way_that_a_dict_is(outputs: dict[str, Any]) -> None:
+    result = result_of(outputs)
+    whole = dict(result)
+    assert result == whole
+    assert result == result_of(outputs)
+    assert list(result.items()) == list(whole.items())
+    assert all(key in result for key in whole)
+    assert result.get("nothing", 3) == 3
+    assert "nothing" not in result
+    assert result != 3
+    assert result != {}
+
+
+@given(OUTPUTS.filter(bool))
+def test_scalar_outputs_are_there_without_loading(outputs: dict[str, Any]) -> None:
+    result = result_of(outputs, refuse)
+    for key, value in outputs.items():
+        if not isinstance(value, list) and key not in ("name", "config"):
+            assert (result[key], type(result[key])) == (value, type(value))
+    assert (result.name, result.config.mlp.width, result.out) == ("exp", 64, OUT)
+    assert result.get("__error__") is None
+    assert "exp" in repr(result)
+
+
+def test_what_is_no_scalar_is_loaded_once() -> None:
+    loads = []
+
+    def load() -> dict[str, Any]:
+        loads.append(1)
+        return {"weights": [1, 2], "loss": 0.5}
+
+    result = result_of({"weights": [1, 2], "loss": 0.5}, load)
+    assert result["loss"] == 0.5
+    assert not loads
+    assert (result["weights"], result.weights, result.value["loss"]) == ([1, 2], [1, 2], 0.5)
+    assert len(loads) == 1
+
+
+def test_a_number_of_numpy_comes_back_as_what_it_was() -> None:
+    result = result_of({"accuracy": np.float64(0.5)})
+    assert type(result["accuracy"]) is np.float64
+    assert result.record.outputs["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("value", [3, None, [1, 2], "text", {1: 2}])
+def test_a_result_that_is_no_mapping_by_name_is_under_value(value: Any) -> None:
+    result = result_of(value)
+    assert (result["value"], result.value, dict(result)["value"]) == (value, value, value)
+
+
+def test_a_failure_has_its_error_and_no_outputs() -> None:
+    result = failure()
+    assert result["__error__"] is True
+    assert (result["type"], result["message"], result.type, result.message) == ("ValueError", "boom") * 2
+    assert "ValueError: boom" in result["traceback"]
+    assert set(result) == {"name", "config", "out", "__error__", "type", "message", "traceback"}
+    assert repr(result) == "<Result 'exp' failed with ValueError: boom>"
+
+
+def test_what_a_failure_has_not_is_an_error_that_tells_the_failure() -> None:
+    for look in (lambda: failure()["accuracy"], lambda: failure().accuracy, lambda: failure().value):
+        with pytest.raises(ResultError, match="'exp' failed with ValueError: boom"):
+            look()
+
+
+def test_an_unknown_output_is_an_error_that_names_the_nearest() -> None:
+    for look in (lambda: result_of({"accuracy": 1})["acuracy"], lambda: result_of({"accuracy": 1}).acuracy):
+        with pytest.raises(ResultError, match="did you mean 'accuracy'"):
+            look()
+    assert not hasattr(result_of({"accuracy": 1}), "__array__")
+
+
+def test_the_config_of_a_result_is_a_private_copy() -> None:
+    result = result_of({})
+    result.config.mlp.width = 0
+    assert result.record.config == CONFIG
+
+
+def test_a_result_cannot_be_changed_or_hashed() -> None:
+    result: Any = result_of({"x": 1})
+    with pytest.raises(TypeError):
+        result["x"] = 2
+    with pytest.raises(AttributeError):
+        result.x = 2
+    with pytest.raises(TypeError):
+        hash(result)
+
+
+def test_completion_knows_the_outputs() -> None:
+    assert {"accuracy", "name", "record"} <= set(dir(result_of({"accuracy": 1, "not one": 2})))
+    assert "not one" not in dir(result_of({"not one": 2}))
+
+
+@given(OUTPUTS)
+def test_a_result_survives_a_pickle(outputs: dict[str, Any]) -> None:
+    result = result_of(outputs)
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
+def test_results_are_selected_by_config_and_by_output_without_loading() -> None:
+    results = Tensor([result_of({"loss": 0.5, "many": []}, refuse), failure()])
+    assert results[{"loss": 0.5}].shape == (1,)
+    assert results[{"config.mlp.width": 64}].shape == (2,)
+    assert results[{"config": {"mlp": {"width": 64}}}].shape == (2,)
+    assert results[{"__error__": True}].item() is results[1]
+    assert results[{"type": "ValueError"}].item() is results[1]
+    assert results[{"name": "exp"}].size == 2
+    frozen = results[0].frozen
+    assert (set(frozen), len(frozen)) == ({"name", "config", "out", "loss", "many"}, 5)
+
+
+def test_a_missing_cell_has_an_error_of_type_not_run() -> None:
+    result = Result(missing("exp", CONFIG, "abc", ""), OUT, refuse)
+    assert (result["type"], repr(result)) == ("NotRun", "<Result 'exp' failed with NotRun>")
+
+
+def test_why_a_value_cannot_be_loaded_is_told_by_every_way_to_it() -> None:
+    def damaged() -> Any:
+        raise ResultError("the file is damaged")
+
+    result = result_of({"weights": [1]}, damaged)
+    for look in (lambda: result.value, lambda: result.weights, lambda: result["weights"]):
+        with pytest.raises(ResultError, match="the file is damaged"):
+            look()
+
+
+def test_outputs_are_in_the_order_in_which_the_experiment_gave_them() -> None:
+    keys = [f"output {i}" for i in range(20)]
+    assert [key for key in result_of({key: [1] for key in keys}) if key in keys] == keys
+    assert list(result_of(dict.fromkeys(keys, 1)).record.outputs) == keys

@@ -1,0 +1,272 @@
+"""Tables of results: what pandas, xarray and NumPy make of the same numbers is the oracle."""
+
+import csv
+import io
+import math
+import pickle
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pyexp
+from pyexp import ExtraError, Result, ResultError, Results, SelectionError, sweep
+from pyexp.outcome import done, failed
+from pyexp.results import missing, record_of
+from pyexp.tables import common_config, common_name, counts, table
+
+LRS, SEEDS = (0.1, 0.01), (1, 2, 3)
+
+
+def refuse() -> Any:
+    raise AssertionError("a value was loaded")
+
+
+def grid(outcome_of: Callable[[dict[str, Any]], Any]) -> Results:
+    """The results of a grid of lr × seed; `outcome_of` returns a value, raises, or returns None for a missing cell."""
+    configs = sweep([{"name": "exp", "mlp": {"width": 8}}], [{"name": f"lr{lr}", "lr": lr} for lr in LRS])[0, :]
+    configs = sweep(configs, [{"name": f"s{seed}", "seed": seed} for seed in SEEDS])
+
+    def result(config: Any) -> Result:
+        try:
+            value = outcome_of(dict(config))
+            outcome = done(value, [])
+        except ValueError as error:
+            outcome = failed(error)
+        record = record_of(config["name"], config, "abc", outcome, started=1.0, seconds=2.0)
+        if outcome["status"] == "done" and value is None:
+            record = missing(config["name"], config, "abc", "never started")
+        return Result(record, Path("/out"), refuse)
+
+    return Results.of(configs.map(result))
+
+
+def accuracy(config: dict[str, Any]) -> dict[str, Any]:
+    return {"accuracy": config["lr"] * config["seed"], "steps": config["seed"], "kind": "cnn", "weights": [1, 2]}
+
+
+def gappy(config: dict[str, Any]) -> Any:
+    if config["seed"] == 3 and config["lr"] == 0.1:
+        raise ValueError("diverged")
+    return None if config["seed"] == 2 and config["lr"] == 0.01 else accuracy(config)
+
+
+def test_a_selection_of_results_is_results_too() -> None:
+    results = grid(accuracy)
+    selections = [results[{"config.lr": 0.1}], results["*_s1"], results[1:3], results[:, 0], results.sel(seed=1)]
+    for selection in [*selections, results.filter(lambda r: r["steps"] > 1)]:
+        assert isinstance(selection, Results)
+    assert type(results.map(lambda result: result.name)) is pyexp.Tensor
+    assert pickle.loads(pickle.dumps(results)).to_records() == results.to_records()
+
+
+def test_records_have_a_row_for_each_cell_and_the_same_keys_in_each() -> None:
+    first, *others = grid(gappy).to_records()
+    assert first == {
+        "name": "exp_lr0.1_s1", "lr": 0.1, "seed": 1, "config.lr": 0.1, "config.mlp.width": 8, "config.seed": 1,
+        "accuracy": 0.1, "steps": 1, "kind": "cnn", "status": "done", "seconds": 2.0, "error": None,
+    }  # fmt: skip
+    assert all(list(row) == list(first) for row in others)
+    assert [row["status"] for row in others] == ["done", "failed", "done", "missing", "done"]
+    assert others[1]["error"] == "ValueError: diverged"
+    assert (others[1]["accuracy"], others[3]["error"]) == (None, "NotRun: never started")
+
+
+def test_records_need_no_more_than_the_standard_library_to_become_a_file() -> None:
+    rows = grid(accuracy).to_records()
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    assert len(stream.getvalue().splitlines()) == 7
+
+
+def test_an_output_of_a_taken_name_is_kept_under_another() -> None:
+    (row, *_) = grid(lambda config: {"seed": -1, "name": "x", "status": "ok", "config.lr": 3}).to_records()
+    assert (row["seed"], row["output.seed"], row["output.status"], row["output.config.lr"]) == (1, -1, "ok", 3)
+    assert (row["name"], row["output.name"]) == ("exp_lr0.1_s1", "x")
+
+
+def test_an_axis_of_a_taken_name_is_kept_under_another() -> None:
+    made = sweep([{"name": "exp"}], [{"status": 1}, {"status": 2}])[0, :]
+    results = Results.of(made.map(lambda config: Result(missing("exp", config, "abc", "why"), None, refuse)))
+    assert [row["axis.status"] for row in results.to_records()] == [1, 2]
+    assert results.to_xarray().sizes == {"axis.status": 2}
+
+
+def test_pandas_gets_the_records_with_nan_for_what_is_missing() -> None:
+    frame = grid(gappy).to_pandas()
+    assert list(frame.columns) == list(grid(gappy).to_records()[0])
+    assert frame["accuracy"].dtype == float
+    assert frame["accuracy"].isna().sum() == 2
+    assert frame.groupby("lr")["accuracy"].max().to_dict() == {0.1: 0.2, 0.01: 0.03}
+
+
+def test_xarray_has_the_axes_as_dimensions_and_nan_for_what_is_missing() -> None:
+    data = grid(gappy).to_xarray()
+    assert dict(data.sizes) == {"lr": 2, "seed": 3}
+    assert data["lr"].values.tolist() == list(LRS)
+    assert data["accuracy"].sel(lr=0.01, seed=3).item() == pytest.approx(0.03)
+    assert np.isnan(data["accuracy"].values).tolist() == [[False, False, True], [False, True, False]]
+    assert data["status"].sel(lr=0.1, seed=3).item() == "failed"
+    assert set(data) == {"accuracy", "steps", "kind", "status", "seconds"}
+    whole = grid(accuracy).to_xarray()
+    assert (whole["steps"].dtype.kind, whole["kind"].dtype.kind) == ("i", "U")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ((1, 2, 3), "i"),
+        ((1, 0.5, 2), "f"),
+        ((True, False, True), "b"),
+        ((True, 1, 2), "O"),
+        ((1, None, 2), "f"),
+        (("a", None, "b"), "O"),
+        (("a", 1, 2), "O"),
+        ((None, None, None), "f"),
+        ((1 << 80, 1, 2), "O"),
+    ],
+)
+def test_no_output_is_changed_on_its_way_into_an_array(values: tuple[Any, ...], kind: str) -> None:
+    array = grid(lambda config: {"x": values[config["seed"] - 1]}).to_xarray()["x"].values[0]
+    assert array.dtype.kind == kind
+    for value, kept in zip(values, array.tolist(), strict=True):
+        if value is None:
+            assert math.isnan(kept)
+        else:
+            assert kept == value
+            assert type(kept) is type(value) or kind == "f"
+
+
+def test_coordinates_that_are_no_scalars_are_there_as_text() -> None:
+    made = sweep([{"name": "exp"}], [{"layers": [1, 2]}, {"layers": [3]}, {"layers": {"a": 1}}])[0, :]
+    results = Results.of(made.map(lambda config: Result(missing("exp", config, "abc", "why"), None, refuse)))
+    assert results.to_xarray()["layers"].values.tolist() == ["[1, 2]", "[3]", "Config({'a': 1})"]
+    assert results.to_records()[0]["layers"] == [1, 2]
+
+
+@pytest.mark.parametrize("method", ["to_pandas", "to_xarray"])
+def test_a_missing_library_is_one_line_with_what_to_install(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = method.removeprefix("to_")
+    monkeypatch.setitem(sys.modules, module, None)  # how Python marks a module that cannot be imported
+    with pytest.raises(ExtraError, match=rf"{method}\(\) needs {module}: pip install 'pyexp\[{module}\]'"):
+        getattr(grid(accuracy), method)()
+    assert issubclass(ExtraError, ImportError)
+
+
+NUMPY = {"mean": np.mean, "std": np.std, "median": np.median, "min": np.min, "max": np.max, "sum": np.sum}
+NUMBERS = st.integers(-5, 5) | st.floats(-1e6, 1e6) | st.booleans() | st.just(math.nan)
+
+
+@given(st.lists(NUMBERS, min_size=6, max_size=6), st.sampled_from(list(NUMPY)), st.sampled_from(["lr", "seed", None]))
+def test_reducing_agrees_with_numpy_along_each_axis(numbers: list[float], name: str, axis: str | None) -> None:
+    order = iter(numbers)
+    results = grid(lambda config: {"x": next(order)})
+    made = getattr(results, name)(*([] if axis is None else [axis]))
+    expected = NUMPY[name](np.array(numbers, dtype=float).reshape(2, 3), axis={"lr": 0, "seed": 1, None: None}[axis])
+    assert made.shape == expected.shape
+    np.testing.assert_allclose([result["x"] for result in made], expected.ravel(), rtol=1e-9, atol=1e-9)
+
+
+@given(st.lists(st.none() | NUMBERS, min_size=6, max_size=6), st.sampled_from(list(NUMPY)))
+def test_skipna_leaves_out_what_is_missing_as_pandas_does(numbers: list[float | None], name: str) -> None:
+    order = iter(numbers)
+
+    def outcome(config: dict[str, Any]) -> dict[str, Any]:
+        number = next(order)
+        if number is None:
+            raise ValueError("boom")
+        return {"x": number}
+
+    results = grid(outcome)
+    made = getattr(results, name)("seed", skipna=True)
+    for row, result in zip(np.array(numbers, dtype=float).reshape(2, 3), made, strict=True):
+        kept = row[~np.isnan(row)]
+        expected = NUMPY[name](kept) if len(kept) else math.nan
+        if any(number is not None for number in numbers):
+            np.testing.assert_allclose(result["x"], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_reduced_grid_keeps_its_other_axes_its_common_configs_and_a_name_that_selects() -> None:
+    results = grid(accuracy)
+    means = results.mean("seed")
+    assert (means.shape, means.axes) == ((2,), results.axes[:1])
+    assert [result.name for result in means] == ["exp_lr0.1_*", "exp_lr0.01_*"]
+    assert dict(means[0].config) == {"lr": 0.1, "mlp": {"width": 8}}
+    assert means[{"config.lr": 0.01}].item()["accuracy"] == pytest.approx(0.02)
+    assert results[means[1].name].shape == (1, 3)
+    assert dict(means[0]) == {
+        "name": "exp_lr0.1_*",
+        "config": means[0].config,
+        "out": None,
+        "accuracy": pytest.approx(0.2),
+        "steps": 2.0,
+    }
+    assert means[0].value == {"accuracy": pytest.approx(0.2), "steps": 2.0}
+    assert means[0].record.seconds == 6.0
+    assert means.to_records()[0]["lr"] == 0.1
+    assert means.mean("lr").shape == ()
+    assert results.mean("lr", "seed").item()["steps"] == results.mean().item()["steps"] == 2.0
+    assert results.mean().mean().item()["steps"] == 2.0
+
+
+def test_any_function_of_numbers_reduces() -> None:
+    made = grid(accuracy).reduce(statistics.pvariance, "seed")
+    assert made[0]["steps"] == pytest.approx(2 / 3)
+    assert grid(accuracy).std("seed", ddof=1)[0]["steps"] == pytest.approx(1.0)
+    assert math.isnan(grid(accuracy)[:, :1].std("seed", ddof=1)[0]["steps"])
+
+
+def test_an_incomplete_grid_is_refused_with_the_first_gap() -> None:
+    with pytest.raises(
+        ResultError, match=r"2 of 6 cells have no result \('exp_lr0.1_s3': ValueError: diverged\).*skipna"
+    ):
+        grid(gappy).mean("seed")
+    assert [result["steps"] for result in grid(gappy).mean("seed", skipna=True)] == [1.5, 2.0]
+
+
+def test_an_output_that_some_cells_lack_is_refused_by_name() -> None:
+    results = grid(lambda config: {"x": 1} if config["seed"] > 1 else {"y": 1})
+    with pytest.raises(ResultError, match=r"'exp_lr0\.1_s2' has no 'y'"):
+        results.mean("seed")
+    assert results.mean("seed", skipna=True)[0]["x"] == 1.0
+
+
+def test_an_unknown_axis_is_an_error_that_names_the_nearest() -> None:
+    with pytest.raises(SelectionError, match="did you mean 'seed'"):
+        grid(accuracy).mean("sed")
+
+
+def test_there_is_no_mean_of_nothing() -> None:
+    with pytest.raises(ResultError, match="no cells"):
+        grid(accuracy).filter(lambda result: False).mean()
+
+
+def test_the_text_has_a_row_for_each_cell_and_tells_failures() -> None:
+    assert str(grid(gappy)).splitlines() == [
+        "name           accuracy  steps  kind",
+        "exp_lr0.1_s1        0.1      1   cnn",
+        "exp_lr0.1_s2        0.2      2   cnn",
+        "exp_lr0.1_s3   failed: ValueError: diverged",
+        "exp_lr0.01_s1      0.01      1   cnn",
+        "exp_lr0.01_s2  missing: NotRun: never started",
+        "exp_lr0.01_s3      0.03      3   cnn",
+        "6 cells: 4 done, 1 failed, 1 missing",
+    ]
+    assert table(grid(accuracy)[:0]) == "name"
+    assert len(str(grid(accuracy)).splitlines()) == 7
+    assert counts(["done"]) == "1 cell: 1 done"
+
+
+def test_common_names_and_configs_keep_what_is_the_same() -> None:
+    assert common_name(["a_b_c", "a_x_c"]) == "a_*_c"
+    assert common_name(["a", "a_b"]) == "*"
+    maps = [pyexp.freeze({"a": {"b": 1, "c": 2}, "d": 1, "e": 0}), pyexp.freeze({"a": {"b": 1, "c": 3}, "d": {}})]
+    assert common_config(maps) == pyexp.freeze({"a": {"b": 1}})
