@@ -200,7 +200,8 @@ def fresh_streams() -> None:
 
 def function(code: bytes, namespace: dict[str, Any], defaults: Any, about: tuple[Any, ...], own: dict[str, Any]) -> Any:
     """The function that `functions` took apart."""
-    made = type(function)(marshal.loads(code), namespace, about[0], defaults)
+    kind: Any = type(function)  # the module `types`, which has a name for it, costs more
+    made = kind(marshal.loads(code), namespace, about[0], defaults)
     made.__qualname__, made.__module__, made.__doc__, made.__annotations__, made.__kwdefaults__ = about[1:]
     made.__dict__.update(own)
     return made
