@@ -226,7 +226,8 @@ def drive(
         while crew.busy and not halt.count:
             yield from crew.fill()
             tick()
-            yield from crew.harvest()
+            if crew.busy:  # else there is nothing left to wait for
+                yield from crew.harvest()
         yield from crew.wind_down()
     finally:
         crew.wind_down()
