@@ -185,7 +185,7 @@ class RayExecutor(Pool):
 
     def _outcome(self, one: RayCell) -> Outcome:
         """How a cell ended that Ray is done with; its files are written down."""
-        one.lasted(0.0)
+        one.lasted(time.monotonic() - one.handed_over)  # unless the node tells
         try:
             answer = self._get(one.ref)
             one.lasted(answer.seconds)
@@ -206,13 +206,13 @@ class RayExecutor(Pool):
         kind = type(error).__name__
         told = brief(error)
         if kind == "RuntimeEnvSetupError":
-            raise self._broken(f"Ray cannot set up the runtime_env: {told}") from error
+            raise self._broken(f"a node cannot set up the runtime_env: {last_line(error)}") from error
         if "No module named" in told and "RayTaskError" in kind:
             raise self._broken(f"a node lacks pyexp or what it needs; install it there: {told}") from error
         if isinstance(error, self._ray.exceptions.OutOfMemoryError):
             return failure("OutOfMemoryError", f"Ray killed the cell, as its node ran out of memory: {told}")
         if is_lost(self._ray.exceptions, error) or self._watch.where.get(one.mark) in self._watch.gone:
-            return failure("NodeDiedError", f"the node that had the cell is gone: {told}")
+            return failure("NodeDiedError", f"the node that had the cell is gone: {told.partition(' This can')[0]}")
         return failure(kind, str(error))
 
     def _given_up(self, one: RayCell) -> Outcome | None:
@@ -220,10 +220,10 @@ class RayExecutor(Pool):
         node = self._watch.where.get(one.mark, "")
         since = self._watch.gone.get(node)
         if since is not None and time.monotonic() - since > PATIENCE:
-            self._forsake(one, since - one.handed_over)
+            self._forsake(one)
             return failure("NodeDiedError", f"the node {node[:12]} that ran the cell has been gone for {PATIENCE:g} s")
         if self._watch.gone and not self.waits and self._has_no_place(one):
-            self._forsake(one, 0.0)
+            self._forsake(one)
             return failure("ExecutorError", infeasible(one.demand, self._watch.alive()))
         return None
 
@@ -235,8 +235,8 @@ class RayExecutor(Pool):
         one.hopeless = one.hopeless or time.monotonic()
         return time.monotonic() - one.hopeless > PATIENCE
 
-    def _forsake(self, one: RayCell, seconds: float) -> None:
-        one.lasted(max(seconds, 0.0))
+    def _forsake(self, one: RayCell) -> None:
+        one.lasted(time.monotonic() - one.handed_over)
         self.kill(one)
 
     def kill(self, running: RayCell) -> Outcome | None:
@@ -255,6 +255,12 @@ class RayExecutor(Pool):
         """Show what the cell wrote, on stderr, if the run is not to capture it; at its end, as it was elsewhere."""
         if not self._terms.capture:
             Echo(task).show(several=True, rest=True)
+
+
+def last_line(error: Exception) -> str:
+    """The end of a long message, where pip and tracebacks say what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def checked(demand: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,17 +299,28 @@ def fitting(has: Mapping[str, float], demand: Demand) -> int:
 def infeasible(demand: Demand, nodes: Sequence[Mapping[str, Any]]) -> str:
     """The message for a demand that no node can meet, with what they have."""
     hidden = ("object_store_memory", "node:")
-    asked = ", ".join(f"{value:g} {name}" for name, value in wanted(demand).items())
     offers = [
         f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}) has "
-        + ", ".join(f"{value:g} {name}" for name, value in sorted(node["Resources"].items())
-                    if not name.startswith(hidden))
+        + amounts({name: value for name, value in node["Resources"].items() if not name.startswith(hidden)})
         for node in nodes
-    ]  # fmt: skip
+    ]
+    has = "; ".join(offers) or "there is none"
     return (
-        f"no node of the Ray cluster can give a cell {asked}: {'; '.join(offers) or 'there is none'}. "
+        f"no node of the Ray cluster can give a cell {amounts(wanted(demand))}: {has}. "
         "Ask for less, or pass RayExecutor(wait=True) if the cluster will grow"
     )
+
+
+def amounts(resources: Mapping[str, float]) -> str:
+    """Resources in words.
+
+    >>> amounts({"memory": 2 << 30, "CPU": 4.0})
+    '4 CPU, 2 GiB memory'
+    """
+    shown = {
+        name: f"{value / (1 << 30):.3g} GiB" if name == "memory" else f"{value:g}" for name, value in resources.items()
+    }
+    return ", ".join(f"{shown[name]} {name}" for name in sorted(shown))
 
 
 def is_lost(exceptions: Any, error: Exception) -> bool:
