@@ -390,7 +390,8 @@ class Performance:
 
     def _how_to_go_on(self, number: int) -> str:
         signal = "Ctrl-C" if number == 2 else f"signal {number}"
-        left = sum(1 for step in self.seen.plan.steps if step.cell.folder not in self.records)
+        known = (self.records.get(step.cell.folder) for step in self.seen.plan.steps)
+        left = sum(1 for record in known if record is None or record.failed)
         size = cells_in_words(self.seen.plan.steps.size)
         return f"interrupted by {signal}; {left} of {size} are left; to go on: {self._again()}"
 
