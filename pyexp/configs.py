@@ -5,7 +5,7 @@ tuples stay tuples. `freeze` is the way in, `thaw` the way out, and nothing in b
 sweeps, hashes, names or folders.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from copy import deepcopy
 from enum import Enum
 from typing import Any, TypeAlias
@@ -181,7 +181,8 @@ def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> FrozenConfig:
     return applied(freeze_config(base), changes(update, "update"))
 
 
-_MISSING = object()
+#: In the place of a value where there is none.
+NOTHING = object()
 
 
 def shown(item: Any) -> Any:
@@ -249,11 +250,26 @@ def matches(item: Any, query: Mapping[str, Any]) -> bool:
     >>> matches({"config": {"lr": 0.1, "mlp": {"width": 8, "depth": 2}}}, {"config": {"mlp": {"width": 8}}})
     True
     """
-    return all(_agrees(lookup(item, path, _MISSING), wanted) for path, wanted in query.items())
+    return all(_agrees(lookup(item, path, NOTHING), wanted) for path, wanted in query.items())
+
+
+def agreeing(values: Iterable[Any], wanted: Any) -> list[int]:
+    """The positions of the values that agree with a query's value: equal to it, or with it as a sub-map.
+
+    >>> agreeing([1, "1", 1.0, NOTHING], 1)
+    [0, 2]
+    """
+    if type(wanted) in _ATOMS and wanted == wanted:  # then == says it all, for values that are atoms too
+        return [
+            i
+            for i, value in enumerate(values)
+            if (value == wanted if type(value) in _ATOMS else _agrees(value, wanted))
+        ]
+    return [i for i, value in enumerate(values) if _agrees(value, wanted)]
 
 
 def _agrees(value: Any, wanted: Any) -> bool:
-    if value is _MISSING:
+    if value is NOTHING:
         return False
     if isinstance(wanted, Mapping):
         return isinstance(value, Mapping) and matches(value, wanted)
@@ -265,7 +281,7 @@ def _expanded(wanted: Any) -> Any:
     try:
         return freeze(wanted)
     except ConfigError:
-        return _MISSING
+        return NOTHING
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

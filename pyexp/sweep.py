@@ -6,7 +6,7 @@ is built, sliced and sampled at once. It knows nothing of running, hashing or fo
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256, shake_256
 from itertools import accumulate, count
 from operator import index as as_int
@@ -88,7 +88,8 @@ def sweep(
         raise ConfigError(f"the name of an axis is {axis!r}, a {type(axis).__name__}; it is a string that is not empty")
     if axis in taken:
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
-    return Tensor.of_cells(Product(base.cells, made), (*base.axes, _axis(made, taken, axis)))
+    before = (replace(known, key=None) if _touches(made, known.key) else known for known in base.axes)
+    return Tensor.of_cells(Product(base.cells, made), (*before, _axis(made, taken, axis)))
 
 
 def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
@@ -98,7 +99,8 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
     """
     if isinstance(configs, Tensor):
         if isinstance(configs.cells, tuple):  # not made by a sweep: its items may be anything
-            return configs.map(lambda item: _config(item, f"an item of {what}"))
+            checked = tuple(_config(item, f"an item of {what}") for item in configs)
+            return Tensor.of_cells(checked, [replace(axis, key=None) for axis in configs.axes])
         return configs
     listed = _listed(configs, what)
     frozen = tuple(_config(config, f"{what}[{i}]") for i, config in enumerate(listed))
@@ -226,10 +228,17 @@ def _axis(variations: tuple[Variation, ...], taken: list[str], name: str | None)
     key = _differing(variations)
     if key is not None and (name or key not in taken):
         values = (next(value for path, value in variation.changes if ".".join(path) == key) for variation in variations)
-        return Axis(name or key, tuple(values))
+        return Axis(name or key, tuple(values), None if _touches(variations, key, besides=True) else key)
     names = tuple(variation.name for variation in variations)
     distinct = all(names) and len(set(names)) == len(names)
     return Axis(name or default, names if distinct else range(len(names)))
+
+
+def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
+    """Whether a variation changes what is at a key, by this key (not if others `besides` it are meant) or through it."""
+    parts = tuple((key or "").split("."))
+    paths = {path for variation in variations for path, _ in variation.changes} - ({parts} if besides else set())
+    return any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
 
 
 def _differing(variations: tuple[Variation, ...]) -> str | None:

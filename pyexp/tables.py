@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrsistent import PMap, pmap
 
-from pyexp.configs import FrozenConfig, equal, leaves, thaw
+from pyexp.configs import NOTHING, FrozenConfig, equal, leaves, lookup, thaw
 from pyexp.errors import ExtraError, ResultError
 from pyexp.results import Record, Result, cells_in_words
 from pyexp.tensor import Tensor
@@ -39,6 +39,16 @@ class Results(Tensor[Result]):
 
     def __str__(self) -> str:
         return table(self)
+
+    def _axis_at(self, path: str) -> int | None:
+        return self._axis_with(path.removeprefix("config.")) if path.startswith("config.") else None
+
+    def _column(self, path: str) -> list[Any]:
+        if path == "name":
+            return [result.record.name for result in self]
+        if path.startswith("config."):
+            return [lookup(result.record.config, path.removeprefix("config."), NOTHING) for result in self]
+        return super()._column(path)
 
     def to_records(self) -> list[dict[str, Any]]:
         """A dict for each cell, all with the same keys in the same order.

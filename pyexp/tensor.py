@@ -6,13 +6,13 @@ may be lazy: `cells` is whatever gives the item at a flat position, so a slice o
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from math import prod
 from operator import index as as_int
 from typing import Any, Generic, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, overload
 
-from pyexp.configs import equal, leaves, lookup, matches, shown
+from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, shown
 from pyexp.errors import SelectionError, listing, nearest
 
 T = TypeVar("T")
@@ -33,10 +33,14 @@ class Cells(Protocol[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One direction of a grid: its name, and a coordinate for each position along it."""
+    """One direction of a grid: its name, and a coordinate for each position along it.
+
+    `key` is the dotted path at which every config of the grid has its coordinate; None where that is not known to hold.
+    """
 
     name: str
     coords: Sequence[Any] = field(repr=False)
+    key: str | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.coords, (tuple, range)):  # a list could still change
@@ -54,8 +58,9 @@ class Axis:
         """The axis with only these positions."""
         if isinstance(positions, range):  # a slice of coordinates that are a range is one too, of any length
             stop = positions.stop if positions.stop >= 0 else None
-            return Axis(self.name, self.coords[slice(positions.start, stop, positions.step) if positions else slice(0)])
-        return Axis(self.name, tuple(self.coords[i] for i in positions))
+            kept = slice(positions.start, stop, positions.step) if positions else slice(0)
+            return replace(self, coords=self.coords[kept])
+        return replace(self, coords=tuple(self.coords[i] for i in positions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +283,45 @@ class Tensor(Generic[T]):
     @property
     def names(self) -> list[Any]:
         """The items' names, flat; None for an item that has none."""
-        return [lookup(item, "name") for item in self]
+        return [None if name is NOTHING else name for name in self._column("name")]
+
+    def _column(self, path: str) -> list[Any]:
+        """The items' values at a dotted path, flat; NOTHING for an item that has none there."""
+        return [lookup(item, path, NOTHING) for item in self]
+
+    def _axis_at(self, path: str) -> int | None:
+        """The axis whose coordinates are the items' values at this path, if that is known.
+
+        It is of the cells of a sweep, which are lazy. Items that are there already may be anything.
+        """
+        return None if isinstance(self._cells, tuple) else self._axis_with(path)
+
+    def _axis_with(self, key: str) -> int | None:
+        return next((i for i, axis in enumerate(self._axes) if axis.key == key), None)
 
     def _by_query(self, query: Mapping[str, Any]) -> Self:
-        found = [i for i, item in enumerate(self) if matches(item, query)]
+        boxed: dict[int, Positions] = {}
+        rest = dict(query)
+        for path, wanted in query.items():
+            number = self._axis_at(path)
+            if number is not None and number not in boxed:
+                axis = self._axes[number]
+                boxed[number] = agreeing(axis.coords, rest.pop(path))
+                if not boxed[number]:
+                    raise SelectionError(f"{path!r} is {wanted!r} in no item; there is {listing(axis.coords)}")
+        return self._in_box(boxed)._by_columns(rest)
+
+    def _in_box(self, boxed: Mapping[int, Positions]) -> Self:
+        if not boxed:
+            return self
+        return self._box({i: boxed.get(i, range(axis.size)) for i, axis in enumerate(self._axes)})
+
+    def _by_columns(self, query: Mapping[str, Any]) -> Self:
+        """The items that agree with the query at each of its paths, each path looked up in all items at once."""
+        if not query and self.size:
+            return self
+        agreed = (agreeing(self._column(path), wanted) for path, wanted in query.items())
+        found = sorted(set.intersection(*map(set, agreed))) if query else []
         if not found:
             raise SelectionError(self._why_none(query))
         return self._selected(found)
@@ -289,7 +329,7 @@ class Tensor(Generic[T]):
     def _why_none(self, query: Mapping[str, Any]) -> str:
         """Which key or value of a query no item has, and what there is."""
         for path, wanted in leaves(query):
-            values = [value for item in self if (value := lookup(item, path, _NOTHING)) is not _NOTHING]
+            values = [value for item in self if (value := lookup(item, path, NOTHING)) is not NOTHING]
             if not values:
                 known = {known for item in self for known in _paths(item)}
                 return f"no item has {path!r}; {nearest(path, sorted(known))}"
@@ -365,9 +405,6 @@ class Tensor(Generic[T]):
         if not found:
             raise SelectionError(f"axis {axis.name!r} has no coordinate {value!r}; there is {listing(axis.coords)}")
         return found
-
-
-_NOTHING = object()
 
 
 def default_axes(shape: Shape) -> tuple[Axis, ...]:

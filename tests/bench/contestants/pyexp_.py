@@ -155,6 +155,7 @@ def _results(count):
     import pyexp
     from pyexp.outcome import done
     from pyexp.results import Result, record_of
+    from pyexp.tables import Results
 
     grid = pyexp.sweep([{"name": "e"}], [{"name": f"a{i}", "a": i} for i in range(count // 100)])
     grid = pyexp.sweep(grid, [{"name": f"b{i}", "i": i} for i in range(100)])
@@ -164,7 +165,7 @@ def _results(count):
         outcome = done({"y": next(number) % 7}, [])
         return Result(record_of(config["name"], config, "0" * 12, outcome), None, lambda: None)
 
-    return grid.map(made)
+    return Results.of(grid.map(made))
 
 
 def select_query(count):

@@ -1,0 +1,75 @@
+"""A query on a swept key is answered from the axis alone, and holds exactly the cells that looking at each would find."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyexp.configs import matches
+from pyexp.errors import SelectionError
+from pyexp.outcome import done
+from pyexp.results import Result, record_of
+from pyexp.sweep import sweep
+from pyexp.tables import Results
+from pyexp.tensor import Tensor
+
+#: Few keys, some inside others, so that later sweeps overwrite what earlier ones set.
+KEYS = st.sampled_from(["a", "b", "a.b", "a.b.c", "a.c"])
+VALUES = st.sampled_from([0, 1, True, 1.0, "1", (1,), [1], None, {"b": 1}, {"c": 0}, {"b": {"c": 1}}, float("nan")])
+CHANGES = st.dictionaries(KEYS, VALUES, min_size=1, max_size=2)
+SWEEPS = st.lists(st.lists(CHANGES, min_size=1, max_size=3), min_size=1, max_size=3)
+QUERIES = st.dictionaries(KEYS, VALUES, min_size=1, max_size=2)
+
+
+def grid_of_sweeps(sweeps):
+    grid = [{"a": 0}]
+    for variations in sweeps:
+        grid = sweep(grid, variations)
+    return grid
+
+
+def shown(tensor):
+    return [repr(sorted(item.items(), key=repr)) for item in tensor]
+
+
+@given(SWEEPS, QUERIES)
+def test_a_query_on_a_grid_finds_what_looking_at_every_cell_finds(sweeps, query):
+    grid = grid_of_sweeps(sweeps)
+    expected = [config for config in grid if matches(config, query)]
+    if expected:
+        assert shown(grid[query]) == shown(expected)
+        assert grid[query].shape == Tensor(grid, grid.shape)[query].shape
+    else:
+        with pytest.raises(SelectionError):
+            grid[query]
+
+
+@given(SWEEPS, QUERIES, st.data())
+def test_a_query_on_results_finds_what_looking_at_every_result_finds(sweeps, query, data):
+    grid = grid_of_sweeps(sweeps)
+    if data.draw(st.booleans()):
+        grid = grid[..., ::-1]
+    results = Results.of(grid.map(lambda config: Result(record_of("", config, "", done({}, [])), None, lambda: {})))
+    asked = {f"config.{key}": value for key, value in query.items()}
+    expected = [result.record.config for result in results if matches(result, asked)]
+    if expected:
+        assert shown(result.record.config for result in results[asked]) == shown(expected)
+    else:
+        with pytest.raises(SelectionError):
+            results[asked]
+
+
+def test_a_query_on_the_axes_of_a_huge_grid_looks_at_no_cell():
+    grid = [{"name": "e"}]
+    for axis in range(12):
+        grid = sweep(grid, [{f"k{axis}.x": i} for i in range(10)])
+    assert grid[{"k0.x": 3, "k7.x": 9}].shape == (1, 1, 10, 10, 10, 10, 10, 10, 1, 10, 10, 10, 10)
+    with pytest.raises(SelectionError, match=r"'k0.x' is 10 in no item; there is 0, 1, 2"):
+        grid[{"k0.x": 10}]
+
+
+def test_what_a_function_made_of_a_grid_is_looked_at_and_not_guessed_from_its_axes():
+    grid = sweep([{"name": "e"}], [{"lr": 1}, {"lr": 2}])
+    swapped = grid.map(lambda config: config.set("lr", 3 - config["lr"]))
+    assert swapped[{"lr": 1}].item()["lr"] == 1
+    again = sweep(swapped, [{"x": 0}])
+    assert [config["lr"] for config in again[{"lr": 1}]] == [1]
