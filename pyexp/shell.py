@@ -227,8 +227,9 @@ class Performance:
                 self._load()
                 if self.options.mode is Mode.RERUN:
                     self._discard(waiting)
-                if waiting:
+                while waiting:
                     self._run(waiting, halt)
+                    waiting = deque() if halt.count else self._lost()
             finally:
                 for _, claim in self.held.values():
                     claim.release()
@@ -251,6 +252,18 @@ class Performance:
         with closing(endings):  # whatever happens, so that no cell is left running
             for ended in endings:
                 self._commit(ended)
+
+    def _lost(self) -> deque[Step]:
+        """The finished cells whose results others, that run them again, have removed since: theirs are waited for."""
+        lost: deque[Step] = deque()
+        if (self.options.fail_fast and self.failures) or not store.is_shared(self.run):
+            return lost
+        for step in self.seen.plan.steps:
+            record = self.records.get(step.cell.folder)
+            if record is not None and not record.failed and store.stamp(self.run, step.cell) != record.stamp:
+                self.seen.sights.pop(step.cell.folder, None)
+                lost.append(step)
+        return lost
 
     def _load(self) -> None:
         """Take the records of the cells that are finished; write those down that had to be made again."""

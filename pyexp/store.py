@@ -352,6 +352,14 @@ def stamp_of(facts: os.stat_result) -> tuple[int, ...]:
     return (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
 
 
+def stamp(run: Run, cell: Cell) -> tuple[int, ...]:
+    """The stamp of the cell's result; `()` if there is none."""
+    try:
+        return stamp_of(os.lstat(run.file(cell, RESULT)))
+    except OSError:
+        return ()
+
+
 def read_record(run: Run, cell: Cell) -> Record | None:
     """The cell's record; None if there is none that can be trusted."""
     told = read_checked(run.file(cell, RECORD))
@@ -486,7 +494,7 @@ def adopt(run: Run, cell: Cell, record: Record) -> None:
     by now. Raises OSError. The caller has claimed the cell.
     """
     path = run.file(cell, RESULT)
-    if stamp_of(os.lstat(path)) != record.stamp:
+    if stamp(run, cell) != record.stamp:
         return
     if run.durable:
         files.sync(path)
@@ -517,18 +525,14 @@ def prepare(run: Run, cell: Cell) -> str:
     return aside
 
 
-def discard(run: Run, cell: Cell, stamp: tuple[int, ...]) -> None:
-    """Remove the cell's result and its record, so that no crash can bring them back; not if the stamp is another.
+def discard(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
+    """Remove the result that was seen with this stamp, and its record, so that no crash can bring them back.
 
-    A result with another stamp was not there when it was decided to remove it. Raises OSError.
+    Not a result with another one: it was not there when it was decided to remove it. Raises OSError.
     """
-    path = run.file(cell, RESULT)
-    try:
-        if stamp_of(os.lstat(path)) != stamp:
-            return
-    except FileNotFoundError:
+    if not seen or stamp(run, cell) != seen:
         return
-    _remove(path)
+    _remove(run.file(cell, RESULT))
     _remove(run.file(cell, RECORD))
     if run.durable:
         files.sync_folder(run.folder(cell))
@@ -557,6 +561,11 @@ def set_aside(path: str) -> str:
 def claim(run: Run, cell: Cell) -> Claim | None:
     """A claim to the cell; None if another process has it. Raises OSError."""
     return claims.claim(os.path.join(run.path, CLAIMS), cell.folder)
+
+
+def is_shared(run: Run) -> bool:
+    """Whether other processes are running cells of this run, while this one has no claim."""
+    return bool(claims.holders(os.path.join(run.path, CLAIMS)))
 
 
 def tidy(run: Run) -> None:

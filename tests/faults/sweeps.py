@@ -31,6 +31,7 @@ def experiment(config):
     print("working on", config.name)
     (config.out / "artifact.txt").write_text(config.name)
     time.sleep(config.seconds)
+    os.close(lock)
     return {"x": config.x, "list": [config.x] * 5000}
 
 @experiment.configs
