@@ -225,7 +225,8 @@ _RESTORERS: Mapping[str, Callable[[Any], Any]] = {
     "path": lambda text: PurePath(restored(text)),
 }
 
-_EXACT = frozenset({"bool", "int", "float", "str", "NoneType"})
+#: Kinds of scalars that a record holds as they are.
+EXACT = frozenset({"bool", "int", "float", "str", "NoneType"})
 
 
 class Result(Mapping[str, Any]):
@@ -285,7 +286,7 @@ class Result(Mapping[str, Any]):
         return _Frozen(self)
 
     def __getitem__(self, key: str) -> Any:
-        if key in _OWN:
+        if key in OWN:
             return getattr(self, key)
         record = self._record
         if record.failed:
@@ -294,7 +295,7 @@ class Result(Mapping[str, Any]):
             raise ResultError(f"{self._told()}: it has no {key!r}")
         if key not in record.kinds:
             raise ResultError(f"result {self.name!r} has no {key!r}; {nearest(key, self)}")
-        if record.kinds[key] in _EXACT and key in record.outputs:
+        if record.kinds[key] in EXACT and key in record.outputs:
             return record.outputs[key]
         return self._loaded()[key] if record.spread else self._loaded()
 
@@ -309,9 +310,9 @@ class Result(Mapping[str, Any]):
         return Result, (self._record, self._out, self._load)  # the value is loaded anew where it is looked at
 
     def __iter__(self) -> Iterator[str]:
-        yield from _OWN
+        yield from OWN
         shown = _ERROR if self._record.failed else self._record.kinds
-        yield from (key for key in shown if key not in _OWN)
+        yield from (key for key in shown if key not in OWN)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -341,7 +342,8 @@ class Result(Mapping[str, Any]):
 
 
 _UNLOADED = object()
-_OWN = ("name", "config", "out")
+#: The keys of a result that no output takes.
+OWN = ("name", "config", "out")
 _ERROR = ("__error__", "type", "message", "traceback")
 
 
@@ -356,7 +358,7 @@ class _Frozen(Mapping[str, Any]):
 
     def __contains__(self, key: object) -> bool:
         record = self.result.record
-        return key in _OWN or key in (_ERROR if record.failed else record.kinds)
+        return key in OWN or key in (_ERROR if record.failed else record.kinds)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.result)

@@ -235,7 +235,7 @@ def _axis(variations: tuple[Variation, ...], taken: list[str], name: str | None)
 
 
 def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
-    """Whether a variation changes what is at a key, by this key (not if others `besides` it are meant) or through it."""
+    """Whether a variation changes what is at a key: by this key (unless `besides` it is meant) or through it."""
     parts = tuple((key or "").split("."))
     paths = {path for variation in variations for path, _ in variation.changes} - ({parts} if besides else set())
     return any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)

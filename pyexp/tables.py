@@ -16,7 +16,7 @@ from pyrsistent import PMap, pmap
 
 from pyexp.configs import NOTHING, FrozenConfig, equal, leaves, lookup, thaw
 from pyexp.errors import ExtraError, ResultError
-from pyexp.results import Record, Result, cells_in_words
+from pyexp.results import EXACT, OWN, Record, Result, cells_in_words
 from pyexp.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Results(Tensor[Result]):
             return [result.record.name for result in self]
         if path.startswith("config."):
             return [lookup(result.record.config, path.removeprefix("config."), NOTHING) for result in self]
-        return super()._column(path)
+        return [_output(result, path) for result in self]
 
     def to_records(self) -> list[dict[str, Any]]:
         """A dict for each cell, all with the same keys in the same order.
@@ -123,6 +123,14 @@ class Results(Tensor[Result]):
     def sum(self, *axes: str, skipna: bool = False) -> "Results":
         """The sum along the axes; see `reduce`."""
         return self.reduce(sum, *axes, skipna=skipna)
+
+
+def _output(result: Result, path: str) -> Any:
+    """The result's value at a path, NOTHING if it has none; a scalar output is at hand without looking further."""
+    record = result.record
+    if path in record.outputs and record.kinds[path] in EXACT and path not in OWN:
+        return record.outputs[path]
+    return lookup(result, path, NOTHING)
 
 
 def axis_labels(results: Tensor[Result]) -> list[str]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
+from itertools import product
 from math import prod
 from operator import index as as_int
 from typing import Any, Generic, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, overload
@@ -63,6 +64,10 @@ class Axis:
         return replace(self, coords=tuple(self.coords[i] for i in positions))
 
 
+#: Along a longer axis, positions are worked out one by one and not listed.
+_LONG = 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Box(Generic[T]):
     """A product of positions out of other cells, whose `strides` and `offset` say where each position is."""
@@ -80,7 +85,10 @@ class Box(Generic[T]):
         return self.cells[source]
 
     def __iter__(self) -> Iterator[T]:
-        return (self[i] for i in range(prod(map(count, self.kept))))
+        if any(count(positions) > _LONG for positions in self.kept):
+            return (self[i] for i in range(prod(map(count, self.kept))))
+        steps = ([position * stride for position in kept] for kept, stride in zip(self.kept, self.strides, strict=True))
+        return (self.cells[self.offset + sum(at)] for at in product(*steps))
 
 
 def count(items: Sequence[Any]) -> int:

@@ -1,4 +1,4 @@
-"""A query on a swept key is answered from the axis alone, and holds exactly the cells that looking at each would find."""
+"""A query on a swept key is answered from the axis alone, and holds the very cells that looking at each would find."""
 
 import pytest
 from hypothesis import given
@@ -48,7 +48,7 @@ def test_a_query_on_results_finds_what_looking_at_every_result_finds(sweeps, que
     grid = grid_of_sweeps(sweeps)
     if data.draw(st.booleans()):
         grid = grid[..., ::-1]
-    results = Results.of(grid.map(lambda config: Result(record_of("", config, "", done({}, [])), None, lambda: {})))
+    results = Results.of(grid.map(lambda config: Result(record_of("", config, "", done({}, [])), None, dict)))
     asked = {f"config.{key}": value for key, value in query.items()}
     expected = [result.record.config for result in results if matches(result, asked)]
     if expected:
