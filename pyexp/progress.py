@@ -66,8 +66,8 @@ class Progress:
         name = printable(record.name or record.hash)
         if record.failed:
             self.failed += 1
-            self.line(f"[{self.ended}/{self.total}] {name} failed after {span(record.seconds)}: {reason(record)}")
-            self.line(f"    log: {self._near(log)}")
+            place = f"[{self.ended}/{self.total}] {name} failed after {span(record.seconds)}"
+            self.line(f"{place}: {reason(record)}\n    log: {self._near(log)}")
             return
         self.done += 1
         if not self.quiet:
@@ -118,6 +118,7 @@ class Live(Progress):
             super().line(text)
             return
         with suppress(OSError, ValueError):
+            self._display.update(self._frame(time.monotonic()))  # it is drawn again below the line
             self._display.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def started(self, folder: str, name: str) -> None:

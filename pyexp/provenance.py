@@ -6,6 +6,7 @@ nothing is taken.
 
 import os
 import platform
+import selectors
 import shlex
 import socket
 import subprocess
@@ -50,6 +51,7 @@ class Git:
     def __init__(self, folder: Path) -> None:
         self._asked: subprocess.Popen[bytes] | None = None
         self._told: dict[str, Any] | None = None
+        self._said = b""
         with suppress(OSError):
             if any((above / ".git").exists() for above in (folder, *folder.parents)):
                 self._asked = subprocess.Popen(
@@ -63,13 +65,26 @@ class Git:
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
         """The commit, and whether the code is `clean`, `dirty` or `unknown`; None if git needs longer."""
-        if self._told is None and self._asked is not None:
-            try:
-                told, _ = self._asked.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
+        last = time.monotonic() + seconds
+        while self._told is None and self._asked is not None:
+            part = self._next_part(last - time.monotonic())
+            if part is None:
                 return None
-            self._told = state_of(told.decode("utf-8", "replace")) if self._asked.returncode == 0 else UNKNOWN
+            self._said += part
+            if not part and self._asked.wait() != 0:
+                self._told = UNKNOWN
+            elif not part or changed(self._said.decode("utf-8", "replace")):  # of changes, one is enough
+                self._told = state_of(self._said.decode("utf-8", "replace"))
         return self._told or UNKNOWN
+
+    def _next_part(self, seconds: float) -> bytes | None:
+        """What git says next, `b""` at its end; None if it takes longer."""
+        assert self._asked is not None
+        assert self._asked.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._asked.stdout, selectors.EVENT_READ)
+            ready = selector.select(max(seconds, 0))
+        return os.read(self._asked.stdout.fileno(), 1 << 16) if ready else None
 
     def close(self) -> None:
         """Ask no more."""
@@ -84,7 +99,12 @@ def state_of(status: str) -> dict[str, Any]:
     >>> state_of("# branch.oid 1a2b\\n# branch.head main\\n1 .M N... main.py\\n")
     {'commit': '1a2b', 'state': 'dirty'}
     """
-    lines = status.splitlines()
-    oid = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), None)
-    changed = any(not line.startswith("#") for line in lines)
-    return {"commit": None if oid == "(initial)" else oid, "state": "dirty" if changed else "clean"}
+    oid = next((line.split()[-1] for line in status.splitlines() if line.startswith("# branch.oid ")), None)
+    if oid is None:
+        return UNKNOWN
+    return {"commit": None if oid == "(initial)" else oid, "state": "dirty" if changed(status) else "clean"}
+
+
+def changed(status: str) -> bool:
+    """Whether the status, which may break off, has a line that tells of a change."""
+    return any(not line.startswith("#") for line in status.split("\n")[:-1])

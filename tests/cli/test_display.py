@@ -1,0 +1,175 @@
+"""What a person sees of a run: live on a terminal, plain lines elsewhere, all of it on stderr."""
+
+import io
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyrsistent import pmap
+
+from pyexp.outcome import done, failed
+from pyexp.progress import MOST_FAILURES, Progress, pace, printable, span
+from pyexp.results import Record, record_of
+from tests.cli.scripts import environment, go, ran, write
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def on_terminal(folder: Path, *arguments: str, **changes: str) -> tuple[str, str]:
+    """What `python main.py …` writes to a terminal on stderr, as it came, and what to stdout, a pipe."""
+    leader, follower = pty.openpty()
+    variables = environment(**{"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "24", **changes})
+    command = [sys.executable, "main.py", *arguments]
+    started = subprocess.Popen(command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=follower)
+    os.close(follower)
+    written = b""
+    with suppress(OSError):  # how a terminal says that nobody is at the other end any more
+        while True:
+            ready, _, _ = select.select([leader], [], [], 60)
+            part = os.read(leader, 1 << 16) if ready else b""
+            if not part:
+                break
+            written += part
+    os.close(leader)
+    out, _ = started.communicate(timeout=60)
+    return written.decode(), out.decode()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path)
+    return tmp_path
+
+
+def is_live(written: str) -> bool:
+    """Whether lines were taken back: the mark of a live display."""
+    return "\x1b[1A" in written or "\x1b[2K" in written
+
+
+def test_on_a_terminal_the_display_is_live_and_stdout_is_the_reports_alone(folder: Path) -> None:
+    written, out = on_terminal(folder, "wait=0.3", "-j", "2")
+    assert is_live(written)
+    seen = ESCAPE.sub("", written)
+    assert re.search(r"0/6  [12] running, [45] left", seen)
+    assert re.search(r"\d\.\d s  exp_lr0\.1_seed0", seen)
+    assert re.search(r"[1-5]/6  [1-5] done, .*cells/s, \d\.\d s to go", seen)
+    assert re.search(r"\[4/6\] exp_lr1\.0_seed\d failed after \d+\.\d s: ValueError: diverged\r?\n +log: out/", seen)
+    assert "done in" not in seen
+    assert out.startswith("name")
+    assert "\x1b" not in out
+    assert len(ran(folder)) == 6
+
+
+def test_no_color_means_no_colour(folder: Path) -> None:
+    written, _ = on_terminal(folder, "wait=0.2", "-k", "*seed0", NO_COLOR="1")
+    assert is_live(written)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]([;m]|8;)", written)
+
+
+@pytest.mark.parametrize("changes", [{"CI": "true"}, {"TERM": "dumb"}, {"TERM": ""}])
+def test_where_a_live_display_is_unwelcome_there_are_lines(folder: Path, changes: dict[str, str]) -> None:
+    written, _ = on_terminal(folder, "-k", "*seed0", **changes)
+    assert "\x1b" not in written
+    assert "[1/2] exp_lr0.1_seed0 done in" in written
+
+
+@pytest.mark.parametrize("arguments", [["--executor", "inline"], ["-s"]])
+def test_what_cells_write_to_the_terminal_is_not_overdrawn(folder: Path, arguments: list[str]) -> None:
+    written, _ = on_terminal(folder, "-k", "*seed0", *arguments)
+    assert not is_live(written)
+    assert "[1/2]" in written
+
+
+def test_quiet_on_a_terminal_is_quiet(folder: Path) -> None:
+    written, _ = on_terminal(folder, "-q", "-k", "*lr0.1*")
+    assert written == ""
+
+
+def test_elsewhere_there_is_a_line_for_each_cell(folder: Path) -> None:
+    lines = go(folder, "-k", "*seed0").stderr.splitlines()
+    assert re.fullmatch(r"out/mnist/\S+: 2 cells: 2 to run", lines[0])
+    assert re.fullmatch(r"\[1/2\] exp_lr0\.1_seed0 done in \d+\.\d s", lines[1])
+    assert re.fullmatch(r"\[2/2\] exp_lr1\.0_seed0 failed after \d+\.\d s: ValueError: diverged", lines[2])
+    assert re.fullmatch(r"    log: out/mnist/\S+/log\.txt", lines[3])
+    assert re.fullmatch(r"ran 2 cells in \d+\.\d s: 1 done, 1 failed", lines[4])
+
+
+def test_with_nothing_to_run_there_is_one_line(folder: Path) -> None:
+    go(folder, "--timestamp", "t", "--executor", "inline", "fixed=True")
+    again = go(folder, "--timestamp", "t", "fixed=True")
+    assert again.stderr == "out/mnist/t: 6 cells: 6 to load\n"
+
+
+def test_a_name_cannot_move_the_cursor(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    told = Progress(1, stream=stream)
+    told.cell("folder", record_of("a\x1b[2J\nb", pmap(), "abc", failed(ValueError("x\x1b[31m"))), "/log.txt")
+    told.summary([], "")
+    assert "\x1b" not in stream.getvalue()
+    assert "a\\x1b[2J\\nb" in stream.getvalue()
+
+
+def record(name: str, outcome: dict[str, object]) -> Record:
+    return record_of(name, pmap(), "abc", outcome, seconds=1.0)
+
+
+def test_of_many_failures_the_summary_tells_the_first_and_how_many_more() -> None:
+    stream = io.StringIO()
+    told = Progress(100, stream=stream, quiet=True)
+    failures = [(record(f"c{i}", failed(ValueError("boom"))), f"/{i}.txt") for i in range(MOST_FAILURES + 5)]
+    told.summary(failures, "type this")
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == f"{MOST_FAILURES + 5} of 100 cells failed:"
+    assert lines[-2:] == ["  … and 5 more", "type this"]
+    assert len(lines) == 2 * MOST_FAILURES + 3
+
+
+def test_waiting_for_others_is_said_once() -> None:
+    stream = io.StringIO()
+    told = Progress(2, stream=stream)
+    told.waiting(2)
+    told.waiting(1)
+    assert stream.getvalue() == "waiting for 2 cells that other processes have claimed\n"
+
+
+def test_a_closed_stream_is_no_error() -> None:
+    stream = io.StringIO()
+    stream.close()
+    told = Progress(1, stream=stream)
+    told.began("/out", "1 cell")
+    told.cell("folder", record("a", done(1, [])), "/log.txt")
+    told.summary([], "")
+    told.close()
+    assert told.done == 1
+
+
+@given(st.floats(0, 1e7))
+def test_a_time_span_is_read_back_within_its_precision(seconds: float) -> None:
+    told = span(seconds)
+    days, _, clock = told.rpartition(" d ")
+    if told.endswith(" s"):
+        assert abs(float(told[:-2]) - seconds) <= 0.05 + 1e-9
+        return
+    parts = [int(part) for part in clock.split(":")]
+    whole = sum(part * 60**i for i, part in enumerate(reversed(parts))) + 86400 * int(days or 0)
+    assert abs(whole - seconds) <= 0.5
+
+
+@given(st.integers(1, 1000), st.integers(0, 1000), st.floats(0.001, 1e6))
+def test_the_pace_is_told_once_a_cell_has_ended(total: int, ended: int, seconds: float) -> None:
+    told = pace(min(ended, total), total, seconds)
+    assert (told == "") == (ended == 0)
+    assert pace(ended, total, 0.0) == ""
+
+
+@given(st.text())
+def test_what_is_printed_of_a_name_can_be_printed(text: str) -> None:
+    assert printable(text).isprintable()
