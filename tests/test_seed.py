@@ -1,4 +1,4 @@
-"""The specification (`specification.md`, word for word) does what it says: its blocks run as they stand.
+"""The interface that was asked for (`specification.md`) does what it says: its blocks run as they stand.
 
 What a block leaves out (`train`, `torch`, an import) is put before it, what it needs to be run after it; the block
 itself is never touched. Ray is aside: its names exist and its options are taken.
