@@ -21,8 +21,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class ForkExecutor(Processes):
     """Runs each cell in a fork of this process as it is: modules, globals and all. Threads do not come along.
 
-    Each cell begins with the same state of every random number generator: seed them from the config. Libraries that
-    have started their threads already keep their number, whatever `-j` says.
+    Each cell begins with the same state of every random number generator, NumPy's global one too; only Python's
+    `random` is seeded anew. Seed them from the config. Libraries that have started their threads already keep their
+    number, whatever `-j` says.
     """
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:

@@ -76,7 +76,7 @@ def test_a_guardian_that_was_killed_is_replaced(script, gone):
 def test_a_guardian_goes_with_its_run(script):
     script.write(
         "import pyexp\nimport subprocess\n"
-        + """
+        """
 experiment = pyexp.experiment(name="e")(lambda config: 1)
 if __name__ == "__main__":
     experiment.run(configs=[{"name": "c"}], report=lambda results: print(subprocess.run(
