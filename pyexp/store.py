@@ -35,8 +35,8 @@ IGNORE = ".gitignore"
 #: How a new run's folder is called: the local time at its start.
 TIMESTAMP = "%Y-%m-%d_%H-%M-%S"
 
-#: Seconds after which a process describes a run although another one seems to be at it.
-PATIENCE = 5.0
+#: Seconds that a process waits for others to describe the run they share, each of which takes milliseconds.
+PATIENCE = 600.0
 # A run's file names each of its cells and may be long; when the run began is said in its first lines.
 _HEAD = 4096
 _BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
@@ -195,25 +195,26 @@ def describe(run: Run, tell: Callable[[dict[str, Any]], Mapping[str, Any]]) -> N
     try:
         held = _patiently(folder, RUN)
         try:
-            if held is not None:
-                files.sweep(run.path)
+            files.sweep(run.path)
             if run.durable and not os.path.lexists(path):
                 _sync_above(run.path)
             files.write(path, [_json(tell(described(run)))], durable=run.durable)
         finally:
-            if held is not None:
-                held.release()
+            held.release()
             with suppress(OSError):  # others have claims there
                 os.rmdir(folder)
     except OSError as error:
         raise _unusable(run.path, error) from None
 
 
-def _patiently(folder: str, name: str) -> Claim | None:
-    """A claim to a name that others have for a moment; None if somebody has had it for too long."""
+def _patiently(folder: str, name: str) -> Claim:
+    """A claim to a name that others have for a moment. Raises `StoreError` if one of them has it for ever."""
     last = time.monotonic() + PATIENCE
-    while (held := claims.claim(folder, name)) is None and time.monotonic() < last:
-        time.sleep(0.01)
+    while (held := claims.claim(folder, name)) is None:
+        if time.monotonic() > last:
+            holder = claims.holders(folder).get(name, "(another process)")
+            raise StoreError(f"{folder}/{name} has been claimed for {PATIENCE:.0f} s {holder}; has it been stopped?")
+        time.sleep(0.02)
     return held
 
 
@@ -343,8 +344,10 @@ def _failure(record: Record) -> Found:
 
 
 def _when(record: Record) -> str:
-    ended = time.localtime(record.started + record.seconds)
-    return f"at {time.strftime('%Y-%m-%d %H:%M:%S', ended)}"
+    try:
+        return time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(record.started + record.seconds))
+    except (ValueError, OverflowError, OSError):  # no time at all
+        return "at an unknown time"
 
 
 def stamp_of(facts: os.stat_result) -> tuple[int, ...]:
@@ -367,7 +370,7 @@ def read_record(run: Run, cell: Cell) -> Record | None:
         return None
     try:
         return from_json(told, cell.config)
-    except (ResultError, ValueError, OverflowError, RecursionError):
+    except ResultError:
         return None
 
 

@@ -14,57 +14,12 @@ from typing import Any
 
 import pytest
 from effects import Disk, Effects, in_child
+from workbench import Bench
 
 import pyexp
 from pyexp import shell
-from pyexp.files import is_temporary
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork")]
-
-CONFIGS = [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "bad", "x": 3}]
-
-
-class Bench:
-    """An experiment whose runs are in `root`, and which notes beside it what it runs."""
-
-    def __init__(self, place: Path, disk: Disk | None = None, mercy: random.Random | None = None) -> None:
-        self.root = place / "disk"
-        self.witness = place / "witness"
-        place.mkdir()
-        if disk is None:
-            self.root.mkdir()
-        else:
-            disk.after_power_cut(self.root, mercy)
-        self.begin(1)
-
-    def begin(self, generation: int) -> None:
-        """From now on results are of this generation, and what was run before is forgotten."""
-        self.now = generation
-        self.witness.write_text("")
-
-    def fn(self, config: Any) -> Any:
-        with open(self.witness, "a") as witness:
-            witness.write(f"{config.name}\n")
-        if config.name == "bad":
-            raise ValueError("it is bad")
-        return {"x": config.x, "generation": self.now, "blob": [config.x] * 1000}
-
-    def run(self, **options: Any) -> Any:
-        made = pyexp.experiment(name="e", executor="inline", quiet=True)(self.fn)
-        return made.run(CONFIGS, lambda results: results, output_dir=self.root / "deep" / "out", **options)
-
-    @property
-    def ran(self) -> list[str]:
-        return self.witness.read_text().split()
-
-    def cell(self, name: str) -> Path:
-        (found,) = self.root.glob(f"deep/out/e/*/{name}-*")
-        return found
-
-    def left_over(self) -> list[str]:
-        """Temporary files, claims and what else does not belong below the root."""
-        names = [path.name for path in self.root.rglob("*")]
-        return [name for name in names if is_temporary(name) or name == ".claims"]
 
 
 @pytest.fixture
