@@ -139,7 +139,7 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
         if data["format"] > FORMAT:
             raise ResultError(f"the record is of format {data['format']}, and this pyexp reads up to {FORMAT}")
         error = data.get("error", {})
-        return Record(
+        record = Record(
             name=data["name"],
             config=restored(data["config"]) if config is None else config,
             hash=data["hash"],
@@ -156,8 +156,21 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
             stamp=tuple(data.get("stamp", ())),
             **{key: error[key] for key in ("type", "message", "traceback") if key in error},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+        _refuse_wrong_types(record)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ResultError(f"this is no record of pyexp: {type(error).__name__}: {error}") from None
+    return record
+
+
+_TEXTS = ("name", "hash", "status", "type", "message", "traceback", "host", "executor")
+
+
+def _refuse_wrong_types(record: Record) -> None:
+    texts = [getattr(record, key) for key in _TEXTS] + [*record.needs, *record.kinds, *record.kinds.values()]
+    wrong = [text for text in texts if not isinstance(text, str)]
+    wrong += [number for number in (record.started, record.seconds) if not isinstance(number, (int, float))]
+    if wrong:
+        raise TypeError(f"{wrong[0]!r} is of the wrong type")
 
 
 def plain(value: Any) -> Any:
