@@ -1,4 +1,4 @@
-"""For people who extend pyexp: what every executor has to do, as checks that run against any of them.
+"""For people who extend pyexp: what every executor has to do, as checks that run against any, and configs to test with.
 
     import pytest
     from pyexp.testing import executor_behaviours
@@ -9,6 +9,8 @@
 
 Each behaviour runs real cells and looks at how they ended. What an executor does not promise is written down by name,
 with the reason, and left out: `executor_behaviours(exempt=IN_THIS_PROCESS)`.
+
+`configs()` and `variations()` are Hypothesis strategies; only they need Hypothesis.
 """
 
 import functools
@@ -23,7 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyexp.configs import freeze
 from pyexp.dotted import Config
@@ -31,7 +33,20 @@ from pyexp.errors import UsageError, nearest
 from pyexp.executors.base import Ended, Executor, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.outcome import Outcome
 
-__all__ = ["IN_THIS_PROCESS", "IN_THREADS", "Behaviour", "Lab", "Trial", "check_executor", "executor_behaviours"]
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = [
+    "IN_THIS_PROCESS",
+    "IN_THREADS",
+    "Behaviour",
+    "Lab",
+    "Trial",
+    "check_executor",
+    "configs",
+    "executor_behaviours",
+    "variations",
+]
 
 Function = Callable[[Config], Any]
 
@@ -203,6 +218,39 @@ def check_executor(make_executor: Callable[[], Executor], exempt: Iterable[str] 
                 wrong.append(f"{behaviour}: {behaviour.promise}\n{traceback.format_exc()}")
     if wrong:
         raise AssertionError(f"{len(wrong)} of {len(_BEHAVIOURS)} behaviours differ:\n\n" + "\n".join(wrong))
+
+
+def configs() -> "SearchStrategy[dict[str, Any]]":
+    """Configs as a user writes them: a name, and nested values that are easily confused (`1`, `True`, `1.0`, `"1"`).
+
+    Their keys hold no dots. Arrays, dates, enums and instances are left out.
+    """
+    from hypothesis import strategies as st
+
+    scalars = st.one_of(
+        st.sampled_from([0, 1, True, False, 1.0, 0.0, -0.0, "1", "", None, "None", b"1", Path("1"), 10**30]),
+        st.integers(), st.floats(), st.text(max_size=5),
+    )  # fmt: skip
+    values = st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | _mappings(inner),
+        max_leaves=6,
+    )
+    return st.builds(lambda name, config: {**config, "name": name}, st.text(max_size=8), _mappings(values))
+
+
+def variations() -> "SearchStrategy[list[dict[str, Any]]]":
+    """Variations for `sweep`: configs with different names, some of whose keys are dotted."""
+    from hypothesis import strategies as st
+
+    dotted = st.builds(lambda config, value: {**config, "deep.er": value}, configs(), st.integers())
+    return st.lists(configs() | dotted, min_size=1, max_size=3, unique_by=lambda variation: variation["name"])
+
+
+def _mappings(values: "SearchStrategy[Any]") -> "SearchStrategy[dict[str, Any]]":
+    from hypothesis import strategies as st
+
+    return st.dictionaries(st.sampled_from(["a", "b", "lr", "width", "é", "a b"]), values, max_size=4)
 
 
 # What comes back

@@ -235,6 +235,7 @@ def test_nothing_of_the_caller_runs_twice_in_a_fork(script, run):
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "once and 42 42 42 42 42\nfinally\nat exit\n"
     assert (script.folder / "buffered").read_text() == "once\n"
+    assert [log.read_text() for log in script.folder.glob("out/e/*/*/log.txt")] == [""] * 5
 
 
 def test_a_fork_beside_other_threads_is_warned_of(script):
