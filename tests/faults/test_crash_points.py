@@ -13,11 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from effects import Disk, Effects, in_child
-from workbench import Bench
+from effects import Disk
+from workbench import Bench, performed, reported_in
 
 import pyexp
-from pyexp import shell
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork")]
 
@@ -70,32 +69,6 @@ SCENES: dict[str, tuple[Callable[[Bench], None], dict[str, Any], dict[str, Any]]
     "rerun": (finished, {"timestamp": "t", "rerun": True}, {"timestamp": "t"}),
     "odd things": (odd, {"timestamp": "t"}, {"timestamp": "t"}),
 }
-
-
-def performed(
-    bench: Bench, options: dict[str, Any], fatal: int | None = None, torn: bool = False
-) -> tuple[bool, list[Any]]:
-    """Run in a child that is killed at an effect: whether it was, and its effects, its reports of cells among them."""
-
-    def do(tell: Callable[[Any], None]) -> None:
-        take = shell.Performance._take
-
-        def taking(performance: Any, cell: Any, record: Any) -> None:
-            take(performance, cell, record)
-            if not record.failed:
-                tell(("report", cell.name))
-
-        shell.Performance._take = taking  # type: ignore[method-assign]
-        Effects(bench.root, tell, fatal, torn).install()
-        bench.run(**options)
-
-    status, told = in_child(do)
-    assert status == 0 or os.WTERMSIG(status) == 9
-    return status != 0, told
-
-
-def reported_in(told: list[Any]) -> set[str]:
-    return {effect[1] for effect in told if effect[0] == "report"}
 
 
 def continued(bench: Bench, options: dict[str, Any]) -> Any:

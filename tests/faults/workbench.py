@@ -1,12 +1,15 @@
 """An experiment of three cells in this process, one of which fails, and what is on disk of it."""
 
+import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from effects import Disk
+from effects import Disk, Effects, in_child
 
 import pyexp
+from pyexp import shell
 from pyexp.files import is_temporary
 
 CONFIGS = [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "bad", "x": 3}]
@@ -16,6 +19,7 @@ class Bench:
     """An experiment whose runs are in `root`, and which notes beside it what it runs."""
 
     def __init__(self, place: Path, disk: Disk | None = None, mercy: random.Random | None = None) -> None:
+        self.failing = {"bad"}
         self.root = place / "disk"
         self.witness = place / "witness"
         place.mkdir()
@@ -33,7 +37,7 @@ class Bench:
     def fn(self, config: Any) -> Any:
         with open(self.witness, "a") as witness:
             witness.write(f"{config.name}\n")
-        if config.name == "bad":
+        if config.name in self.failing:
             raise ValueError("it is bad")
         return {"x": config.x, "generation": self.now, "blob": [config.x] * 1000}
 
@@ -63,3 +67,29 @@ def _seen(path: Path) -> Any:
     facts = path.lstat()
     content = path.read_bytes() if path.is_file() else None
     return (facts.st_mode, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_uid, content)
+
+
+def performed(
+    bench: Bench, options: dict[str, Any], fatal: int | None = None, torn: bool = False
+) -> tuple[bool, list[Any]]:
+    """Run in a child that is killed at an effect: whether it was, and its effects, its reports of cells among them."""
+
+    def do(tell: Callable[[Any], None]) -> None:
+        take = shell.Performance._take
+
+        def taking(performance: Any, cell: Any, record: Any) -> None:
+            take(performance, cell, record)
+            if not record.failed:
+                tell(("report", cell.name))
+
+        shell.Performance._take = taking  # type: ignore[method-assign]
+        Effects(bench.root, tell, fatal, torn).install()
+        bench.run(**options)
+
+    status, told = in_child(do)
+    assert status == 0 or os.WTERMSIG(status) == 9
+    return status != 0, told
+
+
+def reported_in(told: list[Any]) -> set[str]:
+    return {effect[1] for effect in told if effect[0] == "report"}
