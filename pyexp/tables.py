@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import xarray
 
 #: The columns that every table has; an axis or an output of such a name is called `axis.…` or `output.…` there.
-FIRST, LAST = ("name",), ("status", "seconds", "error")
+FIRST, LAST = ("name",), ("status", "seconds", "failure")
 
 
 class Results(Tensor[Result]):
@@ -54,7 +54,7 @@ class Results(Tensor[Result]):
         """A dict for each cell, all with the same keys in the same order.
 
         They are `name`, the coordinate on each axis, `config.…` for each leaf of the configs, the scalar outputs,
-        `status`, `seconds`, `error`; None stands for what a cell has not. A key that is taken is prefixed: `output.…`.
+        `status`, `seconds`, `failure`; None stands for what a cell has not. A key that is taken is prefixed: `output.…`.
         """
         rows = list(_rows(self))
         labels = axis_labels(self)
@@ -150,7 +150,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
         record = result.record
         config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
         outputs = {label_of(key, labels): value for key, value in record.outputs.items()}
-        last = {"status": record.status, "seconds": record.seconds, "error": brief_error(record)}
+        last = {"status": record.status, "seconds": record.seconds, "failure": brief_error(record)}
         yield {"name": record.name, **dict(zip(labels, map(thaw, at), strict=True)), **config, **outputs, **last}
 
 

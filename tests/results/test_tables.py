@@ -70,12 +70,12 @@ def test_records_have_a_row_for_each_cell_and_the_same_keys_in_each() -> None:
     first, *others = grid(gappy).to_records()
     assert first == {
         "name": "exp_lr0.1_s1", "lr": 0.1, "seed": 1, "config.lr": 0.1, "config.mlp.width": 8, "config.seed": 1,
-        "accuracy": 0.1, "steps": 1, "kind": "cnn", "status": "done", "seconds": 2.0, "error": None,
+        "accuracy": 0.1, "steps": 1, "kind": "cnn", "status": "done", "seconds": 2.0, "failure": None,
     }  # fmt: skip
     assert all(list(row) == list(first) for row in others)
     assert [row["status"] for row in others] == ["done", "failed", "done", "missing", "done"]
-    assert others[1]["error"] == "ValueError: diverged"
-    assert (others[1]["accuracy"], others[3]["error"]) == (None, "NotRun: never started")
+    assert others[1]["failure"] == "ValueError: diverged"
+    assert (others[1]["accuracy"], others[3]["failure"]) == (None, "NotRun: never started")
 
 
 def test_records_need_no_more_than_the_standard_library_to_become_a_file() -> None:
