@@ -15,7 +15,7 @@ from pyexp import archive, shell, store
 from pyexp.cli import Options, parse, settle, spelled
 from pyexp.configs import freeze, thaw
 from pyexp.dotted import Config
-from pyexp.errors import ConfigError, NoRunError, SelectionError, StoreError, UsageError
+from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
 from pyexp.executors import Executor, ExecutorName, get_executor
 from pyexp.plan import Plan, component
 from pyexp.tables import Results
@@ -23,7 +23,7 @@ from pyexp.tables import Results
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: What is wrong with a command line, or with the world it names, and not with the script.
-_REFUSED = (UsageError, NoRunError, StoreError, SelectionError)
+_REFUSED = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError)
 
 
 class RunOptions(TypedDict, total=False):

@@ -142,7 +142,9 @@ def perform(job: Job, options: Options) -> Results:
     git = Git(code_folder())
     seen = look(job, options)
     refuse_unpicklable(seen.plan.steps.map(lambda step: step.cell))
-    terms = Terms(jobs_of(options), options.timeout, options.retries, options.capture, options.durable)
+    jobs = pool.auto() if options.jobs == "auto" else int(options.jobs)
+    results = os.path.abspath(options.output_dir)
+    terms = Terms(jobs, options.timeout, options.retries, options.capture, options.durable, results)
     with ExitStack() as at_end:
         at_end.callback(git.close)
         if seen.plan.works:  # else nobody has to get ready
@@ -164,13 +166,6 @@ def refuse_unpicklable(cells: Tensor[Cell]) -> None:
             dumps(thaw(cell.config), "config")
         except TypeError as error:
             raise ConfigError(f"of config {cell.name!r}, {error}") from None
-
-
-def jobs_of(options: Options) -> int:
-    """The number of cells at a time: `auto` is one for each core this process may use."""
-    if options.jobs != "auto":
-        return int(options.jobs)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def reported(seen: Look) -> Results:
@@ -373,7 +368,7 @@ class Performance:
             started=ended.started,
             seconds=ended.seconds,
             attempts=attempts,
-            host=socket.gethostname(),
+            host=ended.outcome.get("host") or socket.gethostname(),
             executor=type(self.pool).__name__ if not isinstance(self.pool, Threads) else
             type(self.pool.executor).__name__,
         )  # fmt: skip

@@ -36,13 +36,14 @@ LOG = "log.txt"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What holds for every cell of a run."""
+    """What holds for every cell of a run; `results` is the folder that all runs are kept in."""
 
     jobs: int = 1
     timeout: float | None = None
     retries: int = 0
     capture: bool = True
     durable: bool = True
+    results: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,10 @@ class Pool(Executor):
 
     def close(self) -> None:
         """Leave nothing behind."""
+
+    def auto(self) -> int:
+        """What `-j auto` stands for: a cell for each core that this process may use."""
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def slots(self, terms: Terms) -> int:
         """How many cells can be on their way at a time."""

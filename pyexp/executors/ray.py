@@ -78,6 +78,8 @@ class RayExecutor(Pool):
         self.waits = wait
         self.per_cell = per_cell
         self.shared_disk = shared_disk
+        self._connection: Connection | None = None
+        self._token: str | None = None
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         from pyexp.executors import ray_node
@@ -94,27 +96,30 @@ class RayExecutor(Pool):
             terms,
         )
         self._terms = terms
-        self._token: str | None = None
         self._fault: ExecutorError | None = None
         self._begun = 0
-        self._connection = Connection(self.address, self.runtime_env)
-        try:
-            self._ray = self._connection.ray
-            self._watch = self._connection.watch
-            self._watch.marks = f"{os.urandom(8).hex()}:"
-            if self.per_cell is None:
-                self._refuse_infeasible(self.demand)
-            self._supervise = self._ray.remote(max_retries=0)(ray_node.supervise)
-            self._kit = self._ray.put(kit)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = Connection(self.address, self.runtime_env, (terms.results,) if terms.results else ())
+        self._ray = self._connection.ray
+        self._watch = self._connection.watch
+        self._task_env = self._connection.task_env
+        self._watch.marks = f"{os.urandom(8).hex()}:"
+        self._supervise = self._ray.remote(max_retries=0)(ray_node.supervise)
+        self._kit = self._ray.put(kit)
+        if self.per_cell is None and not self._is_feasible(self.demand):
+            self.close()
+            raise ExecutorError(infeasible(self.demand, self._watch.alive()))
 
     def close(self) -> None:
         if self._token is not None:
             with suppress(OSError):
                 os.unlink(self._token)
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._token = self._connection = None
+
+    def auto(self) -> int:
+        """What the cluster has: as if nothing were said."""
+        return 1
 
     def slots(self, terms: Terms) -> int:
         """The cells to hand to Ray: what `-j` says if it says more than one, else some for each that fits."""
@@ -129,13 +134,14 @@ class RayExecutor(Pool):
         demand = self.demand
         if self.per_cell is not None:
             demand = checked({**demand, **self.per_cell(config)})
-            self._refuse_infeasible(demand)
+            if not self._is_feasible(demand):
+                raise ExecutorError(infeasible(demand, self._watch.alive()))
         self._begun += 1
         mark = f"{self._watch.marks}{self._begun}"
         order = Order(dumps(config, "config"), task.folder, self._token_beside(task.folder), mark)
         options = {**demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
-        if self._connection.task_env is not None:
-            options["runtime_env"] = self._connection.task_env
+        if self._task_env is not None:
+            options["runtime_env"] = self._task_env
         return RayCell(task, self._supervise.options(**options).remote(self._kit, order), mark, demand)
 
     def _token_beside(self, folder: str) -> str | None:
@@ -148,10 +154,9 @@ class RayExecutor(Pool):
             files.write(self._token, [], durable=False)
         return self._token
 
-    def _refuse_infeasible(self, demand: Demand) -> None:
-        nodes = self._watch.alive()
-        if not self.waits and not any(fitting(node["Resources"], demand) for node in nodes):
-            raise ExecutorError(infeasible(demand, nodes))
+    def _is_feasible(self, demand: Demand) -> bool:
+        """Whether a node can take such a cell, now or, if the cluster grows, later."""
+        return self.waits or any(fitting(node["Resources"], demand) for node in self._watch.alive())
 
     def wait(self, running: Collection[RayCell], seconds: float) -> list[tuple[RayCell, Outcome]]:
         if self._fault is not None:  # the run is over; nobody waits for what is left of it
@@ -205,6 +210,8 @@ class RayExecutor(Pool):
         """The outcome of a cell of which Ray says only that it failed. Raises `ExecutorError` if all would."""
         kind = type(error).__name__
         told = brief(error)
+        if kind == "LocalRayletDiedError":
+            raise self._broken("Ray's process on this machine has died; what has finished is kept") from error
         if kind == "RuntimeEnvSetupError":
             raise self._broken(f"a node cannot set up the runtime_env: {last_line(error)}") from error
         if "No module named" in told and "RayTaskError" in kind:
@@ -222,14 +229,14 @@ class RayExecutor(Pool):
         if since is not None and time.monotonic() - since > PATIENCE:
             self._forsake(one)
             return failure("NodeDiedError", f"the node {node[:12]} that ran the cell has been gone for {PATIENCE:g} s")
-        if self._watch.gone and not self.waits and self._has_no_place(one):
+        if self._watch.gone and self._has_no_place(one):
             self._forsake(one)
             return failure("ExecutorError", infeasible(one.demand, self._watch.alive()))
         return None
 
     def _has_no_place(self, one: RayCell) -> bool:
         """Whether no node could have taken the cell for a while."""
-        if any(fitting(node["Resources"], one.demand) for node in self._watch.alive()):
+        if self._is_feasible(one.demand):
             one.hopeless = None
             return False
         one.hopeless = one.hopeless or time.monotonic()
