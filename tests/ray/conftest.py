@@ -1,0 +1,67 @@
+"""A real cluster on this machine for all tests of Ray, and scripts that are run on it from outside."""
+
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray_scripts import ENVIRONMENT, Script
+
+STORE = 300 << 20
+
+
+class Nodes:
+    """A cluster of three nodes: one with a CPU (the head), one with two, and one with two and two made-up GPUs."""
+
+    def __init__(self, folder: str) -> None:
+        from ray.cluster_utils import Cluster
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.client = f"ray://127.0.0.1:{port}"
+        head = {
+            "ray_client_server_port": port,
+            "num_cpus": 1,
+            "temp_dir": folder,
+            "object_store_memory": STORE,
+            "include_dashboard": False,
+        }
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.add(num_cpus=2)
+        self.add(num_cpus=2, num_gpus=2)
+
+    @property
+    def address(self) -> str:
+        return self.cluster.address
+
+    def add(self, **has: Any) -> Any:
+        return self.cluster.add_node(object_store_memory=STORE, **has)
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[Nodes]:
+    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    # The paths of Ray's sockets must not exceed 107 bytes.
+    with (
+        warnings.catch_warnings(),
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as top,
+    ):
+        warnings.simplefilter("ignore")
+        made = Nodes(top)
+        try:
+            yield made
+        finally:
+            made.cluster.shutdown()
+    for name, value in before.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    return Script(tmp_path)
