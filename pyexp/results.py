@@ -6,6 +6,7 @@ function for that, and calls it when the value is first looked at.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import PurePath
 from typing import Any
 
@@ -162,15 +163,14 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
     return record
 
 
-_TEXTS = ("name", "hash", "status", "type", "message", "traceback", "host", "executor")
+_texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor")
 
 
 def _refuse_wrong_types(record: Record) -> None:
-    texts = [getattr(record, key) for key in _TEXTS] + [*record.needs, *record.kinds, *record.kinds.values()]
-    wrong = [text for text in texts if not isinstance(text, str)]
-    wrong += [number for number in (record.started, record.seconds) if not isinstance(number, (int, float))]
-    if wrong:
-        raise TypeError(f"{wrong[0]!r} is of the wrong type")
+    texts = {*map(type, _texts(record)), *map(type, record.needs), *map(type, record.kinds.values())}
+    numbers = {type(record.started), type(record.seconds)}
+    if not texts <= {str} or not numbers <= {int, float}:
+        raise TypeError("there is no text where one has to be, or no number")
 
 
 def plain(value: Any) -> Any:

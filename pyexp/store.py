@@ -51,11 +51,11 @@ class Run:
 
     def folder(self, cell: Cell) -> str:
         """The cell's own folder."""
-        return os.path.join(self.path, cell.folder)
+        return f"{self.path}{os.sep}{cell.folder}"
 
     def file(self, cell: Cell, name: str) -> str:
         """A file in the cell's folder."""
-        return os.path.join(self.path, cell.folder, name)
+        return f"{self.path}{os.sep}{cell.folder}{os.sep}{name}"
 
 
 @dataclass(frozen=True, slots=True)
