@@ -352,3 +352,40 @@ if __name__ == "__main__":
 def test_a_result_of_half_a_gigabyte_comes_back(script, executor):
     script.write(plain("return bytes(500_000_000)").replace("r.value for", "len(r.value) for"))
     check(script.run("--executor", executor, timeout=600), "500000000 500000000")
+
+
+DIRECT = """
+import os, sys
+from pathlib import Path
+from pyexp import Config, ExecutorError, get_executor
+
+def fn(config):
+    os.write(1, b"out")
+    if config.x < 0:
+        raise ValueError("below zero")
+    return {"root": config.x ** 0.5, "out": config.out.name}
+
+if __name__ == "__main__":
+    sys.stdout and sys.stdout.write("once ")
+    executor = get_executor(sys.argv[1])
+    told = executor.run(fn, Config({"x": 16}), Path("deep/er/result.pkl"))
+    try:
+        executor.run(fn, Config({"x": -1}), Path("failed/own-name.pkl"))
+    except ExecutorError as error:
+        told["error"] = str(error).splitlines()[0]
+    Path("told").write_text(str(told))
+"""
+
+
+@pytest.mark.parametrize("executor", ["subprocess", "fork", "inline"])
+@pytest.mark.parametrize("closed", [(), (0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_an_executor_by_itself_runs_one_cell_as_the_interface_says(script, executor, closed):
+    script.write(DIRECT)
+    shell = " ".join(f"{number}{'<' if number == 0 else '>'}&-" for number in closed)
+    command = ["sh", "-c", f'exec "$@" {shell}', "sh", sys.executable, "main.py", executor]
+    ended = subprocess.run(command, cwd=script.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    told = {"root": 4.0, "out": "er", "error": "ValueError: below zero"}
+    assert ast.literal_eval((script.folder / "told").read_text()) == told
+    assert (script.folder / "deep/er/log.txt").read_text() == "out"
+    assert ended.stdout == ("" if 1 in closed else "once ")
