@@ -32,6 +32,20 @@ def test_every_status_has_a_row_in_every_mode() -> None:
     assert set(POLICY) == set(product(Status, Mode))
 
 
+#: What each mode promises to do with a cell that is done, failed, unfinished, new, busy.
+PROMISED = {
+    Mode.RUN: "load run run run wait",
+    Mode.RERUN: "run run run run wait",
+    Mode.FAILED: "load run run skip wait",
+    Mode.REPORT: "load load missing missing missing",
+}
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_each_mode_does_what_it_promises(mode: Mode) -> None:
+    assert " ".join(POLICY[status, mode][0].value for status in Status) == PROMISED[mode]
+
+
 @pytest.mark.parametrize("mode", Mode)
 def test_no_mode_but_report_leaves_a_cell_out_and_report_runs_none(mode: Mode) -> None:
     actions = {POLICY[status, mode][0] for status in Status}
