@@ -18,7 +18,8 @@ from pyexp.errors import ExecutorError, UsageError
 from pyexp.executors import ray_files
 from pyexp.executors.base import Pool, Running, Task, Terms
 from pyexp.executors.echo import Echo
-from pyexp.executors.process import import_path, interpreter_flags, pickled_function
+from pyexp.executors.functions import cloudpickled_function
+from pyexp.executors.process import import_path, interpreter_flags
 from pyexp.executors.ray_connection import Connection, brief
 from pyexp.files import dumps
 from pyexp.outcome import Outcome, failed, failure
@@ -87,7 +88,7 @@ class RayExecutor(Pool):
         if os.name != "posix":
             raise ExecutorError("RayExecutor needs a POSIX system; use executor='inline'")
         kit = ray_node.Kit(
-            pickled_function(fn),
+            cloudpickled_function(fn),
             sys.argv,
             getattr(sys.modules.get("__main__"), "__file__", None) or "",
             interpreter_flags(),
@@ -98,6 +99,7 @@ class RayExecutor(Pool):
         self._terms = terms
         self._fault: ExecutorError | None = None
         self._begun = 0
+        self._sees_disk = False
         self._connection = Connection(self.address, self.runtime_env, (terms.results,) if terms.results else ())
         self._ray = self._connection.ray
         self._watch = self._connection.watch
@@ -138,7 +140,9 @@ class RayExecutor(Pool):
                 raise ExecutorError(infeasible(demand, self._watch.alive()))
         self._begun += 1
         mark = f"{self._watch.marks}{self._begun}"
-        order = Order(dumps(config, "config"), task.folder, self._token_beside(task.folder), mark)
+        # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing.
+        left = [] if self._sees_disk else ray_files.pack(task.folder, self._ray.put)
+        order = Order(dumps(config, "config"), task.folder, self._token_beside(task.folder), mark, left)
         options = {**demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
         if self._task_env is not None:
             options["runtime_env"] = self._task_env
@@ -194,6 +198,7 @@ class RayExecutor(Pool):
         try:
             answer = self._get(one.ref)
             one.lasted(answer.seconds)
+            self._sees_disk = answer.items is None
             if answer.items is not None:
                 ray_files.unpack(one.task.folder, answer.items, self._get, durable=self._terms.durable)
         except OSError as error:

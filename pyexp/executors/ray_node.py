@@ -9,6 +9,7 @@ import marshal
 import os
 import pickle
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,13 +21,17 @@ from typing import Any, NamedTuple
 from pyexp import __version__
 from pyexp.configs import freeze
 from pyexp.dotted import Config
-from pyexp.executors import ray_cell, ray_files, worker
+from pyexp.executors import guardian, ray_cell, ray_files, worker
 from pyexp.executors.base import Halt, Task, Terms, drive
 from pyexp.executors.process import _CHILD, SubprocessExecutor, import_path, worker_path
 from pyexp.outcome import Outcome, failed, failure
 
 #: Where Ray keeps, for as long as a cell runs, on which node it does.
 NAMESPACE = "pyexp"
+_LISTEN = (
+    "exec 3<&0; (while read -r line <&3; do last=$line; done; "
+    'case $last in *\\ *) echo "$last" | "$0" -I -S "$1" 1;; esac) &'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Kit:
 
 
 class Order(NamedTuple):
-    """One cell: its config as a pickle, and its folder in the run.
+    """One cell: its config as a pickle, its folder in the run, and what is in that already.
 
     Where the file `token` is seen, so is that folder. The cell says under the name `mark` on which node it runs.
     """
@@ -53,6 +58,7 @@ class Order(NamedTuple):
     folder: str
     token: str | None
     mark: str
+    left: list[ray_files.Item]
 
 
 class Answer(NamedTuple):
@@ -78,6 +84,7 @@ def supervise(kit: Kit, order: Order) -> Answer:
         with tempfile.TemporaryDirectory(prefix="pyexp-", ignore_cleanup_errors=True) as top:
             folder = os.path.join(top, os.path.basename(order.folder))
             os.mkdir(folder)
+            ray_files.unpack(folder, order.left, _get, durable=False)
             return _with_items(_run(kit, order, folder, terms), folder)
 
 
@@ -99,6 +106,13 @@ def _is_cwd_ours(cwd: str) -> bool:
 
 def _nothing(_config: Config) -> None:
     """In the place of a function, which only the child unpickles."""
+
+
+def _get(ref: Any) -> bytes:
+    import ray
+
+    part: bytes = ray.get(ref)
+    return part
 
 
 def _with_items(answer: Answer, folder: str) -> Answer:
@@ -127,6 +141,28 @@ def _marked(mark: str) -> Iterator[None]:
             _internal_kv_del(mark, namespace=NAMESPACE)
 
 
+class _Lookout(guardian.Guardian):
+    """A guardian that is no child of the Ray worker: Ray kills a worker's children first, and nobody would be left.
+
+    A shell in the background of one that has ended; it keeps the last it has heard, and calls a guardian if that is the
+    beginning of a cell.
+    """
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _LISTEN, sys.executable, guardian.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd="/",
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        self.pipe = self._process.stdin.fileno()
+        self._process.wait()
+
+
 class _Supervisor(SubprocessExecutor):
     """The subprocess executor for a function and a config that came as pickles, and stay so in this process."""
 
@@ -136,6 +172,8 @@ class _Supervisor(SubprocessExecutor):
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         super().open(fn, terms)
+        self._guardian.dismiss()
+        self._guardian = _Lookout()
         self._environment["PYTHONBREAKPOINT"] = ""  # Ray's own would wait for a debugger
 
     def take(self, kit: Kit, order: Order, terms: Terms) -> None:
@@ -158,7 +196,7 @@ class _Supervisor(SubprocessExecutor):
 @functools.cache
 def _supervisor(pid: int) -> _Supervisor:
     """The one of this Ray worker: with its guardian, it serves all cells that come here, and ends with the worker."""
-    made = _Supervisor(Kit(b"", [], "", [], [], "", Terms()), Order(b"", "", None, ""))
+    made = _Supervisor(Kit(b"", [], "", [], [], "", Terms()), Order(b"", "", None, "", []))
     made.open(_nothing, Terms())
     return made
 

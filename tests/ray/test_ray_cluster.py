@@ -136,6 +136,22 @@ def test_a_failure_is_tried_again_as_often_as_asked(nodes, script: Script):
     assert len(script.record("c0")["attempts"]) == 1
 
 
+def test_what_an_attempt_left_is_there_for_the_next_on_another_node(nodes, script: Script):
+    body = """
+saved = config.out / "checkpoints" / "last"
+saved.parent.mkdir(exist_ok=True)
+if not saved.exists():
+    saved.write_bytes(b"x" * (20 << 20))
+    sys.exit("after the first epoch")
+return saved.stat().st_size
+"""
+    script.write(experiment(body, FAR, 1))
+    assert script.run(RAY_ADDRESS=nodes.address).returncode == 0
+    assert script.record("c0")["status"] == "failed"
+    assert script.run(RAY_ADDRESS=nodes.address).returncode == 0
+    assert script.record("c0")["outputs"] == {"value": 20 << 20}
+
+
 def test_cells_get_a_gpu_each(nodes, script: Script):
     body = """
 note(config)
@@ -217,7 +233,13 @@ def test_a_ray_that_is_there_is_used_and_left_running(nodes, script: Script):
 
 
 def test_ctrl_c_ends_all_cells_within_seconds(nodes, script: Script):
-    script.write(experiment("note(config)\ntime.sleep(300)", "RayExecutor()", 30))
+    body = """
+import subprocess
+child = subprocess.Popen(["sleep", "300"], start_new_session=True)
+note(config, f"{os.getpid()} {child.pid}")
+time.sleep(300)
+"""
+    script.write(experiment(body, "RayExecutor()", 30))
     run = script.start(RAY_ADDRESS=nodes.address)
     notes = script.wait_for("notes/c*", 5)
     run.send_signal(signal.SIGINT)
