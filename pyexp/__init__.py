@@ -77,9 +77,8 @@ def __getattr__(name: str) -> object:
     """The public name, loaded from the module it lives in (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'pyexp' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_HOME[name]), name)
+    __import__(_HOME[name])
+    value = getattr(sys.modules[_HOME[name]], name)
     globals()[name] = value
     return value
 

@@ -4,12 +4,16 @@ Knows plain dicts and strings only. It stands below the frozen configs, and impo
 so that a worker can hand a Config to an experiment without paying for the core.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from __future__ import annotations
 
 from pyexp.errors import ConfigError, nearest
 
-Path: TypeAlias = tuple[str, ...]
+TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+Path = tuple[str, ...]
 
 
 def split(key: object, where: str = "config") -> Path:
@@ -28,7 +32,7 @@ def split(key: object, where: str = "config") -> Path:
     return parts
 
 
-class Config(dict[str, Any]):
+class Config(dict[str, "Any"]):
     """A dict whose keys are attributes too: `config.mlp.width` is `config["mlp"]["width"]`.
 
     Nested dicts become Configs, also those inside lists and tuples. A key that is spelled like a method
@@ -75,21 +79,21 @@ class Config(dict[str, Any]):
         return self[key]
 
     def __or__(self, other: Any) -> Any:
-        return Config({**self, **other}) if isinstance(other, Mapping) else NotImplemented
+        return Config({**self, **other}) if hasattr(other, "keys") else NotImplemented
 
     def __ror__(self, other: Any) -> Any:
-        return Config({**other, **self}) if isinstance(other, Mapping) else NotImplemented
+        return Config({**other, **self}) if hasattr(other, "keys") else NotImplemented
 
-    def __ior__(self, other: Any) -> "Config":  # type: ignore[override]  # dict's own overloads say Self
+    def __ior__(self, other: Any) -> Config:  # type: ignore[override]  # dict's own overloads say Self
         self.update(other)
         return self
 
-    def copy(self) -> "Config":
+    def copy(self) -> Config:
         """A shallow copy, itself a Config."""
         return Config(self)
 
     @classmethod
-    def fromkeys(cls, keys: Iterable[str], value: Any = None) -> "Config":  # type: ignore[override]
+    def fromkeys(cls, keys: Iterable[str], value: Any = None) -> Config:  # type: ignore[override]
         """A Config with the same value under every key."""
         return cls((key, value) for key in keys)
 

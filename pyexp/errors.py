@@ -4,7 +4,11 @@ Knows how a message is worded where several modules word it alike; knows nothing
 Every class is also the built-in error a caller would catch without knowing pyexp.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class PyexpError(Exception):

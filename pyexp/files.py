@@ -4,14 +4,22 @@ Knows bytes, names and the order of system calls; nothing of runs, cells or reco
 `write`, so its steps are all that a crash can come between.
 """
 
+from __future__ import annotations
+
 import errno
 import os
-import pickle
 import stat
 import zlib
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any
+
+try:
+    import _pickle as pickle  # what `pickle` hands out, without what it imports for its form in Python
+except ImportError:
+    import pickle  # type: ignore[no-redef]
+
+TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 #: After the pickle's STOP opcode, where `pickle.load` does not look: the magic, the pickle's length, its CRC-32.
 MAGIC = b"\npyexp-seal-1\n"
@@ -20,8 +28,14 @@ SEAL = len(MAGIC) + 8 + 4
 # A file system that cannot sync a folder says one of these, or does not let it be opened.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 
+# So much of a file is read by one call; a record is, and there is one for each cell of a run.
+_AT_ONCE = 1 << 20
+
 #: A temporary file's name begins and ends so: a hidden sibling of the file that it becomes.
 TEMPORARY = (".", ".pyexp-tmp")
+
+
+loads = pickle.loads
 
 
 class DamagedError(Exception):
@@ -48,8 +62,10 @@ def write(path: str, parts: Iterable[bytes], *, durable: bool) -> None:
             os.close(descriptor)
         os.replace(temporary, path)
     except BaseException:
-        with suppress(OSError):
+        try:
             os.unlink(temporary)
+        except OSError:
+            pass
         raise
     if durable:
         sync_folder(folder)
@@ -104,8 +120,10 @@ def sweep(folder: str) -> None:
     """Remove the temporary files that dead writers left. Only for who knows that nobody writes here now."""
     for name in os.listdir(folder):
         if is_temporary(name):
-            with suppress(OSError):
+            try:
                 os.unlink(os.path.join(folder, name))
+            except OSError:
+                pass
 
 
 def is_temporary(name: str) -> bool:
@@ -129,8 +147,10 @@ def save(path: str, value: Any, *, durable: bool) -> list[str]:
     try:
         write(path, (payload, seal(payload)), durable=durable)
     except BaseException:  # perhaps it has its name already, and only the folder could not be synced
-        with suppress(OSError):
+        try:
             os.unlink(path)
+        except OSError:
+            pass
         raise
     return needs
 
@@ -222,6 +242,9 @@ def read(path: str, size: int = -1, *, trusted: bool = False) -> bytes:
             raise OSError(errno.EINVAL, "no regular file", path)
         if trusted and not is_trusted(facts):
             raise DamagedError("it belongs to another user, and a result is code")
+        wanted = facts.st_size + 1 if size < 0 else size
+        if wanted <= _AT_ONCE:
+            return os.read(descriptor, wanted)
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             return file.read(size)
     finally:

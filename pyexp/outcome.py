@@ -3,12 +3,16 @@
 It stands on the ground floor and imports next to nothing, because a worker pays for it in every cell.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from __future__ import annotations
+
+TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 #: `{"status": "done", "outputs": …, "kinds": …, "needs": …}`, or `{"status": "failed", "type": …, "message": …,
 #: "traceback": …}`: dicts, lists, strings and numbers only, so that `marshal` carries it.
-Outcome: TypeAlias = dict[str, Any]
+Outcome = dict[str, "Any"]
 
 #: A longer string is no scalar: it stays in the result, out of the record.
 LONGEST_TEXT = 1000
@@ -58,7 +62,12 @@ def failure(kind: str, message: str, traceback: str = "") -> Outcome:
 
 def is_spread(value: Any) -> bool:
     """Whether a result is a mapping by name, whose items are outputs of their own."""
-    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    if not isinstance(value, dict):
+        from collections.abc import Mapping  # a dict, which nearly all are, need not pay for it
+
+        if not isinstance(value, Mapping):
+            return False
+    return all(isinstance(key, str) for key in value)
 
 
 def kind_of(value: Any) -> str:

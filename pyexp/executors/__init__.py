@@ -3,10 +3,13 @@
 The executors are loaded when they are first used: a worker imports this package in every cell.
 """
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from __future__ import annotations
 
+TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
 if TYPE_CHECKING:
-    from pyexp.executors.base import Executor
+    from typing import Any
+
+    from pyexp.executors.base import Executor, ExecutorName
     from pyexp.executors.fork import ForkExecutor
     from pyexp.executors.inline import InlineExecutor
     from pyexp.executors.process import SubprocessExecutor
@@ -22,10 +25,9 @@ __all__ = [
     "get_executor",
 ]
 
-ExecutorName: TypeAlias = Literal["inline", "subprocess", "fork", "ray"]
-
 _HOME = {
     "Executor": "base",
+    "ExecutorName": "base",
     "InlineExecutor": "inline",
     "SubprocessExecutor": "process",
     "ForkExecutor": "fork",
@@ -48,7 +50,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"pyexp.executors.{_HOME[name]}"), name)
 
 
-def get_executor(name: "str | Executor") -> "Executor":
+def get_executor(name: str | Executor) -> Executor:
     """The executor of that name (`inline`, `subprocess`, `fork`, `ray`, an address `ray://…`), or the instance itself.
 
     Raises `UsageError` for what is neither, naming what there is.

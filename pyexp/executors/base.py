@@ -16,7 +16,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pyexp import files
 from pyexp.configs import FrozenConfig, thaw
@@ -76,6 +76,9 @@ class Task:
         config: Config = thaw(self.config)
         config["out"] = Path(self.folder)
         return config
+
+
+ExecutorName: TypeAlias = Literal["inline", "subprocess", "fork", "ray"]
 
 
 class Executor(ABC):
@@ -329,8 +332,8 @@ _END = object()
 _SCARCE = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def log_tail(path: str, size: int = 4000) -> str:
-    """The end of a log, at most `size` bytes of it, with a line that says what it is."""
+def log_tail(path: str, size: int = 16_000) -> str:
+    """The end of a log, at most `size` bytes (a crash leaves a long traceback), with a line that says what it is."""
     try:
         with open(path, "rb") as log:
             log.seek(max(os.path.getsize(path) - size, 0))

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from pyexp.dotted import Config
-from pyexp.errors import ConfigError, ExecutorError
+from pyexp.errors import ExecutorError
 from pyexp.executors import guardian, worker
 from pyexp.executors.base import Task, Terms
 from pyexp.executors.children import Process, Processes, child_ends
+from pyexp.executors.functions import pickled_function
 from pyexp.files import dumps
 
 # As much as a pipe takes at once: what is longer is written by a thread, as its reader may be slow, or dead.
@@ -99,19 +100,6 @@ def feed(pipe: Any, payload: bytes) -> None:
         write()
     else:
         threading.Thread(target=write, name="pyexp payload", daemon=True).start()
-
-
-def pickled_function(fn: Callable[[Config], Any]) -> bytes:
-    """The function as a pickle, by value where a child could not import it. Raises `ConfigError` if it has none."""
-    import cloudpickle
-
-    try:
-        return cloudpickle.dumps(fn, protocol=5)  # type: ignore[no-any-return]  # cloudpickle has no types
-    except Exception as error:
-        raise ConfigError(
-            f"the experiment {getattr(fn, '__name__', fn)!r} cannot be sent to another process: {error}; "
-            "make what it uses inside the function, or run it with executor='inline'"
-        ) from error
 
 
 def import_path() -> list[str]:

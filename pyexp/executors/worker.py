@@ -4,16 +4,21 @@ The last word is an outcome on the status pipe; the parent believes nothing else
 because every cell pays for it.
 """
 
+from __future__ import annotations
+
 import marshal
 import os
+import pathlib  # noqa: F401  # every config holds a Path: imported here, modules beside the script cannot hide it
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
 
 from pyexp import files
 from pyexp.outcome import Outcome, attempt, failure
+
+TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 #: Bytes of the number that says how long a part of a message is.
 WIDTH = 8
@@ -50,9 +55,7 @@ def main() -> None:
 
 
 def _call(fn: bytes, config: bytes) -> Any:
-    import pickle
-
-    return pickle.loads(fn)(pickle.loads(config))
+    return files.loads(fn)(files.loads(config))
 
 
 def live(call: Callable[[], Any], result_path: str, durable: bool, status: int) -> None:
@@ -60,16 +63,22 @@ def live(call: Callable[[], Any], result_path: str, durable: bool, status: int) 
     pipe = os.fstat(status)
     outcome = attempt(call, lambda value: files.save(result_path, value, durable=durable))
     if outcome["status"] != "done":
-        with suppress(OSError):  # a failure leaves no result, whoever wrote one
+        try:  # a failure leaves no result, whoever wrote one
             os.unlink(result_path)
+        except OSError:
+            pass
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        with suppress(BaseException):  # the experiment may have closed it, or put anything in its place
+        try:  # the experiment may have closed it, or put anything in its place
             stream.flush()  # type: ignore[union-attr]
+        except BaseException:
+            pass
     told = tell(status, pipe, _marshalled(outcome))
-    with suppress(BaseException):
+    try:
         import atexit
 
         atexit._run_exitfuncs()  # what the experiment left for the end, such as a logger that uploads
+    except BaseException:
+        pass
     if not is_alone():
         tell(status, pipe, PARENT)
         time.sleep(_WAIT)
@@ -128,9 +137,11 @@ def _opened_anew(pipe: os.stat_result) -> int:
     descriptors = f"/proc/{os.getppid()}/fd"
     for name in os.listdir(descriptors):
         path = os.path.join(descriptors, name)
-        with suppress(OSError):
+        try:
             if os.path.samestat(os.stat(path), pipe):
                 return os.open(path, os.O_WRONLY)
+        except OSError:
+            pass
     raise OSError("the status pipe is gone")
 
 
