@@ -54,7 +54,7 @@ class Results(Tensor[Result]):
         """A dict for each cell, all with the same keys in the same order.
 
         They are `name`, the coordinate on each axis, `config.…` for each leaf of the configs, the scalar outputs,
-        `status`, `seconds`, `failure`; None stands for what a cell has not. A key that is taken is prefixed: `output.…`.
+        `status`, `seconds`, `failure`; None stands for what a cell has not. An output of such a name is `output.…`.
         """
         rows = list(_rows(self))
         labels = axis_labels(self)

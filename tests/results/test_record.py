@@ -130,7 +130,13 @@ def test_of_what_is_foreign_the_repr_is_kept_if_there_is_one() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [{}, {"format": "x"}, {"format": 1, "error": 3}, {**to_json(missing("a", pmap(), "h", "why")), "attempts": [{}]}],
+    [
+        {},
+        {"format": "x"},
+        {"format": 1, "error": 3},
+        {**to_json(missing("a", pmap(), "h", "why")), "host": 3},
+        {**to_json(missing("a", pmap(), "h", "why")), "attempts": [{}]},
+    ],
 )
 def test_what_is_no_record_is_refused(data: dict[str, Any]) -> None:
     with pytest.raises(ResultError, match="no record of pyexp"):

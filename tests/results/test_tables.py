@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import pyexp
 from pyexp import ExtraError, Result, ResultError, Results, SelectionError, sweep
+from pyexp.configs import matches
 from pyexp.outcome import done, failed
 from pyexp.results import missing, record_of
 from pyexp.tables import common_config, common_name, counts, table
@@ -64,6 +65,42 @@ def test_a_selection_of_results_is_results_too() -> None:
         assert isinstance(selection, Results)
     assert type(results.map(lambda result: result.name)) is pyexp.Tensor
     assert pickle.loads(pickle.dumps(results)).to_records() == results.to_records()
+
+
+QUERIES: list[dict[str, Any]] = [
+    {"name": "exp_lr0.1_s1"},
+    {"accuracy": 0.1},
+    {"kind": "cnn", "steps": 2},
+    {"weights": [1, 2]},
+    {"status": "ok"},
+    {"config.seed": 3},
+    {"config.lr": 0.1, "steps": 1},
+    {"config": {"mlp": {"width": 8}}},
+    {"type": "ValueError"},
+    {"__error__": True},
+    {"config.mlp.width": 9},
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_finds_in_results_what_it_finds_in_a_list_of_them(query: dict[str, Any]) -> None:
+    def value(config: dict[str, Any]) -> dict[str, Any]:
+        if config["seed"] == 3:
+            raise ValueError("boom")
+        return {**accuracy(config), "status": "ok"}
+
+    results = grid(value)
+    loaded = [
+        Result(result.record, None, lambda result=result: {**result.record.outputs, "weights": [1, 2]})
+        for result in results
+    ]
+    found = [i for i, result in enumerate(loaded) if matches(result, query)]
+    whole = Results(loaded, results.shape, results.axes)
+    if found:
+        assert [loaded.index(result) for result in whole[query]] == found
+    else:
+        with pytest.raises(SelectionError):
+            whole[query]
 
 
 def test_records_have_a_row_for_each_cell_and_the_same_keys_in_each() -> None:
