@@ -119,6 +119,17 @@ def test_a_damaged_result_is_reported_set_aside_and_made_again(damage: str, benc
     assert bench.left_over() == []
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a file away")
+def test_a_whole_run_of_another_user_is_not_trusted(bench: Bench) -> None:
+    cell = bench.cell("b")
+    for path in [cell, *cell.iterdir()]:
+        os.chown(path, 12345, 12345)
+    facts = (cell / "result.pkl").lstat()
+    sealed(stamp=list(store.stamp_of(facts)))(cell / "record.json")
+    shown = bench.run("--report", timestamp="t")[1]
+    assert (shown["type"], "another user" in shown["message"]) == ("NotRun", True)
+
+
 def test_a_plain_pickle_is_a_result(bench: Bench, capfd: Any) -> None:
     (bench.cell("b") / "result.pkl").write_bytes(pickle.dumps({"x": 7, "blob": [], "generation": 0}))
     capfd.readouterr()

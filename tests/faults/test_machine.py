@@ -138,7 +138,7 @@ class Model(RuleBasedStateMachine):
     def damage_a_result(self, name: str, at: float, how: str) -> None:
         folder = self.folder(name)
         path = None if folder is None else folder / "result.pkl"
-        if path is None or not path.is_file():
+        if path is None or name not in self.safe:  # a bit that is flipped twice is right again
             return
         time.sleep(0.01)  # within a tick of the clock that gives files their times, a change cannot be seen
         content = bytearray(path.read_bytes())
@@ -200,5 +200,5 @@ TestAnySequence = Model.TestCase
 @pytest.mark.long
 class TestManySequences(Model.TestCase):
     settings = settings(
-        max_examples=500, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=200, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
     )
