@@ -1,5 +1,6 @@
 """The shell: look → plan → perform → report. It asks the world, lets `plan` decide, and has the devices do it."""
 
+import gc
 import os
 import socket
 import time
@@ -88,6 +89,26 @@ def look(job: Job, options: Options) -> Look:
     Raises `NoRunError` if a run is asked for that is not there, `UsageError` for overrides that do not fit.
     """
     refuse_too_many(job.configs)
+    with collecting_later():
+        return _look(job, options)
+
+
+@contextmanager
+def collecting_later() -> Iterator[None]:
+    """Keep Python's collector of cycles from walking over many lasting values again and again as they are made.
+
+    Half the time of a plan of 10^5 cells went there.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _look(job: Job, options: Options) -> Look:
     cells = cells_of(overridden(job.configs, options.overrides))
     chosen = cells if options.select is None else selected(cells, options.select)
     run = find_run(job, options)
