@@ -9,18 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyrsistent import pmap
 
 from pyexp import claims, store
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
 from pyexp.plan import Cell, Status
-from pyexp.provenance import UNKNOWN, Git, this_command
 from pyexp.results import Record, Result, cells_in_words, from_json, missing, plain, restored
 from pyexp.store import Run
 from pyexp.tables import Results
 from pyexp.tensor import Axis, Tensor, default_axes
+
+if TYPE_CHECKING:
+    from pyexp.provenance import Git
 
 #: The version of `run.json`. A newer one is refused.
 FORMAT = 1
@@ -81,17 +83,19 @@ def current(told: dict[str, Any], run: Run) -> dict[str, Any]:
     return told
 
 
-def describes(run: Run, cells: Tensor[Cell]) -> bool:
-    """Whether `run.json` has this very grid."""
-    return grid_json(cells).items() <= described(run).items()
+def describes(told: Mapping[str, Any], cells: Tensor[Cell]) -> bool:
+    """Whether what `run.json` says has this very grid."""
+    return grid_json(cells).items() <= told.items()
 
 
 @contextmanager
-def journal(run: Run, experiment: str, cells: Tensor[Cell], git: Git) -> Iterator[None]:
+def journal(run: Run, experiment: str, cells: Tensor[Cell], git: "Git") -> Iterator[None]:
     """Write down in `run.json` what is run here: the grid and this command before, how it ended after.
 
     What is there of earlier commands, and when the run began, is kept. Raises `StoreError` if it cannot be written.
     """
+    from pyexp.provenance import UNKNOWN, this_command  # who only reads need not pay for it
+
     entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
     grid = grid_json(cells)
     _enter(run, experiment, grid, entry)

@@ -17,6 +17,7 @@ from pyexp.configs import freeze, thaw
 from pyexp.dotted import Config
 from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
 from pyexp.executors import Executor, ExecutorName, get_executor
+from pyexp.job import Interrupted, Job
 from pyexp.plan import Plan, component
 from pyexp.tables import Results
 
@@ -154,9 +155,9 @@ class Experiment:
         settled = settle(self.options, {**_said({**where, **which}), "report": True}, {})
         return shell.perform(self._job(settled, configs), settled)
 
-    def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> shell.Job:
+    def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> Job:
         made = shell.grid(self._configs if configs is None else configs)
-        return shell.Job(self._folder(options), self.fn, made, _command(typed or {}))
+        return Job(self._folder(options), self.fn, made, _command(typed or {}))
 
     def _folder(self, options: Options) -> str:
         return component(options.name or self.__name__, "the experiment's name")
@@ -200,7 +201,7 @@ def _refusing(wanted: bool) -> Iterator[None]:
             raise
         _tell(f"error: {error}")
         raise SystemExit(2) from error
-    except shell.Interrupted as error:
+    except Interrupted as error:
         if not wanted:
             raise
         _tell(str(error))

@@ -55,18 +55,26 @@ def get_executor(name: str | Executor) -> Executor:
 
     Raises `UsageError` for what is neither, naming what there is.
     """
+    refuse_unknown(name)
+    if not isinstance(name, str):
+        return name
+    if name.startswith("ray://"):
+        from pyexp.executors.ray import RayExecutor
+
+        return RayExecutor(address=name)
+    made: Executor = __getattr__(_NAMED[name])()
+    return made
+
+
+def refuse_unknown(name: Any) -> None:
+    """Raise `UsageError` for what is neither an executor nor the name of one, naming what there is."""
+    if isinstance(name, str) and (name in _NAMED or name.startswith("ray://")):
+        return
     from pyexp.errors import UsageError, nearest
     from pyexp.executors.base import Executor
 
     if isinstance(name, Executor):
-        return name
-    if isinstance(name, str) and name.startswith("ray://"):
-        from pyexp.executors.ray import RayExecutor
-
-        return RayExecutor(address=name)
-    if isinstance(name, str) and name in _NAMED:
-        made: Executor = __getattr__(_NAMED[name])()
-        return made
+        return
     if isinstance(name, str):
         raise UsageError(f"there is no executor {name!r}; {nearest(name, _NAMED, 'the executors are')}")
     hint = f"{name.__name__}()" if isinstance(name, type) else "one of its subclasses' instances"

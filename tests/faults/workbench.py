@@ -9,7 +9,7 @@ from typing import Any
 from effects import Disk, Effects, in_child
 
 import pyexp
-from pyexp import shell
+from pyexp import performance
 from pyexp.files import is_temporary
 
 CONFIGS = [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "bad", "x": 3}]
@@ -75,14 +75,14 @@ def performed(
     """Run in a child that is killed at an effect: whether it was, and its effects, its reports of cells among them."""
 
     def do(tell: Callable[[Any], None]) -> None:
-        take = shell.Performance._take
+        take = performance.Performance._take
 
         def taking(performance: Any, cell: Any, record: Any) -> None:
             take(performance, cell, record)
             if not record.failed:
                 tell(("report", cell.name))
 
-        shell.Performance._take = taking  # type: ignore[method-assign]
+        performance.Performance._take = taking  # type: ignore[method-assign]
         Effects(bench.root, tell, fatal, torn).install()
         bench.run(**options)
 

@@ -1,0 +1,274 @@
+"""A run on its way: the plan is carried out, cell by cell, and what comes of each is put down at once.
+
+It drives the executors and the store as the plan says. A run of which everything is finished never gets here.
+"""
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pyexp import archive, store
+from pyexp.claims import Claim
+from pyexp.cli import Options
+from pyexp.configs import thaw
+from pyexp.errors import ConfigError
+from pyexp.executors import get_executor
+from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
+from pyexp.files import dumps
+from pyexp.hashing import has_encoders
+from pyexp.job import Interrupted, Job, Look, again
+from pyexp.outcome import failed
+from pyexp.plan import Action, Cell, Mode, Step
+from pyexp.progress import Progress, progress
+from pyexp.provenance import Git, code_folder
+from pyexp.results import Attempt, Record, Result, cells_in_words, missing, record_of
+from pyexp.store import Run
+from pyexp.tensor import Tensor
+
+
+def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
+    """Carry out the plan, and return a result for each cell. Raises `Interrupted` if a signal came."""
+    executor = get_executor(options.executor)
+    pool = executor if isinstance(executor, Pool) else Threads(executor)
+    git = Git(code_folder())
+    refuse_unpicklable(seen.plan.steps.map(lambda step: step.cell))
+    jobs = pool.auto() if options.jobs == "auto" else int(options.jobs)
+    results = os.path.abspath(options.output_dir)
+    terms = Terms(jobs, options.timeout, options.retries, options.capture, options.durable, results)
+    with ExitStack() as at_end:
+        at_end.callback(git.close)
+        if seen.plan.works:  # else nobody has to get ready
+            at_end.callback(pool.close)
+            pool.open(job.fn, terms)
+        run = seen.run or store.make_run(options.output_dir, job.name, options.timestamp, durable=options.durable)
+        if seen.plan.works or (options.mode is Mode.RUN and not archive.describes(seen.told, seen.cells)):
+            at_end.enter_context(archive.journal(run, job.name, seen.cells, git))
+        return Performance(job, options, run, seen, pool, terms).results()
+
+
+def refuse_unpicklable(cells: Tensor[Cell]) -> None:
+    """Raise `ConfigError` for a config that could not be sent to a worker.
+
+    Every value that pyexp can hash by itself can be pickled; only what was registered may not.
+    """
+    for cell in cells if has_encoders() else ():
+        try:
+            dumps(thaw(cell.config), "config")
+        except TypeError as error:
+            raise ConfigError(f"of config {cell.name!r}, {error}") from None
+
+
+@dataclass
+class Performance:
+    """One run on its way: the steps still to be taken, the claims held, the records made."""
+
+    job: Job
+    options: Options
+    run: Run
+    seen: Look
+    pool: Pool
+    terms: Terms
+    records: dict[str, Record] = field(default_factory=dict)
+    held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
+    failures: list[tuple[Record, str]] = field(default_factory=list)
+
+    def results(self) -> Tensor[Result]:
+        """The result of every cell, once all that is to be run has run."""
+        steps = self.seen.plan.steps
+        waiting = deque(step for step in steps if step.action in (Action.RUN, Action.WAIT))
+        with closing(self._progress(len(waiting))) as self.progress, Halt() as halt:
+            self.progress.began(self.run.path, self.seen.plan.summary())
+            if self.options.mode is Mode.FAILED and not waiting:
+                self.progress.line("no cell of this run has failed: there is nothing to run again")
+            try:
+                self._load()
+                if self.options.mode is Mode.RERUN:
+                    self._discard(waiting)
+                while waiting:
+                    self._run(waiting, halt)
+                    waiting = deque() if halt.count else self._lost()
+            finally:
+                for _, claim in self.held.values():
+                    claim.release()
+                store.tidy(self.run)
+            if halt.signal is not None:
+                raise Interrupted(self._how_to_go_on(halt.signal), halt.signal)
+            self.progress.summary(self.failures, f"to run them again: {self._again('--lf')}")
+        return steps.map(self._result)
+
+    def _progress(self, number: int) -> Progress:
+        """The display for so many cells; a live one only if their output does not come to the terminal."""
+        from pyexp.executors import InlineExecutor
+
+        elsewhere = self.terms.capture and not isinstance(self.pool, (InlineExecutor, Threads))
+        return progress(number, quiet=self.options.quiet, terminal_is_free=elsewhere, environ=os.environ)
+
+    def _run(self, waiting: deque[Step], halt: Halt) -> None:
+        """Run the cells that wait, and put each down as it ends."""
+        endings = drive(self.pool, self._tasks(waiting), self.terms, halt, self.progress.tick)
+        with closing(endings):  # whatever happens, so that no cell is left running
+            for ended in endings:
+                self._commit(ended)
+
+    def _lost(self) -> deque[Step]:
+        """The finished cells whose results others, that run them again, have removed since: theirs are waited for."""
+        lost: deque[Step] = deque()
+        if (self.options.fail_fast and self.failures) or not store.is_shared(self.run):
+            return lost
+        for step in self.seen.plan.steps:
+            record = self.records.get(step.cell.folder)
+            if record is not None and not record.failed and store.stamp(self.run, step.cell) != record.stamp:
+                self.seen.sights.pop(step.cell.folder, None)
+                lost.append(step)
+        return lost
+
+    def _load(self) -> None:
+        """Take the records of the cells that are finished; write those down that had to be made again."""
+        for step in self.seen.plan.steps:
+            sight = self.seen.sights.get(step.cell.folder, store.UNSEEN)
+            if step.action is Action.LOAD and sight.record is not None:
+                self.records[step.cell.folder] = sight.record
+                if sight.fresh:
+                    with self._trying(f"write the record of {step.cell.folder}; its result is kept"):
+                        self._with_claim(step.cell, store.adopt, sight.record)
+
+    def _discard(self, steps: Iterable[Step]) -> None:
+        """Remove the results of all cells that are to run again before the first of them does."""
+        for step in steps:
+            stamp = self.seen.sights.get(step.cell.folder, store.UNSEEN).stamp
+            if stamp:
+                with self._trying(f"remove the old result of {step.cell.folder}"):
+                    self._with_claim(step.cell, store.discard, stamp)
+
+    def _with_claim(self, cell: Cell, do: Callable[[Run, Cell, Any], None], what: Any) -> None:
+        """Do something to a cell, unless another process has it: then it is that one's to do."""
+        claim = store.claim(self.run, cell)
+        if claim is not None:
+            try:
+                do(self.run, cell, what)
+            finally:
+                claim.release()
+
+    @contextmanager
+    def _trying(self, what: str) -> Iterator[None]:
+        """Where the disk says no: a line that says what could not be done, and the run goes on."""
+        try:
+            yield
+        except OSError as error:
+            self.progress.line(f"warning: cannot {what}: {error}")
+
+    def _tasks(self, waiting: deque[Step]) -> Iterator[Task | None]:
+        """A task for each cell that nobody else has; None when others have all that are left."""
+        turned_away = 0
+        while waiting and not (self.options.fail_fast and self.failures):
+            step = waiting.popleft()
+            cell = step.cell
+            if not self._is_ours(cell):
+                waiting.append(step)
+                turned_away += 1
+                if turned_away >= len(waiting):
+                    turned_away = 0
+                    self.progress.waiting(len(waiting))
+                    yield None
+                continue
+            turned_away = 0
+            if cell.folder in self.held:
+                _, claim = self.held[cell.folder]
+                self.progress.started(cell.folder, cell.name)
+                yield Task(cell.folder, self.job.fn, cell.config, self.run.folder(cell), claim.descriptor)
+
+    def _is_ours(self, cell: Cell) -> bool:
+        """Whether no other process has the cell. Then it is held and ready to run, or its record has been taken."""
+        try:
+            claim = store.claim(self.run, cell)
+            if claim is None:
+                return False
+            self.held[cell.folder] = (cell, claim)
+            if self._done_meanwhile(cell):
+                self._release(cell)
+        except OSError as error:  # if the disk says no, that is this cell's failure and no other's
+            self._take(cell, record_of(cell.name, cell.config, cell.hash, failed(error), started=time.time()))
+            self._release(cell)
+        return True
+
+    def _release(self, cell: Cell) -> None:
+        if cell.folder in self.held:
+            self.held.pop(cell.folder)[1].release()
+
+    def _done_meanwhile(self, cell: Cell) -> bool:
+        """Whether another process has run a cell since it was looked at; then its record is taken, else it is ready."""
+        before = self.seen.sights.get(cell.folder, store.UNSEEN)
+        now = store.sight(self.run, cell)
+        if now.record is not None and now.version != before.version:
+            if now.fresh:
+                with self._trying(f"write the record of {cell.folder}; its result is kept"):
+                    store.adopt(self.run, cell, now.record)
+            self._take(cell, now.record)
+            return True
+        if self.options.mode is Mode.RERUN:
+            store.discard(self.run, cell, before.stamp)
+        aside = store.prepare(self.run, cell)
+        if aside:
+            why = now.damage or "a run that failed left a result"
+            self.progress.line(f"warning: {cell.folder}: {why}; kept as {aside}, and the cell is run again")
+        return False
+
+    def _commit(self, ended: Ended) -> None:
+        """Make the record of a cell that has ended, and give the cell back."""
+        cell = self.held[ended.task.label][0]
+        if ended.outcome["status"] != "done":
+            ended = replace(ended, outcome=store.committed(self.run, cell) or ended.outcome)
+        self._take(cell, self._conclude(cell, self._record(cell, ended, ended.task.failures)))
+        self._release(cell)
+
+    def _record(self, cell: Cell, ended: Ended, attempts: tuple[Attempt, ...]) -> Record:
+        return record_of(
+            cell.name,
+            cell.config,
+            cell.hash,
+            ended.outcome,
+            started=ended.started,
+            seconds=ended.seconds,
+            attempts=attempts,
+            host=ended.outcome.get("host") or socket.gethostname(),
+            executor=type(self.pool).__name__ if not isinstance(self.pool, Threads) else
+            type(self.pool.executor).__name__,
+        )  # fmt: skip
+
+    def _conclude(self, cell: Cell, record: Record) -> Record:
+        """Write the record down; a result that has vanished is a failure, and if the disk is full it is told."""
+        with self._trying(f"write the record of {cell.folder}"):
+            try:
+                return store.conclude(self.run, cell, record)
+            except FileNotFoundError as error:
+                if not record.failed:  # there is nothing beside which a record could stand
+                    record = record_of(cell.name, cell.config, cell.hash, failed(error), started=record.started)
+                raise
+        return record
+
+    def _take(self, cell: Cell, record: Record) -> None:
+        self.records[cell.folder] = record
+        log = self.run.file(cell, store.LOG)
+        if record.failed:
+            self.failures.append((record, log))
+        self.progress.cell(cell.folder, record, log)
+
+    def _result(self, step: Step) -> Result:
+        cell = step.cell
+        record = self.records.get(cell.folder) or missing(cell.name, cell.config, cell.hash, step.reason)
+        return store.result(self.run, cell, record)
+
+    def _how_to_go_on(self, number: int) -> str:
+        signal = "Ctrl-C" if number == 2 else f"signal {number}"
+        known = (self.records.get(step.cell.folder) for step in self.seen.plan.steps)
+        left = sum(1 for record in known if record is None or record.failed)
+        size = cells_in_words(self.seen.plan.steps.size)
+        return f"interrupted by {signal}; {left} of {size} are left; to go on: {self._again()}"
+
+    def _again(self, *flags: str) -> str:
+        return again(self.job, self.options, self.run, *flags)
