@@ -49,7 +49,7 @@ def check(bench: Bench, told: Any) -> None:
     assert bench.left_over() == []
 
 
-@pytest.mark.parametrize("size", [0, 1, 30, 100, 300, 500, 700, 1000, 1500, 2000, 3000, 4000, 10_000])
+@pytest.mark.parametrize("size", [0, 1, 100, 500, 700, 1000, 2000, 10_000])
 def test_files_that_may_not_grow(size: int, tmp_path: Path) -> None:
     bench = Bench(tmp_path / "bench")
 
@@ -80,7 +80,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount")
 def test_a_full_disk_at_every_stage(small_disk: Path) -> None:
     said = set()
-    for free in range(0, 64, 2):
+    for free in range(0, 60, 4):
         bench = Bench(small_disk / "bench")
         bench.witness = small_disk.parent / "witness"
         bench.begin(1)

@@ -93,9 +93,14 @@ def test_the_latest_run_is_the_one_begun_last_though_the_clock_went_back(tmp_pat
 
 
 def test_processes_that_rerun_at_once_all_end_with_all_results(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path / "here", cells=12, seconds=0.02)
+    sweep = Sweep(tmp_path / "here", cells=6, seconds=0.2)
     share(sweep, 1, "--executor=inline")
-    started = [sweep.start("--timestamp=t", "--rerun", "--executor=inline") for _ in range(3)]
+    started = [sweep.start("--timestamp=t", "--rerun", "--executor=inline")]
+    while len(sweep.told("began")) < 6 + 3:
+        assert started[0].poll() is None
+        time.sleep(0.01)
+    # These remove what the first has just made; it has to wait for what they make.
+    started += [sweep.start("--timestamp=t", "--rerun", "--executor=inline") for _ in range(2)]
     for status, out, err in map(ended, started):
         assert (status, out) == (0, sweep.report), err
     assert sweep.told("beside") == []
