@@ -6,7 +6,6 @@ whatever it died of; nothing here looks at ages or process ids. Knows names and 
 
 import errno
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -74,6 +73,8 @@ def _is_named(descriptor: int, path: str) -> bool:
 
 
 def _sign(descriptor: int) -> None:
+    import socket  # who only looks need not pay for it
+
     with suppress(OSError):  # only for people to read
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)

@@ -4,15 +4,17 @@ Knows argv lists and option values; a parser, nothing else. `parse` turns an arg
 `spelled` turns that back, and `settle` lays command line over `run()` over decorator over defaults.
 """
 
-import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyexp.errors import UsageError, nearest
 from pyexp.overrides import Override, overrides_of
 from pyexp.plan import Mode, component
+
+if TYPE_CHECKING:
+    import argparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +184,15 @@ BY_FIELD: Mapping[str, Option] = {option.field: option for option in reversed(OP
 _OVERRIDE = "lay this over every config: a dotted key that is there, and a Python literal or a string; +key=value adds"
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose refusal is one line."""
+def parser(prog: str | None = None) -> "argparse.ArgumentParser":
+    """The parser that the table describes; what it refuses is a `UsageError`."""
+    import argparse  # only who has a command line pays for it
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(message)
 
-
-def parser(prog: str | None = None) -> argparse.ArgumentParser:
-    """The parser that the table describes."""
-    made = _Parser(
+    made = Parser(
         prog=prog,
         usage="%(prog)s [options] [key=value ...]",
         description="Run the experiment for each of its configs, load what is finished, and report on the results.",
@@ -227,6 +228,8 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
     Raises `UsageError` with one line for an unknown flag, naming the nearest known, or a value that is wrong.
     `--help` prints the help and exits, as argparse does.
     """
+    if not argv:
+        return {}
     known = [flag for option in OPTIONS for flag in (*option.flags, option.off) if flag] + ["--help"]
     found, unknown = parser(prog).parse_known_intermixed_args(list(argv))
     for argument in unknown:

@@ -16,7 +16,7 @@ from pyexp.cli import Options, parse, settle, spelled
 from pyexp.configs import freeze, thaw
 from pyexp.dotted import Config
 from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
-from pyexp.executors import Executor, ExecutorName, get_executor
+from pyexp.executors import Executor, ExecutorName, refuse_unknown
 from pyexp.job import Interrupted, Job
 from pyexp.plan import Plan, component
 from pyexp.tables import Results
@@ -115,7 +115,7 @@ class Experiment:
         with _refusing(commanded is not None):
             typed = parse(commanded or [], os.path.basename(sys.argv[0]))
             settled = settle(self.options, said, typed)
-            get_executor(settled.executor)
+            refuse_unknown(settled.executor)
             if settled.list_runs:
                 return self._list(settled)
         job = self._job(settled, configs, typed)
@@ -133,7 +133,7 @@ class Experiment:
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """What `run` with these options would do with each cell, and why. Nothing is run or changed."""
         settled = settle(self.options, _said(options), {})
-        get_executor(settled.executor)
+        refuse_unknown(settled.executor)
         return shell.look(self._job(settled, configs), settled).plan
 
     def results(

@@ -279,7 +279,7 @@ class Result(Mapping[str, Any]):
     @property
     def out(self) -> Any:
         """The folder with the log and the artifacts, a Path."""
-        return self._out
+        return self._out() if callable(self._out) else self._out
 
     @property
     def value(self) -> Any:

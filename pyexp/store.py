@@ -454,7 +454,7 @@ def _is_at_hand(need: str) -> bool:
 def result(run: Run, cell: Cell, record: Record) -> Result:
     """The Result that shows a record, and loads the value when it is looked at."""
     path = run.file(cell, RESULT)
-    return Result(record, Path(run.folder(cell)), partial(load_value, path))
+    return Result(record, partial(Path, run.folder(cell)), partial(load_value, path))
 
 
 def committed(run: Run, cell: Cell) -> Outcome | None:
