@@ -102,34 +102,38 @@ def runs(base: str) -> list[tuple[float, str]]:
 def start_of(path: str) -> float | None:
     """When the run in this folder began, in seconds since 1970; None if there is no run in it."""
     head = _read(os.path.join(path, RUN), _HEAD)
-    if head is None and not _looks_like_run(path):
-        return None
-    said = _BEGAN.search(head or b"")
-    if said is not None:
-        return float(said[1])
-    # Its description is damaged or gone, and the cells are still there.
-    with suppress(ValueError):
-        return time.mktime(time.strptime(os.path.basename(path)[:19], TIMESTAMP))
-    with suppress(OSError):
-        return os.stat(path).st_mtime
-    return None
+    return None if head is None and not _any(path, _looks_begun) else _start(path, head)
 
 
 def beginning(run: Run) -> float:
     """When the run began; of one that begins now, a time after that of all others, also if the clock has gone back."""
-    known = start_of(run.path)
-    if known is not None:
-        return known
+    head = _read(os.path.join(run.path, RUN), _HEAD)
+    if head is not None or _any(run.path, _looks_like_cell):
+        return _start(run.path, head)
     return max([time.time(), *(start + 0.001 for start, _ in runs(os.path.dirname(run.path)))])
 
 
-def _looks_like_run(path: str) -> bool:
-    """Whether a run has been begun in the folder, however little of it is there."""
+def _start(path: str, head: bytes | None) -> float:
+    """What the description's first lines say; if it is damaged or gone, what the folder's name or its time says."""
+    said = _BEGAN.search(head or b"")
+    if said is not None:
+        return float(said[1])
+    with suppress(ValueError, OverflowError):
+        return time.mktime(time.strptime(os.path.basename(path)[:19], TIMESTAMP))
+    with suppress(OSError):
+        return os.stat(path).st_mtime
+    return 0.0
+
+
+def _any(path: str, is_sign: Callable[[os.DirEntry[str]], bool]) -> bool:
     with suppress(OSError), os.scandir(path) as entries:
-        return any(
-            entry.name == CLAIMS or files.is_temporary(entry.name) or _looks_like_cell(entry) for entry in entries
-        )
+        return any(map(is_sign, entries))
     return False
+
+
+def _looks_begun(entry: os.DirEntry[str]) -> bool:
+    """Whether this is what a run leaves in its folder, however early it was killed."""
+    return entry.name == CLAIMS or files.is_temporary(entry.name) or _looks_like_cell(entry)
 
 
 def _looks_like_cell(entry: os.DirEntry[str]) -> bool:
