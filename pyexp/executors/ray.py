@@ -99,7 +99,7 @@ class RayExecutor(Pool):
         self._terms = terms
         self._fault: ExecutorError | None = None
         self._begun = 0
-        self._sees_disk = False
+        self._sights: set[bool] = set()
         self._connection = Connection(self.address, self.runtime_env, (terms.results,) if terms.results else ())
         self._ray = self._connection.ray
         self._watch = self._connection.watch
@@ -140,8 +140,9 @@ class RayExecutor(Pool):
                 raise ExecutorError(infeasible(demand, self._watch.alive()))
         self._begun += 1
         mark = f"{self._watch.marks}{self._begun}"
-        # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing.
-        left = [] if self._sees_disk else ray_files.pack(task.folder, self._ray.put)
+        # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing. It need not
+        # travel where all nodes that were heard of see it.
+        left = [] if self._sights == {True} else ray_files.pack(task.folder, self._ray.put)
         order = Order(dumps(config, "config"), task.folder, self._token_beside(task.folder), mark, left)
         options = {**demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
         if self._task_env is not None:
@@ -183,9 +184,12 @@ class RayExecutor(Pool):
             ready, _ = self._ray.wait(refs, num_returns=1, timeout=seconds, fetch_local=False)
             if ready and len(refs) > 1:
                 ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
-        except Exception as error:  # the connection is gone
-            raise self._broken(f"the connection to Ray is lost ({brief(error)}); what has finished is kept") from error
+        except Exception as error:
+            raise self._disconnected(error) from error
         return [by_ref[ref] for ref in ready]
+
+    def _disconnected(self, error: Exception) -> ExecutorError:
+        return self._broken(f"the connection to Ray is lost ({brief(error)}); what has finished is kept")
 
     def _broken(self, words: str) -> ExecutorError:
         """The error that ends the run, after which Ray is not asked any more."""
@@ -198,13 +202,15 @@ class RayExecutor(Pool):
         try:
             answer = self._get(one.ref)
             one.lasted(answer.seconds)
-            self._sees_disk = answer.items is None
+            self._sights.add(answer.items is None)
             if answer.items is not None:
                 ray_files.unpack(one.task.folder, answer.items, self._get, durable=self._terms.durable)
-        except OSError as error:
-            return failed(error)
-        except Exception as error:  # Ray's, or our own refusal of a name
+        except self._ray.exceptions.RayError as error:
             return self._ray_outcome(one, error)
+        except ConnectionError as error:
+            raise self._disconnected(error) from error
+        except Exception as error:  # the disk is full, or a name is refused
+            return failed(error)
         self._echo(one.task)
         return {**answer.outcome, "host": answer.host}
 

@@ -55,7 +55,12 @@ class Connection:
         elif runtime_env:
             refuse_folders(runtime_env)
             self.task_env = dict(runtime_env)
-        self.watch = Watch(self.ray)
+        try:
+            self.watch = Watch(self.ray)
+        except Exception as error:
+            if self.ours:
+                self._leave()
+            raise ExecutorError(f"the Ray cluster does not say what nodes it has: {brief(error)}") from error
 
     def _join(self, address: str, runtime_env: dict[str, Any] | None) -> None:
         knock(address)
