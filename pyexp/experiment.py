@@ -180,7 +180,9 @@ def _command(typed: Mapping[str, Any]) -> str:
     path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     if not path:
         return ""
-    program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [os.path.relpath(path)]
+    with suppress(OSError, ValueError):  # the working directory is gone, or on another drive
+        path = os.path.relpath(path)
+    program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [path]
     kept = {key: value for key, value in typed.items() if key not in _WHICH}
     return shlex.join(["python", *program, *spelled(kept)])
 

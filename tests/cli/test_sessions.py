@@ -225,3 +225,15 @@ def test_after_ctrl_c_the_status_is_130_and_what_is_said_to_go_on_does(folder: P
     subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(), capture_output=True, check=True)
     finished = 6 - int(re.search(r"; (\d) of 6 cells are left", line)[1])  # type: ignore[index]
     assert sorted(ran(folder)) == sorted((GOOD + BAD)[finished:])
+
+
+def test_a_script_runs_where_the_working_directory_is_gone(tmp_path):
+    (tmp_path / "main.py").write_text(
+        "import os\nimport pyexp\n\n"
+        "@pyexp.experiment(name='e')\ndef experiment(config):\n    return 1\n\n"
+        "if __name__ == '__main__':\n"
+        "    here = os.path.abspath('.')\n    os.mkdir('gone')\n    os.chdir('gone')\n    os.rmdir(os.getcwd())\n"
+        "    experiment.run([{'name': 'a'}], output_dir=os.path.join(here, 'out'), executor='inline')\n"
+    )
+    ended = subprocess.run([sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout.split()) == (0, ["name", "value", "a", "1"]), ended.stderr
