@@ -28,10 +28,14 @@ from pyexp.outcome import Outcome, failed, failure
 
 #: Where Ray keeps, for as long as a cell runs, on which node it does.
 NAMESPACE = "pyexp"
-_LISTEN = (
-    "exec 3<&0; (while read -r line <&3; do last=$line; done; "
-    'case $last in *\\ *) echo "$last" | "$0" -I -S "$1" 1;; esac) &'
-)
+_LISTEN = """exec 3<&0
+(
+    top=/
+    while read -r line <&3; do case $line in /*) top=$line;; *) last=$line;; esac; done
+    case $last in *\\ *) echo "$last" | "$0" -I -S "$1" 1;; esac
+    test "$top" = / || rm -rf -- "$top"
+) &
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +86,13 @@ def supervise(kit: Kit, order: Order) -> Answer:
         if order.token is not None and os.path.exists(order.token) and os.access(order.folder, os.W_OK):
             return _run(kit, order, order.folder, replace(terms, durable=kit.terms.durable))
         with tempfile.TemporaryDirectory(prefix="pyexp-", ignore_cleanup_errors=True) as top:
+            _supervisor(os.getpid()).lookout.minds(top)
             folder = os.path.join(top, os.path.basename(order.folder))
             os.mkdir(folder)
             ray_files.unpack(folder, order.left, _get, durable=False)
-            return _with_items(_run(kit, order, folder, terms), folder)
+            answer = _with_items(_run(kit, order, folder, terms), folder)
+        _supervisor(os.getpid()).lookout.minds("/")
+        return answer
 
 
 def _run(kit: Kit, order: Order, folder: str, terms: Terms) -> Answer:
@@ -145,8 +152,12 @@ class _Lookout(guardian.Guardian):
     """A guardian that is no child of the Ray worker: Ray kills a worker's children first, and nobody would be left.
 
     A shell in the background of one that has ended; it keeps the last it has heard, and calls a guardian if that is the
-    beginning of a cell.
+    beginning of a cell. It also removes the cell's temporary folder then.
     """
+
+    def minds(self, folder: str) -> None:
+        """From now on, this is the folder to be removed; `/` stands for none."""
+        self._tell(f"{folder}\n".encode())
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
@@ -173,7 +184,7 @@ class _Supervisor(SubprocessExecutor):
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         super().open(fn, terms)
         self._guardian.dismiss()
-        self._guardian = _Lookout()
+        self._guardian = self.lookout = _Lookout()
         self._environment["PYTHONBREAKPOINT"] = ""  # Ray's own would wait for a debugger
 
     def take(self, kit: Kit, order: Order, terms: Terms) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -125,6 +126,8 @@ return config.i
     assert script.record("c1")["error"]["type"] == "WorkerCrashedError"
     assert script.record("c2")["status"] == "done"
     assert "raylet" not in run.stdout
+    left = [*Path(tempfile.gettempdir()).glob(f"pyexp-*/{script.out('c1').name}")]
+    assert not [path for path in left if path.stat().st_mtime > script.folder.stat().st_ctime]
     assert [line.split()[0] for line in run.stdout.splitlines()][:4] == ["name", "c0", "c1", "c2"]
 
 
