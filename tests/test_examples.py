@@ -1,11 +1,11 @@
 """Every example does, in an empty folder, what its own first lines say; the commands there are run in order."""
 
-import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -103,7 +103,7 @@ def test_an_example_says_what_it_should(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra [ray]")
+@pytest.mark.skipif(not any(distributions(name="ray")), reason="needs the extra [ray]")
 def test_the_example_with_ray_computes_squares_and_brings_the_files_back(tmp_path: Path) -> None:
     (printed,) = play("with_ray", tmp_path)
     check_says(printed, ["x0", "0", "x1", "1", "x2", "4", "x3", "9"])
