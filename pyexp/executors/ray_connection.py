@@ -32,11 +32,14 @@ def imported() -> Any:
     """The package ray. Raises `ExecutorError` where it is not installed."""
     try:
         with _calm():
-            return importlib.import_module("ray")
+            found = importlib.import_module("ray")
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise ExecutorError(f"ray cannot be imported: {error}") from error
-        raise ExecutorError("the executor 'ray' needs the package ray: pip install 'pyexp[ray]'") from None
+        found = None
+    if not hasattr(found, "init"):  # without the package, a folder of that name is imported as one
+        raise ExecutorError("the executor 'ray' needs the package ray: pip install 'pyexp[ray]'")
+    return found
 
 
 class Connection:

@@ -48,7 +48,7 @@ def seconds(pool: Pool, top: Path, terms: Terms, cells: int) -> float:
 
 @pytest.fixture
 def two_nodes() -> Iterator[None]:
-    ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    ray = pytest.importorskip("ray.cluster_utils", reason="the extra [ray] is not installed")
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
     with (
         warnings.catch_warnings(),

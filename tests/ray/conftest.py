@@ -44,7 +44,7 @@ class Nodes:
 
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Nodes]:
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    pytest.importorskip("ray.cluster_utils", reason="the extra [ray] is not installed")
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     # The paths of Ray's sockets must not exceed 107 bytes.

@@ -31,7 +31,7 @@ if __name__ == "__main__":
 
 @pytest.mark.ray
 def test_a_laptop_needs_nothing_configured(script: Script):
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    pytest.importorskip("ray.cluster_utils", reason="the extra [ray] is not installed")
     script.write("def twice(x): return 2 * x", "sibling.py")
     script.write(SCRIPT)
     run = script.run()
@@ -46,7 +46,7 @@ def test_a_laptop_needs_nothing_configured(script: Script):
 
 
 def test_an_address_where_nothing_is_is_told_in_one_line(script: Script):
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    pytest.importorskip("ray.cluster_utils", reason="the extra [ray] is not installed")
     script.write("def twice(x): return 2 * x", "sibling.py")
     script.write(SCRIPT)
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "ray://no-such-host.invalid"):
@@ -60,11 +60,12 @@ def test_an_address_where_nothing_is_is_told_in_one_line(script: Script):
 def test_without_the_package_one_line_says_how_to_get_it(script: Script):
     script.write("def twice(x): return 2 * x", "sibling.py")
     script.write(SCRIPT)
-    script.write("raise ModuleNotFoundError('no ray', name='ray')", "ray.py")
-    run = script.run()
-    assert run.returncode == 2
-    (line,) = run.stderr.splitlines()
-    assert "pip install 'pyexp[ray]'" in line
+    for stand_in in ("raise ModuleNotFoundError('no ray', name='ray')", ""):
+        script.write(stand_in, "ray.py")
+        run = script.run()
+        assert run.returncode == 2
+        (line,) = run.stderr.splitlines()
+        assert "pip install 'pyexp[ray]'" in line
 
 
 @pytest.mark.parametrize("wrong", [{"num_cpus": -1}, {"num_gpus": "two"}, {"resources": {"tpu": "1"}}])

@@ -81,7 +81,7 @@ class Inside(Script):
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Pair, Inside]]:
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    pytest.importorskip("ray.cluster_utils", reason="the extra [ray] is not installed")
     with ExitStack() as at_end:
         try:
             made = Pair(tmp_path, at_end)
