@@ -159,3 +159,17 @@ def test_every_link_leads_to_a_file() -> None:
 
 def test_the_readme_has_fewer_than_150_lines() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+def test_the_page_on_files_names_every_key_of_the_json_files(tmp_path: Path) -> None:
+    code = (
+        "import pyexp\n\n@pyexp.experiment(executor='inline')\ndef inverse(config):\n    return {'y': 1 / config.x}\n\n"
+        "inverse.run(configs=[{'x': 1}, {'x': 0}], argv=[])\n"
+    )
+    ran([sys.executable, "-c", code], tmp_path, "an experiment")
+    page = (ROOT / "docs/reference/disk.md").read_text()
+    for name in ("run.json", "record.json"):
+        section = page.partition(f"## {name}")[2].partition("\n## ")[0]
+        named = {key for row in re.findall(r"^\| (`.+?) \|", section, re.M) for key in re.findall(r"`(\w+)`", row)}
+        found = {key for path in tmp_path.rglob(name) for key in json.loads(path.read_text())}
+        assert named == found, name
