@@ -48,13 +48,14 @@ def seconds(pool: Pool, top: Path, terms: Terms, cells: int) -> float:
 
 @pytest.fixture
 def two_nodes() -> Iterator[None]:
-    ray = pytest.importorskip("ray.cluster_utils", reason="the extra [ray] is not installed")
+    pytest.importorskip("ray.cluster_utils", reason="the extra [ray] is not installed")
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
     with (
         warnings.catch_warnings(),
         tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as top,
     ):
         warnings.simplefilter("ignore")
+        import ray
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 1, "temp_dir": top, "object_store_memory": 200 << 20, "include_dashboard": False}
