@@ -1,6 +1,7 @@
 """Settings of the whole suite: how hard Hypothesis looks, by HYPOTHESIS_PROFILE, or `ci` where CI is set."""
 
 import os
+import signal
 
 from hypothesis import Phase, settings
 
@@ -10,3 +11,13 @@ PHASES = [phase for phase in Phase if phase is not Phase.explain]
 settings.register_profile("dev", max_examples=50, deadline=None, phases=PHASES)
 settings.register_profile("ci", max_examples=200, deadline=None, phases=PHASES, derandomize=True, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+# Whoever starts the tests in the background may ignore these signals; what the tests start must not inherit that.
+for name, handler in {
+    "SIGINT": signal.default_int_handler,
+    "SIGTERM": signal.SIG_DFL,
+    "SIGHUP": signal.SIG_DFL,
+}.items():
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
