@@ -588,8 +588,11 @@ def test_a_script_is_named_by_its_spec_or_its_file():
     assert script_name(ModuleType("__main__")) == "__main__"
 
 
-def test_main_is_replaced_wherever_a_name_is_written():
+def test_main_is_replaced_wherever_a_name_is_written(monkeypatch):
     """Also under the name that multiprocessing gives the script in its children."""
+    script = ModuleType("__main__")
+    script.__file__ = "/x/train.py"  # what runs these tests may be no script
+    monkeypatch.setitem(sys.modules, "__main__", script)
     Mine, Childs = (type("Mine", (), {"__module__": module}) for module in ("__main__", "__mp_main__"))
     assert encode(Mine) == encode(Childs)
     assert b"__m" not in encode(Mine)
