@@ -529,3 +529,13 @@ def test_a_small_selection_does_not_keep_a_large_tensor_alive():
     """What is there already is taken out; what is lazy stays so."""
     assert type(numbered((100,))[:2].cells) is tuple
     assert type(lazy((100,))[:2].cells) is Box
+
+
+def test_the_items_of_a_long_slice_are_made_one_by_one():
+    backwards = lazy((2000, 2000))[::-1]
+    tracemalloc.start()
+    try:
+        assert next(iter(backwards)) == backwards[0] == backwards.size - 1
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
