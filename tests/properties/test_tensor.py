@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import tracemalloc
 from fnmatch import fnmatchcase
 from itertools import product
 from math import prod
