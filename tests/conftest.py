@@ -9,7 +9,7 @@ from hypothesis import Phase, settings
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 
 settings.register_profile("dev", max_examples=50, deadline=None, phases=PHASES)
-settings.register_profile("ci", max_examples=200, deadline=None, phases=PHASES, derandomize=True, print_blob=True)
+settings.register_profile("ci", max_examples=100, deadline=None, phases=PHASES, derandomize=True, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 # Whoever starts the tests in the background may ignore these signals; what the tests start must not inherit that.
