@@ -61,7 +61,7 @@ def test_on_a_terminal_the_display_is_live_and_stdout_is_the_reports_alone(folde
     assert re.search(r"0/6  [12] running, [45] left", seen)
     assert re.search(r"\d\.\d s  exp_lr0\.1_seed0", seen)
     assert re.search(r"[1-5]/6  [1-5] done, .*cells/s, \d\.\d s to go", seen)
-    assert re.search(r"\[[3-6]/6\] exp_lr1\.0_seed\d failed after \d+\.\d s: ValueError: diverged\r?\n +log: out/", seen)
+    assert re.search(r"\[[3-6]/6\] exp_lr1\.0_seed\d failed after [\d.]+ s: ValueError: diverged\r?\n +log: out/", seen)
     assert "done in" not in seen
     assert out.startswith("name")
     assert "\x1b" not in out
@@ -97,7 +97,7 @@ def test_elsewhere_there_is_a_line_for_each_cell(folder: Path) -> None:
     lines = go(folder, "-k", "*seed0").stderr.splitlines()
     assert re.fullmatch(r"out/mnist/\S+: 2 cells: 2 to run", lines[0])
     assert re.fullmatch(r"\[1/2\] exp_lr0\.1_seed0 done in \d+\.\d s", lines[1])
-    assert re.fullmatch(r"\[2/2\] exp_lr1\.0_seed0 failed after \d+\.\d s: ValueError: diverged", lines[2])
+    assert re.fullmatch(r"\[2/2\] exp_lr1\.0_seed0 failed after [\d.]+ s: ValueError: diverged", lines[2])
     assert re.fullmatch(r"    log: out/mnist/\S+/log\.txt", lines[3])
     assert re.fullmatch(r"ran 2 cells in \d+\.\d s: 1 done, 1 failed", lines[4])
 
