@@ -223,7 +223,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("executor", "count"), [("fork", 100), ("inline", 150), ("subprocess", 30)])
+@pytest.mark.parametrize(("executor", "count"), [("fork", 250), ("inline", 800), ("subprocess", 60)])
 def test_a_signal_at_any_moment_loses_nothing(script, executor, count):
     """Interrupted again and again, at moments spread over starting and committing cells, the run comes to its end."""
     script.write(MANY.replace("COUNT", str(count)))
