@@ -39,7 +39,8 @@ def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
     refuse_unpicklable(seen.plan.steps.map(lambda step: step.cell))
     jobs = pool.auto() if options.jobs == "auto" else int(options.jobs)
     results = os.path.abspath(options.output_dir)
-    terms = Terms(jobs, options.timeout, options.retries, options.capture, options.durable, results)
+    cells = seen.plan.counts().get(Action.RUN, 0)
+    terms = Terms(jobs, options.timeout, options.retries, options.capture, options.durable, results, cells)
     with ExitStack() as at_end:
         at_end.callback(git.close)
         if seen.plan.works:  # else nobody has to get ready

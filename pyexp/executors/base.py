@@ -4,6 +4,7 @@ Knows tasks, slots, deadlines and signals; not what a cell is on disk, nor how a
 """
 
 import errno
+import math
 import os
 import pickle
 import signal
@@ -36,7 +37,10 @@ LOG = "log.txt"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What holds for every cell of a run; `results` is the folder that all runs are kept in."""
+    """What holds for every cell of a run; `results` is the folder that all runs are kept in.
+
+    `cells` is how many there are to run: what is got ready ahead for more than these would be for nothing.
+    """
 
     jobs: int = 1
     timeout: float | None = None
@@ -44,6 +48,7 @@ class Terms:
     capture: bool = True
     durable: bool = True
     results: str = ""
+    cells: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ class Pool(Executor):
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def slots(self, terms: Terms) -> int:
-        """How many cells can be on their way at a time."""
+        """How many cells can be on their way at a time, just now: it is asked before each cell, and may change."""
         return terms.jobs
 
     @abstractmethod
@@ -229,7 +234,7 @@ def drive(
     again and again, for who wants to show that time goes by.
     """
     pool.halt = halt
-    crew = _Crew(pool, tasks, terms, halt, pool.slots(terms))
+    crew = _Crew(pool, tasks, terms, halt)
     try:
         while crew.busy and not halt.count:
             yield from crew.fill()
@@ -249,10 +254,11 @@ class _Crew:
     tasks: Iterator[Task | None]
     terms: Terms
     halt: Halt
-    slots: int
     running: list[Running] = field(default_factory=list)
     backlog: list[Task] = field(default_factory=list)
     more: bool = True
+    #: The cells that the system can carry, once it has refused one.
+    carried: float = math.inf
 
     @property
     def busy(self) -> bool:
@@ -260,15 +266,18 @@ class _Crew:
 
     def fill(self) -> Iterator[Ended]:
         """Start cells while there are slots and tasks; give those that could not be started at all."""
-        while len(self.running) < self.slots and not self.halt.count and (task := self._next()) is not None:
+        while self._has_room() and not self.halt.count and (task := self._next()) is not None:
             try:
                 self.running.append(self.pool.start(task))
             except Exception as error:  # whatever the system refuses, the other cells go on
                 if self.running and isinstance(error, OSError) and error.errno in _SCARCE:
-                    self.slots = len(self.running)  # so many it can carry: this one waits for its turn
+                    self.carried = len(self.running)  # this one waits for its turn
                     self.backlog.append(task)
                 else:
                     yield Ended(task, failed(error), time.time(), 0.0)
+
+    def _has_room(self) -> bool:
+        return len(self.running) < min(self.pool.slots(self.terms), self.carried)
 
     def _next(self) -> Task | None:
         if self.backlog:

@@ -34,18 +34,18 @@ THREADS = (
 )
 
 
-class Process(Running):
-    """A cell in a process: its id (which is its session's too), what it has said so far, and how it ended."""
+class Child:
+    """A process that runs a cell, or is getting ready for one: its id, its mark, what it has said and how it ended.
 
-    def __init__(self, task: Task, pid: int, status: int, mark: str, reap: Callable[[], int | None]) -> None:
-        super().__init__(task)
+    Its id is its session's too.
+    """
+
+    def __init__(self, pid: int, status: int, mark: str, reap: Callable[[], int | None]) -> None:
         self.pid = pid
         self.status = status
         self.mark = mark
         self.said = bytearray()
         self.silent = False
-        self.last_word: float | None = None
-        self.echo = Echo(task)
         self.exit: int | None = None
         self._reap = reap
         os.set_blocking(status, False)
@@ -104,6 +104,16 @@ class Process(Running):
             os.close(self.watch)
 
 
+class Process(Running):
+    """A cell in a child of its own. `last_word` is when it said its outcome, on the monotonic clock."""
+
+    def __init__(self, task: Task, child: Child) -> None:
+        super().__init__(task)
+        self.child = child
+        self.last_word: float | None = None
+        self.echo = Echo(task)
+
+
 def _watch(pid: int) -> int | None:
     """A descriptor that tells at once that the process has ended; where there is none, the loop's tick does."""
     try:
@@ -143,73 +153,77 @@ class Processes(Pool):
     def wait(self, running: Collection[Process], seconds: float) -> list[tuple[Process, Outcome]]:
         poll = select.poll()
         for one in running:
-            if not (one.silent and one.watch):  # an end that nobody writes to any more is always ready
-                poll.register(one.status, select.POLLIN)
-            if one.watch is not None:
-                poll.register(one.watch, select.POLLIN)
+            child = one.child
+            if not (child.silent and child.watch):  # an end that nobody writes to any more is always ready
+                poll.register(child.status, select.POLLIN)
+            if child.watch is not None:
+                poll.register(child.watch, select.POLLIN)
         ready = {number for number, _ in poll.poll(seconds * 1000)}
         return [(one, outcome) for one in running if (outcome := self._look(one, ready)) is not None]
 
     def _look(self, one: Process, ready: set[int]) -> Outcome | None:
         """The outcome of a process, if it has ended, with all it started."""
-        if one.status in ready:
-            one.listen()
+        if one.child.status in ready:
+            one.child.listen()
         if not self._terms.capture:
             one.echo.show(several=self._terms.jobs > 1)
-        if not one.ended and not self._over(one):
+        if not one.child.ended and not self._over(one):
             return None
         self._end(one)
-        return one.outcome or death(one)
+        return one.child.outcome or death(one)
 
     def _over(self, one: Process) -> bool:
         """Whether it has said its last word, and either waits to be ended with its children, or takes too long."""
-        if one.last_word is None and one.outcome is not None:
+        if one.last_word is None and one.child.outcome is not None:
             one.last_word = time.monotonic()
         if one.last_word is None:
             return False
-        return worker.PARENT in one.words[1:] or time.monotonic() - one.last_word > LAST_ORDERS
+        return worker.PARENT in one.child.words[1:] or time.monotonic() - one.last_word > LAST_ORDERS
 
     def _end(self, one: Process) -> None:
         """Kill what is left of the cell, take in the last word, and give everything back."""
-        if one.ended:
-            one.listen()
-        if not one.alone:
-            guardian.end(one.pid, one.mark)
-        self._guardian.ended(one.pid)
-        deadline = time.monotonic() + GIVEN_UP
-        while one.reap() is None and time.monotonic() < deadline:
-            time.sleep(0.001)
-        one.listen()
+        self._away(one.child)
         if not self._terms.capture:
             one.echo.show(several=self._terms.jobs > 1, rest=True)
-        one.close()
         self._crew.remove(one)
+
+    def _away(self, child: Child) -> None:
+        """Kill what is left of a child, take in its last word, and give back what it took."""
+        if child.ended:
+            child.listen()
+        if not child.alone:
+            guardian.end(child.pid, child.mark)
+        self._guardian.ended(child.pid)
+        deadline = time.monotonic() + GIVEN_UP
+        while child.reap() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        child.listen()
+        child.close()
 
     def kill(self, running: Process) -> Outcome | None:
         if running in self._crew:
             self._end(running)
-        return running.outcome
+        return running.child.outcome
 
     def ask_to_stop(self, running: Process) -> None:
         for kill in (os.killpg, os.kill):  # a child that was forked just now does not lead a group yet
             try:
-                kill(running.pid, signal.SIGINT)
+                kill(running.child.pid, signal.SIGINT)
             except OSError:
                 continue
             return
 
 
 class Ends(NamedTuple):
-    """The descriptors by which a child is heard: the status pipe's two ends, and the log."""
+    """The descriptors by which a child is heard: the status pipe's end that is read, and the child's own."""
 
     status: int
     writer: int
-    log: int
 
 
 @contextmanager
-def child_ends(task: Task) -> Iterator[Ends]:
-    """The descriptors for a child that is made meanwhile: those that are the child's are closed after.
+def status_pipe() -> Iterator[Ends]:
+    """The status pipe for a child that is made meanwhile: the end that is the child's is closed after.
 
     The reading end stays open, unless making the child fails. Raises OSError.
     """
@@ -217,10 +231,18 @@ def child_ends(task: Task) -> Iterator[Ends]:
         status, writer = os.pipe()
         ours.callback(os.close, status)
         theirs.callback(os.close, writer)
-        log = os.open(task.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        theirs.callback(os.close, log)
-        yield Ends(status, writer, log)
+        yield Ends(status, writer)
         ours.pop_all()
+
+
+@contextmanager
+def opened_log(task: Task) -> Iterator[int]:
+    """A descriptor of the cell's log, empty, while this lasts. Raises OSError."""
+    log = os.open(task.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        yield log
+    finally:
+        os.close(log)
 
 
 @contextmanager
@@ -251,7 +273,7 @@ def thread_limits(environment: Mapping[str, str], jobs: int) -> dict[str, str]:
 def death(one: Process) -> Outcome:
     """The outcome of a process that ended without a word, from its exit status and the end of its log."""
     tail = log_tail(one.task.log_path)
-    match one.exit:
+    match one.child.exit:
         case None:
             return failure("Killed", f"killed, but still in the system after {GIVEN_UP:g} s: it hangs there", tail)
         case worker.UNKNOWN:

@@ -13,7 +13,7 @@ from pyexp.dotted import Config
 from pyexp.errors import ExecutorError
 from pyexp.executors import guardian, worker
 from pyexp.executors.base import Task, Terms
-from pyexp.executors.children import Ends, Process, Processes, child_ends, reaped
+from pyexp.executors.children import Child, Ends, Process, Processes, opened_log, reaped, status_pipe
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -37,24 +37,24 @@ class ForkExecutor(Processes):
                 RuntimeWarning,
                 stacklevel=2,
             )
+        self._parent = os.getpid()
         super().open(fn, terms)
 
     def start(self, task: Task) -> Process:
         mark = guardian.new_mark()
-        parent = os.getpid()
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             with suppress(Exception):  # what is buffered belongs to this process, once
                 stream.flush()  # type: ignore[union-attr]  # a stream that is None is passed over
-        with child_ends(task) as ends:
+        with status_pipe() as ends, opened_log(task) as log:
             # A signal that comes before the child has its own handlers waits until it has.
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             try:
                 pid = _fork()
                 if pid == 0:
-                    self._child(task, mark, parent, ends, blocked)
+                    self._child(task, mark, ends, log, blocked)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            running = Process(task, pid, ends.status, mark, lambda: reaped(pid))
+            running = Process(task, Child(pid, ends.status, mark, lambda: reaped(pid)))
             self._crew.append(running)
         try:
             self._guardian.begins(pid, mark)
@@ -63,16 +63,15 @@ class ForkExecutor(Processes):
             raise
         return running
 
-    def _child(self, task: Task, mark: str, parent: int, ends: Ends, blocked: Any) -> None:
+    def _child(self, task: Task, mark: str, ends: Ends, log: int, blocked: Any) -> None:
         """The cell's life after the fork, from which there is no way back into the caller's code."""
         try:
-            self._be_a_child(mark, parent)
+            self._be_a_child(mark)
             status = worker.out_of_the_way(ends.writer)
-            self._let_go(task)
-            os.dup2(ends.log, 1)
-            os.dup2(ends.log, 2)
             for descriptor in ends:
                 os.close(descriptor)
+            self._let_go(task)
+            worker.write_to(log)
             worker.fresh_streams()
             fn = task.fn
 
@@ -84,14 +83,14 @@ class ForkExecutor(Processes):
         finally:
             os._exit(worker.UNTOLD)
 
-    def _be_a_child(self, mark: str, parent: int) -> None:
+    def _be_a_child(self, mark: str) -> None:
         """Take leave of the parent: its session, its handlers, and what it would do at its exit."""
         import atexit
 
         os.setsid()
         with suppress(OSError):
             os.write(self._guardian.pipe, guardian.message(os.getpid(), mark))
-        if os.getppid() != parent:  # it died meanwhile, and so perhaps did the guardian
+        if os.getppid() != self._parent:  # it died meanwhile, and so perhaps did the guardian
             os._exit(worker.UNTOLD)
         with suppress(OSError), open("/proc/self/comm", "w") as name:  # a fork's environment does not show its mark
             name.write(mark)
@@ -106,7 +105,7 @@ class ForkExecutor(Processes):
         """Close what belongs to the other cells: their claims would be held for as long as this one lives."""
         os.close(self._guardian.pipe)
         for other in self._crew:
-            for descriptor in (other.status, other.watch, other.task.claim):
+            for descriptor in (other.child.status, other.child.watch, other.task.claim):
                 if descriptor is not None and descriptor != task.claim:
                     with suppress(OSError):
                         os.close(descriptor)

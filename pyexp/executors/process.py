@@ -1,13 +1,16 @@
-"""Cells in fresh interpreters: what such a child is started with, and told.
+"""Cells in fresh interpreters: how such a child is started, ahead of its cell if that pays, and what it is told.
 
 Knows how an interpreter like this one is started; how it goes on from there is `children` and `worker`.
 """
 
+import array
 import marshal
 import os
+import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,59 +20,156 @@ from pyexp.dotted import Config
 from pyexp.errors import ExecutorError
 from pyexp.executors import guardian, worker
 from pyexp.executors.base import Task, Terms
-from pyexp.executors.children import Process, Processes, child_ends
+from pyexp.executors.children import Child, Process, Processes, opened_log, status_pipe
 from pyexp.executors.functions import pickled_function
 from pyexp.files import dumps
 
-# As much as a pipe takes at once: what is longer is written by a thread, as its reader may be slow, or dead.
-_PIPE = 16_384
+# As much as a socket takes at once: what is longer is sent by a thread, as its reader may be slow, or dead.
+_AT_ONCE = 16_384
 # The worker and what it imports come from where they are here; the experiment's own import path comes after.
-_CHILD = "import sys; sys.path[:] = sys.argv[1:]; from pyexp.executors.worker import main; main()"
+_CHILD = "import sys; sys.path[:] = sys.argv[2:]; from pyexp.executors.worker import main; main(int(sys.argv[1]))"
 
 
 class SubprocessExecutor(Processes):
-    """Runs each cell in a fresh interpreter, which gets the function by value and this process's import path."""
+    """Runs each cell in a fresh interpreter, which gets the function by value and this process's import path.
+
+    While cells run, up to `standby` interpreters for the next ones start and load the function, so that a cell need
+    not wait for that. They do so before it is known which cell they get, and each runs one. With 0 there are none.
+    """
+
+    def __init__(self, standby: int = 2) -> None:
+        self.standby = standby
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         if not sys.executable:
             raise ExecutorError("this Python does not know its own interpreter (sys.executable); use executor='fork'")
-        self._fn = pickled_function(fn)
-        self._command = [sys.executable, *interpreter_flags(), "-P", "-c", _CHILD, *worker_path()]
+        self._ready: deque[Interpreter] = deque()
+        self._left = terms.cells
+        self._flags = interpreter_flags()
+        common = self._common(pickled_function(fn), terms)
         super().open(fn, terms)
+        self._shared = unnamed_file(common)
+        self._get_ready()
+
+    def close(self) -> None:
+        while self._ready:
+            self._away(self._ready.popleft())
+        os.close(self._shared)
+        super().close()
 
     def start(self, task: Task) -> Process:
-        payload = self._payload(task)
-        mark = guardian.new_mark()
-        with child_ends(task) as ends:
-            child = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=ends.writer,
-                stderr=ends.log,
-                env={**os.environ, **self.environment(mark)},
-                pass_fds=() if task.claim is None else (task.claim,),
-                start_new_session=True,
-            )
-            running = Process(task, child.pid, ends.status, mark, lambda: exit_status(child))
-            self._crew.append(running)
+        self._left -= 1
+        interpreter = self._waiting() or self._boot()
         try:
-            # First the guardian, then the payload: a child whose parent dies in between has nothing to do, and ends.
-            self._guardian.begins(child.pid, mark)
-            feed(child.stdin, payload)
+            with opened_log(task) as log:
+                interpreter.take(task, self._cell(task), log)
         except BaseException:
-            self.kill(running)
+            self._away(interpreter)
             raise
+        running = Process(task, interpreter)
+        self._crew.append(running)
+        self._get_ready()
         return running
 
-    def _payload(self, task: Task) -> bytes:
-        terms = {
+    def _waiting(self) -> "Interpreter | None":
+        """An interpreter that is there already. One that has ended while it loaded the function says why in a cell."""
+        while self._ready:
+            interpreter = self._ready.popleft()
+            if not interpreter.ended:
+                return interpreter
+            self._away(interpreter)
+        return None
+
+    def _get_ready(self) -> None:
+        """Start interpreters for the next cells, if there are any; where the system refuses, they have to wait."""
+        with suppress(OSError):
+            while len(self._ready) < min(self.standby, self._left):
+                self._ready.append(self._boot())
+
+    def _boot(self) -> "Interpreter":
+        """A new interpreter, which loads the function and waits for a cell. Raises OSError."""
+        interpreter = Interpreter(
+            [sys.executable, *self._flags, "-P", "-c", _CHILD, str(self._shared), *worker_path()],
+            self._shared,
+            self.environment,
+        )
+        try:
+            # First the guardian, then the cell: a child whose parent dies in between has nothing to do, and ends.
+            self._guardian.begins(interpreter.pid, interpreter.mark)
+        except BaseException:
+            self._away(interpreter)
+            raise
+        return interpreter
+
+    def _common(self, fn: bytes, terms: Terms) -> bytes:
+        """What all cells have in common."""
+        world = {
             "argv": sys.argv,
             "path": import_path(),
             "main": getattr(sys.modules.get("__main__"), "__file__", None) or "",
-            "result_path": task.result_path,
-            "durable": self._terms.durable,
+            "durable": terms.durable,
         }
-        return worker.packed(marshal.dumps(terms), self._fn, dumps(task.private_config(), "config"))
+        return worker.packed(marshal.dumps(world), fn)
+
+    def _cell(self, task: Task) -> bytes:
+        """What a cell has to itself."""
+        return worker.packed(os.fsencode(task.result_path), dumps(task.private_config(), "config"))
+
+
+class Interpreter(Child):
+    """A fresh interpreter that loads the function, and then waits for a cell.
+
+    What it writes before it has the cell's log goes to a file without a name; if it dies until then, to the log by way
+    of this process.
+    """
+
+    def __init__(self, command: list[str], shared: int, environment: Callable[[str], dict[str, str]]) -> None:
+        mark = guardian.new_mark()
+        self._early = unnamed_file()
+        self._log_path = ""
+        ours, theirs = socket.socketpair()
+        with theirs, status_pipe() as ends:
+            child = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=ends.writer,
+                stderr=self._early,
+                env={**os.environ, **environment(mark)},
+                pass_fds=(shared,),
+                start_new_session=True,
+            )
+            super().__init__(child.pid, ends.status, mark, lambda: exit_status(child))
+        self._link = ours
+
+    def take(self, task: Task, cell: bytes, log: int) -> None:
+        """Have the interpreter run this cell. It gets the descriptors of the log and of the cell's claim."""
+        self._log_path = task.log_path
+        descriptors = array.array("i", [log] if task.claim is None else [log, task.claim])
+        with suppress(OSError):  # one that died early does not read it, and its death says why
+            self._link.sendmsg([cell[:_AT_ONCE]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        feed(self._link, cell[_AT_ONCE:])
+
+    def close(self) -> None:
+        """Give the descriptors back, when what was written too early is in the log."""
+        self._link.close()
+        if self._log_path:
+            with suppress(OSError), open(self._log_path, "ab") as log:
+                log.write(os.pread(self._early, os.fstat(self._early).st_size, 0))
+        os.close(self._early)
+        super().close()
+
+
+def unnamed_file(content: bytes = b"") -> int:
+    """The descriptor of a file that has no name, and is gone with the last who has it open."""
+    try:
+        descriptor = os.memfd_create("pyexp")
+    except (AttributeError, OSError):  # not Linux, or not allowed
+        from tempfile import TemporaryFile
+
+        with TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    worker.write_all(descriptor, content)
+    return descriptor
 
 
 def exit_status(child: "subprocess.Popen[bytes]") -> int | None:
@@ -89,17 +189,17 @@ def interpreter_flags() -> list[str]:
     return flags
 
 
-def feed(pipe: Any, payload: bytes) -> None:
-    """Write the payload to the pipe and close it, without waiting for a reader."""
+def feed(link: socket.socket, rest: bytes) -> None:
+    """Send the rest and hang up, without waiting for a reader."""
 
-    def write() -> None:
-        with suppress(OSError), pipe:  # a child that died early does not read it, and its death says why
-            pipe.write(payload)
+    def send() -> None:
+        with suppress(OSError), link:
+            link.sendall(rest)
 
-    if len(payload) <= _PIPE:
-        write()
+    if rest:
+        threading.Thread(target=send, name="pyexp config", daemon=True).start()
     else:
-        threading.Thread(target=write, name="pyexp payload", daemon=True).start()
+        link.close()
 
 
 def import_path() -> list[str]:

@@ -28,34 +28,84 @@ MUTE, UNTOLD = 86, 87
 UNKNOWN = 1 << 16
 #: The last message, after the outcome: that this process never had a child, or that it may have some left.
 ALONE, PARENT = b"alone", b"parent"
+# So much is read at a time.
+_PIECE = 1 << 24
 #: Seconds that a worker with children waits to be ended with them, while it can be seen whose they are.
 _WAIT = 2.0
 
 
-def main() -> None:
-    """Run the one cell that the payload on descriptor 0 describes, and never return.
+def main(shared: int) -> None:
+    """Load the function, wait for the one cell that is to be run, run it, and never return.
 
-    Descriptor 1 is the status pipe and 2 the log. Before the experiment's code runs, 0 is empty and 1 the log too.
+    Descriptor 0 is the socket that the cell comes through, 1 the status pipe, and 2 takes what is written before there
+    is a log. `shared` has what all cells have in common: the function, and the world it expects.
     """
-    payload = _read_all(0)
-    status = out_of_the_way(1)
+    control, status = out_of_the_way(0), out_of_the_way(1)
     os.dup2(2, 1)
     try:
-        header, fn, config = unpacked(payload, whole=True)
+        header, fn = unpacked(_whole(shared), whole=True)
         terms = marshal.loads(header)
     except (EOFError, ValueError, TypeError):  # the parent died before it had said everything
         os._exit(UNTOLD)
-    del payload
+    os.close(shared)
     sys.path[:] = terms.get("path", sys.path)
     sys.argv[:] = terms["argv"]
     if terms["main"]:  # so that the names of the script's own classes and functions are resolved as in the parent
         sys.modules["__main__"].__file__ = terms["main"]
     fresh_streams()
-    live(lambda: _call(fn, config), terms["result_path"], terms["durable"], status)
+    call = _loaded(fn)
+    import pyexp.dotted  # noqa: F401  # what a config is of: while there is time
+    result_path, config = _cell(control)
+    live(lambda: call(files.loads(config)), result_path.decode(), terms["durable"], status)
 
 
-def _call(fn: bytes, config: bytes) -> Any:
-    return files.loads(fn)(files.loads(config))
+def _loaded(fn: bytes) -> Callable[[Any], Any]:
+    """The function; if it cannot be loaded, one that raises why, so that this is the outcome of the cell."""
+    try:
+        loaded: Callable[[Any], Any] = files.loads(fn)
+    except BaseException as error:  # an import runs code that may raise anything
+        why = error
+
+        def loaded(_config: Any) -> Any:
+            raise why
+
+    return loaded
+
+
+def _cell(control: int) -> list[bytes]:
+    """The cell, once it comes; what this process writes goes to its log from then on. Without one, the process ends."""
+    from _socket import AF_UNIX, SOCK_STREAM, socket
+
+    link = socket(AF_UNIX, SOCK_STREAM, 0, control)
+    part, sent, _, _ = link.recvmsg(_PIECE, 64)
+    parts = []
+    while part:
+        parts.append(part)
+        part = link.recv(_PIECE)
+    link.close()
+    try:
+        cell = unpacked(b"".join(parts), whole=True)
+        descriptors = sent[0][2]
+    except (EOFError, IndexError):  # the parent has no cell for this process, or is dead
+        os._exit(UNTOLD)
+    log, *claim = [int.from_bytes(descriptors[at : at + 4], sys.byteorder) for at in range(0, len(descriptors), 4)]
+    for descriptor in claim:  # held until this process ends
+        out_of_the_way(descriptor)
+        os.close(descriptor)
+    try:
+        write_all(log, os.pread(2, os.fstat(2).st_size, 0))
+        os.ftruncate(2, 0)  # what is left there, the parent takes for what was written before there was a log
+    except OSError:  # a full disk is a matter of the result, which comes later
+        pass
+    write_to(log)
+    return cell
+
+
+def write_to(log: int) -> None:
+    """From now on, what this process writes goes to this descriptor, which is closed."""
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
 
 
 def live(call: Callable[[], Any], result_path: str, durable: bool, status: int) -> None:
@@ -180,10 +230,13 @@ def unbuffered(descriptor: int) -> Any:
     return TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
-def _read_all(descriptor: int) -> bytes:
+def _whole(descriptor: int) -> bytes:
+    """All that is in a file which others read too: the place that they have come to is theirs as well."""
     parts = []
-    while part := os.read(descriptor, 1 << 20):
+    at = 0
+    while part := os.pread(descriptor, _PIECE, at):
         parts.append(part)
+        at += len(part)
     return b"".join(parts)
 
 
