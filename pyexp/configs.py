@@ -8,7 +8,7 @@ sweeps, hashes, names or folders.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from copy import deepcopy
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from pyrsistent import PMap, PSet, PVector, pmap, pset, pvector
 
@@ -16,6 +16,7 @@ from pyexp.dotted import Config, Path, split
 from pyexp.errors import ConfigError
 
 FrozenConfig: TypeAlias = PMap[str, Any]
+T = TypeVar("T")
 
 #: What a normalised update is made of: a path into a config and the frozen value to stand there.
 Change: TypeAlias = tuple[Path, Any]
@@ -143,22 +144,64 @@ def _changes(update: Mapping[str, Any], where: str) -> tuple[Change, ...]:
 
 def applied(base: FrozenConfig, made: Sequence[Change]) -> FrozenConfig:
     """The config with every change made, in their order; what a path leads over and is no map becomes one."""
-    if len(made) == 1:
-        path, value = made[0]
-        return base.set(path[0], _placed(base, path, value))
+    return updated(base, settled(base, made))
+
+
+def updated(base: FrozenConfig, values: Mapping[str, Any]) -> FrozenConfig:
+    """The config with these values at its own keys."""
     grown = base.evolver()
-    for path, value in made:
-        grown.set(path[0], _placed(grown, path, value))
+    for key, value in values.items():
+        grown.set(key, value)
     return grown.persistent()
 
 
-def _placed(holder: Any, path: Path, value: Any) -> Any:
-    """What the first key of `path` holds once `value` stands at its end."""
-    if len(path) == 1:
-        return value
-    inner = holder[path[0]] if path[0] in holder else None  # noqa: SIM401  # an evolver has no get
-    inner = inner if isinstance(inner, PMap) else _EMPTY
-    return inner.set(path[1], _placed(inner, path[1:], value))
+#: What gives the map that a value at the end of a path makes of the map at its first key.
+Inside: TypeAlias = Callable[[Any, Path, Any], FrozenConfig]
+
+
+def inside(holder: Any, path: Path, value: Any) -> FrozenConfig:
+    """What the first key of `path` holds once `value` stands at its end, where it held `holder` before."""
+    inner: FrozenConfig = holder if isinstance(holder, PMap) else _EMPTY
+    here = path[1]
+    return inner.set(here, value if len(path) == 2 else inside(inner.get(here), path[1:], value))
+
+
+def settled(base: FrozenConfig, made: Sequence[Change], inside: Inside = inside) -> dict[str, Any]:
+    """The values at the config's own keys once every change is made.
+
+    >>> settled(pmap({"lr": 1, "mlp": pmap({"depth": 2})}), [(("mlp", "width"), 64), (("seed",), 0)])
+    {'mlp': pmap({'depth': 2, 'width': 64}), 'seed': 0}
+    """
+    values: dict[str, Any] = {}
+    for path, value in made:
+        key = path[0]
+        if len(path) > 1:
+            values[key] = inside(values[key] if key in values else base.get(key), path, value)
+        else:
+            values[key] = value
+    return values
+
+
+#: So much of what was made before is kept at a time: enough for what the cells of a grid share.
+MOST_SHARED = 10_000
+
+
+def remembering(make: Callable[..., T]) -> Callable[..., T]:
+    """`make`, but for the very same arguments what it returned for them before.
+
+    Arguments are told apart by their identity, as `1` equals `True`; theirs alone for as long as they are kept here.
+    """
+    known: dict[tuple[int, ...], tuple[T, Any]] = {}
+
+    def made(*arguments: Any) -> T:
+        key = tuple(map(id, arguments))
+        if key not in known:
+            if len(known) >= MOST_SHARED:
+                known.clear()
+            known[key] = (make(*arguments), arguments)
+        return known[key][0]
+
+    return made
 
 
 def freeze_config(config: Mapping[str, Any], where: str = "config") -> FrozenConfig:

@@ -6,7 +6,7 @@ in bytes, a colon, the content. Containers hold the encodings of their elements 
 sets in the order of the encoded bytes. `docs/reference/hashing.md` has the table and golden values.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import fields
 from enum import Enum, Flag
 from functools import reduce
@@ -15,7 +15,7 @@ from importlib import import_module
 from itertools import takewhile
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from pyrsistent import PMap, PVector, pmap
 
@@ -59,48 +59,79 @@ def encode(value: Any) -> bytes:
     Raises `HashError` naming the path of a value that has no stable content.
     """
     try:
-        try:
-            return _encode(value)
-        except _NoContent as refused:  # only now is the path to it looked for
+        return _encode(value)
+    except (_NoContent, RecursionError) as refused:
+        raise _error(value, refused) from None
+
+
+def _error(value: Any, refused: Exception) -> HashError:
+    """What is to be said of a value that was refused; only now is the path to what is wrong with it looked for."""
+    try:
+        if isinstance(refused, _NoContent):
             where, leaf = _place(value, "config")
-            raise HashError(f"{where} {'is' if leaf is refused.leaf else 'holds'} {refused}") from None
+            return HashError(f"{where} {'is' if leaf is refused.leaf else 'holds'} {refused}")
     except RecursionError:
-        raise HashError("config contains itself, or nests too deep to be hashed") from None
+        pass
+    return HashError("config contains itself, or nests too deep to be hashed")
 
 
 #: So many encoded parts are kept at a time: enough for what the cells of a grid share.
 MOST_PARTS = 10_000
 
+#: The encodings of a config's keys each with its value, by key.
+Pairs: TypeAlias = dict[str, bytes]
+
+
+class Sharing:
+    """Encodes the configs of one grid: what they share, the very same object under the same key, is encoded once.
+
+    >>> sharing = Sharing()
+    >>> whole(sharing.pairs(pmap({"a": 1}))) == encode({"a": 1})
+    True
+    """
+
+    def __init__(self) -> None:
+        # A part is known by its identity, which is its own for as long as it is kept here beside its encoding.
+        self._known: dict[tuple[str, int], tuple[bytes, Any]] = {}
+
+    def pairs(self, config: FrozenConfig, changed: Iterable[tuple[str, Any]] | None = None) -> Pairs:
+        """The pairs of a config, or only those of the items that were `changed` to make it.
+
+        Raises `HashError` naming the path of a value that has no stable content.
+        """
+        known = self._known
+        try:
+            return {
+                key: found[0] if (found := known.get((key, id(value)))) else self._pair(key, value)
+                for key, value in (config.items() if changed is None else changed)
+            }
+        except (_NoContent, RecursionError) as refused:
+            raise _error(config, refused) from None
+
+    def _pair(self, key: str, value: Any) -> bytes:
+        if key == "name":  # which no two cells share
+            return _NAME + _encode(value)
+        if len(self._known) >= MOST_PARTS:
+            self._known.clear()
+        made = _encode(key) + _encode(value)
+        self._known[key, id(value)] = (made, value)
+        return made
+
+
+def whole(pairs: Pairs) -> bytes:
+    """The encoding of the config that has these pairs."""
+    return _framed(b"m", b"".join(sorted(pairs.values())))
+
 
 def sharing_encoder() -> Callable[[FrozenConfig], bytes]:
-    """`encode` for the configs of one grid: what they share, the very same object under the same key, is encoded once.
+    """`encode` for the configs of one grid: what they share is encoded once.
 
     >>> encoded = sharing_encoder()
     >>> encoded(pmap({"a": 1})) == encode({"a": 1})
     True
     """
-    # A part is known by its identity, which is its own for as long as it is kept here beside its encoding.
-    known: dict[tuple[str, int], tuple[bytes, Any]] = {}
-
-    def pair(key: str, value: Any) -> bytes:
-        made = _encode(key) + _encode(value)
-        if key != "name":  # which no two cells share
-            if len(known) >= MOST_PARTS:
-                known.clear()
-            known[key, id(value)] = (made, value)
-        return made
-
-    def encoded(config: FrozenConfig) -> bytes:
-        try:
-            pairs = [
-                found[0] if (found := known.get((key, id(value)))) else pair(key, value)
-                for key, value in config.items()
-            ]
-        except (_NoContent, RecursionError):
-            return encode(config)  # which says where
-        return _framed(b"m", b"".join(sorted(pairs)))
-
-    return encoded
+    sharing = Sharing()
+    return lambda config: whole(sharing.pairs(config))
 
 
 class _NoContent(Exception):
@@ -162,6 +193,9 @@ def _encode_map(value: Mapping[Any, Any]) -> bytes:
 
 def _framed(tag: bytes, content: bytes) -> bytes:
     return b"%b%d:%b" % (tag, len(content), content)
+
+
+_NAME = _encode("name")
 
 
 def _encode_other(value: Any) -> bytes:

@@ -12,7 +12,18 @@ from itertools import accumulate, count
 from operator import index as as_int
 from typing import Any, TypeAlias
 
-from pyexp.configs import Change, FrozenConfig, applied, changes, equal, freeze_config
+from pyexp.configs import (
+    Change,
+    FrozenConfig,
+    Inside,
+    changes,
+    equal,
+    freeze_config,
+    inside,
+    remembering,
+    settled,
+    updated,
+)
 from pyexp.errors import ConfigError, SelectionError
 from pyexp.tensor import Axis, Box, Cells, Tensor, default_axes
 
@@ -27,27 +38,40 @@ class Variation:
     name: str
     changes: tuple[Change, ...]
 
-    def of(self, config: FrozenConfig) -> FrozenConfig:
-        """The config with this variation made, the names joined by `_`."""
-        if not self.name:
-            return applied(config, self.changes)
-        before = config.get("name", "")
-        return applied(config, (*self.changes, (("name",), f"{before}_{self.name}" if before else self.name)))
+    def sets(self, config: FrozenConfig, name: str, inside: Inside = inside) -> dict[str, Any]:
+        """The values at the own keys of a config of this name once the variation is made, the names joined by `_`."""
+        values = settled(config, self.changes, inside)
+        if self.name:
+            values["name"] = f"{name}_{self.name}" if name else self.name
+        return values
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """The cells of a grid times variations; walked in order, each cell of the grid is made once."""
+    """The cells of a grid times variations; walked in order, each cell of the grid is made once.
+
+    A map inside that a variation changes is made once for all the cells that share it.
+    """
 
     cells: Cells[FrozenConfig]
     variations: tuple[Variation, ...]
 
     def __getitem__(self, position: int) -> FrozenConfig:
         base, here = divmod(position, len(self.variations))
-        return self.variations[here].of(self.cells[base])
+        config = self.cells[base]
+        return updated(config, self.variations[here].sets(config, name_of(config)))
 
     def __iter__(self) -> Iterator[FrozenConfig]:
-        return (variation.of(config) for config in self.cells for variation in self.variations)
+        shared = remembering(inside)
+        for config in self.cells:
+            name = name_of(config)
+            for variation in self.variations:
+                yield updated(config, variation.sets(config, name, shared))
+
+
+def name_of(config: FrozenConfig) -> str:
+    """The config's name, which may be empty."""
+    return config.get("name") or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,15 @@
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from pyexp import hashing
-from pyexp.configs import freeze
+from pyexp import configs, hashing
+from pyexp.configs import freeze, inside, remembering
 from pyexp.errors import HashError
-from pyexp.hashing import encode, sharing_encoder
-from pyexp.sweep import sweep
+from pyexp.hashing import config_hash, digest, encode, sharing_encoder
+from pyexp.plan import cells_of, encoded
+from pyexp.sweep import concat, sweep
+from tests.properties.test_axis_selection import SWEEPS, grid_of_sweeps
 from tests.strategies import grids
 
 
@@ -35,3 +38,37 @@ def test_sharing_encoder_forgets_rather_than_grows(monkeypatch):
 def test_sharing_encoder_says_where_a_value_has_no_hash():
     with pytest.raises(HashError, match=r"config\.a\.b is a builtins\.object"):
         sharing_encoder()(freeze({"a": {"b": object()}}))
+
+
+@given(SWEEPS, st.booleans())
+def test_the_cells_of_a_grid_have_the_configs_names_and_hashes_that_looking_at_each_alone_gives(sweeps, joined):
+    grid = grid_of_sweeps([*sweeps, [{"name": f"v{i}", "n": i} for i in range(2)]])
+    if joined:
+        grid = concat([grid[:, ..., 0], sweep(grid, [{"name": "w"}]), [{"name": "alone"}]])
+    made = [
+        (config, name, digest(hashing.whole(pairs))) for config, name, pairs in encoded(grid.cells, hashing.Sharing())
+    ]
+    alone = [grid[i] for i in range(grid.size)]
+    assert [config for config, _, _ in made] == alone
+    assert [name for _, name, _ in made] == [config.get("name") or "" for config in alone]
+    assert [found for _, _, found in made] == [config_hash(config) for config in alone]
+
+
+def test_a_value_without_a_hash_that_every_variation_replaces_is_no_error():
+    grid = sweep([{"name": "e", "loss": lambda x: x}], [{"name": "a", "loss": "mse"}, {"name": "b", "loss": "mae"}])
+    assert [cell.hash for cell in cells_of(grid)] == [config_hash(config) for config in grid]
+
+
+def test_maps_inside_that_a_variation_changes_are_made_once_for_all_cells_that_share_them():
+    grid = sweep([{"m": {"a": 0, "b": 0}}], [{"x": 1}, {"x": 2}])
+    first, second, third, fourth = sweep(grid, [{"m.a": 1}, {"m.a": 2}])
+    assert first["m"] is third["m"]
+    assert second["m"] is fourth["m"]
+
+
+def test_what_was_made_before_is_forgotten_rather_than_kept_for_ever(monkeypatch):
+    monkeypatch.setattr(configs, "MOST_SHARED", 3)
+    shared = remembering(inside)
+    for number in range(10):
+        holder = freeze({"a": number})
+        assert shared(holder, ("m", "b"), number) == freeze({"a": number, "b": number})
