@@ -21,6 +21,7 @@ from pyexp.executors.echo import Echo
 from pyexp.executors.functions import cloudpickled_function
 from pyexp.executors.process import import_path, interpreter_flags
 from pyexp.executors.ray_connection import Connection, brief
+from pyexp.executors.ray_marks import NOWHERE
 from pyexp.files import dumps
 from pyexp.outcome import Outcome, failed, failure
 
@@ -35,14 +36,18 @@ Demand = Mapping[str, Any]
 class RayCell(Running):
     """A cell that Ray has. It begins when its node says so: until then it has no deadline."""
 
-    def __init__(self, task: Task, ref: Any, mark: str, demand: Demand) -> None:
+    def __init__(self, task: Task, demand: Demand) -> None:
         super().__init__(task)
-        self.handed_over = self.began
         self.began = math.inf
-        self.ref = ref
-        self.mark = mark
         self.demand = demand
         self.hopeless: float | None = None
+
+    def handed_to_ray(self, ref: Any, mark: str) -> None:
+        """From now on Ray has it under this reference and mark, which no node has begun it under."""
+        self.handed_over = time.monotonic()
+        self.ref = ref
+        self.mark = mark
+        self.doubted = False
 
     def lasted(self, seconds: float) -> None:
         """It ended now, having run for so long."""
@@ -98,13 +103,15 @@ class RayExecutor(Pool):
         )
         self._terms = terms
         self._fault: ExecutorError | None = None
-        self._begun = 0
+        self._handed = 0
+        self._room = Room(self.demand)
         self._sights: set[bool] = set()
         self._connection = Connection(self.address, self.runtime_env, (terms.results,) if terms.results else ())
         self._ray = self._connection.ray
         self._watch = self._connection.watch
         self._task_env = self._connection.task_env
         self._watch.marks = f"{os.urandom(8).hex()}:"
+        self._lost = 0
         self._supervise = self._ray.remote(max_retries=0)(ray_node.supervise)
         self._kit = self._ray.put(kit)
         if self.per_cell is None and not self._is_feasible(self.demand):
@@ -127,27 +134,37 @@ class RayExecutor(Pool):
         """The cells to hand to Ray: what `-j` says if it says more than one, else some for each that fits."""
         if terms.jobs > 1:
             return terms.jobs
-        return WINDOW * max(sum(fitting(node["Resources"], self.demand) for node in self._watch.alive()), 1)
+        return WINDOW * max(self._room.among(self._watch.nodes), 1)
 
     def start(self, task: Task) -> RayCell:
-        from pyexp.executors.ray_node import Order
-
-        config = task.private_config()
         demand = self.demand
         if self.per_cell is not None:
-            demand = checked({**demand, **self.per_cell(config)})
+            demand = checked({**demand, **self.per_cell(task.private_config())})
             if not self._is_feasible(demand):
                 raise ExecutorError(infeasible(demand, self._watch.alive()))
-        self._begun += 1
-        mark = f"{self._watch.marks}{self._begun}"
+        running = RayCell(task, demand)
+        self._hand_over(running)
+        return running
+
+    def _hand_over(self, one: RayCell) -> None:
+        from pyexp.executors.ray_node import Order, supervise
+
+        # Tasks of one function wait for one another's places, also for those that a lost node never gave.
+        if self._lost != len(self._watch.gone):
+            self._lost = len(self._watch.gone)
+            self._supervise = self._ray.remote(max_retries=0)(supervise)
+        task = one.task
+        self._handed += 1
+        mark = f"{self._watch.marks}{self._handed}"
         # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing. It need not
         # travel where all nodes that were heard of see it.
         left = [] if self._sights == {True} else ray_files.pack(task.folder, self._ray.put)
-        order = Order(dumps(config, "config"), task.folder, self._token_beside(task.folder), mark, left)
-        options = {**demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
+        config = dumps(task.private_config(), "config")
+        order = Order(config, task.folder, self._token_beside(task.folder), mark, left)
+        options = {**one.demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
         if self._task_env is not None:
             options["runtime_env"] = self._task_env
-        return RayCell(task, self._supervise.options(**options).remote(self._kit, order), mark, demand)
+        one.handed_to_ray(self._supervise.options(**options).remote(self._kit, order), mark)
 
     def _token_beside(self, folder: str) -> str | None:
         """A file with a random name in the run's folder: who sees it there, sees the folder."""
@@ -199,6 +216,7 @@ class RayExecutor(Pool):
     def _outcome(self, one: RayCell) -> Outcome:
         """How a cell ended that Ray is done with; its files are written down."""
         one.lasted(time.monotonic() - one.handed_over)  # unless the node tells
+        self._watch.over(one.mark)
         try:
             answer = self._get(one.ref)
             one.lasted(answer.seconds)
@@ -234,16 +252,32 @@ class RayExecutor(Pool):
         return failure(kind, str(error))
 
     def _given_up(self, one: RayCell) -> Outcome | None:
-        """The outcome of a cell that will not end by itself: Ray does not notice that a node has fallen silent."""
-        node = self._watch.where.get(one.mark, "")
-        since = self._watch.gone.get(node)
-        if since is not None and time.monotonic() - since > PATIENCE:
-            self._forsake(one)
-            return failure("NodeDiedError", f"the node {node[:12]} that ran the cell has been gone for {PATIENCE:g} s")
+        """The outcome of a cell that will not end by itself: Ray does not notice that a node has fallen silent.
+
+        A cell that has not begun there is handed over once more.
+        """
+        node = self._watch.where.get(one.mark)
+        if node == NOWHERE:
+            self._cancel(one, force=True)
+            self._hand_over(one)
+            return None
+        since = self._watch.lost_since(one.handed_over) if node is None else self._watch.gone.get(node, math.inf)
+        if time.monotonic() - since > PATIENCE:
+            if node is not None:
+                self._forsake(one)
+                words = f"the node {node[:12]} that ran the cell has been gone for {PATIENCE:g} s"
+                return failure("NodeDiedError", words)
+            self._doubt(one)
         if self._watch.gone and self._has_no_place(one):
             self._forsake(one)
             return failure("ExecutorError", infeasible(one.demand, self._watch.alive()))
         return None
+
+    def _doubt(self, one: RayCell) -> None:
+        """It may wait on a node that was lost, or for a place on one that is there: see to it that it does neither."""
+        if not one.doubted:
+            one.doubted = True
+            self._watch.doubt(one.mark)
 
     def _has_no_place(self, one: RayCell) -> bool:
         """Whether no node could have taken the cell for a while."""
@@ -259,6 +293,7 @@ class RayExecutor(Pool):
 
     def kill(self, running: RayCell) -> Outcome | None:
         self._cancel(running, force=True)
+        self._watch.over(running.mark)
         return None
 
     def ask_to_stop(self, running: RayCell) -> None:
@@ -273,6 +308,22 @@ class RayExecutor(Pool):
         """Show what the cell wrote, on stderr, if the run is not to capture it; at its end, as it was elsewhere."""
         if not self._terms.capture:
             Echo(task).show(several=True, rest=True)
+
+
+class Room:
+    """How many cells with this demand the nodes can have at a time: counted once for each list of nodes."""
+
+    def __init__(self, demand: Demand) -> None:
+        self._demand = demand
+        self._nodes: Sequence[Mapping[str, Any]] = ()
+        self._cells = 0
+
+    def among(self, nodes: Sequence[Mapping[str, Any]]) -> int:
+        """The cells that fit these nodes, of which only the living count."""
+        if nodes is not self._nodes:
+            self._nodes = nodes
+            self._cells = sum(fitting(node["Resources"], self._demand) for node in nodes if node["Alive"])
+        return self._cells
 
 
 def last_line(error: Exception) -> str:

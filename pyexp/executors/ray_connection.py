@@ -5,23 +5,28 @@ Knows addresses, what Ray does to a process that joins it, and how to tell that 
 
 import importlib
 import logging
+import math
 import os
 import signal
 import socket
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from pyexp.errors import ExecutorError
+from pyexp.executors import ray_marks
 
 #: Seconds that an address has to accept a connection; Ray's own patience is between 30 and 120.
 DOOR = 5.0
 #: Seconds between two looks at the cluster, and those without an answer after which its head is given up.
 LOOK = 1.0
 SILENCE = 15.0
+#: Seconds in which a cell may still be handed to a node that is known to be lost.
+LATE = 5.0
 #: Seconds that Ray has to let go of a cluster.
 FAREWELL = 10.0
 #: What is never sent along with a working directory: its history, and what often holds secrets.
@@ -94,9 +99,13 @@ class Connection:
         """Let go of Ray if it was joined here; within seconds, also if nobody answers any more."""
         self.watch.stop()
         if self.ours:
-            farewell = threading.Thread(target=self._leave, name="pyexp leaves ray", daemon=True)
+            farewell = threading.Thread(target=self._part, name="pyexp leaves ray", daemon=True)
             farewell.start()
             farewell.join(FAREWELL)
+
+    def _part(self) -> None:
+        self.watch.join(FAREWELL / 2)  # it may be asking Ray something
+        self._leave()
 
     def _leave(self) -> None:
         with suppress(Exception):
@@ -210,11 +219,33 @@ def refuse_folders(runtime_env: Mapping[str, Any]) -> None:
         )
 
 
+class Hearing:
+    """When the head of the cluster was heard last, and whether that is longer ago than so many seconds."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._worried: float | None = None
+        self.heard()
+
+    def heard(self) -> None:
+        """It has answered just now."""
+        self._last = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether it has been silent for too long: twice, as this process may itself have been stopped meanwhile."""
+        now = time.monotonic()
+        if now - self._last < self._patience:
+            self._worried = None
+            return False
+        self._worried = self._worried or now
+        return now - self._worried > 3 * LOOK
+
+
 class Watch(threading.Thread):
     """Looks at the cluster again and again, so that a run never waits for an answer that does not come.
 
     `nodes` is the latest list, and `gone` says since when a node has been dead; `where` says, once there are dead ones,
-    which node a cell runs on, by its mark.
+    on which node a cell has begun, by its mark, or that it never will (`NOWHERE`).
     """
 
     def __init__(self, ray: Any) -> None:
@@ -223,56 +254,63 @@ class Watch(threading.Thread):
         self.gone: dict[str, float] = {}
         self.where: dict[str, str] = {}
         self.marks = ""
+        self._doubted: deque[str] = deque()
+        self._over: deque[str] = deque()
         self._ray = ray
-        self._heard = time.monotonic()
-        self._worried: float | None = None
-        self._stop = threading.Event()
+        self._hearing = Hearing(SILENCE)
+        self._told_to_stop = threading.Event()
         self.start()
 
     def run(self) -> None:
-        while not self._stop.wait(LOOK):
+        while not self._told_to_stop.wait(LOOK):
             with suppress(Exception):  # whatever Ray raises, it is no answer
                 self._look()
-                self._heard = time.monotonic()
+                self._hearing.heard()
+            with suppress(Exception):  # it is no public part of Ray: see docs/decisions/030-ray.md
+                self._settle()
+        with suppress(Exception):
+            self._forget()
 
     def _look(self) -> None:
         self.nodes = self._ray.nodes()
         now = time.monotonic()
         dead = {node["NodeID"] for node in self.nodes if not node["Alive"]}
         self.gone = {node: self.gone.get(node, now) for node in dead}
-        if dead and self.marks:
-            self.where = marked(self.marks)
+
+    def _settle(self) -> None:
+        """Strike out the cells that are doubted, ask where the others began, and forget those that are over."""
+        while self._doubted:
+            ray_marks.write(self._doubted[0], ray_marks.NOWHERE)
+            self._doubted.popleft()  # not before: what raised is tried again
+        if self.gone and self.marks:
+            self.where = ray_marks.read(self.marks, self.where)
+        self._forget()
+
+    def _forget(self) -> None:
+        while self._over:
+            ray_marks.remove(self._over[0])
+            self._over.popleft()
+
+    def doubt(self, mark: str) -> None:
+        """Make sure that a cell begins nowhere, unless it has begun; `where` will tell which."""
+        self._doubted.append(mark)
+
+    def over(self, mark: str) -> None:
+        """Nobody will ask any more where the cell is."""
+        self._over.append(mark)
+
+    def lost_since(self, moment: float) -> float:
+        """When the first of the nodes was lost that a cell handed over at this moment may wait for; inf if none was."""
+        return min((since for since in self.gone.values() if since + LATE > moment), default=math.inf)
 
     def alive(self) -> list[dict[str, Any]]:
         """The nodes that are there."""
         return [node for node in self.nodes if node["Alive"]]
 
     def is_silent(self) -> bool:
-        """Whether the head has not answered for too long.
-
-        Twice, some time apart: this process may itself have been stopped meanwhile.
-        """
-        now = time.monotonic()
-        if now - self._heard < SILENCE:
-            self._worried = None
-            return False
-        self._worried = self._worried or now
-        return now - self._worried > 3 * LOOK
+        """Whether the head has not answered for too long."""
+        return self._hearing.is_over()
 
     def stop(self) -> None:
         """Look no more."""
-        self._stop.set()
-
-
-def marked(prefix: str) -> dict[str, str]:
-    """The node that each mark with this prefix was made on. Raises what Ray raises."""
-    from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_list
-
-    from pyexp.executors.ray_node import NAMESPACE
-
-    found = {}
-    for key in _internal_kv_list(prefix, namespace=NAMESPACE):
-        node = _internal_kv_get(key, namespace=NAMESPACE)
-        if node is not None:
-            found[key.decode()] = node.decode()
-    return found
+        self._told_to_stop.set()

@@ -12,22 +12,26 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import chdir, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pyexp import __version__
 from pyexp.configs import freeze
 from pyexp.dotted import Config
-from pyexp.executors import guardian, ray_cell, ray_files, worker
+from pyexp.executors import guardian, ray_cell, ray_files, ray_marks, worker
 from pyexp.executors.base import Halt, Task, Terms, drive
-from pyexp.executors.process import _CHILD, SubprocessExecutor, import_path, worker_path
+from pyexp.executors.process import SubprocessExecutor, import_path, unnamed_file
+from pyexp.executors.ray_connection import Hearing
 from pyexp.outcome import Outcome, failed, failure
 
-#: Where Ray keeps, for as long as a cell runs, on which node it does.
-NAMESPACE = "pyexp"
+#: Seconds between two signs of life of the head, and those without one after which a cell here is ended. A run gives a
+#: node up no sooner than 45 s after it was cut off: Ray needs 15 s to see it, and `PATIENCE` comes after.
+BEAT = 5.0
+CUT_OFF = 30.0
 _LISTEN = """exec 3<&0
 (
     top=/
@@ -55,7 +59,7 @@ class Kit:
 class Order(NamedTuple):
     """One cell: its config as a pickle, its folder in the run, and what is in that already.
 
-    Where the file `token` is seen, so is that folder. The cell says under the name `mark` on which node it runs.
+    Where the file `token` is seen, so is that folder. Under the name `mark` a node says that the cell has begun on it.
     """
 
     config: bytes
@@ -77,30 +81,57 @@ class Answer(NamedTuple):
 
 def supervise(kit: Kit, order: Order) -> Answer:
     """Run one cell on this node."""
-    if kit.version != __version__:
-        words = f"this node has pyexp {__version__}, but the run was started by {kit.version}; install the same"
+    if words := _wrong_version(kit) or _elsewhere(order.mark):
         return Answer(failure("ExecutorError", words), time.time(), 0.0, socket.gethostname(), [])
     # What is tried again is tried from there, and only the copy that is kept has to reach the disk.
     terms = Terms(timeout=kit.terms.timeout, durable=False)
-    with _marked(order.mark):
-        if order.token is not None and os.path.exists(order.token) and os.access(order.folder, os.W_OK):
-            return _run(kit, order, order.folder, replace(terms, durable=kit.terms.durable))
-        with tempfile.TemporaryDirectory(prefix="pyexp-", ignore_cleanup_errors=True) as top:
-            _supervisor(os.getpid()).lookout.minds(top)
-            folder = os.path.join(top, os.path.basename(order.folder))
-            os.mkdir(folder)
-            ray_files.unpack(folder, order.left, _get, durable=False)
-            answer = _with_items(_run(kit, order, folder, terms), folder)
-        _supervisor(os.getpid()).lookout.minds("/")
-        return answer
+    if order.token is not None and os.path.exists(order.token) and os.access(order.folder, os.W_OK):
+        return _run(kit, order, order.folder, replace(terms, durable=kit.terms.durable))
+    with tempfile.TemporaryDirectory(prefix="pyexp-", ignore_cleanup_errors=True) as top:
+        _supervisor(os.getpid()).lookout.minds(top)
+        folder = os.path.join(top, os.path.basename(order.folder))
+        os.mkdir(folder)
+        ray_files.unpack(folder, order.left, _get, durable=False)
+        answer = _with_items(_run(kit, order, folder, terms), folder)
+    _supervisor(os.getpid()).lookout.minds("/")
+    return answer
+
+
+def _wrong_version(kit: Kit) -> str:
+    """Why this node cannot run the cells, `""` if it can."""
+    if kit.version == __version__:
+        return ""
+    return f"this node has pyexp {__version__}, but the run was started by {kit.version}; install the same"
+
+
+def _elsewhere(mark: str) -> str:
+    """Why the cell must not begin here, `""` if it may: from now on it is this node's.
+
+    If the node is lost, nobody else could say that the cell had begun; what the head cannot be told, does not begin.
+    """
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    try:
+        begun = ray_marks.write(mark, node)
+    except ImportError:  # this version of Ray has no such store
+        return ""
+    except Exception as error:
+        return f"the node cannot tell the head of the Ray cluster that it has the cell: {type(error).__name__}: {error}"
+    _supervisor(os.getpid()).pulse.hearing.heard()
+    return "" if begun == node else "the run has handed the cell to another node"
 
 
 def _run(kit: Kit, order: Order, folder: str, terms: Terms) -> Answer:
     supervisor = _supervisor(os.getpid())
-    supervisor.take(kit, order, terms)
+    supervisor.take(kit, order, terms, folder)
     task = Task(os.path.basename(folder), _nothing, freeze({}), folder)
+    began, halt = time.time(), Halt()
     with chdir(kit.cwd) if _is_cwd_ours(kit.cwd) else nullcontext():
-        (ended,) = drive(supervisor, iter([task]), terms, Halt())
+        ended = next(drive(supervisor, iter([task]), terms, halt, lambda: supervisor.pulse.stops(halt)), None)
+    if ended is None:
+        words = f"the node had not heard from the head of the Ray cluster for {CUT_OFF:g} s, and ended the cell"
+        return Answer(failure("NodeDiedError", words), began, time.time() - began, socket.gethostname(), None)
     return Answer(ended.outcome, ended.started, ended.seconds, socket.gethostname(), None)
 
 
@@ -131,23 +162,6 @@ def _with_items(answer: Answer, folder: str) -> Answer:
         return answer._replace(outcome=failed(error), items=[])
 
 
-@contextmanager
-def _marked(mark: str) -> Iterator[None]:
-    """Tell Ray, under that name, that this node has the cell: if the node is lost, nobody else could say so."""
-    with suppress(Exception):  # the cell runs without it
-        import ray
-        from ray.experimental.internal_kv import _internal_kv_put
-
-        _internal_kv_put(mark, ray.get_runtime_context().get_node_id(), namespace=NAMESPACE)
-    try:
-        yield
-    finally:
-        with suppress(Exception):
-            from ray.experimental.internal_kv import _internal_kv_del
-
-            _internal_kv_del(mark, namespace=NAMESPACE)
-
-
 class _Lookout(guardian.Guardian):
     """A guardian that is no child of the Ray worker: Ray kills a worker's children first, and nobody would be left.
 
@@ -174,40 +188,66 @@ class _Lookout(guardian.Guardian):
         self._process.wait()
 
 
+class _Pulse(threading.Thread):
+    """Asks the head again and again for a sign of life, so that cells here end if the node is cut off from it.
+
+    The run takes such a node for lost, and may start its cells elsewhere: they must not go on here meanwhile.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="pyexp listens to the head of ray", daemon=True)
+        self.hearing = Hearing(CUT_OFF)
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            time.sleep(BEAT)
+            try:
+                ray_marks.ask()
+            except ImportError:  # this version of Ray has no such store
+                pass
+            except Exception:  # whatever Ray raises, it is no answer
+                continue
+            self.hearing.heard()
+
+    def stops(self, halt: Halt) -> None:
+        """End what is driven with this `halt`, if the head has been silent for too long."""
+        if self.hearing.is_over():
+            halt.count = max(halt.count, 1)
+
+
 class _Supervisor(SubprocessExecutor):
     """The subprocess executor for a function and a config that came as pickles, and stay so in this process."""
 
-    def __init__(self, kit: Kit, order: Order) -> None:
-        self._kit = kit
-        self._order = order
+    def __init__(self) -> None:
+        super().__init__(standby=0)
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         super().open(fn, terms)
         self._guardian.dismiss()
         self._guardian = self.lookout = _Lookout()
+        self.pulse = _Pulse()
         self._environment["PYTHONBREAKPOINT"] = ""  # Ray's own would wait for a debugger
 
-    def take(self, kit: Kit, order: Order, terms: Terms) -> None:
+    def take(self, kit: Kit, order: Order, terms: Terms, folder: str) -> None:
         """The next cell is this one."""
-        self._kit, self._order, self._terms = kit, order, terms
-        self._command = [sys.executable, *kit.flags, "-P", "-c", _CHILD, *worker_path()]
+        self._config, self._terms, self._flags = order.config, terms, kit.flags
+        world = {"argv": kit.argv, "path": module_path(kit.path), "main": kit.main, "durable": terms.durable}
+        os.close(self._shared)
+        self._shared = unnamed_file(worker.packed(marshal.dumps(world), _relay(kit.fn, folder)))
 
-    def _payload(self, task: Task) -> bytes:
-        terms = {
-            "argv": self._kit.argv,
-            "path": module_path(self._kit.path),
-            "main": self._kit.main,
-            "result_path": task.result_path,
-            "durable": self._terms.durable,
-        }
-        fn = pickle.dumps(functools.partial(ray_cell.call, self._kit.fn, task.folder))
-        return worker.packed(marshal.dumps(terms), fn, self._order.config)
+    def _cell(self, task: Task) -> bytes:
+        return worker.packed(os.fsencode(task.result_path), self._config)
+
+
+def _relay(fn: bytes, folder: str) -> bytes:
+    return pickle.dumps(functools.partial(ray_cell.call, fn, folder))
 
 
 @functools.cache
 def _supervisor(pid: int) -> _Supervisor:
     """The one of this Ray worker: with its guardian, it serves all cells that come here, and ends with the worker."""
-    made = _Supervisor(Kit(b"", [], "", [], [], "", Terms()), Order(b"", "", None, "", []))
+    made = _Supervisor()
     made.open(_nothing, Terms())
     return made
 
