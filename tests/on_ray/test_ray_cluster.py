@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from ray_scripts import Script
 
-pytestmark = pytest.mark.ray
+from on_ray.ray_scripts import Script
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 HEAD = """
 import os, sys, time
@@ -215,6 +216,33 @@ return config.i
     assert [script.record(f"c{i}")["status"] for i in range(6)] == ["done"] * 6
     begun = [len((script.folder / "notes" / f"c{i}").read_text().splitlines()) for i in range(6)]
     assert begun == [2, 2, 1, 1, 1, 1]
+
+
+def test_a_node_that_comes_in_the_middle_gets_cells(nodes, script: Script):
+    body = """
+note(config)
+deadline = time.monotonic() + 60
+while len(list(NOTES.iterdir())) < 6 and time.monotonic() < deadline:
+    time.sleep(0.05)
+return {"node": os.environ[NODE], "together": len(list(NOTES.iterdir()))}
+"""
+    # One fits the first of these nodes; what the second can have besides is more than was handed over in advance.
+    script.write(experiment(body, "RayExecutor(resources={'late': 1})", 12))
+    first = nodes.add(num_cpus=1, resources={"late": 1})
+    try:
+        run = script.start(RAY_ADDRESS=nodes.address)
+        script.wait_for("notes/c*", 1)
+        second = nodes.add(num_cpus=5, resources={"late": 5})
+        try:
+            _, err = run.communicate(timeout=100)
+        finally:
+            nodes.cluster.remove_node(second)
+    finally:
+        nodes.cluster.remove_node(first)
+    assert run.returncode == 0, err
+    outputs = [script.record(f"c{i}")["outputs"] for i in range(12)]
+    assert min(told["together"] for told in outputs) >= 6
+    assert len({told["node"] for told in outputs}) == 2
 
 
 def test_a_ray_that_is_there_is_used_and_left_running(nodes, script: Script):

@@ -8,7 +8,7 @@ import pytest
 from pyexp import RayExecutor
 from pyexp.testing import executor_behaviours
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 #: What differs on a Ray that is there already, and why.
 EXEMPT = {

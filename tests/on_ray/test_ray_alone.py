@@ -3,11 +3,13 @@
 import os
 
 import pytest
-from ray_scripts import Script
 
+from on_ray.ray_scripts import Script
 from pyexp import ExecutorError, RayExecutor, UsageError
 from pyexp.executors import ray_connection
 from pyexp.executors.ray import fitting, wanted
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 SCRIPT = """
 import os, pyexp, sibling
@@ -29,7 +31,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.ray
 def test_a_laptop_needs_nothing_configured(script: Script):
     pytest.importorskip("ray.cluster_utils", reason="the extra [ray] is not installed")
     script.write("def twice(x): return 2 * x", "sibling.py")

@@ -5,34 +5,33 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_scripts import ENVIRONMENT, Script
+
+from on_ray.ray_scripts import ENVIRONMENT, Script
 
 STORE = 300 << 20
 
 
 class Nodes:
-    """A cluster of three nodes: one with a CPU (the head), one with two, and one with two and two made-up GPUs."""
+    """A cluster on this machine: a head that has so much, and the nodes that are added to it."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, **head: Any) -> None:
         from ray.cluster_utils import Cluster
 
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.client = f"ray://127.0.0.1:{port}"
-        head = {
+        head |= {
             "ray_client_server_port": port,
-            "num_cpus": 1,
             "temp_dir": folder,
             "object_store_memory": STORE,
             "include_dashboard": False,
         }
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.add(num_cpus=2)
-        self.add(num_cpus=2, num_gpus=2)
 
     @property
     def address(self) -> str:
@@ -42,8 +41,9 @@ class Nodes:
         return self.cluster.add_node(object_store_memory=STORE, **has)
 
 
-@pytest.fixture(scope="session")
-def nodes() -> Iterator[Nodes]:
+@contextmanager
+def cluster(**head: Any) -> Iterator[Nodes]:
+    """A cluster for as long as this lasts."""
     pytest.importorskip("ray.cluster_utils", reason="the extra [ray] is not installed")
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
@@ -53,13 +53,22 @@ def nodes() -> Iterator[Nodes]:
         tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as top,
     ):
         warnings.simplefilter("ignore")
-        made = Nodes(top)
+        made = Nodes(top, **head)
         try:
             yield made
         finally:
             made.cluster.shutdown()
     for name, value in before.items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="package")
+def nodes() -> Iterator[Nodes]:
+    """Three nodes: one with a CPU (the head), one with two, and one with two and two made-up GPUs."""
+    with cluster(num_cpus=1) as made:
+        made.add(num_cpus=2)
+        made.add(num_cpus=2, num_gpus=2)
+        yield made
 
 
 @pytest.fixture
