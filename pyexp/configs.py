@@ -169,8 +169,8 @@ def inside(holder: Any, path: Path, value: Any) -> FrozenConfig:
 def settled(base: FrozenConfig, made: Sequence[Change], inside: Inside = inside) -> dict[str, Any]:
     """The values at the config's own keys once every change is made.
 
-    >>> settled(pmap({"lr": 1, "mlp": pmap({"depth": 2})}), [(("mlp", "width"), 64), (("seed",), 0)])
-    {'mlp': pmap({'depth': 2, 'width': 64}), 'seed': 0}
+    >>> settled(pmap({"lr": 1, "mlp": pmap({"width": 32})}), [(("mlp", "width"), 64), (("seed",), 0)])
+    {'mlp': pmap({'width': 64}), 'seed': 0}
     """
     values: dict[str, Any] = {}
     for path, value in made:
