@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from pyrsistent import pmap
 
-from pyexp import claims, store
+from pyexp import claims, index, store
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
+from pyexp.index import Index
 from pyexp.plan import Cell, Status
 from pyexp.results import Record, Result, cells_in_words, from_json, missing, plain, restored
 from pyexp.store import Run
@@ -67,6 +69,14 @@ def grid_json(cells: Tensor[Cell]) -> dict[str, Any]:
     }
 
 
+def fingerprint(cells: Tensor[Cell]) -> str:
+    """What tells this grid from others. A folder's name holds the hash of its config, and so of the cell's name."""
+    axes = [(axis.name, axis.coords) for axis in cells.axes]
+    return sha256(
+        "\n".join([repr(axes), *(cell.folder for cell in cells)]).encode("utf-8", "surrogatepass")
+    ).hexdigest()
+
+
 def described(run: Run) -> dict[str, Any]:
     """What `run.json` says; empty if there is none that can be read. Raises `StoreError` if its format is newer."""
     return current(store.described(run), run)
@@ -83,9 +93,26 @@ def current(told: dict[str, Any], run: Run) -> dict[str, Any]:
     return told
 
 
-def describes(told: Mapping[str, Any], cells: Tensor[Cell]) -> bool:
-    """Whether what `run.json` says has this very grid."""
-    return grid_json(cells).items() <= told.items()
+def describes(run: Run, cells: Tensor[Cell]) -> bool:
+    """Whether `run.json` has this very grid. Raises `StoreError` if its format is newer."""
+    return grid_json(cells).items() <= described(run).items()
+
+
+def is_indexed(run: Run, cells: Tensor[Cell], known: Index) -> bool:
+    """Whether the index says that `run.json` has this very grid."""
+    return known.grid == fingerprint(cells) and known.run == index.stamp(os.path.join(run.path, store.RUN))
+
+
+def remember(run: Run, cells: Tensor[Cell], known: Index, records: Mapping[str, Record]) -> None:
+    """Write the index of a run, whose `run.json` has this grid, with these records by folder and what was known before.
+
+    It saves the next look into the run the reading of each record.
+    """
+    made = {
+        folder: index.entry(record, os.path.join(run.path, folder, store.RECORD)) for folder, record in records.items()
+    }
+    entries = {**known.entries, **{folder: entry for folder, entry in made.items() if entry is not None}}
+    index.write(run.path, Index(entries, fingerprint(cells), index.stamp(os.path.join(run.path, store.RUN))))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What is to be run, and what was found of it before: the values that the shell and a performance share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from pyexp.cli import Options
 from pyexp.configs import FrozenConfig
 from pyexp.dotted import Config
+from pyexp.index import EMPTY, Index
 from pyexp.plan import Cell, Plan
 from pyexp.store import Run, Sight
 from pyexp.tensor import Tensor
@@ -32,14 +33,17 @@ class Job:
 class Look:
     """What was found before a run: its folder (None: there is none yet), what is in it, and the plan made of that.
 
-    The plan is for the cells that were selected, `cells` is the whole grid, `told` what `run.json` says.
+    The plan is for the cells that were selected, `cells` is the whole grid, and `is_described` says whether `run.json`
+    has it, `is_indexed` whether the index, which is `known`, says that.
     """
 
     run: Run | None
     plan: Plan
     sights: dict[str, Sight]
     cells: Tensor[Cell]
-    told: Mapping[str, Any]
+    is_described: bool = False
+    known: Index = EMPTY
+    is_indexed: bool = False
 
 
 class Interrupted(KeyboardInterrupt):

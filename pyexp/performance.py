@@ -47,9 +47,12 @@ def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
             at_end.callback(pool.close)
             pool.open(job.fn, terms)
         run = seen.run or store.make_run(options.output_dir, job.name, options.timestamp, durable=options.durable)
-        if seen.plan.works or (options.mode is Mode.RUN and not archive.describes(seen.told, seen.cells)):
+        if seen.plan.works or (options.mode is Mode.RUN and not seen.is_described):
             at_end.enter_context(archive.journal(run, job.name, seen.cells, git))
-        return Performance(job, options, run, seen, pool, terms).results()
+        performance = Performance(job, options, run, seen, pool, terms)
+        results = performance.results()
+    archive.remember(run, seen.cells, seen.known, performance.records)
+    return results
 
 
 def refuse_unpicklable(cells: Tensor[Cell]) -> None:
@@ -76,6 +79,7 @@ class Performance:
     terms: Terms
     records: dict[str, Record] = field(default_factory=dict)
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
+    spare: list[Claim] = field(default_factory=list)
     failures: list[tuple[Record, str]] = field(default_factory=list)
 
     def results(self) -> Tensor[Result]:
@@ -94,7 +98,7 @@ class Performance:
                     self._run(waiting, halt)
                     waiting = deque() if halt.count else self._lost()
             finally:
-                for _, claim in self.held.values():
+                for claim in (*self.spare, *(claim for _, claim in self.held.values())):
                     claim.release()
                 store.tidy(self.run)
             if halt.signal is not None:
@@ -148,7 +152,7 @@ class Performance:
 
     def _with_claim(self, cell: Cell, do: Callable[[Run, Cell, Any], None], what: Any) -> None:
         """Do something to a cell, unless another process has it: then it is that one's to do."""
-        claim = store.claim(self.run, cell)
+        claim = store.claim(self.run, cell, self.spare)
         if claim is not None:
             try:
                 do(self.run, cell, what)
@@ -186,7 +190,7 @@ class Performance:
     def _is_ours(self, cell: Cell) -> bool:
         """Whether no other process has the cell. Then it is held and ready to run, or its record has been taken."""
         try:
-            claim = store.claim(self.run, cell)
+            claim = store.claim(self.run, cell, self.spare)
             if claim is None:
                 return False
             self.held[cell.folder] = (cell, claim)
@@ -199,7 +203,8 @@ class Performance:
 
     def _release(self, cell: Cell) -> None:
         if cell.folder in self.held:
-            self.held.pop(cell.folder)[1].release()
+            spared = self.held.pop(cell.folder)[1].spared()
+            self.spare.extend([spared] if spared is not None else [])
 
     def _done_meanwhile(self, cell: Cell) -> bool:
         """Whether another process has run a cell since it was looked at; then its record is taken, else it is ready."""

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pyexp import archive, store
+from pyexp import archive, index, store
 from pyexp.cli import Options
 from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, NoRunError, SelectionError, nearest
@@ -65,10 +65,14 @@ def _look(job: Job, options: Options) -> Look:
     cells = cells_of(overridden(job.configs, options.overrides))
     chosen = cells if options.select is None else selected(cells, options.select)
     run = find_run(job, options)
-    told = archive.described(run) if run is not None else {}
-    sights = store.look(run, chosen) if run is not None else {}
+    if run is None:
+        return Look(None, plan(chosen, {}, options.mode), {}, cells)
+    known = index.read(run.path)
+    is_indexed = archive.is_indexed(run, cells, known)
+    is_described = is_indexed or archive.describes(run, cells)
+    sights = store.look(run, chosen, known)
     found: dict[str, Found] = {folder: sight.found for folder, sight in sights.items()}
-    return Look(run, plan(chosen, found, options.mode), sights, cells, told)
+    return Look(run, plan(chosen, found, options.mode), sights, cells, is_described, known, is_indexed)
 
 
 def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
@@ -114,9 +118,13 @@ def perform(job: Job, options: Options) -> Results:
         return reported(seen)
     if seen.run is not None and finished(seen, seen.run):
         store.tidy(seen.run)
+        if not (seen.is_indexed and all(sight.indexed for sight in seen.sights.values())):
+            records = {folder: sight.record for folder, sight in seen.sights.items() if sight.record is not None}
+            archive.remember(seen.run, seen.cells, seen.known, records)
         with closing(progress(0, quiet=options.quiet, terminal_is_free=False, environ=os.environ)) as display:
             display.began(seen.run.path, seen.plan.summary())
-        return reported(seen)
+        with collecting_later():
+            return reported(seen)
     from pyexp.performance import performed  # what it takes to run anything, a run that is finished need not pay for
 
     return Results.of(performed(job, options, seen))
@@ -129,7 +137,7 @@ def finished(seen: Look, run: Run) -> bool:
         and all(step.action is Action.LOAD for step in seen.plan.steps)
         and not any(sight.fresh for sight in seen.sights.values())
         and not store.is_shared(run)
-        and archive.describes(seen.told, seen.cells)
+        and seen.is_described
     )
 
 

@@ -4,7 +4,6 @@ Knows folders, files and locks; what to do about them is the plan's to say. A re
 commit; a record beside it tells people and tools what happened, and can be made again from the result.
 """
 
-import json
 import os
 import re
 import stat
@@ -13,14 +12,15 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
-from pyexp import claims, files
+from pyexp import claims, files, index
 from pyexp.claims import Claim
 from pyexp.errors import ResultError, StoreError
+from pyexp.index import EMPTY, Entry, Index, stamp_of
 from pyexp.outcome import Outcome, done
 from pyexp.plan import Cell, Found, Status, latest, unused
 from pyexp.results import Record, Result, from_json, record_of, to_json
@@ -63,7 +63,8 @@ class Sight:
     """What was seen of a cell: its status in words for the plan, and its record, if it has ended.
 
     `fresh` says that the record was made anew from the result, and is not on disk yet; `stamp` is that of the result
-    file, `()` where there is none; `damage` says why what is there cannot be used.
+    file, `()` where there is none; `damage` says why what is there cannot be used; `indexed`, that all of this is in
+    the run's index.
     """
 
     found: Found
@@ -71,6 +72,7 @@ class Sight:
     fresh: bool = False
     stamp: tuple[int, ...] = ()
     damage: str = ""
+    indexed: bool = False
 
     @property
     def version(self) -> tuple[object, ...]:
@@ -234,11 +236,29 @@ def described(run: Run) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
+@cache
+def _encoder(*, ascii_only: bool) -> Callable[[Any], str]:
+    import json  # a run that is finished needs none
+
+    # Not indented by the library: that is done by its slow half, which took longer than all else about a small cell.
+    return json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False).encode
+
+
 def _json(data: Mapping[str, Any]) -> bytes:
+    """The data as JSON with a line for each key, and for each item of a list of maps."""
     try:
-        return (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        return _lines(data, _encoder(ascii_only=False)).encode()
     except UnicodeEncodeError:  # half a surrogate pair, in a name
-        return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
+        return _lines(data, _encoder(ascii_only=True)).encode()
+
+
+def _lines(data: Mapping[str, Any], encode: Callable[[Any], str]) -> str:
+    def value(it: Any) -> str:
+        if isinstance(it, list) and it and isinstance(it[0], dict):
+            return "[\n  " + ",\n  ".join(map(encode, it)) + "\n ]"
+        return encode(it)
+
+    return "{\n" + ",\n".join([f" {encode(key)}: {value(it)}" for key, it in data.items()]) + "\n}\n"
 
 
 _CHECKED = b',\n "checksum": "%08x"\n}\n'
@@ -273,14 +293,16 @@ def _read(path: str, size: int = -1) -> bytes | None:
 
 
 def _parsed(content: bytes) -> Any:
+    import json
+
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
         return None
 
 
-def look(run: Run, cells: Iterable[Cell]) -> dict[str, Sight]:
-    """What is seen of the cells that have a folder, by folder. Changes nothing."""
+def look(run: Run, cells: Iterable[Cell], known: Index = EMPTY) -> dict[str, Sight]:
+    """What is seen of the cells that have a folder, by folder, with the help of the index. Changes nothing."""
     try:
         with os.scandir(run.path) as entries:
             present = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
@@ -294,7 +316,8 @@ def look(run: Run, cells: Iterable[Cell]) -> dict[str, Sight]:
         if cell.folder in busy:
             sights[cell.folder] = Sight(Found(Status.BUSY, busy[cell.folder]))
         elif cell.folder in present:
-            sights[cell.folder] = _inside(run, cell) if present[cell.folder] else _NO_FOLDER
+            entry = known.entries.get(cell.folder)
+            sights[cell.folder] = _inside(run, cell, entry) if present[cell.folder] else _NO_FOLDER
     return sights
 
 
@@ -314,8 +337,30 @@ def _damaged(words: str, stamp: tuple[int, ...] = ()) -> Sight:
 _NO_FOLDER = _damaged("in the place of its folder there is something else")
 
 
-def _inside(run: Run, cell: Cell) -> Sight:
-    """What is seen in a cell's folder."""
+def _inside(run: Run, cell: Cell, entry: Entry | None = None) -> Sight:
+    """What is seen in a cell's folder, of which the index has this entry."""
+    if entry is not None and _is_as_it_was(run, cell, entry):
+        record = entry.restored(cell.config)
+        return Sight(Found(Status.DONE, _when(record)), record, stamp=entry.result, indexed=True)
+    return _looked_into(run, cell)
+
+
+def _is_as_it_was(run: Run, cell: Cell, entry: Entry) -> bool:
+    """Whether the files of a cell are those that its entry was made for."""
+    try:
+        facts = os.lstat(run.file(cell, RESULT))
+    except OSError:
+        return False
+    return (
+        stamp_of(facts) == entry.result
+        and index.stamp(run.file(cell, RECORD)) == entry.record
+        and files.is_trusted(facts)
+        and entry.digest == cell.hash
+        and at_hand(entry.needs)
+    )
+
+
+def _looked_into(run: Run, cell: Cell) -> Sight:
     record = read_record(run, cell)
     path = run.file(cell, RESULT)
     try:
@@ -354,17 +399,9 @@ def _when(record: Record) -> str:
         return "at an unknown time"
 
 
-def stamp_of(facts: os.stat_result) -> tuple[int, ...]:
-    """What identifies a file that nobody has touched: a result with its record's stamp was verified before."""
-    return (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
-
-
 def stamp(run: Run, cell: Cell) -> tuple[int, ...]:
     """The stamp of the cell's result; `()` if there is none."""
-    try:
-        return stamp_of(os.lstat(run.file(cell, RESULT)))
-    except OSError:
-        return ()
+    return index.stamp(run.file(cell, RESULT))
 
 
 def read_record(run: Run, cell: Cell) -> Record | None:
@@ -480,8 +517,8 @@ def conclude(run: Run, cell: Cell, record: Record) -> Record:
     Of a failure no result stays, whoever wrote one; nor does what a dead worker left half-written. Raises OSError. The
     caller has claimed the cell.
     """
-    files.sweep(run.folder(cell))
     if record.failed:
+        files.sweep(run.folder(cell))
         _remove(run.file(cell, RESULT))
     else:
         record = record.stamped(stamp_of(os.lstat(run.file(cell, RESULT))))
@@ -518,17 +555,28 @@ def prepare(run: Run, cell: Cell) -> str:
     """
     folder = run.folder(cell)
     aside = ""
-    if os.path.lexists(folder) and (os.path.islink(folder) or not os.path.isdir(folder)):
-        aside = set_aside(folder)
-    os.makedirs(folder, exist_ok=True)
+    try:
+        os.mkdir(folder)
+        is_new = True
+    except FileExistsError:
+        is_new = os.path.islink(folder) or not os.path.isdir(folder)
+        if is_new:
+            aside = set_aside(folder)
+            os.mkdir(folder)
     if run.durable:  # also if the folder was there: its maker may have been killed before this step
         files.sync_folder(run.path)
+    return aside if is_new else _cleared(run, cell)
+
+
+def _cleared(run: Run, cell: Cell) -> str:
+    """Take what an earlier run of the cell has left out of its folder; as `prepare`."""
+    aside = ""
     # The result before the record: of what failed, no file of that name may count, whenever this is interrupted.
     if os.path.lexists(run.file(cell, RESULT)):
         aside = set_aside(run.file(cell, RESULT))
     for name in (RECORD, LOG):
         _remove(run.file(cell, name))
-    files.sweep(folder)
+    files.sweep(run.folder(cell))
     return aside
 
 
@@ -565,9 +613,12 @@ def set_aside(path: str) -> str:
     return aside
 
 
-def claim(run: Run, cell: Cell) -> Claim | None:
-    """A claim to the cell; None if another process has it. Raises OSError."""
-    return claims.claim(os.path.join(run.path, CLAIMS), cell.folder)
+def claim(run: Run, cell: Cell, spare: list[Claim]) -> Claim | None:
+    """A claim to the cell, with the file of a spare one if there is any; None if another process has it.
+
+    Raises OSError.
+    """
+    return claims.claim(f"{run.path}{os.sep}{CLAIMS}", cell.folder, spare)
 
 
 def is_shared(run: Run) -> bool:

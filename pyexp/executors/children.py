@@ -47,6 +47,7 @@ class Child:
         self.said = bytearray()
         self.silent = False
         self.exit: int | None = None
+        self._gone = False
         self._reap = reap
         os.set_blocking(status, False)
         self.watch = _watch(pid)
@@ -61,8 +62,11 @@ class Child:
     @property
     def ended(self) -> bool:
         """Whether the process has ended. It is left in the table, so that its id stays its own until it is reaped."""
-        if self.exit is not None:
-            return True
+        if not self._gone:
+            self._gone = self._has_ended()
+        return self._gone
+
+    def _has_ended(self) -> bool:
         if not hasattr(os, "waitid"):
             return self.reap() is not None
         try:

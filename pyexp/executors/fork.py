@@ -1,5 +1,6 @@
 """Cells in forks of this process: what a child does with all that it has inherited."""
 
+import atexit
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ class ForkExecutor(Processes):
             )
         self._parent = os.getpid()
         super().open(fn, terms)
+        self._streams = worker.streams()  # here once, and not in each child
 
     def start(self, task: Task) -> Process:
         mark = guardian.new_mark()
@@ -67,17 +69,16 @@ class ForkExecutor(Processes):
         """The cell's life after the fork, from which there is no way back into the caller's code."""
         try:
             self._be_a_child(mark)
-            status = worker.out_of_the_way(ends.writer)
-            for descriptor in ends:
-                os.close(descriptor)
-            self._let_go(task)
+            self._let_go(task)  # first, as there may be no other descriptor left to take
+            os.close(ends.status)
             worker.write_to(log)
-            worker.fresh_streams()
-            fn = task.fn
+            status = worker.out_of_the_way(ends.writer)
+            os.close(ends.writer)
+            worker.fresh_streams(self._streams)
 
             def call() -> Any:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-                return fn(task.private_config())
+                return task.fn(task.private_config())
 
             worker.live(call, task.result_path, self._terms.durable, status)
         finally:
@@ -85,15 +86,15 @@ class ForkExecutor(Processes):
 
     def _be_a_child(self, mark: str) -> None:
         """Take leave of the parent: its session, its handlers, and what it would do at its exit."""
-        import atexit
-
         os.setsid()
         with suppress(OSError):
             os.write(self._guardian.pipe, guardian.message(os.getpid(), mark))
         if os.getppid() != self._parent:  # it died meanwhile, and so perhaps did the guardian
             os._exit(worker.UNTOLD)
-        with suppress(OSError), open("/proc/self/comm", "w") as name:  # a fork's environment does not show its mark
-            name.write(mark)
+        with suppress(OSError):  # a fork's environment does not show its mark
+            name = os.open("/proc/self/comm", os.O_WRONLY)
+            os.write(name, mark.encode())
+            os.close(name)
         os.environ.update(self.environment(mark))
         atexit._clear()
         signal.set_wakeup_fd(-1)

@@ -52,8 +52,7 @@ class SubprocessExecutor(Processes):
         self._get_ready()
 
     def close(self) -> None:
-        while self._ready:
-            self._away(self._ready.popleft())
+        self._send_away()
         os.close(self._shared)
         super().close()
 
@@ -81,10 +80,18 @@ class SubprocessExecutor(Processes):
         return None
 
     def _get_ready(self) -> None:
-        """Start interpreters for the next cells, if there are any; where the system refuses, they have to wait."""
-        with suppress(OSError):
+        """Start interpreters for the next cells, if there are any; where the system refuses, none are, from then on."""
+        try:
             while len(self._ready) < min(self.standby, self._left):
                 self._ready.append(self._boot())
+        except OSError:
+            self._left = 0
+            self._send_away()
+
+    def _send_away(self) -> None:
+        """End the interpreters that have no cell."""
+        while self._ready:
+            self._away(self._ready.popleft())
 
     def _boot(self) -> "Interpreter":
         """A new interpreter, which loads the function and waits for a cell. Raises OSError."""

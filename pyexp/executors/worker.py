@@ -6,6 +6,8 @@ because every cell pays for it.
 
 from __future__ import annotations
 
+import atexit
+import faulthandler
 import marshal
 import os
 import pathlib  # noqa: F401  # every config holds a Path: imported here, modules beside the script cannot hide it
@@ -14,6 +16,12 @@ import time
 
 from pyexp import files
 from pyexp.outcome import Outcome, attempt, failure
+
+try:
+    import _signal  # type: ignore[import-not-found]  # the module `signal` costs more
+    import resource
+except ImportError:  # Windows, where no worker is
+    pass
 
 TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
 if TYPE_CHECKING:
@@ -55,6 +63,7 @@ def main(shared: int) -> None:
     fresh_streams()
     call = _loaded(fn)
     import pyexp.dotted  # noqa: F401  # what a config is of: while there is time
+
     result_path, config = _cell(control)
     live(lambda: call(files.loads(config)), result_path.decode(), terms["durable"], status)
 
@@ -122,20 +131,26 @@ def live(call: Callable[[], Any], result_path: str, durable: bool, status: int) 
             stream.flush()  # type: ignore[union-attr]
         except BaseException:
             pass
-    told = tell(status, pipe, _marshalled(outcome))
-    try:
-        import atexit
-
-        atexit._run_exitfuncs()  # what the experiment left for the end, such as a logger that uploads
-    except BaseException:
-        pass
-    if not is_alone():
-        tell(status, pipe, PARENT)
-        time.sleep(_WAIT)
-    elif told:
-        tell(status, pipe, ALONE)
+    if not atexit._ncallbacks() and is_alone():
+        told = tell(status, pipe, _marshalled(outcome), ALONE)
+    else:
+        told = tell(status, pipe, _marshalled(outcome))
+        _last_orders(status, pipe)
     # Not by the usual way out: that would wait for the experiment's threads, and in a fork run the parent's own code.
     os._exit(0 if told else MUTE)
+
+
+def _last_orders(status: int, pipe: os.stat_result) -> None:
+    """Do what the experiment has left for the end, such as a logger that uploads, and say whether children are left."""
+    try:
+        atexit._run_exitfuncs()
+    except BaseException:
+        pass
+    if is_alone():
+        tell(status, pipe, ALONE)
+    else:
+        tell(status, pipe, PARENT)
+        time.sleep(_WAIT)
 
 
 def is_alone() -> bool:
@@ -144,9 +159,6 @@ def is_alone() -> bool:
     Where that cannot be known, it is not alone.
     """
     try:
-        import _signal  # type: ignore[import-not-found]  # the module `signal` costs more
-        import resource
-
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         unseen = _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN  # the system takes children away by itself
@@ -163,12 +175,12 @@ def _marshalled(outcome: Outcome) -> bytes:
         return marshal.dumps(failure("TypeError", "the outcome could not be written to the status pipe"))
 
 
-def tell(status: int, pipe: os.stat_result, message: bytes) -> bool:
-    """Write the message to the status pipe, which was `pipe` when the experiment began; whether that could be done."""
+def tell(status: int, pipe: os.stat_result, *messages: bytes) -> bool:
+    """Write messages to the status pipe, which was `pipe` when the experiment began; whether that could be done."""
     try:
         if not _is_open(status, pipe):
             status = _opened_anew(pipe)
-        write_all(status, packed(message))
+        write_all(status, packed(*messages))
     except OSError:
         return False
     return True
@@ -250,15 +262,17 @@ def out_of_the_way(descriptor: int) -> int:
         return os.dup(descriptor)
 
 
-def fresh_streams() -> None:
-    """Give this process an empty stdin, and a stdout and stderr that write to descriptors 1 and 2 at once."""
-    import faulthandler
+def streams() -> tuple[Any, Any, Any]:
+    """Streams for descriptors 0, 1 and 2, whatever these are by the time that they are used."""
+    return open(0, encoding="utf-8", closefd=False), unbuffered(1), unbuffered(2)
 
+
+def fresh_streams(made: tuple[Any, Any, Any] | None = None) -> None:
+    """Give this process an empty stdin, and a stdout and stderr that write to descriptors 1 and 2 at once."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # for the rest of the process
-    sys.stdout, sys.stderr = unbuffered(1), unbuffered(2)
+    sys.stdin, sys.stdout, sys.stderr = made or streams()
     faulthandler.enable(2)  # a crash leaves its Python traceback in the log
 
 

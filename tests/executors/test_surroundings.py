@@ -173,7 +173,8 @@ if __name__ == "__main__":
 
 
 @BOTH
-def test_few_descriptors_mean_few_cells_at_a_time(script, executor):
+@pytest.mark.parametrize("limit", [30, 31, 32])
+def test_few_descriptors_mean_few_cells_at_a_time(script, executor, limit):
     script.write(
         plain("import time; time.sleep(0.2); return 1").replace(
             '[{"name": "a"}, {"name": "b"}]', '[{"name": f"c{i}"} for i in range(20)]'
@@ -181,7 +182,7 @@ def test_few_descriptors_mean_few_cells_at_a_time(script, executor):
     )
 
     def few():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
     check(script.run("--executor", executor, "-j", "20", preexec_fn=few), " ".join("1" * 20))
 

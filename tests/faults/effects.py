@@ -68,7 +68,7 @@ class Effects:
 
     def install(self) -> None:
         """Watch the functions of `os`, from now on."""
-        for name in ("write", "pwrite", "ftruncate", "fsync", "replace", "unlink", "mkdir", "rmdir"):
+        for name in ("write", "pwrite", "ftruncate", "fsync", "replace", "link", "unlink", "mkdir", "rmdir"):
             setattr(os, name, self._watched(name, getattr(os, name)))
         os.open, os.close = self._opening(os.open), self._closing(os.close)
 
@@ -178,6 +178,8 @@ class Disk:
         elif kind == "replace":
             inode = self._folder(what[0]).pop(os.path.basename(what[0]))
             self._folder(what[1])[os.path.basename(what[1])] = inode
+        elif kind == "link":
+            self._folder(what[1])[os.path.basename(what[1])] = self._folder(what[0])[os.path.basename(what[0])]
         elif kind not in ("report", "open", "pwrite", "ftruncate"):  # a claim taken anew, and its words for people
             raise NotImplementedError(kind)
 
