@@ -9,7 +9,7 @@ sets in the order of the encoded bytes. `docs/reference/hashing.md` has the tabl
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import fields
 from enum import Enum, Flag
-from functools import reduce
+from functools import lru_cache, reduce
 from hashlib import sha256
 from importlib import import_module
 from itertools import takewhile
@@ -109,12 +109,11 @@ class Sharing:
             raise _error(config, refused) from None
 
     def _pair(self, key: str, value: Any) -> bytes:
-        if key == "name":  # which no two cells share
-            return _NAME + _encode(value)
-        if len(self._known) >= MOST_PARTS:
-            self._known.clear()
-        made = _encode(key) + _encode(value)
-        self._known[key, id(value)] = (made, value)
+        made = _encode_key(key) + _encode(value)
+        if key != "name":  # which no two cells share
+            if len(self._known) >= MOST_PARTS:
+                self._known.clear()
+            self._known[key, id(value)] = (made, value)
         return made
 
 
@@ -195,7 +194,7 @@ def _framed(tag: bytes, content: bytes) -> bytes:
     return b"%b%d:%b" % (tag, len(content), content)
 
 
-_NAME = _encode("name")
+_encode_key = lru_cache(MOST_PARTS)(_encode)
 
 
 def _encode_other(value: Any) -> bytes:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from pyrsistent import PMap, pmap
+from pyrsistent import pmap
 
 from pyexp.configs import FrozenConfig, inside, remembering, updated
 from pyexp.errors import ConfigError, HashError, UsageError
@@ -64,7 +65,7 @@ _TOLD = {
 }
 
 #: The policy: what each mode does with a cell of each status, and why, in words; what was found besides goes into `{}`.
-POLICY: PMap[tuple[Status, Mode], tuple[Action, str]] = pmap(
+POLICY: Mapping[tuple[Status, Mode], tuple[Action, str]] = MappingProxyType(
     {
         (Status.DONE, Mode.RUN): (Action.LOAD, "finished{}"),
         (Status.FAILED, Mode.RUN): (Action.RUN, "failed{}"),
@@ -223,10 +224,11 @@ def encoded_product(product: Product, sharing: Sharing) -> Iterator[Encoded]:
     """Each config of a product, encoded. What it is made of has to be hashable too."""
     shared = remembering(inside)
     for base, before, pairs in encoded(product.cells, sharing):
+        in_order = dict(sorted(pairs.items()))  # so that those of each cell are soon sorted
         for variation in product.variations:
             values = variation.sets(base, before, shared)
             config = updated(base, values)
-            yield config, values.get("name", before), pairs | sharing.pairs(config, values.items())
+            yield config, values.get("name", before), in_order | sharing.pairs(config, values.items())
 
 
 def _cell(config: FrozenConfig, name: str, pairs: Pairs) -> Cell:
