@@ -8,7 +8,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # What the name of a file begins with that is claimed for no name at present.
 _SPARE = ".spare-"
@@ -16,8 +16,7 @@ _SPARE = ".spare-"
 _PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A name taken. A child that inherits the descriptor holds it too."""
 
     descriptor: int

@@ -6,8 +6,7 @@ Knows argv lists and option values; a parser, nothing else. `parse` turns an arg
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pyexp.errors import UsageError, nearest
 from pyexp.overrides import Override, overrides_of
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """Every option of a run, settled."""
 
     name: str | None = None
@@ -108,8 +106,7 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One row of the table: the field of `Options`, its flags, and how its value is read.
 
     A row without a `metavar` is a switch, which `sets` its value; `undo` is the flag that takes it back, where it is
@@ -264,7 +261,7 @@ def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _read(field: str, value: Any, where: str) -> Any:
     if field == "overrides":
         return overrides_of(value)
-    known = {known.name for known in fields(Options)}
+    known = set(Options._fields)
     if field not in known:
         raise UsageError(f"{where} has no option {field!r}; {nearest(field, sorted(known))}")
     option = BY_FIELD[field]

@@ -1,9 +1,8 @@
 """What is to be run, and what was found of it before: the values that the shell and a performance share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyexp.cli import Options
 from pyexp.configs import FrozenConfig
@@ -16,8 +15,7 @@ from pyexp.tensor import Tensor
 Function = Callable[[Config], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """What is to be run: the experiment's name, its function, its grid of configs.
 
     `command` asks for it once more, but for the options that say which run; `""` where no script was started.
@@ -29,8 +27,7 @@ class Job:
     command: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What was found before a run: its folder (None: there is none yet), what is in it, and the plan made of that.
 
     The plan is for the cells that were selected, `cells` is the whole grid, and `is_described` says whether `run.json`

@@ -7,11 +7,10 @@ called on disk, as pure text. It does not know how a status is found or an actio
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pyrsistent import pmap
 
@@ -91,8 +90,7 @@ POLICY: Mapping[tuple[Status, Mode], tuple[Action, str]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """A config with its place on disk: its name, its hash, and the name of its folder."""
 
     config: FrozenConfig
@@ -106,25 +104,37 @@ class Cell:
         return self.config
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was found of a cell: its status, and what is known besides, such as `at 12:03` or `with ValueError: …`."""
+class Found(NamedTuple):
+    """What was found of a cell: its status, and what is known besides, such as `at 12:03` or `with ValueError: …`.
+
+    That is text, or what becomes text when it is asked for its reason.
+    """
 
     status: Status
-    detail: str = ""
+    detail: object = ""
 
 
 NOTHING = Found(Status.NEW)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One cell of a plan: what is to be done with it, and why."""
+class Step(NamedTuple):
+    """One cell of a plan: what was found of it, what is to be done with it, and the words of the policy for that."""
 
     cell: Cell
-    status: Status
+    found: Found
     action: Action
-    reason: str
+    words: str
+
+    @property
+    def status(self) -> Status:
+        """The status that was found."""
+        return self.found.status
+
+    @property
+    def reason(self) -> str:
+        """Why that is to be done."""
+        detail = str(self.found.detail)
+        return self.words.format(f" {detail}" if detail else "")
 
     @property
     def name(self) -> str:
@@ -141,8 +151,7 @@ class Step:
         return f"{self.action.value:7}  {self.cell.folder}  ({self.reason})"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What a run would do: a step for each cell, in the shape of the grid. Printed, it is the dry run."""
 
     steps: Tensor[Step]
@@ -173,9 +182,8 @@ def plan(cells: Tensor[Cell], found: Mapping[str, Found], mode: Mode) -> Plan:
 
 
 def step_of(cell: Cell, found: Found, mode: Mode) -> Step:
-    """What to do with one cell: the row of the policy, its reason with what was found besides."""
-    action, reason = POLICY[found.status, mode]
-    return Step(cell, found.status, action, reason.format(f" {found.detail}" if found.detail else ""))
+    """What to do with one cell: the row of the policy, with what was found."""
+    return Step(cell, found, *POLICY[found.status, mode])
 
 
 def cells_of(configs: Tensor[FrozenConfig]) -> Tensor[Cell]:

@@ -5,10 +5,9 @@ function for that, and calls it when the value is first looked at.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyrsistent import PSet, PVector, pmap, pset, pvector
 
@@ -21,8 +20,7 @@ from pyexp.outcome import Outcome
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try at a cell that did not succeed: its error, when it began (seconds since 1970) and how long it took."""
 
     type: str
@@ -31,8 +29,7 @@ class Attempt:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What was asked of one cell and what happened.
 
     `outputs` holds the scalar outputs, `kinds` the class of every output by name; `spread` says whether the returned
@@ -43,8 +40,8 @@ class Record:
     config: FrozenConfig
     hash: str
     status: str
-    outputs: Mapping[str, Any] = field(default_factory=pmap)
-    kinds: Mapping[str, str] = field(default_factory=pmap)
+    outputs: Mapping[str, Any] = pmap()
+    kinds: Mapping[str, str] = pmap()
     spread: bool = True
     needs: tuple[str, ...] = ()
     type: str = ""
@@ -63,7 +60,7 @@ class Record:
 
     def stamped(self, stamp: tuple[int, ...]) -> "Record":
         """The record with what identifies the very file that the result was saved to."""
-        return replace(self, stamp=stamp)
+        return self._replace(stamp=stamp)
 
 
 def record_of(
@@ -360,11 +357,13 @@ OWN = ("name", "config", "out")
 _ERROR = ("__error__", "type", "message", "traceback")
 
 
-@dataclass(frozen=True, slots=True)
 class _Frozen(Mapping[str, Any]):
     """A result seen through its frozen config."""
 
-    result: Result
+    __slots__ = ("result",)
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
 
     def __getitem__(self, key: str) -> Any:
         return self.result.record.config if key == "config" else self.result[key]

@@ -11,11 +11,10 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module, util
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyexp import claims, files, index
 from pyexp.claims import Claim
@@ -42,8 +41,7 @@ _HEAD = 4096
 _BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A run's folder, by its absolute path, and whether what is saved there has to survive a power cut."""
 
     path: str
@@ -58,8 +56,7 @@ class Run:
         return f"{self.path}{os.sep}{cell.folder}{os.sep}{name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(NamedTuple):
     """What was seen of a cell: its status in words for the plan, and its record, if it has ended.
 
     `fresh` says that the record was made anew from the result, and is not on disk yet; `stamp` is that of the result
@@ -341,7 +338,7 @@ def _inside(run: Run, cell: Cell, entry: Entry | None = None) -> Sight:
     """What is seen in a cell's folder, of which the index has this entry."""
     if entry is not None and _is_as_it_was(run, cell, entry):
         record = entry.restored(cell.config)
-        return Sight(Found(Status.DONE, _when(record)), record, stamp=entry.result, indexed=True)
+        return Sight(Found(Status.DONE, _When(record)), record, stamp=entry.result, indexed=True)
     return _looked_into(run, cell)
 
 
@@ -371,12 +368,12 @@ def _looked_into(run: Run, cell: Cell) -> Sight:
     if record is not None and record.failed:  # a failure is not undone by a file of that name
         return Sight(_failure(record), record, stamp=stamp)
     if record is not None and record.stamp == stamp and files.is_trusted(facts) and at_hand(record.needs):
-        return Sight(Found(Status.DONE, _when(record)), record, stamp=stamp)
+        return Sight(Found(Status.DONE, _When(record)), record, stamp=stamp)
     try:
         rebuilt = rebuild(path, facts, cell, record)
     except ResultError as error:
         return _damaged(f"its result is unreadable: {error}", stamp)
-    return Sight(Found(Status.DONE, _when(rebuilt)), rebuilt, fresh=True, stamp=stamp)
+    return Sight(Found(Status.DONE, _When(rebuilt)), rebuilt, fresh=True, stamp=stamp)
 
 
 def _without_result(record: Record | None) -> Sight:
@@ -389,14 +386,20 @@ def _without_result(record: Record | None) -> Sight:
 
 def _failure(record: Record) -> Found:
     brief = f"{record.type}: {record.message}".partition("\n")[0][:200]
-    return Found(Status.FAILED, f"{_when(record)} with {brief}")
+    return Found(Status.FAILED, f"{_When(record)} with {brief}")
 
 
-def _when(record: Record) -> str:
-    try:
-        return time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(record.started + record.seconds))
-    except (ValueError, OverflowError, OSError):  # no time at all
-        return "at an unknown time"
+class _When(NamedTuple):
+    """When a cell ended, in words: few are ever read."""
+
+    record: Record
+
+    def __str__(self) -> str:
+        try:
+            ended = time.localtime(self.record.started + self.record.seconds)
+            return time.strftime("at %Y-%m-%d %H:%M:%S", ended)
+        except (ValueError, OverflowError, OSError):  # no time at all
+            return "at an unknown time"
 
 
 def stamp(run: Run, cell: Cell) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 import json
 import math
 import random
-from dataclasses import replace
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
@@ -151,4 +150,4 @@ def test_a_record_of_a_newer_format_is_refused() -> None:
 def test_a_missing_cell_is_an_error_that_says_why() -> None:
     record = missing("a", pmap(), "h", "never started")
     assert (record.failed, record.status, record.type, record.message) == (True, "missing", "NotRun", "never started")
-    assert not replace(record, status="done").failed
+    assert not record._replace(status="done").failed
