@@ -111,7 +111,7 @@ class RayExecutor(Pool):
         self._watch = self._connection.watch
         self._task_env = self._connection.task_env
         self._watch.marks = f"{os.urandom(8).hex()}:"
-        self._lost = 0
+        self._lost = len(self._watch.gone)
         self._supervise = self._ray.remote(max_retries=0)(ray_node.supervise)
         self._kit = self._ray.put(kit)
         if self.per_cell is None and not self._is_feasible(self.demand):

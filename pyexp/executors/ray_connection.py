@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -251,7 +251,7 @@ class Watch(threading.Thread):
     def __init__(self, ray: Any) -> None:
         super().__init__(name="pyexp watches ray", daemon=True)
         self.nodes: list[dict[str, Any]] = ray.nodes()
-        self.gone: dict[str, float] = {}
+        self.gone = dict.fromkeys(dead(self.nodes), -math.inf)  # no cell waits for these
         self.where: dict[str, str] = {}
         self.marks = ""
         self._doubted: deque[str] = deque()
@@ -274,8 +274,7 @@ class Watch(threading.Thread):
     def _look(self) -> None:
         self.nodes = self._ray.nodes()
         now = time.monotonic()
-        dead = {node["NodeID"] for node in self.nodes if not node["Alive"]}
-        self.gone = {node: self.gone.get(node, now) for node in dead}
+        self.gone = {node: self.gone.get(node, now) for node in dead(self.nodes)}
 
     def _settle(self) -> None:
         """Strike out the cells that are doubted, ask where the others began, and forget those that are over."""
@@ -314,3 +313,12 @@ class Watch(threading.Thread):
     def stop(self) -> None:
         """Look no more."""
         self._told_to_stop.set()
+
+
+def dead(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The ids of those nodes that Ray takes for dead.
+
+    >>> dead([{"NodeID": "a", "Alive": True}, {"NodeID": "b", "Alive": False}])
+    ['b']
+    """
+    return [node["NodeID"] for node in nodes if not node["Alive"]]
