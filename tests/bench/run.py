@@ -19,13 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import page
 from works import SECONDS, WORKS, Work
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
-PAGE = TOP / "docs" / "reference" / "performance.md"
 PEERS = ("exca", "hydra-core", "joblib", "matplotlib", "numpy", "signac", "submitit", "xyzpy")
-MARK = "<!-- the table below is written by tests/bench/run.py --write -->"
 
 
 def environment() -> str:
@@ -35,6 +34,9 @@ def environment() -> str:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-e", str(TOP), *PEERS], check=True)
+    # Where Python must not write what it compiles, each start would compile anew what was edited since.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    subprocess.run([str(python), "-m", "compileall", "-q", str(TOP / "pyexp"), str(HERE)], check=True)
     return str(python)
 
 
@@ -110,8 +112,19 @@ def main() -> None:
             rows.append(row(work, measured(python, work, wanted.rounds)))
             print(rows[-1], flush=True)
     if wanted.write:
-        before = PAGE.read_text().partition(MARK)[0]
-        PAGE.write_text("\n".join([f"{before}{MARK}", "", head, *rows, ""]))
+        page.write("table", [head, *rows])
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            page.write("scale", scale_section(python))
+            os.chdir(TOP)
+
+
+def scale_section(python: str) -> list[str]:
+    """What the page says about scale, measured with that interpreter; the picture is put beside the page."""
+    code = "import pathlib, scale, sys; print(*scale.section(sys.executable, pathlib.Path(sys.argv[1])), sep=chr(10))"
+    command = [python, "-c", code, str(page.PAGE.with_name("scale.svg"))]
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.splitlines()
 
 
 if __name__ == "__main__":
