@@ -88,7 +88,7 @@ class Box(Generic[T]):
         if any(count(positions) > _LONG for positions in self.kept):
             return (self[i] for i in range(prod(map(count, self.kept))))
         steps = ([position * stride for position in kept] for kept, stride in zip(self.kept, self.strides, strict=True))
-        return (self.cells[self.offset + sum(at)] for at in product(*steps))
+        return map(self.cells.__getitem__, map(sum, product([self.offset], *steps)))
 
 
 def count(items: Sequence[Any]) -> int:
@@ -277,14 +277,16 @@ class Tensor(Generic[T]):
         return self._selected([i for i, flag in enumerate(flags) if flag])
 
     def _by_name(self, name: str) -> Any:
-        names = self.names
-        exact = [i for i, known in enumerate(names) if isinstance(known, str) and known == name]
-        if len(exact) == 1:
-            return self._cells[exact[0]]
-        glob = re.compile(translate(name)).match
-        found = exact or [i for i, known in enumerate(names) if isinstance(known, str) and glob(known)]
+        names = self._column("name")
+        if set(map(type, names)) != {str}:
+            names = [known if isinstance(known, str) else None for known in names]
+        exact = names.count(name)
+        if exact == 1:
+            return self._cells[names.index(name)]
+        fits = name.__eq__ if exact else re.compile(translate(name)).match
+        found = [i for i, known in enumerate(names) if known is not None and fits(known)]
         if not found:
-            hint = nearest(name, [known for known in names if isinstance(known, str)], "the names are")
+            hint = nearest(name, [known for known in names if known is not None], "the names are")
             raise SelectionError(f"no item is named {name!r} or matches it as a glob; {hint}")
         return self._selected(found)
 

@@ -1,10 +1,14 @@
 """A query on a swept key is answered from the axis alone, and holds the very cells that looking at each would find."""
 
+from fnmatch import fnmatchcase
+from functools import partial
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyexp.configs import matches
+from pyexp.configs import freeze, matches
 from pyexp.errors import SelectionError
 from pyexp.outcome import done
 from pyexp.results import Result, record_of
@@ -17,6 +21,10 @@ KEYS = st.sampled_from(["a", "b", "a.b", "a.b.c", "a.c"])
 VALUES = st.sampled_from([0, 1, True, 1.0, "1", (1,), [1], None, {"b": 1}, {"c": 0}, {"b": {"c": 1}}, float("nan")])
 CHANGES = st.dictionaries(KEYS, VALUES, min_size=1, max_size=2)
 SWEEPS = st.lists(st.lists(CHANGES, min_size=1, max_size=3), min_size=1, max_size=3)
+OUTPUTS = st.sampled_from(
+    [0, 1, True, 1.0, "1", None, 0.1, np.float32(0.1), np.int64(1), float("nan"), [1], "x" * 2000]
+)
+NAMES = st.sampled_from(["a", "a_b", "*", "a*", "?", "[ab]", "b", "", None, 1, ("a",)])
 QUERIES = st.dictionaries(KEYS, VALUES, min_size=1, max_size=2)
 
 
@@ -56,6 +64,35 @@ def test_a_query_on_results_finds_what_looking_at_every_result_finds(sweeps, que
     else:
         with pytest.raises(SelectionError):
             results[asked]
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["y", "z", "name"]), OUTPUTS), min_size=1, max_size=4), OUTPUTS)
+def test_a_query_on_an_output_finds_what_looking_at_every_result_finds(returned, wanted):
+    records = [record_of(f"e{i}", freeze({"x": i}), "", done(value, [])) for i, value in enumerate(returned)]
+    results = Results(
+        [Result(record, None, partial(dict, value)) for record, value in zip(records, returned, strict=True)]
+    )
+    expected = [result.name for result in results if matches(result, {"y": wanted})]
+    if expected:
+        assert [result.name for result in results[{"y": wanted}]] == expected
+    else:
+        with pytest.raises(SelectionError):
+            results[{"y": wanted}]
+
+
+@given(st.lists(NAMES, min_size=1, max_size=6), NAMES.filter(lambda name: isinstance(name, str)))
+def test_a_glob_finds_what_fnmatch_finds_of_each_name(names, glob):
+    tensor = Tensor([{} if name is None else {"name": name} for name in names])
+    texts = [(i, name) for i, name in enumerate(names) if isinstance(name, str)]
+    exact = [i for i, name in texts if name == glob]
+    found = exact or [i for i, name in texts if fnmatchcase(name, glob)]
+    if len(exact) == 1:
+        assert tensor[glob] is tensor[exact[0]]
+    elif found:
+        assert all(one is tensor[i] for one, i in zip(tensor[glob], found, strict=True))
+    else:
+        with pytest.raises(SelectionError):
+            tensor[glob]
 
 
 def test_a_query_on_the_axes_of_a_huge_grid_looks_at_no_cell():
