@@ -237,25 +237,17 @@ def described(run: Run) -> dict[str, Any]:
 def _encoder(*, ascii_only: bool) -> Callable[[Any], str]:
     import json  # a run that is finished needs none
 
-    # Not indented by the library: that is done by its slow half, which took longer than all else about a small cell.
-    return json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False).encode
+    # A line for each item. To indent them too is left to the library's slow half, which took longer than all else that
+    # is done about a small cell.
+    return json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False, separators=(",\n ", ": ")).encode
 
 
 def _json(data: Mapping[str, Any]) -> bytes:
-    """The data as JSON with a line for each key, and for each item of a list of maps."""
+    """The data as JSON, each item on a line."""
     try:
-        return _lines(data, _encoder(ascii_only=False)).encode()
+        return f"{{\n {_encoder(ascii_only=False)(data)[1:-1]}\n}}\n".encode()
     except UnicodeEncodeError:  # half a surrogate pair, in a name
-        return _lines(data, _encoder(ascii_only=True)).encode()
-
-
-def _lines(data: Mapping[str, Any], encode: Callable[[Any], str]) -> str:
-    def value(it: Any) -> str:
-        if isinstance(it, list) and it and isinstance(it[0], dict):
-            return "[\n  " + ",\n  ".join(map(encode, it)) + "\n ]"
-        return encode(it)
-
-    return "{\n" + ",\n".join([f" {encode(key)}: {value(it)}" for key, it in data.items()]) + "\n}\n"
+        return f"{{\n {_encoder(ascii_only=True)(data)[1:-1]}\n}}\n".encode()
 
 
 _CHECKED = b',\n "checksum": "%08x"\n}\n'
