@@ -14,6 +14,9 @@ import pytest
 from on_ray.ray_scripts import ENVIRONMENT, Script
 
 STORE = 300 << 20
+#: The nodes that were. Ray's exit handlers hold the last of them: a fork that drops its handlers would free their
+#: connections, whose threads it does not have, and crash.
+GONE: list[Any] = []
 
 
 class Nodes:
@@ -40,6 +43,17 @@ class Nodes:
     def add(self, **has: Any) -> Any:
         return self.cluster.add_node(object_store_memory=STORE, **has)
 
+    def remove(self, node: Any) -> None:
+        """Kill a node: a farewell would take it seconds."""
+        self.cluster.remove_node(node, allow_graceful=False)
+        GONE.append(node)
+
+    def end(self) -> None:
+        """Kill all of them."""
+        for node in self.cluster.list_all_nodes():
+            self.remove(node)
+        self.cluster.shutdown()
+
 
 @contextmanager
 def cluster(**head: Any) -> Iterator[Nodes]:
@@ -57,7 +71,7 @@ def cluster(**head: Any) -> Iterator[Nodes]:
         try:
             yield made
         finally:
-            made.cluster.shutdown()
+            made.end()
     for name, value in before.items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 

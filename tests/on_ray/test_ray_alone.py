@@ -9,7 +9,7 @@ from pyexp import ExecutorError, RayExecutor, UsageError
 from pyexp.executors import ray_connection
 from pyexp.executors.ray import fitting, wanted
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 SCRIPT = """
 import os, pyexp, sibling
@@ -41,7 +41,7 @@ def test_a_laptop_needs_nothing_configured(script: Script):
     told = script.record("c2")["outputs"]
     assert told["twice"] == 4
     assert told["out"] == str(script.out("c2"))  # the disk is this one: no copy is made
-    assert sorted(path.name for path in (script.folder / "out/t/run").iterdir() if path.name.startswith(".")) == []
+    assert list((script.folder / "out/t/run").glob(".shared.*")) == []
     with pytest.raises(ProcessLookupError):
         os.kill(told["pid"], 0)  # Ray was started for the run, and is gone with it
 

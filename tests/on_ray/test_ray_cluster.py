@@ -10,7 +10,7 @@ import pytest
 
 from on_ray.ray_scripts import Script
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 HEAD = """
 import os, sys, time
@@ -204,7 +204,7 @@ return config.i
     doomed = nodes.add(num_cpus=2, resources={"doomed": 2})
     run = script.start(RAY_ADDRESS=nodes.address, DOOM="1")
     script.wait_for("notes/c*", 6)
-    nodes.cluster.remove_node(doomed, allow_graceful=False)
+    nodes.remove(doomed)
     out, err = run.communicate(timeout=100)
     assert run.returncode == 0, err
     assert [script.record(f"c{i}")["status"] for i in range(6)] == ["failed"] * 2 + ["done"] * 4
@@ -236,9 +236,9 @@ return {"node": os.environ[NODE], "together": len(list(NOTES.iterdir()))}
         try:
             _, err = run.communicate(timeout=100)
         finally:
-            nodes.cluster.remove_node(second)
+            nodes.remove(second)
     finally:
-        nodes.cluster.remove_node(first)
+        nodes.remove(first)
     assert run.returncode == 0, err
     outputs = [script.record(f"c{i}")["outputs"] for i in range(12)]
     assert min(told["together"] for told in outputs) >= 6
@@ -315,5 +315,11 @@ return sibling.twice(config.i)
     assert run.returncode == 0, run.stderr
     assert [script.record(f"c{i}")["outputs"]["value"] for i in range(3)] == [0, 2, 4]
     assert (script.out("c2") / "big.bin").stat().st_size == 40 << 20
-    bare = script.run("--executor", nodes.client, "--rerun")
-    assert bare.returncode == 0, bare.stderr
+
+
+@pytest.mark.long
+def test_the_address_of_a_client_is_the_name_of_an_executor(nodes, script: Script):
+    script.write(experiment("return os.environ[NODE]", "None", 2))
+    run = script.run("--executor", nodes.client)
+    assert run.returncode == 0, run.stderr
+    assert all(script.record(f"c{i}")["outputs"]["value"].isdecimal() for i in range(2))

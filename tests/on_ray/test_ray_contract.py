@@ -8,7 +8,7 @@ import pytest
 from pyexp import RayExecutor
 from pyexp.testing import executor_behaviours
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 #: What differs on a Ray that is there already, and why.
 EXEMPT = {
@@ -32,6 +32,7 @@ def joined(nodes):
         ray.shutdown()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("behaviour", executor_behaviours(exempt=EXEMPT), ids=str)
 def test_ray_does_what_every_executor_does(behaviour, joined, tmp_path):
     behaviour.check(RayExecutor, tmp_path)

@@ -19,7 +19,6 @@ from on_ray.ray_scripts import ENVIRONMENT, Script
 TOOLS = ("ip", "unshare", "mount")
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(
         not hasattr(os, "geteuid") or os.geteuid() != 0 or not all(map(shutil.which, TOOLS)),
         reason=f"needs root and {', '.join(TOOLS)}",

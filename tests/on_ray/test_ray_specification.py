@@ -11,7 +11,7 @@ import pytest
 from on_ray.conftest import Nodes, cluster
 from on_ray.ray_scripts import Script
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 SPECIFICATION = Path(__file__).parents[1] / "specification.md"
 SCRIPT = """
@@ -113,6 +113,7 @@ def test_the_example_runs_word_by_word_where_a_node_has_that_much(large, script:
     check(script, cells)
 
 
+@pytest.mark.long
 def test_the_example_installs_on_the_nodes_what_is_not_here_through_a_client_too(large, script: Script):
     need_from_pip("inflection")
     words = ('address="auto"', f"address={large.client!r}"), ('"pandas", "numpy"', '"inflection"'), (LOCAL, "")
