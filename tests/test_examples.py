@@ -103,7 +103,6 @@ def test_an_example_says_what_it_should(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.xdist_group("ray")
 @pytest.mark.skipif(not any(distributions(name="ray")), reason="needs the extra [ray]")
 def test_the_example_with_ray_computes_squares_and_brings_the_files_back(tmp_path: Path) -> None:
     (printed,) = play("with_ray", tmp_path)
