@@ -32,11 +32,6 @@ class Entry(NamedTuple):
     said: tuple[Any, ...]
 
     @property
-    def digest(self) -> str:
-        """The hash of the cell's config."""
-        return self.said[1]  # type: ignore[no-any-return]
-
-    @property
     def needs(self) -> tuple[str, ...]:
         """The classes and functions that loading the result needs."""
         return self.said[5]  # type: ignore[no-any-return]

@@ -5,11 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from conftest import alive
 
 import pyexp
+from pyexp import claims
 from pyexp.executors import SubprocessExecutor
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 SCRIPT = """
 import sys
@@ -159,7 +164,61 @@ def test_a_config_that_no_socket_takes_at_once_arrives_whole(script):
     assert ended.stdout == "[5000000, 5000000, 5000000]\n", ended.stderr
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_no_interpreter_is_left_in_a_process_that_goes_on(tmp_path):
+    def failing(config):
+        raise ValueError
+
+    made = pyexp.experiment(name="e", quiet=True, durable=False, output_dir=tmp_path, fail_fast=True)(failing)
+    made.run([{"name": f"c{i}"} for i in range(9)], report=lambda results: None, argv=[])
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+
+
+LONG = """
+import os, time, pyexp
+from pathlib import Path
+
+@pyexp.experiment(name="e")
+def experiment(config):
+    Path(f"pid-{config.name}").write_text(str(os.getpid()))
+    time.sleep(60)
+
+if __name__ == "__main__":
+    experiment.run(configs=[{"name": "a"}, {"name": "b"}])
+"""
+
+
+@LINUX
+def test_a_worker_that_nobody_ends_keeps_its_claim_and_those_that_wait_end_by_themselves(script):
+    script.write(LONG)
+    run = script.start()
+    (note,) = script.wait_for("pid-*")
+    worker = int(note.read_text())
+    children = [int(pid) for pid in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()]
+    (guardian,) = [pid for pid in children if b"guardian" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (waiting,) = set(children) - {guardian, worker}
+    os.kill(guardian, signal.SIGKILL)
+    run.kill()
+    run.communicate()
+    folder = str(script.folder / "out" / "e" / "run" / ".claims")
+    try:
+        assert until(lambda: not alive(waiting))
+        (claimed,) = claims.holders(folder)
+        assert claimed.startswith("a-")
+    finally:
+        os.kill(worker, signal.SIGKILL)
+    assert until(lambda: not claims.holders(folder))
+
+
+def until(holds):
+    """Whether it comes true within some seconds."""
+    deadline = time.monotonic() + 20
+    while not (true := holds()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return true
+
+
+@LINUX
 def test_no_interpreter_is_left_when_the_run_is_over(script, ran):
     ran("pass", "-j", "2")
     left = [pid for pid in os.listdir("/proc") if pid.isdecimal() and str(script.folder) in _directory(pid)]

@@ -1,5 +1,6 @@
 """The index of a run: it saves the reading of records, and nothing that is in it or wrong with it changes a result."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyexp
-from pyexp import index, store
+from pyexp import archive, index, store
 from pyexp.files import seal
 from pyexp.plan import cells_of
 from pyexp.store import Run
@@ -137,6 +138,42 @@ def test_a_copied_run_is_verified_anew_and_indexed(tmp_path: Path) -> None:
     cells = cells_of(grid_of(CONFIGS))
     place = Run(str(tmp_path / "two" / "e" / "t"))
     assert all(sight.indexed for sight in store.look(place, cells, index.read(place.path)).values())
+
+
+@pytest.mark.parametrize("name", ["record.json", "run.json"])
+@pytest.mark.parametrize("damage", ["gone", "flipped"])
+def test_what_is_missing_beside_the_index_is_written_again(tmp_path: Path, name: str, damage: str) -> None:
+    run(tmp_path)
+    (path, *_) = sorted((tmp_path / "e" / "t").rglob(name))
+    before = path.read_bytes()
+    DAMAGES[damage](path)
+    run(tmp_path, lambda config: 1 / 0)
+    if name == "record.json":
+        assert store.read_checked(str(path))["outputs"] == json.loads(before)["outputs"]
+    else:
+        assert archive.grid_json(cells_of(grid_of(CONFIGS))).items() <= json.loads(path.read_text()).items()
+
+
+NEEDY = """
+import sys
+import pyexp
+from beside import Value
+experiment = pyexp.experiment(name="e", executor="inline", quiet=True)(lambda config: Value())
+experiment.run([{"name": "a"}], lambda results: print(type(results[0].value).__name__), timestamp="t", argv=[])
+"""
+
+
+def test_a_result_whose_class_is_gone_is_made_again_though_the_index_has_it(tmp_path: Path) -> None:
+    def told() -> str:
+        command = [sys.executable, "-B", "main.py"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    (tmp_path / "main.py").write_text(NEEDY)
+    (tmp_path / "beside.py").write_text("class Value: pass\n")
+    assert [told(), told()] == ["Value\n", "Value\n"]
+    (tmp_path / "beside.py").write_text("class New: pass\n")
+    (tmp_path / "main.py").write_text(NEEDY.replace("import Value", "import New").replace("Value()", "New()"))
+    assert told() == "New\n"
 
 
 def test_a_run_of_a_folder_that_cannot_be_written_reports_all_the_same(tmp_path: Path) -> None:
