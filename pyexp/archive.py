@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ from pyrsistent import pmap
 
 from pyexp import claims, index, store
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
+from pyexp.hashing import sha256
 from pyexp.index import Index
 from pyexp.plan import Cell, Status
 from pyexp.results import Record, Result, cells_in_words, from_json, missing, plain, restored
@@ -70,9 +70,7 @@ def grid_json(cells: Tensor[Cell]) -> dict[str, Any]:
 def fingerprint(cells: Tensor[Cell]) -> str:
     """What tells this grid from others. A folder's name holds the hash of its config, and so of the cell's name."""
     axes = [(axis.name, axis.coords) for axis in cells.axes]
-    return sha256(
-        "\n".join([repr(axes), *(cell.folder for cell in cells)]).encode("utf-8", "surrogatepass")
-    ).hexdigest()
+    return sha256("\n".join([repr(axes), *(cell.folder for cell in cells)]).encode("utf-8", "surrogatepass"))
 
 
 def described(run: Run) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import fields
 from enum import Enum, Flag
 from functools import lru_cache, reduce
-from hashlib import sha256
 from importlib import import_module
 from itertools import takewhile
 from pathlib import PurePath
@@ -21,6 +20,14 @@ from pyrsistent import PMap, PVector, pmap
 
 from pyexp.configs import FrozenConfig, freeze_config
 from pyexp.errors import HashError
+
+try:  # the same function without OpenSSL, whose import takes longer than that of all pyexp
+    import _sha2 as _sha  # type: ignore[import-not-found]
+except ImportError:
+    try:
+        import _sha256 as _sha  # type: ignore[import-not-found]  # before Python 3.12
+    except ImportError:
+        import hashlib as _sha
 
 #: The first bytes of everything that is hashed. Another encoding needs another version.
 SCHEME = b"pyexp1"
@@ -47,7 +54,12 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def digest(encoded: bytes) -> str:
     """The hexadecimal digits that stand for an encoded config."""
-    return sha256(SCHEME + encoded).hexdigest()[:DIGITS]
+    return sha256(SCHEME + encoded)[:DIGITS]
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return _sha.sha256(data).hexdigest()  # type: ignore[no-any-return]
 
 
 def encode(value: Any) -> bytes:
