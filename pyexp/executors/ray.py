@@ -258,9 +258,7 @@ class RayExecutor(Pool):
         """
         node = self._watch.where.get(one.mark)
         if node == NOWHERE:
-            self._cancel(one, force=True)
-            self._hand_over(one)
-            return None
+            return self._hand_over_again(one)
         since = self._watch.lost_since(one.handed_over) if node is None else self._watch.gone.get(node, math.inf)
         if time.monotonic() - since > PATIENCE:
             if node is not None:
@@ -271,6 +269,16 @@ class RayExecutor(Pool):
         if self._watch.gone and self._has_no_place(one):
             self._forsake(one)
             return failure("ExecutorError", infeasible(one.demand, self._watch.alive()))
+        return None
+
+    def _hand_over_again(self, one: RayCell) -> Outcome | None:
+        """Give it to Ray under a new mark; its outcome, if even that cannot be done."""
+        self._cancel(one, force=True)
+        try:
+            self._hand_over(one)
+        except Exception as error:  # as with a cell that could not be started at all
+            one.lasted(0.0)
+            return failed(error)
         return None
 
     def _doubt(self, one: RayCell) -> None:
