@@ -23,6 +23,7 @@ from pyexp.executors.base import Halt, Pool, Task, Terms, drive
 pytestmark = pytest.mark.bench
 
 CELLS, SLOTS, ROUNDS = 200, 2, 3
+WARM = 4 * SLOTS
 
 
 def no_op(config):
@@ -69,7 +70,7 @@ def two_nodes() -> Iterator[None]:
 
 def test_cells_on_ray_beside_cells_on_subprocess(two_nodes, tmp_path, capsys):
     pools: dict[str, tuple[Pool, Terms]] = {
-        "subprocess": (SubprocessExecutor(), Terms(jobs=SLOTS, durable=False)),
+        "subprocess": (SubprocessExecutor(), Terms(jobs=SLOTS, durable=False, cells=WARM + CELLS)),
         "ray, files in place": (RayExecutor(), Terms(durable=False)),
         "ray, files brought home": (RayExecutor(shared_disk=False), Terms(durable=False)),
     }
@@ -78,7 +79,7 @@ def test_cells_on_ray_beside_cells_on_subprocess(two_nodes, tmp_path, capsys):
         for name, (pool, terms) in pools.items():
             pool.open(no_op, terms)
             try:
-                seconds(pool, tmp_path / f"warm {turn} {name}", terms, 4 * SLOTS)
+                seconds(pool, tmp_path / f"warm {turn} {name}", terms, WARM)
                 taken[name].append(seconds(pool, tmp_path / f"{turn} {name}", terms, CELLS))
             finally:
                 pool.close()
