@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,22 +131,29 @@ class Interpreter(Child):
     """
 
     def __init__(self, command: list[str], shared: int, environment: Callable[[str], dict[str, str]]) -> None:
+        import fcntl  # not on Windows, where this is never reached
+
         mark = guardian.new_mark()
-        self._early = unnamed_file()
         self._log_path = ""
-        ours, theirs = socket.socketpair()
-        with theirs, status_pipe() as ends:
-            child = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                stdout=ends.writer,
-                stderr=self._early,
-                env={**os.environ, **environment(mark)},
-                pass_fds=(shared,),
-                start_new_session=True,
-            )
-            super().__init__(child.pid, ends.status, mark, lambda: exit_status(child))
-        self._link = ours
+        with ExitStack() as ours:
+            self._early = unnamed_file()
+            ours.callback(os.close, self._early)
+            # A process that an import has left writes there too, when it has been emptied.
+            fcntl.fcntl(self._early, fcntl.F_SETFL, os.O_APPEND)
+            self._link, theirs = socket.socketpair()
+            ours.callback(self._link.close)
+            with theirs, status_pipe() as ends:
+                child = subprocess.Popen(
+                    command,
+                    stdin=theirs.fileno(),
+                    stdout=ends.writer,
+                    stderr=self._early,
+                    env={**os.environ, **environment(mark)},
+                    pass_fds=(shared,),
+                    start_new_session=True,
+                )
+                super().__init__(child.pid, ends.status, mark, lambda: exit_status(child))
+            ours.pop_all()
 
     def take(self, task: Task, cell: bytes, log: int) -> None:
         """Have the interpreter run this cell. It gets the descriptors of the log and of the cell's claim."""

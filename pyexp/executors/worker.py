@@ -6,6 +6,7 @@ because every cell pays for it.
 
 from __future__ import annotations
 
+import _socket  # the module `socket` costs more
 import atexit
 import faulthandler
 import marshal
@@ -65,7 +66,7 @@ def main(shared: int) -> None:
     import pyexp.dotted  # noqa: F401  # what a config is of: while there is time
 
     result_path, config = _cell(control)
-    live(lambda: call(files.loads(config)), result_path.decode(), terms["durable"], status)
+    live(lambda: call(files.loads(config)), os.fsdecode(result_path), terms["durable"], status)
 
 
 def _loaded(fn: bytes) -> Callable[[Any], Any]:
@@ -83,9 +84,7 @@ def _loaded(fn: bytes) -> Callable[[Any], Any]:
 
 def _cell(control: int) -> list[bytes]:
     """The cell, once it comes; what this process writes goes to its log from then on. Without one, the process ends."""
-    from _socket import AF_UNIX, SOCK_STREAM, socket
-
-    link = socket(AF_UNIX, SOCK_STREAM, 0, control)
+    link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, control)
     part, sent, _, _ = link.recvmsg(_PIECE, 64)
     parts = []
     while part:

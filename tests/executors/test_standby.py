@@ -164,6 +164,15 @@ def test_a_config_that_no_socket_takes_at_once_arrives_whole(script):
     assert ended.stdout == "[5000000, 5000000, 5000000]\n", ended.stderr
 
 
+def test_what_a_process_of_an_import_writes_later_is_in_the_log_too(script, ran):
+    body = "import subprocess; subprocess.Popen(['sh', '-c', 'echo early; sleep 0.7; echo late'])"
+    script.write(IMPORTED.replace("BODY", body), "beside.py")
+    script.write(SCRIPT.replace('print("in", config.name)', "import time; time.sleep(1)"))
+    ended = script.run()
+    assert ended.returncode == 0, ended.stderr
+    assert all(log.endswith("late\n") and log.count("early") == 1 and "\0" not in log for log in logs(script))
+
+
 def test_no_interpreter_is_left_in_a_process_that_goes_on(tmp_path):
     def failing(config):
         raise ValueError
