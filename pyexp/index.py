@@ -88,7 +88,7 @@ def entry(record: Record, path: str) -> Entry | None:
         return None
     attempts = tuple((each.type, each.message, each.started, each.seconds) for each in record.attempts)
     said = (
-        record.name, record.hash, dict(record.outputs), dict(record.kinds), record.spread, record.needs,
+        record.name, record.hash, dict(record.outputs), record.kinds, record.spread, record.needs,
         record.started, record.seconds, attempts, record.host, record.executor,
     )  # fmt: skip
     return Entry(record.stamp, written, said)

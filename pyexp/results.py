@@ -5,6 +5,7 @@ function for that, and calls it when the value is first looked at.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -75,7 +76,7 @@ def record_of(
         hash=digest,
         status=outcome["status"],
         outputs=dict(outcome.get("outputs", {})),  # in the experiment's own order, which a PMap would lose
-        kinds=dict(outcome.get("kinds", {})),
+        kinds=_kinds(tuple(outcome.get("kinds", {}).items())),
         needs=tuple(outcome.get("needs", ())),
         started=started,
         seconds=seconds,
@@ -84,6 +85,12 @@ def record_of(
         executor=executor,
         **told,
     )
+
+
+@lru_cache(maxsize=1024)
+def _kinds(items: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """The kinds of outputs, one map for all records that have the same: who walks over many finds it in the cache."""
+    return dict(items)
 
 
 def cells_in_words(number: int) -> str:
@@ -143,7 +150,7 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
             hash=data["hash"],
             status=data["status"],
             outputs={key: restored(value) for key, value in data.get("outputs", {}).items()},
-            kinds=data.get("kinds", {}),
+            kinds=_kinds(tuple(data.get("kinds", {}).items())),
             spread=data.get("spread", True),
             needs=tuple(data.get("needs", ())),
             started=data["started"],
@@ -256,10 +263,8 @@ class Result(Mapping[str, Any]):
         self._config: Config | None = None
         self._value: Any = _UNLOADED
 
-    @property
-    def record(self) -> Record:
-        """What was asked and what happened: status, times, attempts, host."""
-        return self._record
+    #: What was asked and what happened: status, times, attempts, host.
+    record: Record = property(attrgetter("_record"))  # type: ignore[assignment]  # read for each of many results
 
     @property
     def name(self) -> str:
