@@ -9,17 +9,20 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from pyexp import archive, shell, store
 from pyexp.cli import Options, parse, settle, spelled
 from pyexp.configs import freeze, thaw
 from pyexp.dotted import Config
 from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
-from pyexp.executors import Executor, ExecutorName, refuse_unknown
+from pyexp.executors import refuse_unknown
 from pyexp.job import Interrupted, Job
 from pyexp.plan import Plan, component
 from pyexp.tables import Results
+
+if TYPE_CHECKING:  # a run that is finished loads no executor
+    from pyexp.executors import Executor, ExecutorName
 
 F = TypeVar("F", bound=Callable[..., Any])
 
