@@ -5,7 +5,7 @@ tuples stay tuples. `freeze` is the way in, `thaw` the way out, and nothing in b
 sweeps, hashes, names or folders.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from copy import deepcopy
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
@@ -296,18 +296,14 @@ def matches(item: Any, query: Mapping[str, Any]) -> bool:
     return all(_agrees(lookup(item, path, NOTHING), wanted) for path, wanted in query.items())
 
 
-def agreeing(values: Iterable[Any], wanted: Any) -> list[int]:
+def agreeing(values: Sequence[Any], wanted: Any) -> list[int]:
     """The positions of the values that agree with a query's value: equal to it, or with it as a sub-map.
 
     >>> agreeing([1, "1", 1.0, NOTHING], 1)
     [0, 2]
     """
-    if type(wanted) in _ATOMS and wanted == wanted:  # then == says it all, for values that are atoms too
-        return [
-            i
-            for i, value in enumerate(values)
-            if (value == wanted if type(value) in _ATOMS else _agrees(value, wanted))
-        ]
+    if type(wanted) in _ATOMS and wanted == wanted and set(map(type, values)) <= _ATOMS:  # then == says it all
+        return [i for i, value in enumerate(values) if value == wanted]
     return [i for i, value in enumerate(values) if _agrees(value, wanted)]
 
 
