@@ -46,11 +46,11 @@ def contestants(work: Work) -> list[Path]:
     return [path for path in found if f"\ndef {work.name}(" in path.read_text()]
 
 
-def figure(python: str, contestant: Path, work: Work) -> float:
-    """One measurement, in seconds; not a number where the contestant cannot do it here."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [python, str(contestant), work.name, str(work.count)]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+def figure(python: str, contestant: Path, work: Work, place: str) -> float:
+    """One measurement, in seconds, in a new folder at this place; not a number where the contestant cannot do it."""
+    command = [python, str(contestant), work.name, str(work.count)]
+    folder = tempfile.mkdtemp(dir=place)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     try:
         return float(done.stdout.split()[-1])
     except (IndexError, ValueError):
@@ -58,13 +58,13 @@ def figure(python: str, contestant: Path, work: Work) -> float:
         return float("nan")
 
 
-def measured(python: str, work: Work, rounds: int) -> dict[str, float]:
+def measured(python: str, work: Work, rounds: int, place: str) -> dict[str, float]:
     """The median figure of each contestant, by its name."""
     paths = contestants(work)
     figures: dict[str, list[float]] = {path.stem: [] for path in paths}
     for _ in range(rounds):
         for path in paths:
-            figures[path.stem].append(figure(python, path, work))
+            figures[path.stem].append(figure(python, path, work, place))
     return {name: statistics.median(found) for name, found in figures.items()}
 
 
@@ -96,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[work.name for work in WORKS])
+    parser.add_argument("--place", default=None, help="a folder on the disk that is to be measured")
     parser.add_argument("--write", action="store_true")
     wanted = parser.parse_args()
     python = environment()
@@ -107,24 +108,24 @@ def main() -> None:
     )
     print(head)
     rows = []
-    for work in WORKS:
-        if work.name in wanted.only:
-            rows.append(row(work, measured(python, work, wanted.rounds)))
+    with tempfile.TemporaryDirectory(dir=wanted.place) as place:
+        for work in (work for work in WORKS if work.name in wanted.only):
+            rows.append(row(work, measured(python, work, wanted.rounds, place)))
             print(rows[-1], flush=True)
     if wanted.write:
         page.write("table", [head, *rows])
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            page.write("scale", scale_section(python))
-            os.chdir(TOP)
+        with tempfile.TemporaryDirectory(dir=wanted.place) as place:
+            page.write("scale", scale_section(python, place))
 
 
-def scale_section(python: str) -> list[str]:
-    """What the page says about scale, measured with that interpreter; the picture is put beside the page."""
+def scale_section(python: str, place: str) -> list[str]:
+    """What the page says about scale, measured with that interpreter at this place; the picture is put beside it."""
     code = "import pathlib, scale, sys; print(*scale.section(sys.executable, pathlib.Path(sys.argv[1])), sep=chr(10))"
     command = [python, "-c", code, str(page.PAGE.with_name("scale.svg"))]
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.splitlines()
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment, cwd=place
+    ).stdout.splitlines()
 
 
 if __name__ == "__main__":

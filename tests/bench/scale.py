@@ -201,8 +201,7 @@ def main() -> None:
             print("\n".join(section(sys.executable, Path(folder) / "scale.svg")))
         return
     work, _ = WORKS[sys.argv[1]]
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        print(work(folder, int(sys.argv[2])))
+    print(work(os.path.abspath(tempfile.mkdtemp(dir=".")), int(sys.argv[2])))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """exca: a cached task for each config, and a cached map over many."""
 
-import tempfile
 import typing as tp
 
 import exca
 import pydantic
-from timing import answer, python, timed
+from timing import answer, python, scratch, timed
 
 
 class Cell(pydantic.BaseModel):
@@ -31,12 +30,12 @@ def import_package(count):
 
 
 def noop_inline(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         return timed(lambda: [Cell(i=i, infra={"folder": folder}).value() for i in range(count)]) / count
 
 
 def all_finished(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         list(Cells(infra={"folder": folder}).values(range(count)))
         return timed(lambda: list(Cells(infra={"folder": folder}).values(range(count)))) / count
 

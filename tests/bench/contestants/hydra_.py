@@ -1,9 +1,8 @@
 """hydra-core: composing configs, and its basic launcher."""
 
 import os
-import tempfile
 
-from timing import answer, python
+from timing import answer, python, scratch
 
 SCRIPT = """
 import hydra
@@ -19,7 +18,7 @@ def import_package(count):
 
 
 def _script(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         with open(os.path.join(folder, "main.py"), "w") as file:
             file.write(SCRIPT)
         values = ",".join(str(i) for i in range(count))

@@ -1,9 +1,8 @@
 """joblib: Memory as the cache, loky as the pool."""
 
-import tempfile
 import time
 
-from timing import answer, python, script, timed
+from timing import answer, python, scratch, script, timed
 
 
 def import_package(count):
@@ -37,14 +36,14 @@ for number in range({count}):
 
 
 def whole_script(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         return script(SCRIPT.format(folder=folder, count=count), folder)
 
 
 def _memory(fn, count, again=False):
     import joblib
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         cached = joblib.Memory(folder, verbose=0).cache(fn)
         cached(-1)
         first = timed(lambda: [cached(number) for number in range(count)])

@@ -4,11 +4,10 @@ import hashlib
 import itertools
 import os
 import pickle
-import tempfile
 import time
 from fnmatch import fnmatchcase
 
-from timing import answer, python, timed
+from timing import answer, python, scratch, timed
 
 
 def import_package(count):
@@ -28,12 +27,12 @@ def _write(folder, number, sync=False):
 
 
 def noop_inline(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         return timed(lambda: [_write(folder, number) for number in range(count)]) / count
 
 
 def noop_inline_durable(count):
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with scratch() as folder:
         return timed(lambda: [_write(folder, number, sync=True) for number in range(count)]) / count
 
 
@@ -47,7 +46,7 @@ def _fork(folder, number, seconds=0.0):
 
 
 def noop_fork(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         return timed(lambda: [os.waitpid(_fork(folder, number), 0) for number in range(count)]) / count
 
 
@@ -56,7 +55,7 @@ def noop_fresh(count):
 
 
 def overhead_100ms(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         return timed(lambda: [os.waitpid(_fork(folder, n, 0.1), 0) for n in range(count)]) / count - 0.1
 
 
@@ -73,7 +72,7 @@ def sleep_8(count):
 
 
 def all_finished(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for number in range(count):
             _write(folder, number)
 
@@ -86,7 +85,7 @@ def all_finished(count):
 
 
 def large_finished(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for number in range(count):
             _write(folder, number)
         return timed(lambda: [entry.stat() for entry in os.scandir(folder)])

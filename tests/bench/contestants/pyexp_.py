@@ -1,9 +1,8 @@
 """pyexp at each work, through what its users call."""
 
 import os
-import tempfile
 
-from timing import answer, python, timed
+from timing import answer, python, scratch, timed
 
 SCRIPT = """
 import pyexp
@@ -27,7 +26,7 @@ if __name__ == "__main__":
 
 def script_seconds(count, executor, body="return {'value': config.i}", imports="", jobs=1):
     """Seconds that the whole script takes to run so many cells, and to do nothing once they are finished."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with scratch() as folder:
         text = SCRIPT.format(count=count, executor=executor, body=body, imports=imports, jobs=jobs)
         with open(os.path.join(folder, "main.py"), "w") as file:
             file.write(text)
@@ -55,7 +54,7 @@ def _run_here(count, executor, durable=False, fn=_noop):
     import pyexp
 
     grid = pyexp.sweep([{"name": "e"}], [{"name": f"i{i}", "i": i} for i in range(count)])
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with scratch() as folder:
         experiment = pyexp.experiment(name="m", durable=durable, quiet=True, output_dir=folder, executor=executor)(fn)
         experiment.run(grid, report=lambda results: None, argv=[])  # a first time, for the imports
         return timed(lambda: experiment.run(grid, report=lambda results: None, argv=[], name="n")) / count
@@ -101,7 +100,7 @@ def all_finished(count):
     import pyexp
 
     grid = pyexp.sweep([{"name": "e"}], [{"name": f"i{i}", "i": i} for i in range(count)])
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with scratch() as folder:
         experiment = pyexp.experiment(
             name="m", timestamp=False, durable=False, quiet=True, output_dir=folder, executor="inline"
         )(_noop)
@@ -121,7 +120,7 @@ def large_finished(count):
     import pyexp
 
     grid = pyexp.sweep([{"name": "e"}], [{"name": f"i{i}", "i": i} for i in range(count)])
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with scratch() as folder:
         experiment = pyexp.experiment(
             name="m", timestamp=False, durable=False, quiet=True, output_dir=folder, executor="inline"
         )(_array)

@@ -1,8 +1,6 @@
 """signac: a project of jobs, each with its state point and document."""
 
-import tempfile
-
-from timing import answer, python, script, timed
+from timing import answer, python, scratch, script, timed
 
 
 def import_package(count):
@@ -32,14 +30,14 @@ for number in range({count}):
 
 
 def whole_script(count):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         return script(SCRIPT.format(folder=folder, count=count), folder)
 
 
 def noop_inline(count):
     import signac
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         project = signac.init_project(folder)
         return timed(lambda: _fill(project, count)) / count
 
@@ -48,7 +46,7 @@ def all_finished(count):
     import signac
 
     few = count // 10
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         project = signac.init_project(folder)
         _fill(project, few)
         return timed(lambda: _read(project, few)) / few

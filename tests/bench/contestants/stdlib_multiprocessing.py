@@ -3,10 +3,9 @@
 import multiprocessing
 import os
 import pickle
-import tempfile
 import time
 
-from timing import answer, timed
+from timing import answer, scratch, timed
 
 
 def cell(path, seconds=0.0):
@@ -17,7 +16,7 @@ def cell(path, seconds=0.0):
 
 def _one_by_one(count, method, seconds=0.0):
     context = multiprocessing.get_context(method)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
 
         def run():
             for number in range(count):

@@ -1,8 +1,6 @@
 """submitit's local executor: a fresh interpreter for each cell."""
 
-import tempfile
-
-from timing import answer, python, timed
+from timing import answer, python, scratch, timed
 
 
 def import_package(count):
@@ -17,7 +15,7 @@ def noop_fresh(count):
     import submitit
 
     few = max(count // 8, 3)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         executor = submitit.LocalExecutor(folder)
         executor.update_parameters(timeout_min=1)
         return timed(lambda: [executor.submit(cell, number).result() for number in range(few)]) / few

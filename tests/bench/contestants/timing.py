@@ -1,8 +1,11 @@
 """What every contestant shares: a stopwatch, and the answer to `python contestant.py WORK COUNT`, in seconds a unit."""
 
+import os
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 
 
 def timed(call):
@@ -16,6 +19,16 @@ def python(*arguments, folder=None):
     """Seconds that a fresh interpreter takes for this command line."""
     command = [sys.executable, *arguments]
     return timed(lambda: subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL))
+
+
+@contextmanager
+def scratch():
+    """A new folder below the working directory.
+
+    It is left there: ext4 makes files more slowly for a minute after many were removed, and the next contestant would
+    pay for it.
+    """
+    yield os.path.abspath(tempfile.mkdtemp(dir="."))
 
 
 def script(text, folder):

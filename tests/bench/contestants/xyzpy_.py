@@ -1,8 +1,6 @@
 """xyzpy: a harvester, one file for all results."""
 
-import tempfile
-
-from timing import answer, python, timed
+from timing import answer, python, scratch, timed
 
 
 def import_package(count):
@@ -16,7 +14,7 @@ def cell(i):
 def all_finished(count):
     import xyzpy
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         runner = xyzpy.Runner(cell, var_names=["value"])
         harvester = xyzpy.Harvester(runner, data_name=f"{folder}/all.h5", engine="joblib")
         harvester.harvest_combos({"i": list(range(count))}, verbosity=0)
