@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyrsistent import pmap
 
 from pyexp import claims, index, store
+from pyexp.digests import sha256
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
-from pyexp.hashing import sha256
 from pyexp.index import Index
 from pyexp.plan import Cell, Status
 from pyexp.results import Record, Result, cells_in_words, from_json, missing, plain, restored

@@ -6,13 +6,11 @@ in bytes, a colon, the content. Containers hold the encodings of their elements 
 sets in the order of the encoded bytes. `docs/reference/hashing.md` has the table and golden values.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import fields
 from enum import Enum, Flag
 from functools import lru_cache, reduce
 from importlib import import_module
-from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
@@ -21,10 +19,8 @@ from typing import Any, TypeAlias, TypeVar
 from pyrsistent import PMap, PVector, pmap
 
 from pyexp.configs import FrozenConfig, freeze_config
+from pyexp.digests import sha256
 from pyexp.errors import HashError
-
-# SHA-256 without OpenSSL, whose import takes longer than that of all pyexp.
-_sha = import_module(next(name for name in ("_sha2", "_sha256", "hashlib") if find_spec(name)))
 
 #: The first bytes of everything that is hashed. Another encoding needs another version.
 SCHEME = b"pyexp1"
@@ -52,12 +48,6 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def digest(encoded: bytes) -> str:
     """The hexadecimal digits that stand for an encoded config."""
     return sha256(SCHEME + encoded)[:DIGITS]
-
-
-def sha256(data: bytes) -> str:
-    """SHA-256 in hexadecimal digits."""
-    # OpenSSL's is three times as fast, if something else has imported it.
-    return (sys.modules.get("hashlib") or _sha).sha256(data).hexdigest()  # type: ignore[no-any-return]
 
 
 def encode(value: Any) -> bytes:

@@ -23,8 +23,8 @@ from pyexp.configs import (
     settled,
     updated,
 )
+from pyexp.digests import sha256
 from pyexp.errors import ConfigError, SelectionError
-from pyexp.hashing import sha256
 from pyexp.tensor import Axis, Box, Cells, Tensor, default_axes
 
 #: What a sweep starts from: configs as dicts or frozen, in a list or a Tensor.

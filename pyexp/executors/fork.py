@@ -1,6 +1,5 @@
 """Cells in forks of this process: what a child does with all that it has inherited."""
 
-import atexit
 import os
 import signal
 import sys
@@ -80,12 +79,12 @@ class ForkExecutor(Processes):
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
                 return task.fn(task.private_config())
 
-            worker.live(call, task.result_path, self._terms.durable, status)
+            worker.live(call, task.result_path, self._terms.durable, status, forked=True)
         finally:
             os._exit(worker.UNTOLD)
 
     def _be_a_child(self, mark: str) -> None:
-        """Take leave of the parent: its session, its handlers, and what it would do at its exit."""
+        """Take leave of the parent: its session and its handlers."""
         os.setsid()
         with suppress(OSError):
             os.write(self._guardian.pipe, guardian.message(os.getpid(), mark))
@@ -96,7 +95,6 @@ class ForkExecutor(Processes):
             os.write(name, mark.encode())
             os.close(name)
         os.environ.update(self.environment(mark))
-        atexit._clear()
         signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:

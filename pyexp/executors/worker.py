@@ -116,9 +116,12 @@ def write_to(log: int) -> None:
     os.close(log)
 
 
-def live(call: Callable[[], Any], result_path: str, durable: bool, status: int) -> None:
+def live(call: Callable[[], Any], result_path: str, durable: bool, status: int, *, forked: bool = False) -> None:
     """Make the call, commit its result, say the outcome on the status pipe, and end this process."""
-    pipe = os.fstat(status)
+    word = _LastWord(status)
+    if forked:  # handlers run from the last to the first: here it ends before the parent's, which are not its to free
+        atexit.register(word.leave)
+    handlers = atexit._ncallbacks() if forked else 0
     outcome = attempt(call, lambda value: files.save(result_path, value, durable=durable))
     if outcome["status"] != "done":
         try:  # a failure leaves no result, whoever wrote one
@@ -130,26 +133,38 @@ def live(call: Callable[[], Any], result_path: str, durable: bool, status: int) 
             stream.flush()  # type: ignore[union-attr]
         except BaseException:
             pass
-    if not atexit._ncallbacks() and is_alone():
-        told = tell(status, pipe, _marshalled(outcome), ALONE)
-    else:
-        told = tell(status, pipe, _marshalled(outcome))
-        _last_orders(status, pipe)
-    # Not by the usual way out: that would wait for the experiment's threads, and in a fork run the parent's own code.
-    os._exit(0 if told else MUTE)
-
-
-def _last_orders(status: int, pipe: os.stat_result) -> None:
-    """Do what the experiment has left for the end, such as a logger that uploads, and say whether children are left."""
-    try:
+    if atexit._ncallbacks() == handlers and is_alone():
+        word.leave(_marshalled(outcome), ALONE)
+    word.say(_marshalled(outcome))
+    try:  # what the experiment has left for the end, such as a logger that uploads
         atexit._run_exitfuncs()
     except BaseException:
         pass
-    if is_alone():
-        tell(status, pipe, ALONE)
-    else:
-        tell(status, pipe, PARENT)
-        time.sleep(_WAIT)
+    word.leave()
+
+
+class _LastWord:
+    """What is said on the status pipe before this process ends, whatever the experiment has done to its descriptor."""
+
+    def __init__(self, status: int) -> None:
+        self._status = status
+        self._pipe = os.fstat(status)
+        self._heard = True
+
+    def say(self, *messages: bytes) -> None:
+        self._heard = tell(self._status, self._pipe, *messages) and self._heard
+
+    def leave(self, *messages: bytes) -> None:
+        """Say this, or whether children are left, and end."""
+        if messages:
+            self.say(*messages)
+        elif is_alone():
+            self.say(ALONE)
+        else:
+            tell(self._status, self._pipe, PARENT)
+            time.sleep(_WAIT)
+        # Not by the usual way out: that would wait for the experiment's threads, and in a fork run the parent's code.
+        os._exit(0 if self._heard else MUTE)
 
 
 def is_alone() -> bool:

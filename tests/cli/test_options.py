@@ -2,7 +2,7 @@
 
 from itertools import permutations
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,7 +37,7 @@ def said() -> st.SearchStrategy[dict[str, Any]]:
 def test_every_option_has_its_flag_and_its_keyword_and_the_other_way_round() -> None:
     by_table = {option.field for option in OPTIONS} | {"overrides"}
     assert set(Options._fields) == by_table
-    assert set(get_type_hints(RunOptions)) | {"report"} == by_table  # which run() takes as an argument of its own
+    assert set(RunOptions.__annotations__) | {"report"} == by_table  # which run() takes as an argument of its own
 
 
 def test_the_page_of_the_docs_is_made_from_the_table() -> None:

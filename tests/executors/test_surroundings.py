@@ -239,6 +239,22 @@ def test_nothing_of_the_caller_runs_twice_in_a_fork(script, run):
     assert [log.read_text() for log in script.folder.glob("out/e/*/*/log.txt")] == [""] * 5
 
 
+def test_what_the_callers_exit_handlers_hold_is_not_destroyed_in_a_fork(script):
+    held = """
+import atexit, os, sys
+class Held:
+    def leave(self):
+        os.write(1, b"left ")
+    def __del__(self):
+        os.write(1, b"freed ")
+atexit.register(Held().leave)
+"""
+    script.write(plain("atexit.register(print, 'own'); return 1").replace("import sys", held, 1))
+    ended = script.run("--executor", "fork")
+    assert (ended.returncode, ended.stdout) == (0, "1 1\nleft freed "), ended.stderr
+    assert [log.read_text() for log in script.folder.glob("out/e/*/*/log.txt")] == ["own\n"] * 2
+
+
 def test_a_fork_beside_other_threads_is_warned_of(script):
     script.write(
         plain("return 42").replace(

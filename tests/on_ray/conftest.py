@@ -14,9 +14,6 @@ import pytest
 from on_ray.ray_scripts import ENVIRONMENT, Script
 
 STORE = 300 << 20
-#: The nodes that were. Ray's exit handlers hold the last of them: a fork that drops its handlers would free their
-#: connections, whose threads it does not have, and crash.
-GONE: list[Any] = []
 
 
 class Nodes:
@@ -46,7 +43,6 @@ class Nodes:
     def remove(self, node: Any) -> None:
         """Kill a node: a farewell would take it seconds."""
         self.cluster.remove_node(node, allow_graceful=False)
-        GONE.append(node)
 
     def end(self) -> None:
         """Kill all of them."""
