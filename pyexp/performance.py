@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyexp import archive, store
@@ -227,8 +227,6 @@ class Performance:
     def _commit(self, ended: Ended) -> None:
         """Make the record of a cell that has ended, and give the cell back."""
         cell = self.held[ended.task.label][0]
-        if ended.outcome["status"] != "done":
-            ended = replace(ended, outcome=store.committed(self.run, cell) or ended.outcome)
         self._take(cell, self._conclude(cell, self._record(cell, ended, ended.task.failures)))
         self._release(cell)
 

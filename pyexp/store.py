@@ -20,7 +20,7 @@ from pyexp import claims, files, index
 from pyexp.claims import Claim
 from pyexp.errors import ResultError, StoreError
 from pyexp.index import EMPTY, Entry, Index, stamp_of
-from pyexp.outcome import Outcome, done
+from pyexp.outcome import done
 from pyexp.plan import Cell, Found, Status, latest, unused
 from pyexp.results import Record, Result, from_json, record_of, to_json
 
@@ -485,19 +485,6 @@ def result(run: Run, cell: Cell, record: Record) -> Result:
     """The Result that shows a record, and loads the value when it is looked at."""
     path = run.file(cell, RESULT)
     return Result(record, partial(Path, run.folder(cell)), partial(load_value, path))
-
-
-def committed(run: Run, cell: Cell) -> Outcome | None:
-    """The outcome that the cell's result tells, if pyexp has sealed it; else None.
-
-    A worker that dies between its commit and its last word leaves such a result.
-    """
-    try:
-        content = files.read(run.file(cell, RESULT), trusted=True)
-        size, sealed = files.unsealed(content)
-        return done(*files.load_noting(content, size)) if sealed else None
-    except Exception:  # damaged, or not to be loaded
-        return None
 
 
 def conclude(run: Run, cell: Cell, record: Record) -> Record:

@@ -23,7 +23,7 @@ from pyexp import files
 from pyexp.configs import FrozenConfig, thaw
 from pyexp.dotted import Config
 from pyexp.errors import ExecutorError
-from pyexp.outcome import Outcome, attempt, failed, failure
+from pyexp.outcome import Outcome, attempt, done, failed, failure
 from pyexp.results import Attempt
 
 #: Seconds after which the loop looks for signals and for cells that others have left, while nothing else happens.
@@ -309,6 +309,8 @@ class _Crew:
         """The end of a cell, unless it is to be tried again; then its log is kept beside the next one's."""
         self.running.remove(running)
         task, seconds = running.task, time.monotonic() - running.began
+        if outcome["status"] != "done":
+            outcome = committed(task) or outcome
         if outcome["status"] == "done" or len(task.failures) >= self.terms.retries:
             yield Ended(task, outcome, running.started, seconds)
             return
@@ -334,6 +336,19 @@ class _Crew:
         while self.running:
             self.pool.kill(self.running.pop())
         return finished
+
+
+def committed(task: Task) -> Outcome | None:
+    """The outcome that the cell's result tells, if pyexp has sealed it; else None.
+
+    A worker that dies between its commit and its last word leaves such a result: nothing is lost, or to be tried again.
+    """
+    try:
+        content = files.read(task.result_path, trusted=True)
+        size, sealed = files.unsealed(content)
+        return done(*files.load_noting(content, size)) if sealed else None
+    except Exception:  # none there, or damaged, or not to be loaded
+        return None
 
 
 _END = object()

@@ -150,3 +150,30 @@ def kill_at_random(script, executor, kills, seed):
 def beginnings(script, name):
     """How often the cell was begun."""
     return (script.folder / "witness").read_text().split("\n").count(f"begin {name[1:]}")
+
+
+@pytest.mark.parametrize("executor", ["subprocess", "fork"])
+def test_a_worker_that_dies_between_its_commit_and_its_last_word_is_not_tried_again(script, executor):
+    script.write(
+        """
+import os, signal, sys
+import pyexp
+
+class Deadly:
+    def flush(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+@pyexp.experiment(name="e")
+def experiment(config):
+    os.close(os.open(f"ran-{os.getpid()}", os.O_CREAT))
+    sys.stdout = Deadly()
+    return 42
+
+if __name__ == "__main__":
+    experiment.run(configs=[{"name": "a"}], report=lambda results: print(*[r.value for r in results]))
+"""
+    )
+    ended = script.run("--executor", executor, "--retries", "2")
+    assert (ended.returncode, ended.stdout) == (0, "42\n"), ended.stderr
+    assert len(list(script.folder.glob("ran-*"))) == 1
+    assert script.record("a")["attempts"] == []
