@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyrsistent import pmap
 
 from pyexp import claims, index, store
+from pyexp.collector import collecting_later
 from pyexp.digests import sha256
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
 from pyexp.index import Index
@@ -164,7 +165,8 @@ def _kept(base: str, name: str, started: float) -> Kept:
     told = store.described(run)
     folders = _folders(run, told)
     busy = claims.holders(os.path.join(run.path, store.CLAIMS))
-    found = [_status(run, folder, busy).value for folder in folders]
+    known = index.read(run.path)
+    found = [_status(run, folder, busy, known).value for folder in folders]
     counts: dict[str, int] = {status.value: found.count(status.value) for status in Status if status.value in found}
     return Kept(name, run.path, started, _shape(told, len(folders)), counts)
 
@@ -189,11 +191,14 @@ def _shape(told: Mapping[str, Any], size: int) -> tuple[int, ...]:
     return (size,)
 
 
-def _status(run: Run, folder: str, busy: Mapping[str, str]) -> Status:
-    """The status of a cell as its folder shows it, without a look into its result."""
+def _status(run: Run, folder: str, busy: Mapping[str, str], known: Index) -> Status:
+    """The status of a cell as the index or its folder shows it, without a look into its result."""
     path = os.path.join(run.path, folder)
     if folder in busy:
         return Status.BUSY
+    entry = known.entries.get(folder)
+    if entry is not None and index.holds(entry, os.path.join(path, store.RESULT), os.path.join(path, store.RECORD)):
+        return Status.DONE
     record = _record(path)
     if isinstance(record, Record) and record.failed:
         return Status.FAILED
@@ -211,6 +216,7 @@ def _record(path: str) -> Record | None:
         return None
 
 
+@collecting_later()
 def load(path: str | os.PathLike[str]) -> Any:
     """What is kept at a path: the Results of a run's folder, or the Result of a cell's, without the script.
 

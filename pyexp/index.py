@@ -81,6 +81,11 @@ def stamp(path: str) -> Stamp:
         return ()
 
 
+def holds(known: Entry, result: str, record: str) -> bool:
+    """Whether the files at these paths are those that the entry was made for. Who gives one away changes its stamp."""
+    return stamp(result) == known.result and stamp(record) == known.record
+
+
 def entry(record: Record, path: str) -> Entry | None:
     """The entry for a finished cell, whose record is the file at `path`; None if it has not finished, or has none."""
     written = stamp(path)

@@ -328,19 +328,14 @@ _NO_FOLDER = _damaged("in the place of its folder there is something else")
 
 def _inside(run: Run, cell: Cell, entry: Entry | None = None) -> Sight:
     """What is seen in a cell's folder, of which the index has this entry."""
-    if entry is not None and _is_as_it_was(run, cell, entry):
+    if (
+        entry is not None
+        and index.holds(entry, run.file(cell, RESULT), run.file(cell, RECORD))
+        and at_hand(entry.needs)
+    ):
         record = entry.restored(cell.config)
         return Sight(Found(Status.DONE, _When(record)), record, stamp=entry.result, indexed=True)
     return _looked_into(run, cell)
-
-
-def _is_as_it_was(run: Run, cell: Cell, entry: Entry) -> bool:
-    """Whether the files of a cell are those that its entry was made for. Who gives one away changes its stamp."""
-    return (
-        stamp(run, cell) == entry.result
-        and index.stamp(run.file(cell, RECORD)) == entry.record
-        and at_hand(entry.needs)
-    )
 
 
 def _looked_into(run: Run, cell: Cell) -> Sight:

@@ -143,8 +143,8 @@ def sweep_walk(count):
 
 
 def hash_walk(count):
+    from pyexp.collector import collecting_later
     from pyexp.plan import cells_of
-    from pyexp.shell import collecting_later
 
     grid = _grid()
     with collecting_later():  # as in every run
