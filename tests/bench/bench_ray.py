@@ -30,6 +30,9 @@ def no_op(config):
     return config.i
 
 
+no_op.__module__ = "__main__"  # so that it travels by value: else each cell would import this module, and pytest
+
+
 def seconds(pool: Pool, top: Path, terms: Terms, cells: int) -> float:
     """How long so many cells take, in a pool that is open already."""
     top.mkdir()
@@ -71,6 +74,7 @@ def two_nodes() -> Iterator[None]:
 def test_cells_on_ray_beside_cells_on_subprocess(two_nodes, tmp_path, capsys):
     pools: dict[str, tuple[Pool, Terms]] = {
         "subprocess": (SubprocessExecutor(), Terms(jobs=SLOTS, durable=False, cells=WARM + CELLS)),
+        "subprocess, none ahead": (SubprocessExecutor(standby=0), Terms(jobs=SLOTS, durable=False)),
         "ray, files in place": (RayExecutor(), Terms(durable=False)),
         "ray, files brought home": (RayExecutor(shared_disk=False), Terms(durable=False)),
     }
