@@ -101,15 +101,18 @@ def is_indexed(run: Run, cells: Tensor[Cell], known: Index) -> bool:
 
 
 def remember(run: Run, cells: Tensor[Cell], known: Index, records: Mapping[str, Record]) -> None:
-    """Write the index of a run, whose `run.json` has this grid, with these records by folder and what was known before.
+    """Write the index of a run, with these records by folder, what was known before, and whether it has this grid.
 
     It saves the next look into the run the reading of each record.
     """
+    described_by = index.stamp(os.path.join(run.path, store.RUN))  # before it is read: another process may write it
     made = {
         folder: index.entry(record, os.path.join(run.path, folder, store.RECORD)) for folder, record in records.items()
     }
     entries = {**known.entries, **{folder: entry for folder, entry in made.items() if entry is not None}}
-    index.write(run.path, Index(entries, fingerprint(cells), index.stamp(os.path.join(run.path, store.RUN))))
+    with suppress(StoreError):  # a newer pyexp has written it meanwhile
+        grid = fingerprint(cells) if describes(run, cells) else ""
+        index.write(run.path, Index(entries, grid, described_by))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What is to be run, and what was found of it before: the values that the shell and a performance share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from pyexp.configs import FrozenConfig
 from pyexp.dotted import Config
 from pyexp.index import EMPTY, Index
 from pyexp.plan import Cell, Plan
+from pyexp.results import Record
 from pyexp.store import Run, Sight
 from pyexp.tensor import Tensor
 
@@ -41,6 +42,11 @@ class Look(NamedTuple):
     is_described: bool = False
     known: Index = EMPTY
     is_indexed: bool = False
+
+    def unindexed(self, records: Mapping[str, Record]) -> dict[str, Record]:
+        """Those of the records, by folder, that the index did not have when it was looked at."""
+        had = {folder: sight.record for folder, sight in self.sights.items() if sight.indexed}
+        return {folder: record for folder, record in records.items() if had.get(folder) is not record}
 
 
 class Interrupted(KeyboardInterrupt):

@@ -51,7 +51,7 @@ def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
             at_end.enter_context(archive.journal(run, job.name, seen.cells, git))
         performance = Performance(job, options, run, seen, pool, terms)
         results = performance.results()
-    archive.remember(run, seen.cells, seen.known, performance.records)
+    archive.remember(run, seen.cells, seen.known, seen.unindexed(performance.records))
     return results
 
 

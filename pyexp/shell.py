@@ -112,9 +112,9 @@ def perform(job: Job, options: Options) -> Results:
 def _conclude(seen: Look, run: Run, options: Options) -> None:
     """Leave a finished run tidy and indexed, and say that it is finished."""
     store.tidy(run)
-    if not (seen.is_indexed and all(sight.indexed for sight in seen.sights.values())):
-        records = {folder: sight.record for folder, sight in seen.sights.items() if sight.record is not None}
-        archive.remember(run, seen.cells, seen.known, records)
+    new = seen.unindexed({folder: sight.record for folder, sight in seen.sights.items() if sight.record is not None})
+    if new or not seen.is_indexed:
+        archive.remember(run, seen.cells, seen.known, new)
     with closing(progress(0, quiet=options.quiet, terminal_is_free=False, environ=os.environ)) as display:
         display.began(run.path, seen.plan.summary())
 

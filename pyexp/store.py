@@ -488,8 +488,9 @@ def conclude(run: Run, cell: Cell, record: Record) -> Record:
     Of a failure no result stays, whoever wrote one; nor does what a dead worker left half-written. Raises OSError. The
     caller has claimed the cell.
     """
-    if record.failed:
+    if record.failed or record.attempts:  # who has finished at once has left nothing half-written
         files.sweep(run.folder(cell))
+    if record.failed:
         _remove(run.file(cell, RESULT))
     else:
         record = record.stamped(stamp_of(os.lstat(run.file(cell, RESULT))))
@@ -589,7 +590,7 @@ def claim(run: Run, cell: Cell, spare: list[Claim]) -> Claim | None:
 
     Raises OSError.
     """
-    return claims.claim(f"{run.path}{os.sep}{CLAIMS}", cell.folder, spare)
+    return claims.claim(os.path.join(run.path, CLAIMS), cell.folder, spare)
 
 
 def is_shared(run: Run) -> bool:

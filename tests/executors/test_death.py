@@ -177,3 +177,27 @@ if __name__ == "__main__":
     assert (ended.returncode, ended.stdout) == (0, "42\n"), ended.stderr
     assert len(list(script.folder.glob("ran-*"))) == 1
     assert script.record("a")["attempts"] == []
+
+
+@pytest.mark.parametrize("executor", ["subprocess", "fork"])
+def test_what_a_try_has_left_half_written_is_gone_once_another_has_finished(script, executor):
+    script.write(
+        """
+import os
+import pyexp
+
+@pyexp.experiment(name="e")
+def experiment(config):
+    if not os.path.exists("tried"):
+        open("tried", "w").close()
+        (config.out / ".result.pkl.0123456789abcdef.pyexp-tmp").write_text("half of it")
+        os._exit(9)
+    return 42
+
+if __name__ == "__main__":
+    experiment.run(configs=[{"name": "a"}], report=lambda results: print(*[r.value for r in results]))
+"""
+    )
+    ended = script.run("--executor", executor, "--retries", "1")
+    assert (ended.returncode, ended.stdout) == (0, "42\n"), ended.stderr
+    assert list(script.folder.rglob("*.pyexp-tmp")) == []
