@@ -24,16 +24,31 @@ from works import SECONDS, WORKS, Work
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
-PEERS = ("exca", "hydra-core", "joblib", "matplotlib", "numpy", "signac", "submitit", "xyzpy")
+PEERS = (
+    "exca",
+    "hydra-core",
+    "joblib",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "sacred",
+    "scikit-learn",
+    "setuptools<82",  # for sacred 0.8.7, which imports pkg_resources, gone from 82 on, and does not ask for it
+    "signac",
+    "submitit",
+    "xarray",
+    "xyzpy",
+)
 
 
 def environment() -> str:
-    """The interpreter of the contestants' environment, made if it is not there."""
+    """The interpreter of the contestants' environment, made if it is not there, or made for other peers."""
     folder = TOP / ".venv-bench"
-    python = folder / "bin" / "python"
-    if not python.exists():
+    python, made_for = folder / "bin" / "python", folder / "peers.txt"
+    if not made_for.exists() or made_for.read_text() != "\n".join(PEERS):
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-e", str(TOP), *PEERS], check=True)
+        made_for.write_text("\n".join(PEERS))
     # Where Python must not write what it compiles, each start would compile anew what was edited since.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     subprocess.run([str(python), "-m", "compileall", "-q", str(TOP / "pyexp"), str(HERE)], check=True)

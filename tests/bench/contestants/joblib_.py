@@ -1,8 +1,9 @@
 """joblib: Memory as the cache, loky as the pool."""
 
+import os
 import time
 
-from timing import answer, python, scratch, script, timed
+from timing import answer, python, scratch, script, synced, timed
 
 
 def import_package(count):
@@ -54,6 +55,23 @@ def noop_inline(count):
     return _memory(cell, count) / count
 
 
+def noop_inline_durable(count):
+    """Memory syncs nothing: here each output is synced, its folder, and the one above; its metadata is not."""
+    import joblib
+
+    with scratch() as folder:
+        cached = joblib.Memory(folder, verbose=0).cache(cell)
+
+        def kept(number):
+            result = cached.call_and_shelve(number)
+            above = os.path.join(result.store_backend.location, result.func_id)
+            own = os.path.join(above, result.args_id)
+            synced(os.path.join(own, "output.pkl"), own, above)
+
+        kept(-1)
+        return timed(lambda: [kept(number) for number in range(count)]) / count
+
+
 def all_finished(count):
     return _memory(cell, count, again=True) / count
 
@@ -82,6 +100,16 @@ def hash_walk(count):
     config = {"name": "e", "m": {f"q{i}": i for i in range(10)}, **{f"b{i}": i for i in range(9)}}
     few = count // 10
     return timed(lambda: [joblib.hash({**config, "k": number}) for number in range(few)]) / few
+
+
+def plan_new(count):
+    """Each config is hashed and looked for in an empty cache; Memory gives neither names nor a plan as a value."""
+    import joblib
+
+    base = {"name": "e", **{f"b{i}": i for i in range(20)}}
+    with scratch() as folder:
+        cached = joblib.Memory(folder, verbose=0).cache(cell)
+        return timed(lambda: [cached.check_call_in_cache({**base, "k": i}) for i in range(count)])
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import hashlib
 import itertools
 import os
 import pickle
+import re
 import time
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 from timing import answer, python, scratch, timed
 
@@ -121,7 +122,8 @@ def select_query(count):
 
 def select_glob(count):
     rows = _rows(count)
-    return timed(lambda: [row for row in rows if fnmatchcase(row["name"], "*_b7")])
+    fits = re.compile(translate("*_b7")).match
+    return timed(lambda: [row for row in rows if fits(row["name"])])
 
 
 def select_axis(count):

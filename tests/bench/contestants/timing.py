@@ -31,6 +31,17 @@ def scratch():
     yield os.path.abspath(tempfile.mkdtemp(dir="."))
 
 
+def synced(*paths):
+    """Sync these files and folders: for a peer that does not wait for the disk, which would do at least that.
+
+    To be safe against a power cut it would have to sync each file before the renaming that gives it its name.
+    """
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
 def script(text, folder):
     """Seconds of a script's second run, when the first has filled the folder."""
     with open(f"{folder}/main.py", "w") as file:
