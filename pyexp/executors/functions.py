@@ -9,6 +9,7 @@ import marshal
 import pickle
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -26,14 +27,8 @@ class _NotPlainError(Exception):
 
 def pickled_function(fn: Callable[..., Any]) -> bytes:
     """The function as a pickle, by value where a child could not import it. Raises `ConfigError` if it has none."""
-    try:
+    with suppress(Exception):  # whatever stands in the way, cloudpickle knows more ways
         return _plain(fn)
-    except Exception:  # whatever stands in the way, cloudpickle knows more ways
-        return cloudpickled_function(fn)
-
-
-def cloudpickled_function(fn: Callable[..., Any]) -> bytes:
-    """The function as cloudpickle has it, which other versions of Python than this can mostly load."""
     import cloudpickle
 
     try:
@@ -47,12 +42,18 @@ def cloudpickled_function(fn: Callable[..., Any]) -> bytes:
 
 def _plain(fn: Callable[..., Any]) -> bytes:
     """The function as a plain pickle. Raises `_NotPlainError`, or what pickling raises, if there is none."""
-    if not isinstance(fn, FunctionType):
+    if not isinstance(fn, FunctionType) or _some_go_by_value():
         raise _NotPlainError
     stream = BytesIO()
     pickler = _Pickler(stream, fn)
     pickler.dump(fn)
     return stream.getvalue()
+
+
+def _some_go_by_value() -> bool:
+    """Whether the program has told cloudpickle of modules that are to travel with what uses them."""
+    cloudpickle: Any = sys.modules.get("cloudpickle")
+    return cloudpickle is not None and bool(cloudpickle.list_registry_pickle_by_value())
 
 
 class _Pickler(pickle.Pickler):

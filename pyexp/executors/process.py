@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from pyexp.configs import thaw
 from pyexp.dotted import Config
 from pyexp.errors import ExecutorError
 from pyexp.executors import guardian, worker
@@ -120,7 +121,7 @@ class SubprocessExecutor(Processes):
 
     def _cell(self, task: Task) -> bytes:
         """What a cell has to itself."""
-        return worker.packed(os.fsencode(task.result_path), dumps(task.private_config(), "config"))
+        return worker.packed(os.fsencode(task.result_path), dumps(thaw(task.config), "config"))
 
 
 class Interpreter(Child):

@@ -13,12 +13,13 @@ from contextlib import suppress
 from typing import Any
 
 from pyexp import files
+from pyexp.configs import thaw
 from pyexp.dotted import Config
 from pyexp.errors import ExecutorError, UsageError
 from pyexp.executors import ray_files
 from pyexp.executors.base import Pool, Running, Task, Terms
 from pyexp.executors.echo import Echo
-from pyexp.executors.functions import cloudpickled_function
+from pyexp.executors.functions import pickled_function
 from pyexp.executors.process import import_path, interpreter_flags
 from pyexp.executors.ray_connection import Connection, brief
 from pyexp.executors.ray_marks import NOWHERE
@@ -63,6 +64,7 @@ class RayExecutor(Pool):
     `num_cpus`, `num_gpus`, `memory` (bytes) and `resources` are what each cell gets; `per_cell`, called with a config,
     returns those that differ for it. `wait=True` waits for nodes that can take a cell instead of refusing it, for a
     cluster that grows. `shared_disk=False` brings files home through Ray also where a node sees the run's folder.
+    While a cell runs, up to `standby` interpreters for the next ones start in its place, as on `subprocess`.
     """
 
     def __init__(  # noqa: PLR0917  # as the specification has them
@@ -77,6 +79,7 @@ class RayExecutor(Pool):
         wait: bool = False,
         per_cell: Callable[[Config], Demand] | None = None,
         shared_disk: bool | None = None,
+        standby: int = 1,
     ) -> None:
         self.address = address
         self.runtime_env = runtime_env
@@ -84,6 +87,7 @@ class RayExecutor(Pool):
         self.waits = wait
         self.per_cell = per_cell
         self.shared_disk = shared_disk
+        self.standby = standby
         self._connection: Connection | None = None
         self._token: str | None = None
 
@@ -93,13 +97,14 @@ class RayExecutor(Pool):
         if os.name != "posix":
             raise ExecutorError("RayExecutor needs a POSIX system; use executor='inline'")
         kit = ray_node.Kit(
-            cloudpickled_function(fn),
+            pickled_function(fn),
             sys.argv,
             getattr(sys.modules.get("__main__"), "__file__", None) or "",
             interpreter_flags(),
             own_path(),
             os.getcwd(),
             terms,
+            self.standby,
         )
         self._terms = terms
         self._fault: ExecutorError | None = None
@@ -159,12 +164,16 @@ class RayExecutor(Pool):
         # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing. It need not
         # travel where all nodes that were heard of see it.
         left = [] if self._sights == {True} else ray_files.pack(task.folder, self._ray.put)
-        config = dumps(task.private_config(), "config")
-        order = Order(config, task.folder, self._token_beside(task.folder), mark, left)
+        config = dumps(thaw(task.config), "config")
+        order = Order(config, task.folder, self._token_beside(task.folder), mark, left, self._following())
         options = {**one.demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
         if self._task_env is not None:
             options["runtime_env"] = self._task_env
-        one.handed_to_ray(self._supervise.options(**options).remote(self._kit, order), mark)
+        one.handed_to_ray(self._supervise.options(**options).remote([self._kit], order), mark)
+
+    def _following(self) -> int:
+        """The cells that are still to come for each place, of those that are to run."""
+        return max(self._terms.cells - self._handed, 0) // max(self._room.among(self._watch.nodes), 1)
 
     def _token_beside(self, folder: str) -> str | None:
         """A file with a random name in the run's folder: who sees it there, sees the folder."""

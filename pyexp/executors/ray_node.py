@@ -7,22 +7,21 @@ can crash as it likes, and the supervisor tells.
 import functools
 import marshal
 import os
-import pickle
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import chdir, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pyexp import __version__
 from pyexp.configs import freeze
 from pyexp.dotted import Config
-from pyexp.executors import guardian, ray_cell, ray_files, ray_marks, worker
+from pyexp.executors import guardian, ray_files, ray_marks, worker
 from pyexp.executors.base import Halt, Task, Terms, drive
 from pyexp.executors.process import SubprocessExecutor, import_path, unnamed_file
 from pyexp.executors.ray_connection import Hearing
@@ -32,11 +31,22 @@ from pyexp.outcome import Outcome, failed, failure
 #: node up no sooner than 45 s after it was cut off: Ray needs 15 s to see it, and `PATIENCE` comes after.
 BEAT = 5.0
 CUT_OFF = 30.0
+#: A function travels by its code, which other versions of Python read differently.
+VERSION = f"pyexp {__version__} on Python {sys.version_info.major}.{sys.version_info.minor}"
+#: Seconds that an interpreter started ahead waits for a cell, if none comes.
+IDLE = 10.0
 _LISTEN = """exec 3<&0
 (
-    top=/
-    while read -r line <&3; do case $line in /*) top=$line;; *) last=$line;; esac; done
-    case $last in *\\ *) echo "$last" | "$0" -I -S "$1" 1;; esac
+    top=/ cells=
+    while read -r line <&3; do case $line in
+        /*) top=$line;;
+        *\\ *) cells="$cells;$line";;
+        *) case $cells in *";$line "*)
+            after=${cells#*";$line "} cells=${cells%%";$line "*}
+            case $after in *\\;*) cells="$cells;${after#*;}";; esac;;
+        esac;;
+    esac; done
+    test "$cells" && echo "$cells" | tr ";" "\\n" | "$0" -I -S "$1" 1
     test "$top" = / || rm -rf -- "$top"
 ) &
 """
@@ -53,13 +63,15 @@ class Kit:
     path: list[str]
     cwd: str
     terms: Terms
-    version: str = __version__
+    standby: int
+    version: str = VERSION
 
 
 class Order(NamedTuple):
     """One cell: its config as a pickle, its folder in the run, and what is in that already.
 
     Where the file `token` is seen, so is that folder. Under the name `mark` a node says that the cell has begun on it.
+    When it has ended, the same place may get so many more (`follow`).
     """
 
     config: bytes
@@ -67,6 +79,7 @@ class Order(NamedTuple):
     token: str | None
     mark: str
     left: list[ray_files.Item]
+    follow: int
 
 
 class Answer(NamedTuple):
@@ -79,8 +92,12 @@ class Answer(NamedTuple):
     items: list[ray_files.Item] | None
 
 
-def supervise(kit: Kit, order: Order) -> Answer:
-    """Run one cell on this node."""
+def supervise(kits: list[Any], order: Order) -> Answer:
+    """Run one cell on this node, with the kit that the only reference in the list is to.
+
+    Ray does not look into the list: else it would bring the kit for each cell.
+    """
+    kit = _supervisor(os.getpid()).kit(kits[0])
     if words := _wrong_version(kit) or _elsewhere(order.mark):
         return Answer(failure("ExecutorError", words), time.time(), 0.0, socket.gethostname(), [])
     # What is tried again is tried from there, and only the copy that is kept has to reach the disk.
@@ -99,9 +116,9 @@ def supervise(kit: Kit, order: Order) -> Answer:
 
 def _wrong_version(kit: Kit) -> str:
     """Why this node cannot run the cells, `""` if it can."""
-    if kit.version == __version__:
+    if kit.version == VERSION:
         return ""
-    return f"this node has pyexp {__version__}, but the run was started by {kit.version}; install the same"
+    return f"this node has {VERSION}, but the run was started by {kit.version}; install the same"
 
 
 def _elsewhere(mark: str) -> str:
@@ -124,10 +141,9 @@ def _elsewhere(mark: str) -> str:
 
 def _run(kit: Kit, order: Order, folder: str, terms: Terms) -> Answer:
     supervisor = _supervisor(os.getpid())
-    supervisor.take(kit, order, terms, folder)
     task = Task(os.path.basename(folder), _nothing, freeze({}), folder)
     began, halt = time.time(), Halt()
-    with chdir(kit.cwd) if _is_cwd_ours(kit.cwd) else nullcontext():
+    with supervisor.serving(kit, order, terms), chdir(kit.cwd) if _is_cwd_ours(kit.cwd) else nullcontext():
         ended = next(drive(supervisor, iter([task]), terms, halt, lambda: supervisor.pulse.stops(halt)), None)
     if ended is None:
         words = f"the node had not heard from the head of the Ray cluster for {CUT_OFF:g} s, and ended the cell"
@@ -146,11 +162,10 @@ def _nothing(_config: Config) -> None:
     """In the place of a function, which only the child unpickles."""
 
 
-def _get(ref: Any) -> bytes:
+def _get(ref: Any) -> Any:
     import ray
 
-    part: bytes = ray.get(ref)
-    return part
+    return ray.get(ref)
 
 
 def _with_items(answer: Answer, folder: str) -> Answer:
@@ -165,8 +180,8 @@ def _with_items(answer: Answer, folder: str) -> Answer:
 class _Lookout(guardian.Guardian):
     """A guardian that is no child of the Ray worker: Ray kills a worker's children first, and nobody would be left.
 
-    A shell in the background of one that has ended; it keeps the last it has heard, and calls a guardian if that is the
-    beginning of a cell. It also removes the cell's temporary folder then.
+    A shell in the background of one that has ended; it keeps what has begun and not ended, and calls a guardian if that
+    is anything. It also removes the cell's temporary folder then.
     """
 
     def minds(self, folder: str) -> None:
@@ -194,14 +209,17 @@ class _Pulse(threading.Thread):
     The run takes such a node for lost, and may start its cells elsewhere: they must not go on here meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None]) -> None:
         super().__init__(name="pyexp listens to the head of ray", daemon=True)
         self.hearing = Hearing(CUT_OFF)
+        self._then = then
         self.start()
 
     def run(self) -> None:
         while True:
             time.sleep(BEAT)
+            with suppress(Exception):  # whatever it is, the head is listened to
+                self._then()
             try:
                 ray_marks.ask()
             except ImportError:  # this version of Ray has no such store
@@ -221,27 +239,57 @@ class _Supervisor(SubprocessExecutor):
 
     def __init__(self) -> None:
         super().__init__(standby=0)
+        self._kit: tuple[str, Kit] | None = None
+        self._world: Any = None
+        self._at_work = threading.Lock()
+        self._idle_since = time.monotonic()
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         super().open(fn, terms)
         self._guardian.dismiss()
         self._guardian = self.lookout = _Lookout()
-        self.pulse = _Pulse()
+        self.pulse = _Pulse(self._rest)
         self._environment["PYTHONBREAKPOINT"] = ""  # Ray's own would wait for a debugger
 
-    def take(self, kit: Kit, order: Order, terms: Terms, folder: str) -> None:
-        """The next cell is this one."""
-        self._config, self._terms, self._flags = order.config, terms, kit.flags
-        world = {"argv": kit.argv, "path": module_path(kit.path), "main": kit.main, "durable": terms.durable}
+    @contextmanager
+    def serving(self, kit: Kit, order: Order, terms: Terms) -> Iterator[None]:
+        """While this lasts, the cell is this one."""
+        with self._at_work:
+            self._config, self._left = order.config, 1 + order.follow
+            self._enter(kit, terms)
+            try:
+                yield
+            finally:
+                self._idle_since = time.monotonic()
+
+    def kit(self, ref: Any) -> Kit:
+        """The kit of this reference, mostly the last one. The reference is not kept: it holds memory of Ray's."""
+        if self._kit is None or self._kit[0] != ref.hex():
+            self._kit = (ref.hex(), _get(ref))
+        return self._kit[1]
+
+    def _rest(self) -> None:
+        """End the interpreters that were started ahead, if no cell has come for a while."""
+        if self._at_work.acquire(blocking=False):
+            try:
+                if time.monotonic() - self._idle_since > IDLE:
+                    self._send_away()
+            finally:
+                self._at_work.release()
+
+    def _enter(self, kit: Kit, terms: Terms) -> None:
+        """Have the world that cells expect. Interpreters that were started ahead stay if theirs is the same."""
+        world = (kit, terms, dict(os.environ))  # where Ray says which GPUs a cell has
+        if world == self._world:
+            return
+        self._send_away()
+        self._world, self._terms, self._flags, self.standby = world, terms, kit.flags, kit.standby
+        common = {"argv": kit.argv, "path": module_path(kit.path), "main": kit.main, "durable": terms.durable}
         os.close(self._shared)
-        self._shared = unnamed_file(worker.packed(marshal.dumps(world), _relay(kit.fn, folder)))
+        self._shared = unnamed_file(worker.packed(marshal.dumps(common), kit.fn))
 
     def _cell(self, task: Task) -> bytes:
         return worker.packed(os.fsencode(task.result_path), self._config)
-
-
-def _relay(fn: bytes, folder: str) -> bytes:
-    return pickle.dumps(functools.partial(ray_cell.call, fn, folder))
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import atexit
 import faulthandler
 import marshal
 import os
-import pathlib  # noqa: F401  # every config holds a Path: imported here, modules beside the script cannot hide it
+import pathlib  # here, where modules beside the script cannot hide it
 import sys
 import time
 
@@ -65,8 +65,15 @@ def main(shared: int) -> None:
     call = _loaded(fn)
     import pyexp.dotted  # noqa: F401  # what a config is of: while there is time
 
-    result_path, config = _cell(control)
-    live(lambda: call(files.loads(config)), os.fsdecode(result_path), terms["durable"], status)
+    place, pickled = _cell(control)
+    result_path = os.fsdecode(place)
+
+    def run() -> Any:
+        config = files.loads(pickled)
+        config["out"] = pathlib.Path(result_path).parent
+        return call(config)
+
+    live(run, result_path, terms["durable"], status)
 
 
 def _loaded(fn: bytes) -> Callable[[Any], Any]:

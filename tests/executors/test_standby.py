@@ -167,8 +167,8 @@ def test_a_config_that_no_socket_takes_at_once_arrives_whole(script):
 def test_what_a_process_of_an_import_writes_later_is_in_the_log_too(script, ran):
     body = "import subprocess; subprocess.Popen(['sh', '-c', 'echo early; sleep 0.7; echo late'])"
     script.write(IMPORTED.replace("BODY", body), "beside.py")
-    script.write(SCRIPT.replace('print("in", config.name)', "import time; time.sleep(1)"))
-    ended = script.run()
+    script.write(SCRIPT.replace('print("in", config.name)', "import time; time.sleep(2.5)"))
+    ended = script.run("-j", "4")
     assert ended.returncode == 0, ended.stderr
     assert all(log.endswith("late\n") and log.count("early") == 1 and "\0" not in log for log in logs(script))
 
