@@ -4,7 +4,7 @@ Knows what is said about a run, in JSON's terms; not where it is stored, nor how
 function for that, and calls it when the value is first looked at.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import PurePath
@@ -354,6 +354,11 @@ class Result(Mapping[str, Any]):
 
     def _told(self) -> str:
         return f"{self.name!r} failed with {self._record.type}: {self._record.message}".rstrip(": ")
+
+
+def records_of(results: Iterable[Result]) -> list[Record]:
+    """The record of each result: of many, this takes half the time of asking each."""
+    return [result._record for result in results]
 
 
 _UNLOADED = object()

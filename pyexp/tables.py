@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import product
+from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pyrsistent import PMap, pmap
 
 from pyexp.configs import NOTHING, FrozenConfig, equal, leaves, lookup, thaw
 from pyexp.errors import ExtraError, ResultError
-from pyexp.results import EXACT, OWN, Record, Result, cells_in_words
+from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, records_of
 from pyexp.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ class Results(Tensor[Result]):
 
     def _column(self, path: str) -> list[Any]:
         if path in OWN:
-            return [result.record.name for result in self] if path == "name" else super()._column(path)
+            return [record.name for record in records_of(self)] if path == "name" else super()._column(path)
         if path.startswith("config."):
-            return [lookup(result.record.config, path.removeprefix("config."), NOTHING) for result in self]
-        scalars = _scalars([result.record for result in self], path)
+            return [lookup(record.config, path.removeprefix("config."), NOTHING) for record in records_of(self)]
+        scalars = _scalars(records_of(self), path)
         return [_output(result, path) for result in self] if scalars is None else scalars
 
     def to_records(self) -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ class Results(Tensor[Result]):
         """
         labels = axis_labels(self)
         coords = {label: (label, _coordinates(axis.coords)) for label, axis in zip(labels, self.axes, strict=True)}
-        records = [result.record for result in self]
+        records = records_of(self)
         columns = {label_of(key, labels): [r.outputs.get(key) for r in records] for key in _keys(records)}
         columns["status"] = [record.status for record in records]
         columns["seconds"] = [record.seconds if record.status != "missing" else None for record in records]
@@ -96,7 +97,7 @@ class Results(Tensor[Result]):
         if not self.ndim:
             return self
         gone = {self._number(name) for name in axes or [axis.name for axis in self.axes]}
-        keys = _numeric([result.record for result in self], skipna)
+        keys = _numeric(records_of(self), skipna)
         index = product(*((slice(None),) if i in gone else range(size) for i, size in enumerate(self.shape)))
         made = tuple(_reduced(self[at], fn, keys, skipna) for at in index)
         return Results.of_cells(made, [axis for i, axis in enumerate(self.axes) if i not in gone])
@@ -130,10 +131,13 @@ def _scalars(records: Sequence[Record], path: str) -> list[Any] | None:
     """The records' outputs of this name, if each has it as it was returned.
 
     A pass for each of the two maps of a record takes half the time of one for both: it is memory that is waited for.
+    Mostly all share one map of kinds, which then is looked at once.
     """
     try:
-        values = [record.outputs[path] for record in records]
-        return values if {record.kinds[path] for record in records} <= EXACT else None
+        values = list(map(itemgetter(path), map(attrgetter("outputs"), records)))
+        kinds = list(map(attrgetter("kinds"), records))
+        distinct = kinds[:1] if all(map(is_, kinds, kinds[1:])) else kinds
+        return values if {each[path] for each in distinct} <= EXACT else None
     except KeyError:
         return None
 
@@ -231,7 +235,7 @@ def _is_number(value: Any) -> bool:
 
 def _reduced(group: Results, fn: Callable[[list[float]], float], keys: list[str], skipna: bool) -> Result:
     """One result in place of a group of them."""
-    records = [result.record for result in group]
+    records = records_of(group)
     outputs = {key: _of_numbers(fn, [r.outputs.get(key) for r in records], skipna) for key in keys}
     record = Record(
         name=common_name([record.name for record in records]),
@@ -301,7 +305,7 @@ def _unless_nan(fn: Callable[[list[float]], float]) -> Callable[[list[float]], f
 
 def table(results: Tensor[Result]) -> str:
     """The results as text: a row for each cell, its scalar outputs in columns, failures in words and counted."""
-    records = [result.record for result in results]
+    records = records_of(results)
     keys = _keys(records)
     rows = [[record.name or record.hash, *(_shown(record, key) for key in keys)] for record in records]
     shown = [["name", *keys], *(row for row, record in zip(rows, records, strict=True) if not record.failed)]

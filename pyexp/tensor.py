@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
-from itertools import product
+from itertools import chain, product
 from math import prod
 from operator import index as as_int
 from typing import Any, Generic, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, overload
@@ -115,12 +115,25 @@ def box_of(positions: Positions, shape: Shape) -> tuple[Positions, ...] | None:
     >>> box_of([0, 2], (2, 2)), box_of([0, 3], (2, 2))
     (((0, 1), (0,)), None)
     """
-    sets = [
-        sorted({position // stride % size for position in positions})
-        for size, stride in zip(shape, strides_of(shape), strict=True)
-    ]
+    sets: list[list[int]] = []
+    for size, stride in zip(shape, strides_of(shape), strict=True):
+        sets.append(sorted({position // stride % size for position in positions}))
+        if len(positions) % len(sets[-1]):  # then there is no need to look at the others
+            return None
     # The positions are distinct members of the product, so they are all of it where there are as many.
     return tuple(map(tuple, sets)) if prod(map(len, sets)) == len(positions) else None
+
+
+def globbed(names: Sequence[str | None], pattern: str) -> list[int]:
+    """The positions of the names that match a glob, as `fnmatch` has it; None matches nothing.
+
+    >>> globbed(["exp_a1", None, "exp_a2_b", "a1"], "exp_a[0-9]")
+    [0]
+    """
+    fits = re.compile(translate(pattern)).match
+    # What stands between wildcards is in every name that matches, and sooner found there than all of it is matched.
+    piece = max(re.split("[*?]", pattern.partition("[")[0]), key=len)
+    return [i for i, name in enumerate(names) if name is not None and piece in name and fits(name)]
 
 
 class Tensor(Generic[T]):
@@ -283,8 +296,7 @@ class Tensor(Generic[T]):
         exact = names.count(name)
         if exact == 1:
             return self._cells[names.index(name)]
-        fits = name.__eq__ if exact else re.compile(translate(name)).match
-        found = [i for i, known in enumerate(names) if known is not None and fits(known)]
+        found = agreeing(names, name) if exact else globbed(names, name)
         if not found:
             hint = nearest(name, [known for known in names if known is not None], "the names are")
             raise SelectionError(f"no item is named {name!r} or matches it as a glob; {hint}")
@@ -330,8 +342,8 @@ class Tensor(Generic[T]):
         """The items that agree with the query at each of its paths, each path looked up in all items at once."""
         if not query and self.size:
             return self
-        agreed = (agreeing(self._column(path), wanted) for path, wanted in query.items())
-        found = sorted(set.intersection(*map(set, agreed))) if query else []
+        agreed = [agreeing(self._column(path), wanted) for path, wanted in query.items()]
+        found = sorted(set.intersection(*map(set, agreed))) if len(agreed) > 1 else [*chain(*agreed)]
         if not found:
             raise SelectionError(self._why_none(query))
         return self._selected(found)
