@@ -250,6 +250,8 @@ def _cell(config: FrozenConfig, name: str, pairs: Pairs) -> Cell:
 
 
 def _refuse_twins(cells: Tensor[Cell]) -> None:
+    if len({cell.folder for cell in cells}) == cells.size:
+        return
     first: dict[str, int] = {}
     for position, cell in enumerate(cells):
         other = first.setdefault(cell.folder, position)

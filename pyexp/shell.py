@@ -112,7 +112,7 @@ def perform(job: Job, options: Options) -> Results:
 def _conclude(seen: Look, run: Run, options: Options) -> None:
     """Leave a finished run tidy and indexed, and say that it is finished."""
     store.tidy(run)
-    new = seen.unindexed({folder: sight.record for folder, sight in seen.sights.items() if sight.record is not None})
+    new = {name: sight.record for name, sight in seen.sights.items() if sight.record is not None and not sight.indexed}
     if new or not seen.is_indexed:
         archive.remember(run, seen.cells, seen.known, new)
     with closing(progress(0, quiet=options.quiet, terminal_is_free=False, environ=os.environ)) as display:

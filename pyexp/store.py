@@ -302,11 +302,11 @@ def look(run: Run, cells: Iterable[Cell], known: Index = EMPTY) -> dict[str, Sig
     busy = claims.holders(os.path.join(run.path, CLAIMS)) if CLAIMS in present else {}
     sights = {}
     for cell in cells:
-        if cell.folder in busy:
-            sights[cell.folder] = Sight(Found(Status.BUSY, busy[cell.folder]))
-        elif cell.folder in present:
-            entry = known.entries.get(cell.folder)
-            sights[cell.folder] = _inside(run, cell, entry) if present[cell.folder] else _NO_FOLDER
+        folder = cell.folder
+        if folder in busy:
+            sights[folder] = Sight(Found(Status.BUSY, busy[folder]))
+        elif folder in present:
+            sights[folder] = _inside(run, cell, known.entries.get(folder)) if present[folder] else _NO_FOLDER
     return sights
 
 
@@ -334,7 +334,7 @@ def _inside(run: Run, cell: Cell, entry: Entry | None = None) -> Sight:
         and at_hand(entry.needs)
     ):
         record = entry.restored(cell.config)
-        return Sight(Found(Status.DONE, _When(record)), record, stamp=entry.result, indexed=True)
+        return Sight(Found(Status.DONE, _When(record)), record, False, entry.result, "", True)
     return _looked_into(run, cell)
 
 
@@ -441,21 +441,16 @@ def load_value(path: str) -> Any:
         raise ResultError(f"{path} cannot be loaded: {error}; the next run will run the cell again") from None
 
 
-_at_hand: dict[str, bool] = {}
-
-
 def at_hand(needs: Iterable[str]) -> bool:
     """Whether the classes and functions that a result needs can still be found.
 
     The modules beside the script are asked, as they change; an installed package is only looked for, since importing
     it would cost more than all the rest.
     """
-    for need in needs:
-        if need not in _at_hand:
-            _at_hand[need] = _is_at_hand(need)
-    return all(_at_hand[need] for need in needs)
+    return all(map(_is_at_hand, needs))
 
 
+@cache
 def _is_at_hand(need: str) -> bool:
     module, _, name = need.partition(":")
     try:
