@@ -285,12 +285,16 @@ def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[
     settled: dict[str, Any] = {}
     for said in (checked(decorator, "the decorator"), checked(call, "run()"), argv):
         refuse_contradictions(said)
-        for one, other, _ in _EXCLUSIVE:
-            for wins, loses in ((one, other), (other, one)):
-                if _is_on(said, wins) and _is_on(settled, loses):
-                    del settled[loses]
+        for field in _switched_off(settled, said):
+            settled.pop(field, None)
         settled |= {**said, "overrides": (*settled.get("overrides", ()), *said.get("overrides", ()))}
     return Options(**settled)
+
+
+def _switched_off(below: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]:
+    """The options from below that contradict what is said."""
+    pairs = [pair for one, other, _ in _EXCLUSIVE for pair in ((one, other), (other, one))]
+    return [loses for wins, loses in pairs if _is_on(said, wins) and _is_on(below, loses)]
 
 
 _ONE = "give one of them"

@@ -27,7 +27,7 @@ from pyexp.plan import Action, Cell, Mode, Step
 from pyexp.progress import Progress, progress
 from pyexp.provenance import Git, code_folder
 from pyexp.results import Attempt, Record, Result, cells_in_words, missing, record_of
-from pyexp.store import Run
+from pyexp.store import Run, Sight
 from pyexp.tensor import Tensor
 
 
@@ -138,9 +138,13 @@ class Performance:
             sight = self.seen.sights.get(step.cell.folder, store.UNSEEN)
             if step.action is Action.LOAD and sight.record is not None:
                 self.records[step.cell.folder] = sight.record
-                if sight.fresh:
-                    with self._trying(f"write the record of {step.cell.folder}; its result is kept"):
-                        self._with_claim(step.cell, store.adopt, sight.record)
+                self._adopt(step.cell, sight)
+
+    def _adopt(self, cell: Cell, sight: Sight) -> None:
+        """Write down a record that had to be made again."""
+        if sight.fresh:
+            with self._trying(f"write the record of {cell.folder}; its result is kept"):
+                self._with_claim(cell, store.adopt, sight.record)
 
     def _discard(self, steps: Iterable[Step]) -> None:
         """Remove the results of all cells that are to run again before the first of them does."""
@@ -152,6 +156,9 @@ class Performance:
 
     def _with_claim(self, cell: Cell, do: Callable[[Run, Cell, Any], None], what: Any) -> None:
         """Do something to a cell, unless another process has it: then it is that one's to do."""
+        if cell.folder in self.held:
+            do(self.run, cell, what)
+            return
         claim = store.claim(self.run, cell, self.spare)
         if claim is not None:
             try:
@@ -211,9 +218,7 @@ class Performance:
         before = self.seen.sights.get(cell.folder, store.UNSEEN)
         now = store.sight(self.run, cell)
         if now.record is not None and now.version != before.version:
-            if now.fresh:
-                with self._trying(f"write the record of {cell.folder}; its result is kept"):
-                    store.adopt(self.run, cell, now.record)
+            self._adopt(cell, now)
             self._take(cell, now.record)
             return True
         if self.options.mode is Mode.RERUN:

@@ -103,11 +103,11 @@ class ForkExecutor(Processes):
     def _let_go(self, task: Task) -> None:
         """Close what belongs to the other cells: their claims would be held for as long as this one lives."""
         os.close(self._guardian.pipe)
-        for other in self._crew:
-            for descriptor in (other.child.status, other.child.watch, other.task.claim):
-                if descriptor is not None and descriptor != task.claim:
-                    with suppress(OSError):
-                        os.close(descriptor)
+        theirs = (each for other in self._crew for each in (other.child.status, other.child.watch, other.task.claim))
+        for descriptor in theirs:
+            if descriptor is not None and descriptor != task.claim:
+                with suppress(OSError):
+                    os.close(descriptor)
 
 
 def _fork() -> int:
