@@ -18,7 +18,7 @@ from pyexp.cli import Options
 from pyexp.configs import thaw
 from pyexp.errors import ConfigError
 from pyexp.executors import get_executor
-from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
+from pyexp.executors.base import GRACE, Ended, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.files import dumps
 from pyexp.hashing import has_encoders
 from pyexp.job import Interrupted, Job, Look, again
@@ -67,6 +67,10 @@ def refuse_unpicklable(cells: Tensor[Cell]) -> None:
             raise ConfigError(f"of config {cell.name!r}, {error}") from None
 
 
+#: Seconds after a signal for which nobody asks what the run is waiting for.
+SOON = 0.3
+
+
 @dataclass
 class Performance:
     """One run on its way: the steps still to be taken, the claims held, the records made."""
@@ -81,6 +85,7 @@ class Performance:
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     spare: list[Claim] = field(default_factory=list)
     failures: list[tuple[Record, str]] = field(default_factory=list)
+    stopping: bool = False
 
     def results(self) -> Tensor[Result]:
         """The result of every cell, once all that is to be run has run."""
@@ -115,10 +120,17 @@ class Performance:
 
     def _run(self, waiting: deque[Step], halt: Halt) -> None:
         """Run the cells that wait, and put each down as it ends."""
-        endings = drive(self.pool, self._tasks(waiting), self.terms, halt, self.progress.tick)
+        endings = drive(self.pool, self._tasks(waiting), self.terms, halt, lambda: self._tick(halt))
         with closing(endings):  # whatever happens, so that no cell is left running
             for ended in endings:
                 self._commit(ended)
+
+    def _tick(self, halt: Halt) -> None:
+        self.progress.tick()
+        if time.monotonic() - halt.since > SOON and not self.stopping:
+            self.stopping = True
+            number = cells_in_words(len(self.held))
+            self.progress.line(f"waiting up to {GRACE:g} s for {number} to stop; once more (Ctrl-C) kills what is left")
 
     def _lost(self) -> deque[Step]:
         """The finished cells whose results others, that run them again, have removed since: theirs are waited for."""

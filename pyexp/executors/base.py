@@ -178,13 +178,14 @@ class Ended:
 
 
 class Halt:
-    """Ctrl-C and its kin as a fact to look at: which signal came first, and how many came.
+    """Ctrl-C and its kin as a fact to look at: which signal came first and when (monotonic clock), how many came.
 
     As a context it takes over SIGINT, SIGTERM and SIGHUP, in the main thread only, and not where they are ignored.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.since = math.inf
         self.count = 0
         self._interrupts = False
         self._before: dict[int, Any] = {}
@@ -218,6 +219,7 @@ class Halt:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.signal = self.signal or number
+        self.since = min(self.since, time.monotonic())
         self.count += 1
         if self._interrupts:
             raise KeyboardInterrupt
@@ -231,10 +233,10 @@ def drive(
     A task is taken when there is a slot for it; None in its place means that there is none just now. A cell that fails
     is tried again as often as the terms say, one that exceeds their timeout is killed. At a signal, or if the caller
     stops, the cells on their way are asked to stop, then killed; of these only the finished are given. `tick` is called
-    again and again, for who wants to show that time goes by.
+    again and again, for who wants to show that time goes by, or that cells take theirs to stop.
     """
     pool.halt = halt
-    crew = _Crew(pool, tasks, terms, halt)
+    crew = _Crew(pool, tasks, terms, halt, tick)
     try:
         while crew.busy and not halt.count:
             yield from crew.fill()
@@ -254,6 +256,7 @@ class _Crew:
     tasks: Iterator[Task | None]
     terms: Terms
     halt: Halt
+    tick: Callable[[], None]
     running: list[Running] = field(default_factory=list)
     backlog: list[Task] = field(default_factory=list)
     more: bool = True
@@ -333,6 +336,8 @@ class _Crew:
                 self.running.remove(running)
                 if outcome["status"] == "done":
                     finished.append(Ended(running.task, outcome, running.started, time.monotonic() - running.began))
+            if self.running:
+                self.tick()
         while self.running:
             self.pool.kill(self.running.pop())
         return finished

@@ -75,8 +75,9 @@ def test_a_cell_that_does_not_stop_is_killed_at_once_by_a_second_signal(script, 
     run = script.start("--executor", executor, "-j", "2")
     notes = wait_until_stuck(script)
     run.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert run.poll() is None
+    while not (line := run.stderr.readline()).startswith("waiting up to 600 s for "):
+        assert line
+    assert line.endswith(" to stop; once more (Ctrl-C) kills what is left\n")
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=60)
     assert run.returncode == 130
@@ -88,8 +89,9 @@ def test_a_cell_that_does_not_stop_is_killed_after_its_grace(script, gone):
     run = script.start()
     notes = wait_until_stuck(script)
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
+    _, errors = run.communicate(timeout=60)
     assert run.returncode == 130
+    assert errors.count("waiting up to 3 s for 1 cell to stop") == 1
     gone(*notes)
 
 
