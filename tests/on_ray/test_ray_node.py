@@ -35,6 +35,14 @@ def other(config):
     return "another function"
 
 
+def endless(config):
+    import os
+    import time
+
+    (config["out"] / "pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
 def kit(fn: Callable = who) -> Kit:
     fn.__module__ = "__main__"  # by value
     return Kit(pickled_function(fn), ["main.py"], "", [], import_path(), os.getcwd(), Terms(), 1)
@@ -125,6 +133,27 @@ def test_while_a_cell_runs_nothing_is_put_away(supervisor, serve, monkeypatch):
     with supervisor.serving(supervisor._world[0], order, TERMS):
         supervisor._rest()
         assert len(waiting(supervisor)) == 1
+
+
+def test_a_cell_ends_when_the_head_has_not_been_heard_for_too_long(monkeypatch, tmp_path):
+    def silence():
+        raise ConnectionError
+
+    monkeypatch.setattr(ray_node.ray_marks, "ask", silence)
+    monkeypatch.setattr(ray_node, "CUT_OFF", 2.0)
+    monkeypatch.setattr(ray_node, "BEAT", 0.1)
+    supervisor = ray_node._Supervisor()
+    supervisor.open(ray_node._nothing, Terms())
+    order = Order(pickle.dumps({}), str(tmp_path), None, "", [], 0)
+    task = Task("a", ray_node._nothing, freeze({}), str(tmp_path))
+    halt, began = Halt(), time.monotonic()
+    try:
+        with supervisor.serving(kit(endless), order, TERMS):
+            assert not list(drive(supervisor, iter([task]), TERMS, halt, lambda: supervisor.pulse.stops(halt)))
+    finally:
+        supervisor.close()
+    assert 1 < time.monotonic() - began < 20
+    assert not alive(int((tmp_path / "pid").read_text()))
 
 
 def test_the_lookout_ends_all_that_had_begun_and_not_ended():
