@@ -223,8 +223,9 @@ def _record(path: str) -> Record | None:
 def load(path: str | os.PathLike[str]) -> Any:
     """What is kept at a path: the Results of a run's folder, or the Result of a cell's, without the script.
 
-    The folder of an experiment stands for its latest run. Only the records are read; a value is loaded when it is
-    looked at, and a results folder is code: load only your own.
+    The folder of an experiment stands for its latest run. Only the records are read, so that in configs there is the
+    repr of what is foreign to JSON, such as a date or a function; a value is loaded when it is looked at, and a results
+    folder is code: load only your own.
 
     Raises `NoRunError` if there is neither, `StoreError` if it was written by a newer pyexp.
     """

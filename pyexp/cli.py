@@ -164,7 +164,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("fail_fast", ("-x", "--fail-fast"), "start no new cell after the first failure"),
         Option("durable", ("--no-durable",), "do not wait for the disk: safe against kills, not against a power cut",
                sets=False, undo="--durable"),
-        Option("check", ("--check",), "exit with status 1 if any cell failed"),
+        Option("check", ("--check",), "exit with status 1 if any cell failed, or with --report has no result"),
     ),
     "what is shown": (
         Option("capture", ("-s", "--capture=no"), "show what the cells write, as well as keeping it in their log.txt",

@@ -128,7 +128,9 @@ def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, .
     ((('mlp',), pmap({})), (('mlp', 'width'), 64))
     """
     if not isinstance(update, Mapping):
-        raise ConfigError(f"{where} is {update!r}, a {type(update).__name__}; it has to be a mapping such as a dict")
+        raise ConfigError(
+            f"{where} is {update!r}, of type {type(update).__name__}; it has to be a mapping such as a dict"
+        )
     try:
         return _changes(update, where)
     except RecursionError:

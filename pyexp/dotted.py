@@ -25,7 +25,9 @@ def split(key: object, where: str = "config") -> Path:
     Raises `ConfigError`, naming `where` the key stands, if it is no string, or it or a part of it is empty.
     """
     if not isinstance(key, str):
-        raise ConfigError(f"a key of {where} is {key!r}, a {type(key).__name__}; keys are strings: use {str(key)!r}")
+        raise ConfigError(
+            f"a key of {where} is {key!r}, of type {type(key).__name__}; keys are strings: use {str(key)!r}"
+        )
     parts = tuple(str.__str__(key).split("."))
     if not all(parts):
         raise ConfigError(f"a key of {where} is {key!r}, which has an empty part; write it like 'a' or 'a.b'")

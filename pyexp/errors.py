@@ -80,4 +80,4 @@ def nearest(word: object, known: Iterable[object], otherwise: str = "there is") 
     close = get_close_matches(str(word), words, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(repr(item) for item in close)}?"
-    return f"{otherwise} {listing(words)}" if words else f"{otherwise} nothing"
+    return f"{otherwise} {listing(words)}" if words else "there is nothing"

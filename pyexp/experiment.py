@@ -116,6 +116,8 @@ class Experiment:
         commanded = _script_argv(sys._getframe(1).f_globals) if argv is None else list(argv) or None
         said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
         with _refusing(commanded is not None):
+            if not (report is None or callable(report) or isinstance(report, bool)):
+                raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
             typed = parse(commanded or [], os.path.basename(sys.argv[0]))
             settled = settle(self.options, said, typed)
             refuse_unknown(settled.executor)
@@ -129,7 +131,8 @@ class Experiment:
                 return made
             results = shell.perform(job, settled)
         told = (report if callable(report) else self._report or _default_report)(results)
-        if settled.check and any(result.record.failed for result in results):
+        wrong = ("failed", "missing") if settled.report else ("failed",)  # else what is missing was not asked for
+        if settled.check and any(result.record.status in wrong for result in results):
             raise SystemExit(1)
         return told
 

@@ -61,7 +61,7 @@ def encode(value: Any) -> bytes:
     try:
         return _encode(value)
     except (_NoContent, RecursionError) as refused:
-        raise _error(value, refused) from None
+        raise _error(value, refused) from refused.__cause__
 
 
 def _error(value: Any, refused: Exception) -> HashError:
@@ -106,7 +106,7 @@ class Sharing:
                 for key, value in (config.items() if changed is None else changed)
             }
         except (_NoContent, RecursionError) as refused:
-            raise _error(config, refused) from None
+            raise _error(config, refused) from refused.__cause__
 
     def _pair(self, key: str, value: Any) -> bytes:
         made = _encode_key(key) + _encode(value)
@@ -206,7 +206,7 @@ def _encode_other(value: Any) -> bytes:
     kind = type(value)
     registered = next((parent for parent in kind.__mro__ if parent in _registered), None)
     if registered is not None:
-        return _tagged(f"registered:{qualified(registered)}:{qualified(kind)}", _registered[registered](value))
+        return _tagged(f"registered:{qualified(registered)}:{qualified(kind)}", _as_registered(value, registered))
     if isinstance(value, Enum):
         # How a flag of several members is called depends on the version of Python.
         return _tagged(f"enum:{qualified(kind)}", value.value if isinstance(value, Flag) else value.name)
@@ -220,6 +220,15 @@ def _encode_other(value: Any) -> bytes:
     if isinstance(value, type) or _is_function(value):
         return _tagged("named", _name(value))
     raise _refusal(value)
+
+
+def _as_registered(value: Any, kind: type) -> Any:
+    """What the encoder that is registered for the kind makes of the value."""
+    try:
+        return _registered[kind](value)
+    except Exception as error:  # user code
+        words = f"a {qualified(type(value))}, whose registered encoder raised {type(error).__name__}: {error}"
+        raise _NoContent(value, words) from error
 
 
 def _tagged(name: str, plain: Any) -> bytes:

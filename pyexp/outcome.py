@@ -39,13 +39,15 @@ def done(value: Any, needs: list[str]) -> Outcome:
     >>> done({"loss": 0.5, "w": [1]}, [])["outputs"], done(3, [])["outputs"]
     ({'loss': 0.5}, {'value': 3})
     """
-    spread = value if is_spread(value) else {"value": value}
-    scalars = {str(key): scalar(item) for key, item in spread.items()}
+    is_named = is_spread(value)
+    # `__error__` says of a result that it has failed, whatever else is called so.
+    spread = {str(key): item for key, item in value.items() if key != "__error__"} if is_named else {"value": value}
+    scalars = {key: scalar(item) for key, item in spread.items()}
     return {
         "status": "done",
-        "spread": spread is value,
+        "spread": is_named,
         "outputs": {key: item for key, item in scalars.items() if item is not NotImplemented},
-        "kinds": {str(key): kind_of(item) for key, item in spread.items()},
+        "kinds": {key: kind_of(item) for key, item in spread.items()},
         "needs": needs,
     }
 

@@ -12,7 +12,7 @@ from pyrsistent import PMap
 from pyexp.configs import Change, FrozenConfig, applied, equal, freeze, leaves, lookup
 from pyexp.dotted import Path, split
 from pyexp.errors import ConfigError, UsageError, nearest
-from pyexp.tensor import Tensor
+from pyexp.tensor import Axis, Tensor, strides_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +86,40 @@ def _literal(text: str) -> Any:
 
 
 def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> Tensor[FrozenConfig]:
-    """The grid with the overrides laid over every config, the later over the earlier.
+    """The grid with the overrides laid over every config, the later over the earlier; coordinates follow.
 
     Raises `UsageError` for a key that is not in every config (unless it is added), naming the nearest that is; and for
     one in which the configs differ: that is what the grid is made of.
     """
-    if not overrides:
+    if not overrides or not configs:
         return configs
     cells = tuple(configs)
     for one in overrides:
         _refuse_misplaced(one, cells)
     made: list[Change] = [(one.path, one.value) for one in overrides]
-    return Tensor.of_cells(tuple(applied(config, made) for config in cells), configs.axes)
+    changed = tuple(applied(config, made) for config in cells)
+    along = zip(configs.axes, strides_of(configs.shape), strict=True)
+    axes = [_axis_after(axis, cells[:: stride or 1], changed[:: stride or 1], overrides) for axis, stride in along]
+    return Tensor.of_cells(changed, axes)
+
+
+def _axis_after(
+    axis: Axis, before: Sequence[FrozenConfig], after: Sequence[FrozenConfig], overrides: Iterable[Override]
+) -> Axis:
+    """The axis after the overrides; its positions are those of the first configs, as they were and as they are.
+
+    An override may reach a coordinate where all are the same in what it sets: on an axis of one, or inside of maps.
+    """
+    path = axis.key or axis.name
+    parts = tuple(path.split("."))
+    if not any(one.path[: len(parts)] == parts[: len(one.path)] for one in overrides):
+        return axis
+    was = [lookup(config, path, _NOTHING) for config, _ in zip(before, axis.coords, strict=False)]
+    now = [lookup(config, path, _NOTHING) for config, _ in zip(after, axis.coords, strict=False)]
+    if axis.key is None and not all(map(equal, was, axis.coords)):  # it only bears the name of a key
+        return axis
+    coords = [None if value is _NOTHING else value for value in now]
+    return Axis(axis.name, coords, None if any(value is _NOTHING for value in now) else axis.key)
 
 
 def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pyrsistent import PSet, PVector, pmap, pset, pvector
 
-from pyexp.configs import FrozenConfig, thaw
+from pyexp.configs import FrozenConfig, equal, thaw
 from pyexp.dotted import Config
 from pyexp.errors import ResultError, nearest
 from pyexp.outcome import Outcome
@@ -315,7 +315,7 @@ class Result(Mapping[str, Any]):
         return self._loaded()[key] if record.spread else self._loaded()
 
     def __getattr__(self, key: str) -> Any:
-        if key.startswith("_"):  # protocols probe for these
+        if key in Result.__slots__ or (key.startswith("_") and key not in self):  # protocols probe for these
             raise AttributeError(key)
         if key == "value":  # the property's own error, which Python has taken for a missing attribute
             return self._loaded()
@@ -334,8 +334,8 @@ class Result(Mapping[str, Any]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Result):
-            return self is other or dict(self) == dict(other)
-        return NotImplemented if not isinstance(other, Mapping) else dict(self) == dict(other)
+            return self is other or equal(dict(self), dict(other))
+        return equal(dict(self), other) if isinstance(other, Mapping) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # a mapping of changeable values
 

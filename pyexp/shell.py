@@ -27,12 +27,20 @@ def grid(configs: Any) -> Tensor[FrozenConfig]:
     if configs is None:
         raise ConfigError("there are no configs: register a function with @experiment.configs, or pass run(configs=…)")
     if not callable(configs):
-        return grid_of(configs)
+        return _filled(grid_of(configs), "configs")
     label = f"the configs function {getattr(configs, '__name__', '?')!r}"
     made = configs()
     if made is None:
         raise ConfigError(f"{label} returned None; did it forget to return the list of configs?")
-    return grid_of(made, f"what {label} returned")
+    label = f"what {label} returned"
+    return _filled(grid_of(made, label), label)
+
+
+def _filled(grid: Tensor[FrozenConfig], what: str) -> Tensor[FrozenConfig]:
+    """The grid, if there is a config in it: a selection may hold none, and would be a run of nothing."""
+    if not grid:
+        raise ConfigError(f"{what} is empty, of shape {grid.shape}; a run needs at least one config")
+    return grid
 
 
 def look(job: Job, options: Options) -> Look:

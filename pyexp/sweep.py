@@ -102,14 +102,17 @@ def sweep(
     >>> grid.shape, grid[0, 1]["name"], grid.axes[1].name, grid.axes[1].coords
     ((1, 2), 'exp_lr1', 'lr', (0.1, 1.0))
 
-    Raises `ConfigError` for configs or variations that are empty, a single dict, or hold what is no mapping.
+    Raises `ConfigError` for configs or variations that are an empty list, a single dict, or hold what is no mapping. A
+    selection that holds nothing gives a grid that holds nothing.
     """
     base = grid_of(configs)
     listed = _listed(variations, "variations")
     made = tuple(_variation(variation, f"variations[{i}]") for i, variation in enumerate(listed))
     taken = [known.name for known in base.axes]
     if axis is not None and not (isinstance(axis, str) and axis):
-        raise ConfigError(f"the name of an axis is {axis!r}, a {type(axis).__name__}; it is a string that is not empty")
+        raise ConfigError(
+            f"the name of an axis is {axis!r}, of type {type(axis).__name__}; it is a string that is not empty"
+        )
     if axis in taken:
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
     before = (replace(known, key=None) if _touches(made, known.key) else known for known in base.axes)
@@ -192,7 +195,7 @@ def _whole(number: Any, what: str) -> int:
     try:
         return as_int(number)
     except TypeError:
-        raise ConfigError(f"{what} is {number!r}, a {type(number).__name__}; it is a whole number") from None
+        raise ConfigError(f"{what} is {number!r}, of type {type(number).__name__}; it is a whole number") from None
 
 
 def concat(tensors: Iterable[Configs]) -> Tensor[FrozenConfig]:
@@ -224,7 +227,9 @@ def _listed(given: Any, what: str) -> Sequence[Any]:
 
 def _config(config: Any, where: str) -> FrozenConfig:
     if not isinstance(config, Mapping):
-        raise ConfigError(f"{where} is {config!r}, a {type(config).__name__}; a config is a mapping such as a dict")
+        raise ConfigError(
+            f"{where} is {config!r}, of type {type(config).__name__}; a config is a mapping such as a dict"
+        )
     frozen = freeze_config(config, where)
     _name(frozen.get("name"), where)
     return frozen
@@ -232,7 +237,7 @@ def _config(config: Any, where: str) -> FrozenConfig:
 
 def _name(name: Any, where: str) -> str:
     if name is not None and not isinstance(name, str):
-        raise ConfigError(f"{where}.name is {name!r}, a {type(name).__name__}; a name is a string: {str(name)!r}")
+        raise ConfigError(f"{where}.name is {name!r}, of type {type(name).__name__}; a name is a string: {str(name)!r}")
     return name or ""
 
 

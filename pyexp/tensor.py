@@ -458,7 +458,7 @@ def _kept(entry: Any, size: int, what: str) -> int | Positions:
             raise TypeError
         position = as_int(entry)
     except (TypeError, ValueError):  # a slice of other things than ints, or with the step 0
-        words = f"{what} cannot be indexed with {entry!r}, a {type(entry).__name__}"
+        words = f"{what} cannot be indexed with {entry!r}, of type {type(entry).__name__}"
         raise SelectionError(f"{words}; use an int, a slice or a list of ints") from None
     if not -size <= position < size:
         raise SelectionError(f"index {position} is outside {what}, which has {size} positions")

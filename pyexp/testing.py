@@ -83,6 +83,7 @@ IN_THREADS: Mapping[str, str] = {
     "output_is_logged_below_python": "what threads of one process write cannot be told apart",
     "output_of_any_size_takes_no_memory": "what threads of one process write cannot be told apart",
     "bytes_are_logged_as_they_are": "what threads of one process write cannot be told apart",
+    "unpicklable_result_is_named": "one that pickles results by itself does not say which part of them is to blame",
 }
 
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pyexp import Tensor, UsageError, concat, merge, sweep
-from pyexp.configs import FrozenConfig, thaw
+from pyexp import Tensor, UsageError, concat, merge, sample, sweep
+from pyexp.configs import FrozenConfig, equal, lookup, thaw
 from pyexp.overrides import overridden, override_of, overrides_of
 from pyexp.sweep import grid_of
+from pyexp.tensor import Axis
 
 BASE = {"name": "exp", "epochs": 10, "mlp": {"width": 32, "depth": 2}}
 GRID = sweep([BASE], [{"name": "a", "lr": 0.1}, {"name": "b", "lr": 0.2}])
@@ -115,3 +116,58 @@ def test_the_configs_of_the_grid_are_left_alone() -> None:
     grid = grid_of([BASE])
     over(grid, "mlp.width=1")
     assert grid[0]["mlp"]["width"] == 32
+
+
+MAPS = st.fixed_dictionaries({"w": st.integers(0, 1)}, optional={"d": st.integers(0, 1)})
+VARIATIONS = st.lists(
+    st.fixed_dictionaries({}, optional={"lr": st.integers(0, 1), "m": MAPS, "m.w": st.integers(0, 1)}),
+    min_size=1,
+    max_size=2,
+)
+TEXTS = st.sampled_from(["lr=7", "+lr=7", "m.w=7", "+m.w=7", "m={'w': 7}", "+m={}", "+m=7", "m.d=7", "+axis_0=7"])
+
+
+@given(st.lists(VARIATIONS, min_size=1, max_size=3), st.lists(TEXTS, min_size=1, max_size=2), st.booleans())
+@example([[{"lr": 0}], [{"m": {"w": 0}}, {"m": {"w": 0, "d": 1}}]], ["lr=7", "m.w=7"], False)
+@example([[{"m": {"w": 0}}], [{"m.w": 0}]], ["+m=7"], False)
+def test_the_coordinates_of_an_axis_are_what_its_configs_hold_after_overrides_too(lists, texts, is_plain) -> None:
+    first, *others = lists
+    grid = grid_of(first)
+    for variations in others:
+        grid = sweep(grid, variations)
+    if is_plain:  # as what `filter` or `map` returns: nobody knows the keys of its axes
+        grid = grid_of(Tensor(list(grid), grid.shape, grid.axes))
+    try:
+        made = over(grid, *texts)
+    except UsageError:
+        return
+    for number, (axis, before) in enumerate(zip(made.axes, grid.axes, strict=True)):
+        assert axis.name == before.name
+        if agrees(grid, number, before):
+            assert agrees(made, number, axis)
+        else:
+            assert axis == before
+
+
+def agrees(grid: Tensor[FrozenConfig], number: int, axis: Axis) -> bool:
+    """Whether each config has at the axis's key, or name, the coordinate of its position; None if nothing is there."""
+    at = [grid[(*[slice(None)] * number, slice(i, i + 1))] for i in range(axis.size)]
+    held = [(lookup(config, axis.key or axis.name, None), axis.coords[i]) for i in range(axis.size) for config in at[i]]
+    return all(equal(value, coordinate) for value, coordinate in held)
+
+
+def test_after_an_override_a_selection_holds_what_matches() -> None:
+    base = [{"name": "exp", "lr": 0.1}]
+    made = over(sweep(base, [{"name": "a", "b": 1}, {"name": "b", "b": 2}]), "lr=0.5")
+    assert made.axes[0].coords == (0.5,)
+    assert made[{"lr": 0.5}].shape == made.sel(lr=[0.5]).shape == (1, 2)
+    with pytest.raises(LookupError):
+        made[{"lr": 0.1}]
+    with pytest.raises(LookupError):
+        made.sel(lr=0.1)
+    assert over(grid_of(base), "lr={'x': 1}").axes[0].coords == ({"x": 1},)
+
+
+def test_an_empty_grid_is_left_as_it_is() -> None:
+    none = sample(GRID, 0, seed=0)
+    assert over(none, "lr=3") is none

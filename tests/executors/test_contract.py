@@ -35,7 +35,7 @@ def test_inline(behaviour: Behaviour, tmp_path):
     behaviour.check(InlineExecutor, tmp_path)
 
 
-@pytest.mark.parametrize("behaviour", executor_behaviours([*IN_THREADS, "unpicklable_result_is_named"]), ids=str)
+@pytest.mark.parametrize("behaviour", executor_behaviours(exempt=IN_THREADS), ids=str)
 def test_an_executor_of_four_lines(behaviour: Behaviour, tmp_path):
     behaviour.check(FourLines, tmp_path)
 

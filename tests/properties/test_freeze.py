@@ -232,7 +232,7 @@ def test_a_bad_key_is_refused_with_its_path(key, path):
 
 def test_a_bad_key_says_what_would_be_right():
     """The message offers the string, or the form of a dotted key."""
-    with pytest.raises(ConfigError, match=r"a key of config is 1, a int; keys are strings: use '1'"):
+    with pytest.raises(ConfigError, match=r"a key of config is 1, of type int; keys are strings: use '1'"):
         freeze({1: 2})
     with pytest.raises(ConfigError, match=r"a key of config.a is 'b..c', which has an empty part; write it like"):
         freeze({"a": {"b..c": 2}})
@@ -254,7 +254,7 @@ def test_a_config_that_contains_itself_is_refused():
 @pytest.mark.parametrize("value", [None, 5, "a", [("a", 1)]])
 def test_changes_of_what_is_no_mapping_are_refused(value):
     """A config that is no mapping is named with its value and type."""
-    with pytest.raises(ConfigError, match=f"config is .*, a {type(value).__name__}; it has to be a mapping"):
+    with pytest.raises(ConfigError, match=f"config is .*, of type {type(value).__name__}; it has to be a mapping"):
         changes(value)
 
 

@@ -407,6 +407,20 @@ def test_an_encoder_wins_over_what_pyexp_would_do():
     assert encode([free]) == encode([other])
 
 
+def test_an_encoder_that_raises_is_named_with_the_path_of_its_value():
+    """What it raised is the cause, with its traceback."""
+
+    class Broken:
+        pass
+
+    register_encoder(Broken, lambda value: value.nothing)
+    with pytest.raises(
+        HashError, match=r"^config\.a\[1\] is a .*Broken, whose registered encoder raised Attr"
+    ) as refused:
+        config_hash({"a": [0, Broken()]})
+    assert isinstance(refused.value.__cause__, AttributeError)
+
+
 def test_members_of_flags_are_their_values_and_members_of_enums_their_names():
     """A flag of several members has no name of its own; an IntEnum is no int."""
     codes = {encode(Right(value)) for value in range(4)}
@@ -716,7 +730,7 @@ def test_a_value_that_contains_itself_is_refused():
 @pytest.mark.parametrize("value", [None, [], "a", 5, [("a", 1)]])
 def test_what_is_no_config_is_refused(value):
     """Only mappings are configs."""
-    with pytest.raises(ConfigError, match=f"^config is .*, a {type(value).__name__}; it has to be a mapping"):
+    with pytest.raises(ConfigError, match=f"^config is .*, of type {type(value).__name__}; it has to be a mapping"):
         config_hash(value)
 
 

@@ -93,9 +93,9 @@ def test_merge_names_the_argument_with_the_bad_key(key, side):
 @pytest.mark.parametrize("value", [None, [], "a", 5])
 def test_merge_names_the_argument_that_is_no_mapping(value):
     """What is no mapping is refused, on either side."""
-    with pytest.raises(ConfigError, match=f"^config is .*, a {type(value).__name__}; it has to be a mapping"):
+    with pytest.raises(ConfigError, match=f"^config is .*, of type {type(value).__name__}; it has to be a mapping"):
         merge(value, {})
-    with pytest.raises(ConfigError, match=f"^update is .*, a {type(value).__name__}; it has to be a mapping"):
+    with pytest.raises(ConfigError, match=f"^update is .*, of type {type(value).__name__}; it has to be a mapping"):
         merge({}, value)
 
 

@@ -70,8 +70,8 @@ def test_golden_seeds() -> None:
     [
         (0, 0, "the number of replicates, is 0; it is at least 1"),
         (-1, 0, "is -1"),
-        (1.5, 0, r"is 1\.5, a float; it is a whole number"),
-        (2, None, "seed is None, a NoneType"),
+        (1.5, 0, r"is 1\.5, of type float; it is a whole number"),
+        (2, None, "seed is None, of type NoneType"),
         (2, 0.5, r"seed is 0\.5"),
     ],
 )

@@ -262,10 +262,10 @@ def test_a_sample_is_the_same_in_every_process():
     [
         (4, 0, SelectionError, "a sample of 4 cells cannot be drawn from 3"),
         (-1, 0, SelectionError, "a sample of -1 cells cannot be drawn from 3"),
-        (1.0, 0, ConfigError, "n, the number of cells to draw, is 1.0, a float; it is a whole number"),
-        (None, 0, ConfigError, "n, the number of cells to draw, is None, a NoneType; it is a whole number"),
-        (1, None, ConfigError, "seed is None, a NoneType; it is a whole number"),
-        (1, 0.5, ConfigError, "seed is 0.5, a float; it is a whole number"),
+        (1.0, 0, ConfigError, "n, the number of cells to draw, is 1.0, of type float; it is a whole number"),
+        (None, 0, ConfigError, "n, the number of cells to draw, is None, of type NoneType; it is a whole number"),
+        (1, None, ConfigError, "seed is None, of type NoneType; it is a whole number"),
+        (1, 0.5, ConfigError, "seed is 0.5, of type float; it is a whole number"),
     ],
 )
 def test_a_sample_that_cannot_be_drawn_is_refused(n, seed, error, words):
@@ -302,8 +302,8 @@ def test_replicates_are_the_same_from_version_to_version():
     [
         (0, 0, "n, the number of replicates, is 0; it is at least 1"),
         (-1, 0, "n, the number of replicates, is -1; it is at least 1"),
-        (1.5, 0, "n, the number of replicates, is 1.5, a float; it is a whole number"),
-        (1, None, "seed is None, a NoneType; it is a whole number"),
+        (1.5, 0, "n, the number of replicates, is 1.5, of type float; it is a whole number"),
+        (1, None, "seed is None, of type NoneType; it is a whole number"),
     ],
 )
 def test_replicates_that_cannot_be_made_are_refused(n, seed, words):
@@ -359,7 +359,7 @@ def test_a_tensor_of_anything_is_frozen_on_the_way_in():
     grid = sweep(Tensor([{"a": inner}, pmap({"a": inner})]), [{}])
     inner.append(2)
     assert grid[0] == grid[1] == freeze({"a": [1]})
-    with pytest.raises(ConfigError, match=r"^an item of configs is 5, a int"):
+    with pytest.raises(ConfigError, match=r"^an item of configs is 5, of type int"):
         sweep(Tensor([{}, 5]), [{}])
 
 
@@ -446,12 +446,12 @@ def test_what_is_no_list_is_refused(make, words, bad, rest):
 @pytest.mark.parametrize(
     ("item", "rest"),
     [
-        (5, " is 5, a int; "),
-        (None, " is None, a NoneType; "),
-        ("a", " is 'a', a str; "),
-        ([("a", 1)], " is [('a', 1)], a list; "),
-        ({"name": 5}, ".name is 5, a int; a name is a string: '5'"),
-        ({"name": {"a": 1}}, ".name is pmap({'a': 1}), a PMap; a name is a string"),
+        (5, " is 5, of type int; "),
+        (None, " is None, of type NoneType; "),
+        ("a", " is 'a', of type str; "),
+        ([("a", 1)], " is [('a', 1)], of type list; "),
+        ({"name": 5}, ".name is 5, of type int; a name is a string: '5'"),
+        ({"name": {"a": 1}}, ".name is pmap({'a': 1}), of type PMap; a name is a string"),
     ],
 )
 def test_an_item_that_is_no_config_is_named_with_its_place(item, rest):
@@ -492,7 +492,7 @@ def test_an_axis_is_called_by_a_string(axis):
     """Anything else is refused."""
     with pytest.raises(ConfigError) as refused:
         sweep([{}], [{}], axis=axis)
-    assert str(refused.value).startswith(f"the name of an axis is {axis!r}, a {type(axis).__name__}; it is a string")
+    assert str(refused.value).startswith(f"the name of an axis is {axis!r}, of type {type(axis).__name__}; it is a string")
 
 
 def test_an_axis_that_is_there_already_is_refused():

@@ -120,7 +120,7 @@ def any_bool(entry):
 
 @given(shapes(), st.data())
 def test_a_single_index_speaks_of_the_flat_sequence(shape, data):
-    """An int, a slice or a list index the items in C order, whatever the shape."""
+    """An int, of type slice or a list index the items in C order, whatever the shape."""
     flat = oracle(shape).ravel()
     index = data.draw(entries(len(flat)) | lists(len(flat)))
     expected = flat[np.array(index, int) if isinstance(index, (list, tuple)) and not any_bool(index) else index]
@@ -254,7 +254,7 @@ def test_globs_keep_boxes_and_skip_items_without_a_name():
         named(["lr0.1", "x"])["lr_0.1"]
     with pytest.raises(SelectionError, match=r"^no item is named 'q' .*; the names are 'a'$"):
         mixed["q"]
-    with pytest.raises(SelectionError, match=r"^no item is named 'q' .*; the names are nothing$"):
+    with pytest.raises(SelectionError, match=r"^no item is named 'q' .*; there is nothing$"):
         Tensor([1, 2])["q"]
 
 
@@ -379,18 +379,21 @@ def test_an_axis_does_not_change_with_the_list_it_is_made_of():
         ((0, 0, 0), "too many indices: 3 for a tensor of 2 axes"),
         ((0, ..., 0, 0), "too many indices: 3 for a tensor of 2 axes"),
         ((..., ...), "an index can have one ellipsis"),
-        (True, "the flat sequence cannot be indexed with True, a bool; use an int, a slice or a list of ints"),
-        (np.True_, "the flat sequence cannot be indexed with True, a bool"),
-        ([True, 1], "the flat sequence cannot be indexed with True, a bool"),
-        ((0, True), "axis 'axis_1' cannot be indexed with True, a bool"),
-        (None, "the flat sequence cannot be indexed with None, a NoneType"),
+        (
+            True,
+            "the flat sequence cannot be indexed with True, of type bool; use an int, a slice or a list of ints",
+        ),
+        (np.True_, "the flat sequence cannot be indexed with True, of type bool"),
+        ([True, 1], "the flat sequence cannot be indexed with True, of type bool"),
+        ((0, True), "axis 'axis_1' cannot be indexed with True, of type bool"),
+        (None, "the flat sequence cannot be indexed with None, of type NoneType"),
         ((0, None), "axis 'axis_1' cannot be indexed with None"),
-        ((0, "a"), "axis 'axis_1' cannot be indexed with 'a', a str"),
-        (["a"], "the flat sequence cannot be indexed with 'a', a str"),
-        (1.0, "the flat sequence cannot be indexed with 1.0, a float"),
-        (np.float64(1), "the flat sequence cannot be indexed with 1.0, a float"),
-        (slice("a"), "the flat sequence cannot be indexed with slice(None, 'a', None), a slice"),
-        (slice(0, 1, 0), "the flat sequence cannot be indexed with slice(0, 1, 0), a slice"),
+        ((0, "a"), "axis 'axis_1' cannot be indexed with 'a', of type str"),
+        (["a"], "the flat sequence cannot be indexed with 'a', of type str"),
+        (1.0, "the flat sequence cannot be indexed with 1.0, of type float"),
+        (np.float64(1), "the flat sequence cannot be indexed with 1.0, of type float"),
+        (slice("a"), "the flat sequence cannot be indexed with slice(None, 'a', None), of type slice"),
+        (slice(0, 1, 0), "the flat sequence cannot be indexed with slice(0, 1, 0), of type slice"),
         (([True, False, True], 0), "a mask of 3 booleans does not fit axis 'axis_0', which has 2 positions"),
         ([True], "a mask of 1 booleans does not fit the flat sequence, which has 6 positions"),
         ([[0, 1]], "the flat sequence cannot be indexed with a nested list; use a flat list of ints"),

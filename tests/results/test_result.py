@@ -143,6 +143,33 @@ def test_a_result_cannot_be_changed_or_hashed() -> None:
         hash(result)
 
 
+def test_results_are_equal_by_value_arrays_and_nan_too() -> None:
+    """As Tensors and queries compare: array by array, NaN as itself."""
+    one, same, other = (result_of({"w": np.arange(n), "x": [float("nan")]}) for n in (3, 3, 4))
+    assert one == same == dict(one)
+    assert one != other
+    assert one != {**one, "x": 0.0}
+    assert one != 3
+    assert Tensor([one]) == Tensor([same]) == pickle.loads(pickle.dumps(Tensor([one])))
+
+
+def test_keys_are_attributes_also_those_with_underscores() -> None:
+    assert failure().__error__ is True
+    result = result_of({"_private": 1, "_load": 2})
+    assert result._private == 1
+    assert result["_load"] == 2
+    assert callable(result._load)
+    for name in ("__error__", "__array__", "_repr_html_"):
+        assert not hasattr(result, name)
+
+
+def test_an_output_that_is_called_as_the_mark_of_failures_is_in_the_value_only() -> None:
+    result = result_of({"__error__": True, "x": 1})
+    assert not result.get("__error__")
+    assert list(result) == ["name", "config", "out", "x"]
+    assert result.value == {"__error__": True, "x": 1}
+
+
 def test_completion_knows_the_outputs() -> None:
     assert {"accuracy", "name", "record"} <= set(dir(result_of({"accuracy": 1, "not one": 2})))
     assert "not one" not in dir(result_of({"not one": 2}))
