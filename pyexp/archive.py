@@ -82,7 +82,9 @@ def described(run: Run) -> dict[str, Any]:
 def current(told: dict[str, Any], run: Run) -> dict[str, Any]:
     """What `run.json` says. Raises `StoreError` if its format is newer."""
     version = told.get("format", FORMAT)
-    if not isinstance(version, int) or version > FORMAT:
+    if not isinstance(version, int):  # it is damaged
+        return {}
+    if version > FORMAT:
         raise StoreError(
             f"the run at {run.path} was written by a newer pyexp (its format is {version}, and this one reads up to "
             f"{FORMAT}): upgrade pyexp, or begin a new run"
@@ -148,8 +150,12 @@ def _enter(run: Run, experiment: str, grid: Mapping[str, Any], entry: Mapping[st
     mine = {key: entry[key] for key in ("host", "process", "started")}
 
     def tell(told: dict[str, Any]) -> dict[str, Any]:
-        commands = current(told, run).get("commands", [])
-        others = [one for one in commands if not (isinstance(one, dict) and mine.items() <= one.items())]
+        commands = current(told, run).get("commands")
+        others = [
+            one
+            for one in (commands if isinstance(commands, list) else [])
+            if not (isinstance(one, dict) and mine.items() <= one.items())
+        ]
         head = {"format": FORMAT, "started": store.beginning(run), "experiment": experiment}
         return {**head, "commands": [*others, entry], **grid}
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 # What the name of a file begins with that is claimed for no name at present.
 _SPARE = ".spare-"
 # A claim's file itself, not where a symlink leads; not to be inherited unless asked for. Windows has neither word.
-_PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+# Nobody waits at a pipe that somebody has put there.
+_PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Claim(NamedTuple):
@@ -25,8 +26,14 @@ class Claim(NamedTuple):
     def release(self) -> None:
         """Give the name back. The file goes first: whoever locked it meanwhile finds it gone, and takes a new one."""
         with suppress(OSError):
-            os.unlink(self.path)
+            if self.is_named:
+                os.unlink(self.path)
         os.close(self.descriptor)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the file still bears the name. If somebody has removed it, what is there now is another's claim."""
+        return _is_named(self.descriptor, self.path)
 
     def spared(self) -> "Claim | None":
         """Give the name back, but keep the file for another one; None if that cannot be.
@@ -36,11 +43,13 @@ class Claim(NamedTuple):
         """
         path = os.path.join(os.path.dirname(self.path), f"{_SPARE}{os.urandom(8).hex()}")
         try:
-            os.replace(self.path, path)
+            if self.is_named:
+                os.replace(self.path, path)
+                return Claim(self.descriptor, path)
         except OSError:
-            self.release()
-            return None
-        return Claim(self.descriptor, path)
+            pass
+        self.release()
+        return None
 
     def named(self, path: str) -> "Claim | None":
         """The same file as the claim to another name; None if another process has that, and then this one is gone."""
@@ -134,7 +143,9 @@ def _holder(path: str) -> str | None:
     try:
         if _locked(descriptor, shared=True):
             return None
-        return f"({os.pread(descriptor, 200, 0).decode('utf-8', 'replace')})"
+        with suppress(OSError):
+            return f"({os.pread(descriptor, 200, 0).decode('utf-8', 'replace')})"
+        return "(another process)"
     finally:
         os.close(descriptor)
 

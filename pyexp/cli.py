@@ -5,7 +5,9 @@ Knows argv lists and option values; a parser, nothing else. `parse` turns an arg
 """
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pyexp.errors import UsageError, nearest
@@ -97,8 +99,15 @@ def _no_flag(value: Any) -> Any:
 
 
 def _folder(value: Any) -> Any:
-    if not os.fspath(value):
+    path = os.fspath(value)
+    if not isinstance(path, str) or not path or "\0" in path:
         raise ValueError(value)
+    return value
+
+
+def _glob(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
     return value
 
 
@@ -141,7 +150,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("output_dir", ("--output-dir",), "the folder for all results", _folder, "a folder", "DIR"),
     ),
     "which cells": (
-        Option("select", ("-k", "--select"), "only the cells whose name matches", str, "a glob such as 'exp_*'",
+        Option("select", ("-k", "--select"), "only the cells whose name matches", _glob, "a glob such as 'exp_*'",
                "GLOB"),
         Option("last_failed", ("--lf", "--last-failed"), "of the latest run (or of --timestamp), run only what failed "
                "or did not finish"),
@@ -189,6 +198,9 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
         def error(self, message: str) -> NoReturn:
             raise UsageError(message)
 
+        def print_help(self, file: Any = None) -> None:
+            say(self.format_help().rstrip())
+
     made = Parser(
         prog=prog,
         usage="%(prog)s [options] [key=value ...]",
@@ -211,6 +223,19 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
             if option.off is not None:
                 group.add_argument(option.off, dest=option.field, action=off, help=argparse.SUPPRESS)
     return made
+
+
+def say(text: str) -> None:
+    """Print the text. What stdout cannot spell is spelled out; a reader that has gone has seen enough."""
+    try:
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding
+            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # else Python would complain once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def default_of(option: Option) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from pyexp import archive, shell, store
-from pyexp.cli import Options, parse, settle, spelled
+from pyexp.cli import Options, parse, say, settle, spelled
 from pyexp.configs import freeze, thaw
 from pyexp.dotted import Config
 from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
@@ -127,7 +127,7 @@ class Experiment:
         with _refusing(commanded is not None):
             if settled.dry_run:
                 made = shell.look(job, settled).plan
-                print(made)
+                say(str(made))
                 return made
             results = shell.perform(job, settled)
         told = (report if callable(report) else self._report or _default_report)(results)
@@ -171,7 +171,7 @@ class Experiment:
     def _list(self, options: Options) -> list[archive.Kept]:
         base = store.home(options.output_dir, self._folder(options))
         kept = archive.runs(base)
-        print(archive.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
+        say(archive.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
         return kept
 
 
@@ -222,20 +222,22 @@ def _tell(line: str) -> None:
 
 
 def _default_report(results: Results) -> Results:
-    print(results)
+    say(str(results))
     return results
 
 
 def _script_argv(caller: Mapping[str, Any]) -> list[str] | None:
     """The command line, if the caller is the script that the program was started as; else None.
 
-    A notebook, a prompt and `python -c` have no file; under a test runner the program is another one.
+    That is what calls itself `__main__` and is of the file, or the folder or archive, that `sys.argv` begins with, or
+    is read from stdin. A notebook, a prompt and `python -c` have no file; under a test runner the program is another.
     """
-    main = getattr(sys.modules.get("__main__"), "__dict__", {})
-    started = Path(sys.argv[0]).name if sys.argv else ""
-    if caller is main and main.get("__file__") and Path(main["__file__"]).name == started:
-        return sys.argv[1:]
-    return None
+    in_cell = getattr(sys.modules.get("pyexp.executors.worker"), "in_cell", False)
+    if caller.get("__name__") != "__main__" or in_cell:  # a run in a cell is not what was asked for there
+        return None
+    started, file = Path(sys.argv[0] if sys.argv else ""), Path(caller.get("__file__") or os.devnull)
+    other = {"__main__.py": file.parent.name, "<stdin>": "-"}.get(file.name)
+    return sys.argv[1:] if started.name in (file.name, other) else None
 
 
 @overload

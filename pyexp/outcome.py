@@ -54,7 +54,8 @@ def done(value: Any, needs: list[str]) -> Outcome:
 
 def failed(error: BaseException) -> Outcome:
     """The outcome of a call that raised, whatever the exception's own methods do."""
-    return failure(type(error).__name__, text_of(error), traceback_of(error))
+    traceback = traceback_of(error)  # first, as it sees to it that there is memory left
+    return failure(type(error).__name__, text_of(error), traceback)
 
 
 def failure(kind: str, message: str, traceback: str = "") -> Outcome:
@@ -101,17 +102,42 @@ def text_of(error: BaseException) -> str:
 
 def traceback_of(error: BaseException) -> str:
     """The exception's traceback as text, without the frames of pyexp around the experiment."""
+    try:
+        return _formatted(error)
+    except BaseException:  # for want of memory or descriptors perhaps, which the experiment's frames still hold
+        _clear(error.__traceback__)
+    try:
+        return _formatted(error)
+    except BaseException as fault:  # a __str__ or a __cause__ that fails
+        lines = ["Traceback (most recent call last):\n", *_frames(error.__traceback__)]
+        lines.append(f"{type(error).__name__}: {text_of(error)} ({type(fault).__name__} while it was formatted)\n")
+        return printable("".join(lines))
+
+
+def _formatted(error: BaseException) -> str:
     import traceback  # only a failure pays for it
 
-    try:
-        lines = traceback.format_exception(type(error), error, _from_experiment(error.__traceback__))
-    except BaseException as fault:  # a __str__ or a __cause__ that fails
+    return printable("".join(traceback.format_exception(type(error), error, _from_experiment(error.__traceback__))))
+
+
+def _clear(trace: Any) -> None:
+    """Let go of what the frames of a traceback hold."""
+    while trace is not None:
         try:
-            lines = ["Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__)]
-        except BaseException:
-            lines = []
-        lines.append(f"{type(error).__name__}: {text_of(error)} ({type(fault).__name__} while it was formatted)\n")
-    return printable("".join(lines))
+            trace.tb_frame.clear()
+        except RuntimeError:  # a frame that is still at it
+            pass
+        trace = trace.tb_next
+
+
+def _frames(trace: Any) -> list[str]:
+    """The lines of a traceback, without their source."""
+    lines = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}\n')
+        trace = trace.tb_next
+    return lines
 
 
 def _from_experiment(trace: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
-from pyexp.results import Record, cells_in_words
+from pyexp.results import Record, cells_in_words, clipped
 
 #: Failures that the end of a run tells once more.
 MOST_FAILURES = 20
@@ -218,7 +218,7 @@ def span(seconds: float) -> str:
 
 def reason(record: Record) -> str:
     """Why a cell failed, in a line."""
-    return printable(f"{record.type}: {record.message}".partition("\n")[0])
+    return printable(clipped(f"{record.type}: {record.message}"))
 
 
 def printable(text: str) -> str:

@@ -102,6 +102,16 @@ def cells_in_words(number: int) -> str:
     return f"{number} cell" if number == 1 else f"{number} cells"
 
 
+def clipped(text: str, most: int = 200) -> str:
+    """The text's first line, cut off where it is longer than `most` characters.
+
+    >>> clipped("abcdef", 4), clipped("abcd\\nef", 4)
+    ('abc…', 'abcd')
+    """
+    line = text.partition("\n")[0]
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 def missing(name: str, config: FrozenConfig, digest: str, words: str) -> Record:
     """The record of a cell that has no result, and was not run: an error of type `NotRun`."""
     return Record(name, config, digest, "missing", type="NotRun", message=words)

@@ -466,7 +466,9 @@ def _is_at_hand(need: str) -> bool:
         found: Any = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception:  # an import runs code that may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an import runs code that may raise anything, or exit
         return False
     return True
 

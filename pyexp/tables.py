@@ -17,12 +17,15 @@ from pyrsistent import PMap, pmap
 
 from pyexp.configs import NOTHING, FrozenConfig, equal, leaves, lookup, thaw
 from pyexp.errors import ExtraError, ResultError
-from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, records_of
+from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, records_of
 from pyexp.tensor import Tensor
 
 if TYPE_CHECKING:
     import pandas
     import xarray
+
+#: Characters of a value that a printed table shows.
+WIDEST = 60
 
 #: The columns that every table has; an axis or an output of such a name is called `axis.…` or `output.…` there.
 FIRST, LAST = ("name",), ("status", "seconds", "failure")
@@ -179,7 +182,7 @@ def _rank(key: str, axes: Sequence[str]) -> int:
 
 def brief_error(record: Record) -> str | None:
     """A failure in a line; None for a success."""
-    return f"{record.type}: {record.message}".partition("\n")[0].rstrip(": ") if record.failed else None
+    return clipped(f"{record.type}: {record.message}").rstrip(": ") if record.failed else None
 
 
 def _keys(records: Iterable[Record]) -> list[str]:
@@ -328,7 +331,9 @@ def _line(row: list[str], widths: list[int]) -> str:
 
 def _shown(record: Record, key: str) -> str:
     value = record.outputs.get(key, "")
-    return f"{value:.6g}" if isinstance(value, float) else str(value).partition("\n")[0]
+    if type(value) is int and value.bit_length() > 4 * WIDEST:
+        return clipped(hex(value), WIDEST)  # Python refuses very long decimals
+    return f"{value:.6g}" if isinstance(value, float) else clipped(str(value), WIDEST)
 
 
 def counts(words: Sequence[str]) -> str:

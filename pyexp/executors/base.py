@@ -392,14 +392,22 @@ class Threads(Pool):
 
     def _perform(self, running: "_Thread") -> None:
         task = running.task
-        path = Path(task.result_path)
+        returned: list[Any] = []
         outcome = attempt(
-            lambda: self.executor.run(task.fn, task.private_config(), path),
-            lambda value: [] if running.left else files.save(str(path), value, durable=self._durable),
+            lambda: returned.append(self.executor.run(task.fn, task.private_config(), Path(task.result_path))),
+            lambda _: [],
         )
-        if outcome["status"] != "done":
-            path.unlink(missing_ok=True)  # it may have written a result before it failed
-        running.outcome = outcome
+        with running.ending:
+            if running.left:  # the cell's folder is not its own any more
+                return
+            if returned:
+                outcome = attempt(
+                    returned.pop, lambda value: files.save(task.result_path, value, durable=self._durable)
+                )
+            if outcome["status"] != "done":
+                with suppress(OSError):  # it may have written a result before it failed
+                    os.unlink(task.result_path)
+            running.outcome = outcome
         self._some_ended.set()
 
     def wait(self, running: Collection["_Thread"], seconds: float) -> list[tuple["_Thread", Outcome]]:
@@ -407,11 +415,21 @@ class Threads(Pool):
         self._some_ended.clear()
         return [(one, one.outcome) for one in running if one.outcome is not None]
 
-    def kill(self, running: "_Thread") -> None:
-        """A thread cannot be killed. It is left to itself, and what it returns is neither looked at nor kept."""
-        running.left = True
+    def kill(self, running: "_Thread") -> Outcome | None:
+        """A thread cannot be killed. It is left to itself, and what it returns is neither looked at nor kept.
+
+        Unless that is just being kept: then it has ended after all.
+        """
+        with running.ending:
+            running.left = True
+            return running.outcome
 
 
 class _Thread(Running):
-    outcome: Outcome | None = None
-    left = False
+    """A cell in a thread. Who holds `ending` says how it ends: with an `outcome`, or `left` to itself."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.ending = threading.Lock()
+        self.outcome: Outcome | None = None
+        self.left = False

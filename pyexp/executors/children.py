@@ -129,25 +129,31 @@ def _watch(pid: int) -> int | None:
 class Processes(Pool):
     """What the executors with a process for each cell share."""
 
+    #: What `close` gives back: nothing, where `open` has not got that far.
+    _undo = ExitStack()
+
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         if os.name != "posix":
             raise ExecutorError(f"{type(self).__name__} needs a POSIX system; use executor='inline'")
         self._terms = terms
         self._crew: list[Process] = []
         self._environment = thread_limits(os.environ, terms.jobs)
-        self._closed_streams = ExitStack()
-        self._closed_streams.enter_context(standard_descriptors())
-        try:
-            self._guardian = guardian.Guardian()
-        except OSError as error:
-            self._closed_streams.close()
-            raise ExecutorError(f"no process can be started here: {error}") from error
+        with ExitStack() as undo:
+            undo.enter_context(standard_descriptors())
+            try:
+                self._guardian = guardian.Guardian()
+            except OSError as error:
+                raise ExecutorError(f"no process can be started here: {error}") from error
+            undo.callback(self._end_all)
+            self._undo = undo.pop_all()
 
     def close(self) -> None:
+        self._undo.close()
+
+    def _end_all(self) -> None:
         for running in list(self._crew):
             self.kill(running)
         self._guardian.dismiss()
-        self._closed_streams.close()
 
     def environment(self, mark: str) -> dict[str, str]:
         """What to add to a cell's environment. The mark of a cell around this one stays: that one's end is ours too."""

@@ -10,12 +10,13 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import _lru_cache_wrapper
 from io import BytesIO
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from pyexp.errors import ConfigError
-from pyexp.executors.worker import function, module_with
+from pyexp.executors.worker import cached, function, module_with
 
 #: What a function's globals hold of the module itself, whether or not its code names it.
 _OF_THE_MODULE = ("__name__", "__file__", "__package__")
@@ -29,15 +30,31 @@ def pickled_function(fn: Callable[..., Any]) -> bytes:
     """The function as a pickle, by value where a child could not import it. Raises `ConfigError` if it has none."""
     with suppress(Exception):  # whatever stands in the way, cloudpickle knows more ways
         return _plain(fn)
-    import cloudpickle
-
     try:
-        return cloudpickle.dumps(fn, protocol=5)  # type: ignore[no-any-return]  # cloudpickle has no types
+        return _cloudpickled(fn)
     except Exception as error:
         raise ConfigError(
             f"the experiment {getattr(fn, '__name__', fn)!r} cannot be sent to another process: {error}; "
             "make what it uses inside the function, or run it with executor='inline'"
         ) from error
+
+
+def _cloudpickled(fn: Callable[..., Any]) -> bytes:
+    """The function as cloudpickle writes it. Raises what pickling raises."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        def reducer_override(self, obj: Any) -> Any:
+            return _with_cache(obj) if isinstance(obj, _lru_cache_wrapper) else super().reducer_override(obj)
+
+    stream = BytesIO()
+    Pickler(stream, protocol=5).dump(fn)
+    return stream.getvalue()
+
+
+def _with_cache(fn: Any) -> Any:
+    """How a function that `functools.lru_cache` has wrapped is pickled: anew, unless it can be imported."""
+    return NotImplemented if _importable(fn) else (cached, (fn.__wrapped__, fn.cache_parameters()))
 
 
 def _plain(fn: Callable[..., Any]) -> bytes:
@@ -73,6 +90,8 @@ class _Pickler(pickle.Pickler):
             return NotImplemented if _importable(obj) else self._by_code(obj)
         if isinstance(obj, ModuleType):
             return self._by_name(obj)
+        if isinstance(obj, _lru_cache_wrapper):
+            return _with_cache(obj)
         if isinstance(obj, type) and not _importable(obj):
             raise _NotPlainError
         return NotImplemented
@@ -100,6 +119,8 @@ def _reached(fn: FunctionType) -> set[str]:
     while left:
         for name in _names(left.pop().__code__):
             value = fn.__globals__.get(name)
+            if isinstance(value, _lru_cache_wrapper):
+                value = value.__wrapped__
             if name not in found and isinstance(value, FunctionType) and value.__globals__ is fn.__globals__:
                 left.append(value)
             found.add(name)

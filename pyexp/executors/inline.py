@@ -7,10 +7,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
-from pyexp import files
 from pyexp.dotted import Config
 from pyexp.executors.base import Pool, Running, Task, Terms
-from pyexp.executors.worker import unbuffered
+from pyexp.executors.worker import commit, leave_if_forked, unbuffered
 from pyexp.outcome import Outcome, attempt
 
 
@@ -34,11 +33,12 @@ class InlineExecutor(Pool):
 
     def start(self, task: Task) -> _Finished:
         running = _Finished(task)
+        here = os.getpid()
         with captured(task.log_path) if self._terms.capture else ExitStack():
             running.outcome = attempt(
-                lambda: self._call(task),
-                lambda value: files.save(task.result_path, value, durable=self._terms.durable),
+                lambda: self._call(task), lambda value: commit(value, task.result_path, self._terms.durable, here)
             )
+            leave_if_forked(running.outcome, here)
         if running.outcome["status"] != "done":
             with suppress(OSError):  # a failure leaves no result, whoever wrote one
                 os.unlink(task.result_path)

@@ -50,12 +50,9 @@ class SubprocessExecutor(Processes):
         common = self._common(pickled_function(fn), terms)
         super().open(fn, terms)
         self._shared = unnamed_file(common)
+        self._undo.callback(lambda: os.close(self._shared))
+        self._undo.callback(self._send_away)
         self._get_ready()
-
-    def close(self) -> None:
-        self._send_away()
-        os.close(self._shared)
-        super().close()
 
     def start(self, task: Task) -> Process:
         self._left -= 1

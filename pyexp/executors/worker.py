@@ -37,6 +37,8 @@ MUTE, UNTOLD = 86, 87
 UNKNOWN = 1 << 16
 #: The last message, after the outcome: that this process never had a child, or that it may have some left.
 ALONE, PARENT = b"alone", b"parent"
+#: Whether this process is a cell's.
+in_cell = False
 # So much is read at a time.
 _PIECE = 1 << 24
 #: Seconds that a worker with children waits to be ended with them, while it can be seen whose they are.
@@ -63,6 +65,7 @@ def main(shared: int) -> None:
         sys.modules["__main__"].__file__ = terms["main"]
     fresh_streams()
     call = _loaded(fn)
+    _publish(call)
     import pyexp.dotted  # noqa: F401  # what a config is of: while there is time
 
     place, pickled = _cell(control)
@@ -87,6 +90,18 @@ def _loaded(fn: bytes) -> Callable[[Any], Any]:
             raise why
 
     return loaded
+
+
+def _publish(call: Any) -> None:
+    """Put the script's names that came with its function where others look for them: into `__main__`.
+
+    So a cell can pickle them by name, as multiprocessing does. A child of this process, forked or spawned, finds them.
+    """
+    names = getattr(getattr(call, "__wrapped__", call), "__globals__", {})
+    if names.get("__name__") == "__main__":
+        main = vars(sys.modules["__main__"])
+        names.setdefault("__builtins__", main["__builtins__"])  # debuggers ask for it
+        main.update({name: value for name, value in names.items() if not name.startswith("__")})
 
 
 def _cell(control: int) -> list[bytes]:
@@ -125,11 +140,15 @@ def write_to(log: int) -> None:
 
 def live(call: Callable[[], Any], result_path: str, durable: bool, status: int, *, forked: bool = False) -> None:
     """Make the call, commit its result, say the outcome on the status pipe, and end this process."""
+    global in_cell
+    in_cell = True
     word = _LastWord(status)
     if forked:  # handlers run from the last to the first: here it ends before the parent's, which are not its to free
         atexit.register(word.leave)
     handlers = atexit._ncallbacks() if forked else 0
-    outcome = attempt(call, lambda value: files.save(result_path, value, durable=durable))
+    cell = os.getpid()
+    outcome = attempt(call, lambda value: commit(value, result_path, durable, cell))
+    leave_if_forked(outcome, cell)
     if outcome["status"] != "done":
         try:  # a failure leaves no result, whoever wrote one
             os.unlink(result_path)
@@ -148,6 +167,29 @@ def live(call: Callable[[], Any], result_path: str, durable: bool, status: int, 
     except BaseException:
         pass
     word.leave()
+
+
+def commit(value: Any, result_path: str, durable: bool, cell: int) -> list[str]:
+    """Commit the result, if this is the cell's process; return what loading it needs. Raises what `files.save` does."""
+    return files.save(result_path, value, durable=durable) if os.getpid() == cell else []
+
+
+def leave_if_forked(outcome: Outcome, cell: int) -> None:
+    """End this process if it is not the cell's, but one that the experiment has forked and let come out of it.
+
+    How the cell ends, its own process says.
+    """
+    if os.getpid() == cell:
+        return
+    status = 0 if outcome["status"] == "done" else 1
+    try:
+        if outcome.get("type") == "SystemExit":
+            status = int(outcome["message"].replace("None", "") or 0)
+        else:
+            sys.stderr.write(outcome.get("traceback", ""))
+            sys.stderr.flush()
+    finally:
+        os._exit(status & 0xFF)
 
 
 class _LastWord:
@@ -304,6 +346,13 @@ def function(code: bytes, namespace: dict[str, Any], defaults: Any, about: tuple
     made.__qualname__, made.__module__, made.__doc__, made.__annotations__, made.__kwdefaults__ = about[1:]
     made.__dict__.update(own)
     return made
+
+
+def cached(fn: Callable[..., Any], about: dict[str, Any]) -> Any:
+    """The function as `functools.lru_cache` wraps it: with a cache of its own, empty here."""
+    from functools import lru_cache
+
+    return lru_cache(**about)(fn)
 
 
 def module_with(name: str, submodules: list[str]) -> Any:

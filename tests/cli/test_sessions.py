@@ -78,6 +78,14 @@ def test_check_makes_a_failure_an_exit_status(after: Path) -> None:
     assert go(after, "--report", "--check", "-k", "*lr0.1*").returncode == 0
 
 
+def test_check_is_about_what_was_wanted(folder: Path) -> None:
+    """What only the failed were wanted of has not failed; what is only reported has to be there."""
+    assert go(folder, "--timestamp", "t", "--executor", "inline", "-k", "*lr0.1_seed0").returncode == 0
+    assert go(folder, "--timestamp", "t", "--lf", "--check").returncode == 0
+    assert go(folder, "--timestamp", "t", "--report", "--check", "-k", "*lr0.1_seed0").returncode == 0
+    assert go(folder, "--timestamp", "t", "--report", "--check").returncode == 1
+
+
 def test_quiet_says_only_what_goes_wrong(folder: Path) -> None:
     good = go(folder, "-q", "--executor", "inline", "-k", "*lr0.1*")
     assert good.stderr == ""

@@ -1,6 +1,9 @@
 """What the plan says is exactly what the next run does: on real folders, in any state that cells can be left in."""
 
+import importlib
+import json
 import os
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyexp
-from pyexp import Action, Config, Experiment, Plan, StoreError, claims
+from pyexp import (
+    Action,
+    Config,
+    ConfigError,
+    Experiment,
+    Plan,
+    Status,
+    StoreError,
+    UsageError,
+    claims,
+    experiment,
+    sample,
+    store,
+    sweep,
+)
 from pyexp.store import CLAIMS, RECORD, RESULT, RUN
 
 #: The names of the cells that ran, and of those that are to fail.
@@ -121,3 +138,72 @@ def test_a_run_of_a_newer_format_is_refused_before_anything_is_touched(tmp_path:
     for look in (trial.plan, lambda configs: trial.run(configs, argv=[]), lambda _: pyexp.load(told.parent)):
         with pytest.raises(StoreError, match=r"newer pyexp \(its format is 2"):
             look([{"name": "c0", "x": 0}])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"format": None},
+        {"format": "1"},
+        {"commands": 5},
+        {"commands": None},
+        {"commands": [3]},
+        {"started": "x"},
+        {"cells": 1},
+    ],
+    ids=str,
+)
+def test_a_damaged_description_stops_nothing(tmp_path: Path, damage: dict[str, Any]) -> None:
+    ran: list[str] = []
+    made = experiment(name="e", executor="inline", output_dir=tmp_path, timestamp="t", quiet=True)(
+        lambda config: ran.append(config.name)
+    )
+
+    def run(configs: list[dict[str, Any]]) -> int:
+        made.run(configs=configs, report=lambda results: None, argv=[])
+        return len(ran)
+
+    assert run([{"name": "a"}]) == 1
+    path = tmp_path / "e" / "t" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
+    assert run([{"name": "a"}]) == 1
+    assert run([{"name": "a"}, {"name": "b"}]) == 2
+    assert json.loads(path.read_text())["shape"] == [2]
+
+
+def test_a_run_of_nothing_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    grid = sweep([{"name": "a", "x": 1}], [{"y": 1}, {"y": 2}])
+    made = experiment(name="e", executor="inline", output_dir=tmp_path, quiet=True)(lambda config: None)
+    for configs, words in [
+        (grid.filter(lambda config: False), "^configs is empty, of shape"),
+        (lambda: sample(grid, 0, seed=0), "^what the configs function '<lambda>' returned is empty, of shape"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            made.run(configs=configs, argv=[])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("report", [5, "yes", []])
+def test_a_report_that_is_none_is_refused_before_anything_runs(tmp_path: Path, report: Any) -> None:
+    made = experiment(name="e", executor="inline", output_dir=tmp_path, quiet=True)(lambda config: None)
+    with pytest.raises(UsageError, match="it takes a function of the Results, or True"):
+        made.run([{"name": "a"}], report, argv=[])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_module_that_exits_when_it_is_imported_makes_its_results_unreadable_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kinds_that_exit.py").write_text("class Kind:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    kinds = importlib.import_module("kinds_that_exit")
+    made = experiment(name="e", executor="inline", output_dir=tmp_path, timestamp="t", quiet=True)(
+        lambda config: kinds.Kind()
+    )
+    made.run(configs=[{"name": "a"}], report=lambda results: None, argv=[])
+    (tmp_path / "kinds_that_exit.py").write_text("raise SystemExit('usage: …')\n")
+    monkeypatch.delitem(sys.modules, "kinds_that_exit")
+    importlib.invalidate_caches()
+    store._is_at_hand.cache_clear()
+    (step,) = made.plan([{"name": "a"}]).steps
+    assert (step.status, step.action) == (Status.UNFINISHED, Action.RUN)

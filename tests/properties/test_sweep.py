@@ -492,7 +492,9 @@ def test_an_axis_is_called_by_a_string(axis):
     """Anything else is refused."""
     with pytest.raises(ConfigError) as refused:
         sweep([{}], [{}], axis=axis)
-    assert str(refused.value).startswith(f"the name of an axis is {axis!r}, of type {type(axis).__name__}; it is a string")
+    assert str(refused.value).startswith(
+        f"the name of an axis is {axis!r}, of type {type(axis).__name__}; it is a string"
+    )
 
 
 def test_an_axis_that_is_there_already_is_refused():

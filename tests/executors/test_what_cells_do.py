@@ -1,0 +1,262 @@
+"""What experiments do to their own process, and what must come of it all the same: one true record for each cell."""
+
+import json
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import pyexp
+from pyexp import ConfigError, Executor
+
+EVERYWHERE = pytest.mark.parametrize("executor", ["subprocess", "fork", "inline"])
+
+FORKING = """
+import os, time
+import pyexp
+
+@pyexp.experiment(name="e")
+def experiment(config):
+    child = os.fork()
+    if child == 0:
+        BODY
+    _, status = os.waitpid(child, 0)
+    return {"who": "parent", "status": os.waitstatus_to_exitcode(status)}
+
+if __name__ == "__main__":
+    experiment.run(configs=[{"name": "a"}, {"name": "b"}], report=lambda results: print(
+        *[(r["who"], r["status"], r.value["who"]) for r in results]))
+"""
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("return {'who': 'child', 'status': 0}", 0),
+        ("raise ValueError('of the child')", 1),
+        ("raise SystemExit(3)", 3),
+        ("raise SystemExit", 0),
+    ],
+)
+def test_a_process_that_a_cell_forks_is_not_taken_for_the_cell(script, executor, body, status):
+    script.write(FORKING.replace("BODY", body))
+    ended = script.run("--executor", executor)
+    assert ended.stdout == f"('parent', {status}, 'parent') ('parent', {status}, 'parent')\n", ended.stderr
+    assert ("of the child" in (next(script.folder.glob("out/e/run/a-*")) / "log.txt").read_text()) == ("Value" in body)
+
+
+@EVERYWHERE
+def test_an_error_is_told_also_when_nothing_can_be_opened_any_more(script, executor):
+    script.write(
+        "import pyexp\n"
+        "@pyexp.experiment(name='e')\n"
+        "def experiment(config):\n"
+        "    files = []\n"
+        "    while True: files.append(open('/dev/null'))\n"
+        "if __name__ == '__main__':\n"
+        "    experiment.run(configs=[{'name': 'a'}])\n"
+    )
+    ended = script.run(
+        "--executor", executor, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    )
+    assert ended.returncode == 0, ended.stderr
+    error = script.record("a")["error"]
+    assert (error["type"], "Too many open files: '/dev/null'" in error["message"]) == ("OSError", True)
+    assert "in experiment" in error["traceback"]
+
+
+@pytest.mark.parametrize("executor", ["subprocess", "fork"])
+def test_an_error_is_told_also_when_memory_is_short(script, executor):
+    script.write(
+        "import pyexp, resource\n"
+        "@pyexp.experiment(name='e')\n"
+        "def experiment(config):\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))\n"
+        "    kept = []\n"
+        "    while True: kept.append(' ' * 100 + str(len(kept)))\n"
+        "if __name__ == '__main__':\n"
+        "    experiment.run(configs=[{'name': 'a'}])\n"
+    )
+    assert script.run("--executor", executor).returncode == 0
+    assert script.record("a")["error"]["type"] == "MemoryError"
+
+
+def test_a_traceback_is_told_without_the_module_that_formats_them(script):
+    script.write("raise ImportError('not this one')", "traceback.py")
+    script.write(
+        "import sys, pyexp\n"
+        "@pyexp.experiment(name='e')\n"
+        "def experiment(config):\n"
+        "    sys.modules.pop('traceback', None)\n"
+        "    raise ValueError('boom')\n"
+        "if __name__ == '__main__':\n"
+        "    experiment.run(configs=[{'name': 'a'}])\n"
+    )
+    script.run("--executor", "subprocess")
+    error = script.record("a")["error"]
+    assert (error["type"], error["message"]) == ("ValueError", "boom")
+    assert ", line 5, in experiment" in error["traceback"]
+
+
+HELPERS = """
+import functools, multiprocessing, pickle
+from concurrent.futures import ProcessPoolExecutor
+import pyexp
+
+class Model:
+    def __init__(self, weight):
+        self.weight = weight
+
+def square(x):
+    return x * x
+
+@functools.lru_cache(maxsize=7)
+def load(n):
+    return list(range(n))
+
+@functools.cache
+def twice(n):
+    return sum(load(n)) * 2
+
+@pyexp.experiment(name="e")
+def experiment(config):
+    with multiprocessing.get_context("METHOD").Pool(1) as pool, ProcessPoolExecutor(1) as futures:
+        mapped = pool.map(square, [1, 2]) + list(futures.map(square, [3]))
+    made = pickle.loads(pickle.dumps(Model(4))) if config.model else None
+    twice(3)
+    hits = load(3) and load.cache_info().hits, load.cache_parameters()["maxsize"]
+    return {"got": [mapped, isinstance(made, Model), twice(3), *hits]}
+
+if __name__ == "__main__":
+    experiment.run(configs=[{"name": "a", "model": True}], report=lambda results: print(results[0].value["got"]))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("plain", [True, False], ids=["by code", "by cloudpickle"])
+def test_what_the_script_defines_can_be_pickled_by_name_in_a_cell(script, method, plain):
+    text = HELPERS.replace("METHOD", method)
+    if plain:  # a class of the script goes by cloudpickle
+        text = text.replace("pickle.loads(pickle.dumps(Model(4))) if config.model else None", "None")
+        text = text.replace("isinstance(made, Model)", "made is None")
+    script.write(text)
+    ended = script.run("--executor", "subprocess")
+    assert ended.stdout == "[[1, 4, 9], True, 6, 1, 7]\n", ended.stderr
+
+
+def test_a_run_in_a_cell_does_not_read_the_command_line_of_the_run_around_it(script):
+    script.write(
+        "import pyexp\n"
+        "@pyexp.experiment(name='inner', executor='inline', quiet=True)\n"
+        "def inner(config):\n    return 1\n"
+        "@pyexp.experiment(name='outer')\n"
+        "def outer(config):\n"
+        "    inner.run(configs=[{'name': 'i'}], report=lambda r: r, output_dir=config.out)\n"
+        "    return [path.name for path in config.out.glob('inner/*')]\n"
+        "if __name__ == '__main__':\n"
+        "    outer.run(configs=[{'name': 'a'}], report=lambda results: print(results[0].value))\n"
+    )
+    for executor in ("subprocess", "fork"):
+        ended = script.run("--rerun", "--executor", executor)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.startswith("['20"), ended.stdout
+
+
+@pytest.mark.parametrize("executor", ["subprocess", "fork"])
+def test_what_cannot_be_sent_is_the_error_that_says_so(tmp_path, executor):
+    lock = threading.Lock()
+
+    def locked(config):
+        with lock:
+            return 1
+
+    run = pyexp.experiment(name="e", output_dir=tmp_path, quiet=True)(locked).run
+    if executor == "subprocess":
+        with pytest.raises(ConfigError, match="cannot be sent to another process"):
+            run(configs=[{"name": "a"}], executor=executor, argv=[])
+    again = pyexp.SubprocessExecutor()
+    with pytest.raises(ConfigError, match="cannot be sent to another process"):
+        again.run(locked, {}, tmp_path / "x" / "result.pkl")
+    assert again.run(len, {"name": "b"}, tmp_path / "y" / "result.pkl") == 2
+
+
+class Late(Executor):
+    """The first try of cell a fails when the second has long finished."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.ended = threading.Event()
+
+    def run(self, fn, config, result_path):
+        if config.name != "a":
+            return fn(config)
+        self.tries += 1
+        if self.tries == 1:
+            time.sleep(1.0)
+            self.ended.set()
+            raise ConnectionError("late")
+        return fn(config)
+
+
+def test_a_thread_that_was_given_up_takes_no_result_away(tmp_path):
+    executor = Late()
+    made = pyexp.experiment(name="e", output_dir=tmp_path, quiet=True, executor=executor, timeout=0.5, retries=1)
+    results = made(lambda config: {"x": [1]}).run(configs=[{"name": "a"}], report=lambda results: results, argv=[])
+    assert executor.tries == 2
+    assert executor.ended.wait(10)
+    time.sleep(0.2)
+    assert results["a"]["x"] == [1]
+
+
+class Clumsy(Executor):
+    def run(self, fn, config, result_path):
+        result_path.mkdir()
+        raise ValueError("boom")
+
+
+def test_an_executor_that_leaves_a_folder_in_place_of_its_result_ends_its_cell(tmp_path):
+    made = pyexp.experiment(name="e", output_dir=tmp_path, quiet=True, executor=Clumsy())(len)
+    results = made.run(configs=[{"name": "a"}, {"name": "b"}], report=lambda results: results, argv=[])
+    assert [(r["type"], r["message"]) for r in results] == [("ValueError", "boom")] * 2
+
+
+STARTS = {
+    "a folder": ["app"],
+    "an archive": ["app.zip"],
+    "stdin": ["-"],
+    "cProfile": ["-m", "cProfile", "-o", "/dev/null", "main.py"],
+    "trace": ["-m", "trace", "--count", "-C", "counts", "main.py"],
+    "a module": ["-m", "app"],
+}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_the_command_line_is_read_however_the_script_is_started(tmp_path: Path, start):
+    import zipfile
+
+    text = (
+        "import pyexp\n"
+        "@pyexp.experiment(name='e', executor='inline')\n"
+        "def experiment(config):\n    return 1\n"
+        "if __name__ == '__main__':\n    experiment.run(configs=[{'name': 'a'}])\n"
+    )
+    (tmp_path / "app").mkdir()
+    for name in ("main.py", "app/__main__.py"):
+        (tmp_path / name).write_text(text)
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        archive.writestr("__main__.py", text)
+
+    def run(*flags: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, *start, *flags]
+        return subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True, check=False)
+
+    assert "1 to run" in run("-n").stdout
+    assert "unknown option '--bogus'" in run("--bogus").stderr
+    assert not (tmp_path / "out").exists()
+    assert run("--timestamp", "t").returncode == 0
+    assert json.loads((tmp_path / "out" / "e" / "t" / "run.json").read_text())["shape"] == [1]

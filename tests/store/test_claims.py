@@ -1,0 +1,52 @@
+"""Claims of which somebody has removed the files: what is there since is another's, and stays."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyexp import claims
+
+HOLD = """
+import sys
+from pyexp import claims
+held = claims.claim(sys.argv[1], sys.argv[2])
+print("held" if held else "refused", flush=True)
+sys.stdin.read()
+"""
+
+
+def other(folder: Path, name: str) -> subprocess.Popen:
+    """Another process that claims the name, and holds it until its stdin is closed."""
+    command = [sys.executable, "-c", HOLD, str(folder), name]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("give_back", ["release", "spared"])
+def test_who_gives_a_claim_back_leaves_that_of_another(tmp_path, give_back):
+    mine = claims.claim(str(tmp_path), "a")
+    assert mine is not None
+    (tmp_path / "a").unlink()
+    with other(tmp_path, "a") as process:
+        spare = getattr(mine, give_back)()
+        assert claims.claim(str(tmp_path), "a") is None
+        assert claims.claim(str(tmp_path), "a", [spare] if spare else []) is None
+        assert list(claims.holders(str(tmp_path))) == ["a"]
+        process.communicate()
+    assert claims.claim(str(tmp_path), "a") is not None
+
+
+def test_nobody_waits_at_a_pipe_among_the_claims(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    assert claims.holders(str(tmp_path)) == {}
+    taken = claims.claim(str(tmp_path), "a")
+    assert taken is not None
+    assert claims.claim(str(tmp_path), "a") is None
+    taken.release()
+    claims.tidy(str(tmp_path))
+    assert not tmp_path.exists()
