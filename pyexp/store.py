@@ -496,8 +496,12 @@ def conclude(run: Run, cell: Cell, record: Record) -> Record:
 
 
 def _write_record(run: Run, cell: Cell, record: Record) -> None:
-    # Not synced: after a power cut it is made again from the result.
-    files.write(run.file(cell, RECORD), [checked_json(to_json(record))], durable=False)
+    path, content = run.file(cell, RECORD), checked_json(to_json(record))
+    try:  # not synced: after a power cut it is made again from the result
+        files.write(path, [content], durable=False)
+    except IsADirectoryError:
+        set_aside(path)
+        files.write(path, [content], durable=False)
 
 
 def adopt(run: Run, cell: Cell, record: Record) -> None:

@@ -103,6 +103,21 @@ def test_a_traceback_is_told_without_the_module_that_formats_them(script):
     assert ", line 5, in experiment" in error["traceback"]
 
 
+@EVERYWHERE
+def test_a_folder_in_the_place_of_the_record_is_set_aside(script, executor):
+    script.write(
+        "import pyexp\n"
+        "@pyexp.experiment(name='e')\n"
+        "def experiment(config):\n    (config.out / 'record.json').mkdir()\n"
+        "if __name__ == '__main__':\n"
+        "    experiment.run(configs=[{'name': 'a'}], report=lambda results: None)\n"
+    )
+    assert "warning" not in script.run("--executor", executor).stderr
+    assert script.record("a")["status"] == "done"
+    assert "1 to load" in script.run("--executor", executor).stderr
+    assert list(script.folder.glob("out/e/run/a-*/record.json.unreadable"))
+
+
 HELPERS = """
 import functools, multiprocessing, pickle
 from concurrent.futures import ProcessPoolExecutor
