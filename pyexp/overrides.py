@@ -99,14 +99,18 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
     made: list[Change] = [(one.path, one.value) for one in overrides]
     changed = tuple(applied(config, made) for config in cells)
     along = zip(configs.axes, strides_of(configs.shape), strict=True)
-    axes = [_axis_after(axis, cells[:: stride or 1], changed[:: stride or 1], overrides) for axis, stride in along]
+    axes = [_axis_after(axis, stride, cells, changed, overrides) for axis, stride in along]
     return Tensor.of_cells(changed, axes)
 
 
 def _axis_after(
-    axis: Axis, before: Sequence[FrozenConfig], after: Sequence[FrozenConfig], overrides: Iterable[Override]
+    axis: Axis,
+    stride: int,
+    before: Sequence[FrozenConfig],
+    after: Sequence[FrozenConfig],
+    overrides: Iterable[Override],
 ) -> Axis:
-    """The axis after the overrides; its positions are those of the first configs, as they were and as they are.
+    """The axis, whose neighbours are a `stride` apart among the configs, after the overrides.
 
     An override may reach a coordinate where all are the same in what it sets: on an axis of one, or inside of maps.
     """
@@ -114,10 +118,11 @@ def _axis_after(
     parts = tuple(path.split("."))
     if not any(one.path[: len(parts)] == parts[: len(one.path)] for one in overrides):
         return axis
-    was = [lookup(config, path, _NOTHING) for config, _ in zip(before, axis.coords, strict=False)]
-    now = [lookup(config, path, _NOTHING) for config, _ in zip(after, axis.coords, strict=False)]
-    if axis.key is None and not all(map(equal, was, axis.coords)):  # it only bears the name of a key
+    expected = (axis.coords[position // stride % axis.size] for position in range(len(before)))
+    held = (lookup(config, path, _NOTHING) for config in before)
+    if axis.key is None and not all(map(equal, held, expected)):  # it only bears the name of a key
         return axis
+    now = [lookup(after[position * stride], path, _NOTHING) for position in range(axis.size)]
     coords = [None if value is _NOTHING else value for value in now]
     return Axis(axis.name, coords, None if any(value is _NOTHING for value in now) else axis.key)
 

@@ -130,6 +130,7 @@ TEXTS = st.sampled_from(["lr=7", "+lr=7", "m.w=7", "+m.w=7", "m={'w': 7}", "+m={
 @given(st.lists(VARIATIONS, min_size=1, max_size=3), st.lists(TEXTS, min_size=1, max_size=2), st.booleans())
 @example([[{"lr": 0}], [{"m": {"w": 0}}, {"m": {"w": 0, "d": 1}}]], ["lr=7", "m.w=7"], False)
 @example([[{"m": {"w": 0}}], [{"m.w": 0}]], ["+m=7"], False)
+@example([[{"m": {"w": 0, "d": 0}}], [{}, {"m": {"w": 0}}]], ["m.w=7"], False)
 def test_the_coordinates_of_an_axis_are_what_its_configs_hold_after_overrides_too(lists, texts, is_plain) -> None:
     first, *others = lists
     grid = grid_of(first)
