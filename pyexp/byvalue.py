@@ -4,28 +4,76 @@ A class of the script's `__main__` is written twice over: by its name, and by va
 is the script's class again, and `isinstance` holds; elsewhere, it is made from what was written.
 """
 
+import functools
 import pickle
 import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from io import BytesIO
+from types import FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Cloudpickle, but for classes of `__main__`, which look for their namesake first when they are loaded."""
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Cloudpickle, and what it does not carry of what scripts are made of."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:  # it knows plain modules only
+            return import_module, (obj.__name__,)
+        if isinstance(obj, functools.cached_property):  # which has a lock, up to Python 3.11
+            return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
+        if isinstance(obj, functools._lru_cache_wrapper) and obj.__module__ == "__main__":
+            return _cached, (obj.__wrapped__, obj.cache_parameters())
+        if isinstance(obj, FunctionType) and obj.__module__ == "__main__" and _is_dispatching(obj):
+            return _dispatching, (tuple(getattr(obj, "registry").items()),)  # noqa: B009  # a function has none, to mypy
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) > 2:
+            reduced[2][0]["__qualname__"] = obj.__qualname__  # of a class within a class, it is lost else
+        return reduced
+
+
+def _cached(fn: Callable[..., Any], about: dict[str, Any]) -> Any:
+    """The function as `functools.lru_cache` wraps it: with a cache of its own, empty here."""
+    return functools.lru_cache(**about)(fn)
+
+
+def _is_dispatching(fn: Any) -> bool:
+    return hasattr(fn, "dispatch") and isinstance(getattr(fn, "registry", None), Mapping)
+
+
+def _dispatching(registered: tuple[tuple[type, Callable[..., Any]], ...]) -> Any:
+    """The function that `functools.singledispatch` makes of these."""
+    made = functools.singledispatch(dict(registered)[object])
+    for kind, fn in registered:
+        made.register(kind, fn)
+    return made
+
+
+class _ResultPickler(Pickler):
+    """The same, but for classes of `__main__`, which look for their namesake first when they are loaded."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) and obj.__module__ == "__main__" and "<" not in obj.__qualname__:
-            return class_of_main, (obj.__qualname__, cloudpickle.dumps(obj, protocol=5))
+            return class_of_main, (obj.__qualname__, _dumped(Pickler, obj))
         return super().reducer_override(obj)
+
+
+def _dumped(kind: type[Pickler], value: Any) -> bytes:
+    stream = BytesIO()
+    kind(stream, protocol=5).dump(value)
+    return stream.getvalue()
 
 
 def dumps_by_value(value: Any) -> bytes:
     """The value as a pickle that another process can load without the script. Raises what pickling raises."""
-    stream = BytesIO()
-    _Pickler(stream, protocol=5).dump(value)
-    return stream.getvalue()
+    return _dumped(_ResultPickler, value)
+
+
+def dumps_function(fn: Callable[..., Any]) -> bytes:
+    """The function as a pickle that another process can load without the script. Raises what pickling raises."""
+    return _dumped(Pickler, fn)
 
 
 def class_of_main(qualname: str, by_value: bytes) -> Any:

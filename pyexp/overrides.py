@@ -139,7 +139,8 @@ def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:
     if one.adds:
         _refuse_burying(one, cells)
     elif len(known) < len(cells):
-        raise UsageError(_unknown(one, cells[values.index(_NOTHING)], len(known), len(cells)))
+        lacking = next(config for config, value in zip(cells, values, strict=True) if value is _NOTHING)
+        raise UsageError(_unknown(one, lacking, len(known), len(cells)))
 
 
 def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:

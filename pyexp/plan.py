@@ -253,17 +253,16 @@ def _refuse_twins(cells: Tensor[Cell]) -> None:
     if len({cell.folder for cell in cells}) == cells.size:
         return
     first: dict[str, int] = {}
-    for position, cell in enumerate(cells):
-        other = first.setdefault(cell.folder, position)
-        if other == position:
-            continue
-        here, there = (place(number, cells.shape) for number in (position, other))
-        if encode(cells[other].config) == encode(cell.config):
-            raise ConfigError(f"cells {there} and {here} are the same config, {cell.name!r}; give replicates a seed")
-        raise ConfigError(
-            f"cells {there} and {here} are different configs that would share the folder {cell.folder!r}; "
-            "give them different names"
-        )
+    known = (first.setdefault(cell.folder, position) for position, cell in enumerate(cells))
+    position, other = next((here, there) for here, there in enumerate(known) if here != there)
+    cell = cells[position]
+    here, there = (place(number, cells.shape) for number in (position, other))
+    if encode(cells[other].config) == encode(cell.config):
+        raise ConfigError(f"cells {there} and {here} are the same config, {cell.name!r}; give replicates a seed")
+    raise ConfigError(
+        f"cells {there} and {here} are different configs that would share the folder {cell.folder!r}; "
+        "give them different names"
+    )
 
 
 def place(position: int, shape: tuple[int, ...]) -> tuple[int, ...] | int:

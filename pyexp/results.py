@@ -112,6 +112,11 @@ def clipped(text: str, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
+def spelled(value: Any, spell: Callable[[Any], str] = str) -> str:
+    """The value as text; Python refuses to spell very long ints in decimal."""
+    return hex(value) if type(value) is int and value.bit_length() > 10_000 else spell(value)
+
+
 def missing(name: str, config: FrozenConfig, digest: str, words: str) -> Record:
     """The record of a cell that has no result, and was not run: an error of type `NotRun`."""
     return Record(name, config, digest, "missing", type="NotRun", message=words)
@@ -360,7 +365,7 @@ class Result(Mapping[str, Any]):
 
     def _brief(self, key: str) -> str:
         outputs = self._record.outputs
-        return repr(outputs[key]) if key in outputs else f"<{self._record.kinds[key]}>"
+        return spelled(outputs[key], repr) if key in outputs else f"<{self._record.kinds[key]}>"
 
     def _told(self) -> str:
         return f"{self.name!r} failed with {self._record.type}: {self._record.message}".rstrip(": ")

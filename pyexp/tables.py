@@ -17,7 +17,7 @@ from pyrsistent import PMap, pmap
 
 from pyexp.configs import NOTHING, FrozenConfig, equal, leaves, lookup, thaw
 from pyexp.errors import ExtraError, ResultError
-from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, records_of
+from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, records_of, spelled
 from pyexp.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -331,9 +331,7 @@ def _line(row: list[str], widths: list[int]) -> str:
 
 def _shown(record: Record, key: str) -> str:
     value = record.outputs.get(key, "")
-    if type(value) is int and value.bit_length() > 4 * WIDEST:
-        return clipped(hex(value), WIDEST)  # Python refuses very long decimals
-    return f"{value:.6g}" if isinstance(value, float) else clipped(str(value), WIDEST)
+    return f"{value:.6g}" if isinstance(value, float) else clipped(spelled(value), WIDEST)
 
 
 def counts(words: Sequence[str]) -> str:

@@ -30,31 +30,15 @@ def pickled_function(fn: Callable[..., Any]) -> bytes:
     """The function as a pickle, by value where a child could not import it. Raises `ConfigError` if it has none."""
     with suppress(Exception):  # whatever stands in the way, cloudpickle knows more ways
         return _plain(fn)
+    from pyexp.byvalue import dumps_function  # only what the plain pickle cannot carry pays for it
+
     try:
-        return _cloudpickled(fn)
+        return dumps_function(fn)
     except Exception as error:
         raise ConfigError(
             f"the experiment {getattr(fn, '__name__', fn)!r} cannot be sent to another process: {error}; "
             "make what it uses inside the function, or run it with executor='inline'"
         ) from error
-
-
-def _cloudpickled(fn: Callable[..., Any]) -> bytes:
-    """The function as cloudpickle writes it. Raises what pickling raises."""
-    import cloudpickle
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        def reducer_override(self, obj: Any) -> Any:
-            return _with_cache(obj) if isinstance(obj, _lru_cache_wrapper) else super().reducer_override(obj)
-
-    stream = BytesIO()
-    Pickler(stream, protocol=5).dump(fn)
-    return stream.getvalue()
-
-
-def _with_cache(fn: Any) -> Any:
-    """How a function that `functools.lru_cache` has wrapped is pickled: anew, unless it can be imported."""
-    return NotImplemented if _importable(fn) else (cached, (fn.__wrapped__, fn.cache_parameters()))
 
 
 def _plain(fn: Callable[..., Any]) -> bytes:
@@ -91,7 +75,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, ModuleType):
             return self._by_name(obj)
         if isinstance(obj, _lru_cache_wrapper):
-            return _with_cache(obj)
+            return NotImplemented if _importable(obj) else (cached, (obj.__wrapped__, obj.cache_parameters()))
         if isinstance(obj, type) and not _importable(obj):
             raise _NotPlainError
         return NotImplemented

@@ -39,6 +39,8 @@ UNKNOWN = 1 << 16
 ALONE, PARENT = b"alone", b"parent"
 #: Whether this process is a cell's.
 in_cell = False
+# So many objects are looked at to find the script's own functions.
+_NEAR = 2000
 # So much is read at a time.
 _PIECE = 1 << 24
 #: Seconds that a worker with children waits to be ended with them, while it can be seen whose they are.
@@ -97,11 +99,28 @@ def _publish(call: Any) -> None:
 
     So a cell can pickle them by name, as multiprocessing does. A child of this process, forked or spawned, finds them.
     """
-    names = getattr(getattr(call, "__wrapped__", call), "__globals__", {})
-    if names.get("__name__") == "__main__":
-        main = vars(sys.modules["__main__"])
-        names.setdefault("__builtins__", main["__builtins__"])  # debuggers ask for it
-        main.update({name: value for name, value in names.items() if not name.startswith("__")})
+    names = _names_of_script(call)
+    main = vars(sys.modules["__main__"])
+    names.setdefault("__builtins__", main["__builtins__"])  # debuggers ask for it
+    main.update({name: value for name, value in names.items() if not name.startswith("__")})
+
+
+def _names_of_script(call: Any) -> dict[str, Any]:
+    """The namespace of the script's functions, found through what the call is made of: a partial, an object, a closure.
+
+    All functions that came together share one.
+    """
+    import gc
+
+    seen = set()
+    near = [call]
+    for each in near:
+        if type(each) is type(_publish) and each.__globals__.get("__name__") == "__main__":
+            return each.__globals__
+        if id(each) not in seen and len(near) < _NEAR:
+            seen.add(id(each))
+            near += gc.get_referents(each)
+    return {}
 
 
 def _cell(control: int) -> list[bytes]:

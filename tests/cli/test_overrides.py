@@ -3,6 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -110,6 +111,11 @@ def test_a_key_that_only_some_configs_have_is_refused_unless_it_is_added() -> No
     with pytest.raises(UsageError, match="1 of 2 configs, such as 'tree', have no key 'C'"):
         over(grid, "C=10")
     assert [config["C"] for config in over(grid, "+C=10")] == [10, 10]
+
+
+def test_an_array_that_only_some_configs_have_is_refused_like_any_value() -> None:
+    with pytest.raises(UsageError, match="1 of 2 configs, such as 'b', have no key 'w'"):
+        over(grid_of([{"name": "a", "w": np.arange(3)}, {"name": "b"}]), "w=1")
 
 
 def test_the_configs_of_the_grid_are_left_alone() -> None:

@@ -164,6 +164,59 @@ def test_what_the_script_defines_can_be_pickled_by_name_in_a_cell(script, method
     assert ended.stdout == "[[1, 4, 9], True, 6, 1, 7]\n", ended.stderr
 
 
+FORMS = {
+    "a partial": "functools.partial(cell)",
+    "an object": "Callable()",
+    "a closure of another module": "deco.timed(cell)",
+    "a bound method": "Callable().__call__",
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_it_can_whatever_form_the_experiment_has(script, form):
+    script.write("def timed(fn):\n    def inner(config):\n        return fn(config)\n    return inner\n", "deco.py")
+    script.write(
+        "import functools, pickle, pyexp, deco\n"
+        "def square(x):\n    return x * x\n"
+        "def cell(config):\n    return pickle.loads(pickle.dumps(square))(3)\n"
+        "class Callable:\n    def __call__(self, config):\n        return cell(config)\n"
+        "if __name__ == '__main__':\n"
+        f"    pyexp.experiment(name='e')({form}).run(configs=[{{'name': 'a'}}], report=lambda r: print(r[0].value))\n"
+    )
+    ended = script.run()
+    assert ended.stdout == "9\n", ended.stderr
+
+
+@EVERYWHERE
+def test_classes_within_classes_and_what_holds_locks_come_and_go(script, executor):
+    script.write(
+        "import functools, pickle, pyexp\n"
+        "class Metrics:\n    pass\n"
+        "class Model:\n"
+        "    class Metrics:\n        pass\n"
+        "    class Other:\n        class Deep:\n            pass\n"
+        "    @functools.cached_property\n"
+        "    def size(self):\n        return 7\n"
+        "@functools.singledispatch\n"
+        "def told(value):\n    return 'any'\n"
+        "@told.register\n"
+        "def _(value: int):\n    return 'int'\n"
+        "@pyexp.experiment(name='e')\n"
+        "def experiment(config):\n"
+        "    assert type(pickle.loads(pickle.dumps(Model.Other.Deep()))) is Model.Other.Deep\n"
+        "    assert Model().size == pyexp.Config({'x': 7}).x\n"
+        "    return {'m': Model.Metrics(), 'd': Model.Other.Deep(), 't': Metrics(), 'told': told(1) + told('')}\n"
+        "def report(results):\n"
+        "    (r,) = results\n"
+        "    print(type(r.m) is Model.Metrics, type(r.d) is Model.Other.Deep, type(r.t) is Metrics, r.told)\n"
+        "if __name__ == '__main__':\n"
+        "    experiment.run(configs=[{'name': 'a'}], report=report)\n"
+    )
+    for _ in range(2):
+        ended = script.run("--executor", executor)
+        assert ended.stdout == "True True True intany\n", ended.stderr
+
+
 def test_a_run_in_a_cell_does_not_read_the_command_line_of_the_run_around_it(script):
     script.write(
         "import pyexp\n"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyexp import Config, Result, ResultError, Tensor
+from pyexp import Config, Result, ResultError, Results, Tensor
 from pyexp.configs import freeze
 from pyexp.outcome import done, failed
 from pyexp.results import missing, record_of
@@ -168,6 +168,13 @@ def test_an_output_that_is_called_as_the_mark_of_failures_is_in_the_value_only()
     assert not result.get("__error__")
     assert list(result) == ["name", "config", "out", "x"]
     assert result.value == {"__error__": True, "x": 1}
+
+
+def test_ints_that_python_does_not_spell_in_decimal_are_shown_all_the_same() -> None:
+    result = result_of({"n": 10**5000, "m": 10**400})
+    assert "n=0x31e2" in repr(result)
+    assert "0x31e2" in str(Results([result]))
+    assert "m=1000" in repr(result)
 
 
 def test_completion_knows_the_outputs() -> None:
