@@ -112,14 +112,15 @@ def _names_of_script(call: Any) -> dict[str, Any]:
     """
     import gc
 
+    kind = type(_publish)
     seen = set()
     near = [call]
     for each in near:
-        if type(each) is type(_publish) and each.__globals__.get("__name__") == "__main__":
+        if type(each) is kind and each.__globals__.get("__name__") == "__main__":
             return each.__globals__
         if id(each) not in seen and len(near) < _NEAR:
             seen.add(id(each))
-            near += gc.get_referents(each)
+            near += (each.__closure__ or ()) if type(each) is kind else gc.get_referents(each)
     return {}
 
 
