@@ -131,8 +131,7 @@ class Experiment:
                 return made
             results = shell.perform(job, settled)
         told = (report if callable(report) else self._report or _default_report)(results)
-        wrong = ("failed", "missing") if settled.report else ("failed",)  # else what is missing was not asked for
-        if settled.check and any(result.record.status in wrong for result in results):
+        if settled.check and _has_failed(results, settled):
             raise SystemExit(1)
         return told
 
@@ -219,6 +218,12 @@ def _refusing(wanted: bool) -> Iterator[None]:
 def _tell(line: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
         sys.stderr.write(f"{line}\n")
+
+
+def _has_failed(results: Results, options: Options) -> bool:
+    """Whether a cell has failed, or is missing where nothing but what is there was asked for."""
+    wrong = ("failed", "missing") if options.report else ("failed",)
+    return any(result.record.status in wrong for result in results)
 
 
 def _default_report(results: Results) -> Results:

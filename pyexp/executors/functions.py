@@ -16,7 +16,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from pyexp.errors import ConfigError
-from pyexp.executors.worker import cached, function, module_with
+from pyexp.executors.worker import function, module_with
 
 #: What a function's globals hold of the module itself, whether or not its code names it.
 _OF_THE_MODULE = ("__name__", "__file__", "__package__")
@@ -74,9 +74,7 @@ class _Pickler(pickle.Pickler):
             return NotImplemented if _importable(obj) else self._by_code(obj)
         if isinstance(obj, ModuleType):
             return self._by_name(obj)
-        if isinstance(obj, _lru_cache_wrapper):
-            return NotImplemented if _importable(obj) else (cached, (obj.__wrapped__, obj.cache_parameters()))
-        if isinstance(obj, type) and not _importable(obj):
+        if isinstance(obj, (type, _lru_cache_wrapper)) and not _importable(obj):
             raise _NotPlainError
         return NotImplemented
 
@@ -103,8 +101,6 @@ def _reached(fn: FunctionType) -> set[str]:
     while left:
         for name in _names(left.pop().__code__):
             value = fn.__globals__.get(name)
-            if isinstance(value, _lru_cache_wrapper):
-                value = value.__wrapped__
             if name not in found and isinstance(value, FunctionType) and value.__globals__ is fn.__globals__:
                 left.append(value)
             found.add(name)

@@ -368,13 +368,6 @@ def function(code: bytes, namespace: dict[str, Any], defaults: Any, about: tuple
     return made
 
 
-def cached(fn: Callable[..., Any], about: dict[str, Any]) -> Any:
-    """The function as `functools.lru_cache` wraps it: with a cache of its own, empty here."""
-    from functools import lru_cache
-
-    return lru_cache(**about)(fn)
-
-
 def module_with(name: str, submodules: list[str]) -> Any:
     """The module of that name, once these submodules of it are imported too."""
     for each in (name, *submodules):

@@ -258,22 +258,24 @@ class Late(Executor):
 
     def __init__(self) -> None:
         self.tries = 0
-        self.ended = threading.Event()
+        self.second, self.ended = threading.Event(), threading.Event()
 
     def run(self, fn, config, result_path):
         if config.name != "a":
             return fn(config)
         self.tries += 1
         if self.tries == 1:
-            time.sleep(1.0)
+            self.second.wait(60)
+            time.sleep(0.5)  # its result is kept by now
             self.ended.set()
             raise ConnectionError("late")
+        self.second.set()
         return fn(config)
 
 
 def test_a_thread_that_was_given_up_takes_no_result_away(tmp_path):
     executor = Late()
-    made = pyexp.experiment(name="e", output_dir=tmp_path, quiet=True, executor=executor, timeout=0.5, retries=1)
+    made = pyexp.experiment(name="e", output_dir=tmp_path, quiet=True, executor=executor, timeout=1, retries=1)
     results = made(lambda config: {"x": [1]}).run(configs=[{"name": "a"}], report=lambda results: results, argv=[])
     assert executor.tries == 2
     assert executor.ended.wait(10)
