@@ -1,4 +1,4 @@
-"""Distributed execution with Ray. Needs the extra: pip install 'pyexp[ray]'
+"""Distributed execution with Ray. Needs Ray: pip install 'ray[client]'
 
 python examples/with_ray.py
 """

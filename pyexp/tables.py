@@ -194,7 +194,7 @@ def _imported(module: str, method: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ExtraError(f"{method}() needs {module}: pip install 'pyexp[{module}]' ({error})") from None
+        raise ExtraError(f"{method}() needs {module}: pip install {module} ({error})") from None
 
 
 def _coordinates(coords: Sequence[Any]) -> Any:

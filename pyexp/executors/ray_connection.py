@@ -43,7 +43,7 @@ def imported() -> Any:
             raise ExecutorError(f"ray cannot be imported: {error}") from error
         found = None
     if not hasattr(found, "init"):  # without the package, a folder of that name is imported as one
-        raise ExecutorError("the executor 'ray' needs the package ray: pip install 'pyexp[ray]'")
+        raise ExecutorError("the executor 'ray' needs the package ray: pip install 'ray[client]'")
     return found
 
 

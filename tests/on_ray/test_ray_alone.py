@@ -66,7 +66,7 @@ def test_without_the_package_one_line_says_how_to_get_it(script: Script):
         run = script.run()
         assert run.returncode == 2
         (line,) = run.stderr.splitlines()
-        assert "pip install 'pyexp[ray]'" in line
+        assert "pip install 'ray[client]'" in line
 
 
 @pytest.mark.parametrize("wrong", [{"num_cpus": -1}, {"num_gpus": "two"}, {"resources": {"tpu": "1"}}])
