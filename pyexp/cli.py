@@ -34,6 +34,7 @@ class Options(NamedTuple):
     list_runs: bool = False
     jobs: Any = 1
     timeout: float | None = None
+    grace: float = 10
     retries: int = 0
     fail_fast: bool = False
     capture: bool = True
@@ -55,9 +56,16 @@ class Options(NamedTuple):
         return self.timestamp is True and (self.resume or self.report or self.last_failed)
 
 
-def _positive(text: Any) -> float:
+def _seconds(text: Any) -> float:
     number = float(_no_flag(text))
-    if not 0 < number < float("inf"):
+    if not 0 <= number < float("inf"):
+        raise ValueError(text)
+    return number
+
+
+def _positive(text: Any) -> float:
+    number = _seconds(text)
+    if number == 0:
         raise ValueError(text)
     return number
 
@@ -168,6 +176,8 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
                "N"),
         Option("timeout", ("--timeout",), "kill a cell that runs for longer (not with inline)", _positive,
                "seconds, more than 0", "SECONDS"),
+        Option("grace", ("--grace",), "what a cell has after Ctrl-C or SIGTERM, to save its state, before it is killed",
+               _seconds, "seconds, from 0", "SECONDS"),
         Option("retries", ("--retries",), "try a failed cell again, up to so many times", _count, "a number from 0",
                "N"),
         Option("fail_fast", ("-x", "--fail-fast"), "start no new cell after the first failure"),

@@ -45,6 +45,7 @@ class RunOptions(TypedDict, total=False):
     list_runs: bool | None
     jobs: int | str | None
     timeout: float | None
+    grace: float | None
     retries: int | None
     fail_fast: bool | None
     capture: bool | None

@@ -18,7 +18,7 @@ from pyexp.cli import Options
 from pyexp.configs import thaw
 from pyexp.errors import ConfigError
 from pyexp.executors import get_executor
-from pyexp.executors.base import GRACE, Ended, Halt, Pool, Task, Terms, Threads, drive
+from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.files import dumps
 from pyexp.hashing import has_encoders
 from pyexp.job import Interrupted, Job, Look, again
@@ -40,7 +40,16 @@ def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
     jobs = pool.auto() if options.jobs == "auto" else int(options.jobs)
     results = os.path.abspath(options.output_dir)
     cells = seen.plan.counts().get(Action.RUN, 0)
-    terms = Terms(jobs, options.timeout, options.retries, options.capture, options.durable, results, cells)
+    terms = Terms(
+        jobs=jobs,
+        timeout=options.timeout,
+        retries=options.retries,
+        capture=options.capture,
+        durable=options.durable,
+        results=results,
+        cells=cells,
+        grace=options.grace,
+    )
     with ExitStack() as at_end:
         at_end.callback(git.close)
         if seen.plan.works:  # else nobody has to get ready
@@ -130,7 +139,8 @@ class Performance:
         if time.monotonic() - halt.since > SOON and not self.stopping:
             self.stopping = True
             number = cells_in_words(len(self.held))
-            self.progress.line(f"waiting up to {GRACE:g} s for {number} to stop; once more (Ctrl-C) kills what is left")
+            limit = f"{self.terms.grace:g} s"
+            self.progress.line(f"waiting up to {limit} for {number} to stop; once more (Ctrl-C) kills what is left")
 
     def _lost(self) -> deque[Step]:
         """The finished cells whose results others, that run them again, have removed since: theirs are waited for."""

@@ -28,8 +28,6 @@ from pyexp.results import Attempt
 
 #: Seconds after which the loop looks for signals and for cells that others have left, while nothing else happens.
 TICK = 0.1
-#: Seconds that a cell which was asked to stop has, before it is killed.
-GRACE = 3.0
 
 RESULT = "result.pkl"
 LOG = "log.txt"
@@ -39,7 +37,8 @@ LOG = "log.txt"
 class Terms:
     """What holds for every cell of a run; `results` is the folder that all runs are kept in.
 
-    `cells` is how many there are to run: what is got ready ahead for more than these would be for nothing.
+    `cells` is how many there are to run: what is got ready ahead for more than these would be for nothing. `grace` is
+    the seconds that a cell has to stop when it is asked to, before it is killed.
     """
 
     jobs: int = 1
@@ -49,6 +48,7 @@ class Terms:
     durable: bool = True
     results: str = ""
     cells: int = 0
+    grace: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,12 +325,12 @@ class _Crew:
     def wind_down(self) -> list[Ended]:
         """Ask the cells that are left to stop, and kill them when their grace is over or a second signal comes.
 
-        Those that finished all the same.
+        Return the cells that finished before they were killed.
         """
         finished = []
         for running in self.running:
             self.pool.ask_to_stop(running)
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + self.terms.grace
         while self.running and time.monotonic() < deadline and self.halt.count < 2:
             for running, outcome in self.pool.wait(self.running, TICK):
                 self.running.remove(running)

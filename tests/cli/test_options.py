@@ -22,6 +22,7 @@ VALUES: dict[str, list[Any]] = {
     "executor": ["fork", "ray://host:10001"],
     "jobs": [1, 64, "auto"],
     "timeout": [0.5, 3600.0],
+    "grace": [0.0, 30.0],
     "retries": [0, 3],
 }
 SWITCHES = [option.field for option in OPTIONS if option.metavar is None]
@@ -129,6 +130,8 @@ def test_the_flags_say_what_a_run_is_for_and_which(options: list[str], mode: Mod
         (["--timeout", "0"], "--timeout is '0'; it takes seconds, more than 0"),
         (["--timeout", "inf"], "--timeout is 'inf'"),
         (["--timeout", "nan"], "--timeout is 'nan'"),
+        (["--grace=-1"], "--grace is '-1'; it takes seconds, from 0"),
+        (["--grace", "inf"], "--grace is 'inf'"),
         (["--retries", "-1"], "--retries is '-1'; it takes a number from 0"),
         (["--timestamp", "../x"], "timestamp '../x' holds a path separator"),
         (["--name", ".."], r"name '\.\.' names a folder above"),

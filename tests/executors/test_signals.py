@@ -67,12 +67,8 @@ def test_a_signal_asks_the_cells_to_stop_and_says_how_to_go_on(script, gone, exe
 
 @pytest.mark.parametrize("executor", ["subprocess", "fork"])
 def test_a_cell_that_does_not_stop_is_killed_at_once_by_a_second_signal(script, gone, executor):
-    script.write(
-        SLEEPING.replace('"stubborn" in sys.argv[0]', "True").replace(
-            "import pyexp\n", "import pyexp\nimport pyexp.executors.base as base\nbase.GRACE = 600\n", 1
-        )
-    )
-    run = script.start("--executor", executor, "-j", "2")
+    script.write(SLEEPING.replace('"stubborn" in sys.argv[0]', "True"))
+    run = script.start("--executor", executor, "-j", "2", "--grace", "600")
     notes = wait_until_stuck(script)
     run.send_signal(signal.SIGINT)
     while not (line := run.stderr.readline()).startswith("waiting up to 600 s for "):
@@ -86,13 +82,51 @@ def test_a_cell_that_does_not_stop_is_killed_at_once_by_a_second_signal(script, 
 
 def test_a_cell_that_does_not_stop_is_killed_after_its_grace(script, gone):
     script.write(SLEEPING.replace('"stubborn" in sys.argv[0]', "True"))
-    run = script.start()
+    run = script.start("--grace", "1.5")
     notes = wait_until_stuck(script)
     run.send_signal(signal.SIGINT)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert errors.count("waiting up to 3 s for 1 cell to stop") == 1
+    assert errors.count("waiting up to 1.5 s for 1 cell to stop") == 1
     gone(*notes)
+
+
+def test_without_grace_a_cell_that_does_not_stop_is_killed_at_once(script, gone):
+    script.write(SLEEPING.replace('"stubborn" in sys.argv[0]', "True"))
+    run = script.start("--grace", "0")
+    notes = wait_until_stuck(script)
+    run.send_signal(signal.SIGTERM)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 143
+    assert "waiting" not in errors
+    gone(*notes)
+
+
+def test_a_cell_that_saves_its_state_when_asked_to_stop_has_the_time_for_it(script):
+    script.write("""
+import time
+import pyexp
+
+@pyexp.experiment(name="e", grace=60)
+def experiment(config):
+    (config.out / "began").write_text("yes")
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        time.sleep(4)
+        (config.out / "checkpoint").write_text("whole")
+        raise
+
+if __name__ == "__main__":
+    experiment.run(configs=[{"name": "a"}])
+""")
+    run = script.start()
+    script.wait_for("out/e/run/a-*/began")
+    run.send_signal(signal.SIGTERM)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 143, errors
+    assert "waiting up to 60 s for 1 cell to stop" in errors
+    assert [path.read_text() for path in script.folder.glob("out/e/run/a-*/checkpoint")] == ["whole"]
 
 
 def test_what_was_interrupted_goes_on_where_it_was(script):
