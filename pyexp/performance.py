@@ -284,8 +284,10 @@ class Performance:
 
     def _take(self, cell: Cell, record: Record) -> None:
         self.records[cell.folder] = record
-        log = self.run.file(cell, store.LOG)
+        log = ""
         if record.failed:
+            path = self.run.file(cell, store.LOG)
+            log = path if os.path.exists(path) else ""  # a custom executor leaves none
             self.failures.append((record, log))
         self.progress.cell(cell.folder, record, log)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
-from pyexp.results import Record, cells_in_words, clipped
+from pyexp.results import Record, cells_in_words, clipped, place
 
 #: Failures that the end of a run tells once more.
 MOST_FAILURES = 20
@@ -62,12 +62,11 @@ class Progress:
         self.waited = True
 
     def cell(self, folder: str, record: Record, log: str) -> None:
-        """A cell has ended."""
+        """A cell has ended. `log` is the path of its log, `""` if there is none."""
         name = printable(record.name or record.hash)
         if record.failed:
             self.failed += 1
-            place = f"[{self.ended}/{self.total}] {name} failed after {span(record.seconds)}"
-            self.line(f"{place}: {reason(record)}\n    log: {self._near(log)}")
+            self._failure(f"[{self.ended}/{self.total}] {name} failed after {span(record.seconds)}", record, log)
             return
         self.done += 1
         if not self.quiet:
@@ -91,10 +90,13 @@ class Progress:
             return
         self.line(f"{len(failures)} of {cells_in_words(self.total)} failed:")
         for record, log in failures[:MOST_FAILURES]:
-            self.line(f"  {printable(record.name or record.hash)}: {reason(record)}\n    log: {self._near(log)}")
+            self._failure(f"  {printable(record.name or record.hash)}", record, log)
         if len(failures) > MOST_FAILURES:
             self.line(f"  … and {len(failures) - MOST_FAILURES} more")
         self.line(hint)
+
+    def _failure(self, what: str, record: Record, log: str) -> None:
+        self.line(f"{what}: {reason(record)}" + (f"\n    log: {self._near(log)}" if log else ""))
 
     def _near(self, path: str) -> str:
         """A path as short as can be from here."""
@@ -217,8 +219,10 @@ def span(seconds: float) -> str:
 
 
 def reason(record: Record) -> str:
-    """Why a cell failed, in a line."""
-    return printable(clipped(f"{record.type}: {record.message}"))
+    """Why a cell failed and where, in a line."""
+    why = clipped(f"{record.type}: {record.message}" if record.message else record.type)
+    where = place(record.traceback)
+    return printable(f"{why} ({where})" if where else why)
 
 
 def printable(text: str) -> str:

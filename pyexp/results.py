@@ -4,10 +4,11 @@ Knows what is said about a run, in JSON's terms; not where it is stored, nor how
 function for that, and calls it when the value is first looked at.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from operator import attrgetter
-from pathlib import PurePath
+from pathlib import PurePath, PureWindowsPath
 from typing import Any, NamedTuple
 
 from pyrsistent import PSet, PVector, pmap, pset, pvector
@@ -115,6 +116,46 @@ def clipped(text: str, most: int = 200) -> str:
 def spelled(value: Any, spell: Callable[[Any], str] = str) -> str:
     """The value as text; Python refuses to spell very long ints in decimal."""
     return hex(value) if type(value) is int and value.bit_length() > 10_000 else spell(value)
+
+
+#: What the text begins with that stands in the place of a traceback where a cell died and left only its log.
+LOG_ENDS = "The log ends with:"
+# Of an exception group only its own lines match: those of its members are indented further.
+_HEADER = re.compile(r"^(?:  \+ Exception Group )?Traceback \(most recent call last\):$", re.M)
+_FRAME = re.compile(r'^(?:  \| )?  File "(.+)", line (\d+), in (.+)$', re.M)
+_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|/lib/python3\.|\\Lib\\|^<frozen ")
+_PYEXP = __file__.removesuffix("results.py")
+
+
+def place(traceback: str) -> str:
+    """Where the user's code raised: file, line and function of the last frame that is not a library's; `""` if unknown.
+
+    Where all frames are a library's, the last one. Of chained exceptions it is the last, of a group the group itself.
+
+    >>> place('''Traceback (most recent call last):
+    ...   File "/home/me/main.py", line 19, in experiment
+    ...     fit(config)
+    ...   File "/venv/lib/python3.11/site-packages/fitting.py", line 7, in fit
+    ...     raise ValueError("diverged")
+    ... ValueError: diverged''')
+    'main.py:19 in experiment'
+    """
+    blocks = [] if traceback.startswith(LOG_ENDS) else list(_HEADER.finditer(traceback))
+    frames = _FRAME.findall(traceback, blocks[-1].end()) if blocks else []
+    if not frames:
+        return ""
+    own = [frame for frame in frames if not is_library(frame[0])]
+    file, line, function = (own or frames)[-1]
+    return f"{PureWindowsPath(file).name}:{line} in {function}"
+
+
+def is_library(file: str) -> bool:
+    """Whether a frame of this file is Python's own, an installed package's, or pyexp's.
+
+    >>> is_library("/usr/lib/python3.11/json/decoder.py"), is_library("/home/me/main.py")
+    (True, False)
+    """
+    return bool(_LIBRARY.search(file)) or file.startswith(_PYEXP)
 
 
 def missing(name: str, config: FrozenConfig, digest: str, words: str) -> Record:

@@ -24,7 +24,7 @@ from pyexp.configs import FrozenConfig, thaw
 from pyexp.dotted import Config
 from pyexp.errors import ExecutorError
 from pyexp.outcome import Outcome, attempt, done, failed, failure
-from pyexp.results import Attempt
+from pyexp.results import LOG_ENDS, Attempt
 
 #: Seconds after which the loop looks for signals and for cells that others have left, while nothing else happens.
 TICK = 0.1
@@ -369,7 +369,7 @@ def log_tail(path: str, size: int = 16_000) -> str:
             text = log.read(size).decode("utf-8", "replace")
     except OSError:
         return ""
-    return f"The log ends with:\n{text}" if text.strip() else ""
+    return f"{LOG_ENDS}\n{text}" if text.strip() else ""
 
 
 class Threads(Pool):

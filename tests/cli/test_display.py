@@ -18,7 +18,7 @@ from pyrsistent import pmap
 from pyexp.outcome import done, failed
 from pyexp.progress import MOST_FAILURES, Progress, pace, printable, span
 from pyexp.results import Record, record_of
-from tests.cli.scripts import environment, go, ran, write
+from tests.cli.scripts import SCRIPT, environment, go, ran, write
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -61,7 +61,8 @@ def test_on_a_terminal_the_display_is_live_and_stdout_is_the_reports_alone(folde
     assert re.search(r"0/6  [12] running, [45] left", seen)
     assert re.search(r"\d\.\d s  exp_lr0\.1_seed0", seen)
     assert re.search(r"[1-5]/6  [1-5] done, .*cells/s, \d\.\d s to go", seen)
-    assert re.search(r"\[[3-6]/6\] exp_lr1\.0_seed\d failed after [\d.]+ s: ValueError: diverged\r?\n +log: out/", seen)
+    failed = r"\[[3-6]/6\] exp_lr1\.0_seed\d failed after [\d.]+ s: ValueError: diverged"
+    assert re.search(failed + r" \(main\.py:13 in experiment\)\r?\n +log: out/", seen)
     assert "done in" not in seen
     assert out.startswith("name")
     assert "\x1b" not in out
@@ -97,9 +98,20 @@ def test_elsewhere_there_is_a_line_for_each_cell(folder: Path) -> None:
     lines = go(folder, "-k", "*seed0").stderr.splitlines()
     assert re.fullmatch(r"out/mnist/\S+: 2 cells: 2 to run", lines[0])
     assert re.fullmatch(r"\[1/2\] exp_lr0\.1_seed0 done in \d+\.\d s", lines[1])
-    assert re.fullmatch(r"\[2/2\] exp_lr1\.0_seed0 failed after [\d.]+ s: ValueError: diverged", lines[2])
+    reason = r"ValueError: diverged \(main\.py:13 in experiment\)"
+    assert re.fullmatch(r"\[2/2\] exp_lr1\.0_seed0 failed after [\d.]+ s: " + reason, lines[2])
     assert re.fullmatch(r"    log: out/mnist/\S+/log\.txt", lines[3])
     assert re.fullmatch(r"ran 2 cells in \d+\.\d s: 1 done, 1 failed", lines[4])
+    assert re.fullmatch("  exp_lr1.0_seed0: " + reason, lines[6])
+
+
+def test_without_a_log_there_is_no_line_that_leads_to_one(tmp_path: Path) -> None:
+    threads = "class Mine(pyexp.Executor):\n    def run(self, fn, config, result_path):\n        return fn(config)\n\n"
+    write(tmp_path, SCRIPT.replace("@pyexp", f"{threads}@pyexp").replace("run()", "run(executor=Mine())"))
+    told = go(tmp_path, "-k", "*seed0").stderr
+    assert told.count("ValueError: diverged (main.py:17 in experiment)") == 2
+    assert "log:" not in told
+    assert "log:" not in go(tmp_path, "-k", "*seed0", "-s", "--executor", "inline").stderr
 
 
 def test_with_nothing_to_run_there_is_one_line(folder: Path) -> None:
@@ -130,6 +142,12 @@ def test_of_many_failures_the_summary_tells_the_first_and_how_many_more() -> Non
     assert lines[0] == f"{MOST_FAILURES + 5} of 100 cells failed:"
     assert lines[-2:] == ["  … and 5 more", "type this"]
     assert len(lines) == 2 * MOST_FAILURES + 3
+
+
+def test_an_error_without_a_message_is_its_type() -> None:
+    stream = io.StringIO()
+    Progress(1, stream=stream).summary([(record("a", failed(AssertionError())), "")], "type this")
+    assert "  a: AssertionError\n" in stream.getvalue()
 
 
 def test_waiting_for_others_is_said_once() -> None:

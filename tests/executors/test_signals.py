@@ -113,7 +113,7 @@ def experiment(config):
     try:
         time.sleep(600)
     except KeyboardInterrupt:
-        time.sleep(4)
+        time.sleep(1)
         (config.out / "checkpoint").write_text("whole")
         raise
 
