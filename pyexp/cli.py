@@ -37,6 +37,7 @@ class Options(NamedTuple):
     grace: float = 10
     retries: int = 0
     fail_fast: bool = False
+    pdb: bool = False
     capture: bool = True
     durable: bool = True
     check: bool = False
@@ -180,6 +181,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
                _seconds, "seconds, from 0", "SECONDS"),
         Option("retries", ("--retries",), "try a failed cell again, up to so many times", _count, "a number from 0",
                "N"),
+        Option("pdb", ("--pdb",), "run cells in this process, with the terminal, and open pdb where one raises"),
         Option("fail_fast", ("-x", "--fail-fast"), "start no new cell after the first failure"),
         Option("durable", ("--no-durable",), "do not wait for the disk: safe against kills, not against a power cut",
                sets=False, undo="--durable"),
@@ -340,6 +342,7 @@ _EXCLUSIVE = (
     ("rerun", "last_failed", _ONE),
     ("report", "dry_run", _ONE),
     *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run")),
+    ("pdb", "executor", "--pdb runs cells inline, in this process: leave out --executor"),
     ("resume", "timestamp", "--continue is for the latest run, and --timestamp alone continues the one it names"),
 )
 

@@ -48,6 +48,7 @@ class RunOptions(TypedDict, total=False):
     grace: float | None
     retries: int | None
     fail_fast: bool | None
+    pdb: bool | None
     capture: bool | None
     durable: bool | None
     check: bool | None

@@ -17,10 +17,15 @@ Outcome = dict[str, "Any"]
 #: A longer string is no scalar: it stays in the result, out of the record.
 LONGEST_TEXT = 1000
 
+#: The message of a cell that asked for input.
+NO_TERMINAL = "a cell has no terminal: add --executor inline -s -k NAME"
+#: What a debugger and `input` raise where they find no input: module, type and message.
+_WANTED_TERMINAL = (("bdb", "BdbQuit", ""), ("builtins", "EOFError", "EOF when reading a line"))
+
 _SCALARS = (bool, int, float, str, type(None))
 
 
-def attempt(call: Callable[[], Any], save: Callable[[Any], list[str]]) -> Outcome:
+def attempt(call: Callable[[], Any], save: Callable[[Any], list[str]], has_terminal: bool = False) -> Outcome:
     """The outcome of calling `call` and saving what it returns: the one place where a call becomes data.
 
     `save` commits the value and returns the classes and functions that loading it needs. Whatever either raises, also
@@ -30,7 +35,7 @@ def attempt(call: Callable[[], Any], save: Callable[[Any], list[str]]) -> Outcom
         value = call()
         return done(value, save(value))
     except BaseException as error:  # a cell may raise anything, and the next one still has to run
-        return failed(error)
+        return failed(error, has_terminal)
 
 
 def done(value: Any, needs: list[str]) -> Outcome:
@@ -52,10 +57,16 @@ def done(value: Any, needs: list[str]) -> Outcome:
     }
 
 
-def failed(error: BaseException) -> Outcome:
-    """The outcome of a call that raised, whatever the exception's own methods do."""
+def failed(error: BaseException, has_terminal: bool = False) -> Outcome:
+    """The outcome of a call that raised, whatever the exception's own methods do.
+
+    If it raised because it wanted input and has no terminal, the message says how to give it one.
+    """
     traceback = traceback_of(error)  # first, as it sees to it that there is memory left
-    return failure(type(error).__name__, text_of(error), traceback)
+    kind, text = type(error), text_of(error)
+    if not has_terminal and (kind.__module__, kind.__name__, text) in _WANTED_TERMINAL:
+        text = NO_TERMINAL
+    return failure(kind.__name__, text, traceback)
 
 
 def failure(kind: str, message: str, traceback: str = "") -> Outcome:

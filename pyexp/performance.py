@@ -33,7 +33,7 @@ from pyexp.tensor import Tensor
 
 def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
     """Carry out the plan, and return a result for each cell. Raises `Interrupted` if a signal came."""
-    executor = get_executor(options.executor)
+    executor = get_executor("inline" if options.pdb else options.executor)
     pool = executor if isinstance(executor, Pool) else Threads(executor)
     git = Git(code_folder())
     refuse_unpicklable(seen.plan.steps.map(lambda step: step.cell))
@@ -44,11 +44,12 @@ def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
         jobs=jobs,
         timeout=options.timeout,
         retries=options.retries,
-        capture=options.capture,
+        capture=options.capture and not options.pdb,
         durable=options.durable,
         results=results,
         cells=cells,
         grace=options.grace,
+        pdb=options.pdb,
     )
     with ExitStack() as at_end:
         at_end.callback(git.close)

@@ -131,7 +131,7 @@ def main() -> None:
         configs=lambda: [{"x": 1}], executor=RayExecutor(address="auto", runtime_env={"pip": ["numpy"]}, num_cpus=4)
     )
     bare.run(jobs="auto", timeout=60, select="exp_*", overrides={"mlp.width": 64, "+debug": True}, resume=True)
-    bare.run(grace=30, argv=[])
+    bare.run(grace=30, pdb=True, argv=[])
     bare.run(report=True, argv=[])
     bare.run(job=2)  # type: ignore[call-arg]
     bare.run(retries="many")  # type: ignore[arg-type]

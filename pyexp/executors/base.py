@@ -38,7 +38,8 @@ class Terms:
     """What holds for every cell of a run; `results` is the folder that all runs are kept in.
 
     `cells` is how many there are to run: what is got ready ahead for more than these would be for nothing. `grace` is
-    the seconds that a cell has to stop when it is asked to, before it is killed.
+    the seconds that a cell has to stop when it is asked to, before it is killed. With `pdb`, an executor that runs
+    cells in this process opens the debugger where one raises.
     """
 
     jobs: int = 1
@@ -49,6 +50,7 @@ class Terms:
     results: str = ""
     cells: int = 0
     grace: float = 10.0
+    pdb: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from types import FrameType
 from typing import Any
 
 from pyexp.dotted import Config
 from pyexp.executors.base import Pool, Running, Task, Terms
 from pyexp.executors.worker import commit, leave_if_forked, unbuffered
 from pyexp.outcome import Outcome, attempt
+from pyexp.results import is_library
 
 
 class _Finished(Running):
@@ -22,7 +24,8 @@ class _Finished(Running):
 class InlineExecutor(Pool):
     """Runs each cell in this process. A crash of the process is the end of the run; there is no timeout, and `-j` is 1.
 
-    What a cell writes goes to its log unless capturing is off; `breakpoint()` brings the terminal back.
+    What a cell writes goes to its log unless capturing is off, and so does the traceback if it fails; `breakpoint()`
+    brings the terminal back.
     """
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
@@ -34,19 +37,41 @@ class InlineExecutor(Pool):
     def start(self, task: Task) -> _Finished:
         running = _Finished(task)
         here = os.getpid()
+        raised: list[Exception] = []
+
+        def call() -> Any:
+            try:
+                with self.halt.interrupting():
+                    return task.fn(task.private_config())
+            except Exception as error:
+                if self._terms.pdb:  # else nothing may hold on to the frames
+                    raised.append(error)
+                raise
+
         with captured(task.log_path) if self._terms.capture else ExitStack():
             running.outcome = attempt(
-                lambda: self._call(task), lambda value: commit(value, task.result_path, self._terms.durable, here)
+                call, lambda value: commit(value, task.result_path, self._terms.durable, here), _has_terminal()
             )
             leave_if_forked(running.outcome, here)
         if running.outcome["status"] != "done":
             with suppress(OSError):  # a failure leaves no result, whoever wrote one
                 os.unlink(task.result_path)
+            if not self.halt.count:
+                self._show(running.outcome["traceback"], task)
+        if raised:
+            with suppress(KeyboardInterrupt), self.halt.interrupting():
+                debug(raised.pop())
         return running
 
-    def _call(self, task: Task) -> Any:
-        with self.halt.interrupting():
-            return task.fn(task.private_config())
+    def _show(self, traceback: str, task: Task) -> None:
+        """Write a failed cell's traceback where the rest of its output is."""
+        with suppress(OSError, ValueError, AttributeError):  # a full disk, or no stderr
+            if self._terms.capture:
+                with open(task.log_path, "a", encoding="utf-8") as log:
+                    log.write(traceback)
+            else:
+                sys.stderr.write(traceback)
+                sys.stderr.flush()
 
     def wait(self, running: Collection[_Finished], seconds: float) -> list[tuple[_Finished, Outcome]]:
         if not running:
@@ -55,6 +80,13 @@ class InlineExecutor(Pool):
 
     def kill(self, running: _Finished) -> None:
         """Nothing is left to kill: a cell that was started has ended."""
+
+
+def _has_terminal() -> bool:
+    try:
+        return sys.stdin.isatty()
+    except (AttributeError, ValueError, OSError):  # there is no stdin, or it is closed
+        return False
 
 
 @contextmanager
@@ -74,12 +106,36 @@ def captured(path: str) -> Iterator[None]:
         debugger = sys.breakpointhook
         undo.callback(setattr, sys, "breakpointhook", debugger)
 
-        def to_the_terminal(*args: Any, **kwargs: Any) -> Any:
-            undo.close()
-            return debugger(*args, **kwargs)
+        class ToTheTerminal:
+            # A property, because it has returned when Python calls what it gives: a debugger stops in the frame of its
+            # caller, which has to be the experiment's and not one of this module.
+            @property
+            def __call__(self) -> Any:
+                if os.environ.get("PYTHONBREAKPOINT") != "0":  # with it, breakpoint() does nothing
+                    undo.close()
+                return debugger
 
-        sys.breakpointhook = to_the_terminal
+        sys.breakpointhook = ToTheTerminal()
         yield
+
+
+def debug(error: Exception) -> None:
+    """Open pdb where the error was raised: in the last frame of the user's own code; `down` leads into libraries."""
+    from bdb import BdbQuit
+    from pdb import Pdb
+
+    if isinstance(error, BdbQuit):  # the user has just left a debugger
+        return
+
+    class Debugger(Pdb):
+        def get_stack(self, frame: Any, trace: Any) -> tuple[list[tuple[FrameType, int]], int]:
+            stack, last = super().get_stack(frame, trace)
+            own = [at for at, (each, _) in enumerate(stack) if not is_library(each.f_code.co_filename)]
+            return stack, own[-1] if own else last
+
+    debugger = Debugger(nosigint=True)  # Ctrl-C stays the run's own when the debugger is left by `continue`
+    debugger.reset()
+    debugger.interaction(None, error.__traceback__)
 
 
 def _saved(descriptor: int) -> int | None:

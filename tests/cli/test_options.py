@@ -166,6 +166,13 @@ def test_flags_that_contradict_each_other_are_refused(one: str, other: str) -> N
         settle({}, {}, parse([one, other]))
 
 
+def test_pdb_and_an_executor_contradict_each_other_where_one_does_not_win() -> None:
+    with pytest.raises(UsageError, match="--pdb and --executor contradict each other; --pdb runs cells inline"):
+        settle({}, {}, parse(["--pdb", "--executor", "fork"]))
+    assert settle({"executor": "ray"}, {}, parse(["--pdb"])).pdb
+    assert not settle({"pdb": True}, {}, parse(["--executor", "fork"])).pdb
+
+
 def test_continue_and_a_timestamp_contradict_each_other() -> None:
     with pytest.raises(UsageError, match="--continue is for the latest run, and --timestamp alone continues"):
         settle({}, {}, parse(["--continue", "--timestamp", "t"]))
