@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import page
-from works import SECONDS, WORKS, Work
+from works import UNITS, WORKS, Work
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
@@ -85,7 +85,7 @@ def measured(python: str, work: Work, rounds: int, place: str) -> dict[str, floa
 
 def row(work: Work, figures: dict[str, float]) -> str:
     """The table's row for a work."""
-    unit = SECONDS[work.unit]
+    unit = UNITS[work.unit]
     limit, ours = figures["limit"], figures["pyexp_"]
     peers = {name: value for name, value in figures.items() if name not in ("limit", "pyexp_") and value == value}
     best = min(peers, key=lambda name: peers[name], default=None)
@@ -104,7 +104,7 @@ def verdict(work: Work, ours: float, limit: float) -> str:
     if work.goal.endswith("x"):
         return "yes" if ours / limit <= float(work.goal[:-1]) else "no"
     amount, unit = work.goal.split()
-    return "yes" if ours <= float(amount) * SECONDS[unit] else "no"
+    return "yes" if ours <= float(amount) * UNITS[unit] else "no"
 
 
 def main() -> None:

@@ -27,6 +27,15 @@ def test_a_work_gives_a_figure(tmp_path: Path, contestant: str, work: str) -> No
     assert math.isfinite(figure(str(HERE / "contestants" / f"{contestant}.py"), work, str(count), folder=tmp_path))
 
 
+def test_every_contestant_of_the_study_gives_a_figure() -> None:
+    pytest.importorskip("sklearn")
+    command = [sys.executable, str(HERE / "study.py"), "--rounds", "1", "--count", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + 2 * 7 + 2 + 2 + 2
+
+
 @pytest.mark.parametrize("work", SCALES)
 def test_a_work_of_any_size_gives_a_figure(tmp_path: Path, work: str) -> None:
     assert figure(str(HERE / "scale.py"), work, "100", folder=tmp_path) > 0

@@ -18,7 +18,7 @@ class Work:
     count: int
 
 
-SECONDS = {"ms": 1e-3, "µs": 1e-6, "s": 1.0}
+UNITS = {"ms": 1e-3, "µs": 1e-6, "s": 1.0, "MB": 1e6}
 
 WORKS = (
     Work("import_package", "import, fresh process", "ms", "1.3x", 1),
@@ -26,9 +26,7 @@ WORKS = (
     Work("noop_inline", "no-op cell, in this process, not synced", "ms", "0.2 ms", 300),
     Work("noop_inline_durable", "no-op cell, in this process, synced", "ms", "", 100),
     Work("noop_fork", "no-op cell, fork, not synced", "ms", "1.3x", 200),
-    Work("noop_fresh", "no-op cell, fresh interpreter, not synced, one at a time", "ms", "1.5x", 40),
-    Work("overhead_100ms", "overhead on cells of 100 ms, fresh interpreter, one at a time", "ms", "8 ms", 15),
-    Work("noop_numpy", "no-op cell, script imports NumPy, fresh interpreter", "ms", "60 ms", 20),
+    Work("noop_fresh", "no-op cell, fresh interpreter, not synced, one at a time", "ms", "", 40),
     Work("sleep_2", "40 cells of 0.25 s, 2 at a time", "s", "1.05x", 40),
     Work("sleep_8", "40 cells of 0.25 s, 8 at a time", "s", "1.15x", 40),
     Work("all_finished", "all finished, 10^4 cells: plan to results, for each", "µs", "10 µs", 10_000),
