@@ -73,11 +73,9 @@ def two_nodes() -> Iterator[None]:
 
 def test_cells_on_ray_beside_cells_on_subprocess(two_nodes, tmp_path, capsys):
     pools: dict[str, tuple[Pool, Terms]] = {
-        "subprocess": (SubprocessExecutor(), Terms(jobs=SLOTS, durable=False, cells=WARM + CELLS)),
-        "subprocess, none ahead": (SubprocessExecutor(standby=0), Terms(jobs=SLOTS, durable=False)),
-        "ray, files in place": (RayExecutor(), Terms(durable=False, cells=WARM + CELLS)),
-        "ray, none ahead": (RayExecutor(standby=0), Terms(durable=False)),
-        "ray, files brought home": (RayExecutor(shared_disk=False), Terms(durable=False, cells=WARM + CELLS)),
+        "subprocess": (SubprocessExecutor(), Terms(jobs=SLOTS, durable=False)),
+        "ray, files in place": (RayExecutor(), Terms(durable=False)),
+        "ray, files brought home": (RayExecutor(shared_disk=False), Terms(durable=False)),
     }
     taken: dict[str, list[float]] = {name: [] for name in pools}
     for turn in range(ROUNDS):

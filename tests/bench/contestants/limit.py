@@ -5,7 +5,6 @@ import itertools
 import os
 import pickle
 import re
-import time
 from fnmatch import translate
 
 from timing import answer, python, scratch, timed
@@ -37,10 +36,9 @@ def noop_inline_durable(count):
         return timed(lambda: [_write(folder, number, sync=True) for number in range(count)]) / count
 
 
-def _fork(folder, number, seconds=0.0):
+def _fork(folder, number):
     pid = os.fork()
     if pid == 0:
-        time.sleep(seconds)
         _write(folder, number)
         os._exit(0)
     return pid
@@ -53,15 +51,6 @@ def noop_fork(count):
 
 def noop_fresh(count):
     return sum(python("-c", "pass") for _ in range(count)) / count
-
-
-def overhead_100ms(count):
-    with scratch() as folder:
-        return timed(lambda: [os.waitpid(_fork(folder, n, 0.1), 0) for n in range(count)]) / count - 0.1
-
-
-def noop_numpy(count):
-    return sum(python("-c", "import numpy") for _ in range(count)) / count
 
 
 def sleep_2(count):

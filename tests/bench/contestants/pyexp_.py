@@ -6,8 +6,8 @@ from timing import answer, python, scratch, timed
 
 SCRIPT = """
 import pyexp
-{imports}
-@pyexp.experiment(name="m", timestamp=False, durable=False, quiet=True, executor={executor!r}, jobs={jobs})
+
+@pyexp.experiment(name="m", timestamp=False, durable=False, quiet=True, executor={executor}, jobs={jobs})
 def experiment(config):
     {body}
 
@@ -24,10 +24,10 @@ if __name__ == "__main__":
 """
 
 
-def script_seconds(count, executor, body="return {'value': config.i}", imports="", jobs=1):
+def script_seconds(count, executor, body="return {'value': config.i}", jobs=1):
     """Seconds that the whole script takes to run so many cells, and to do nothing once they are finished."""
     with scratch() as folder:
-        text = SCRIPT.format(count=count, executor=executor, body=body, imports=imports, jobs=jobs)
+        text = SCRIPT.format(count=count, executor=executor, body=body, jobs=jobs)
         with open(os.path.join(folder, "main.py"), "w") as file:
             file.write(text)
         return python("main.py", folder=folder), python("main.py", folder=folder)
@@ -38,12 +38,7 @@ def import_package(count):
 
 
 def whole_script(count):
-    return script_seconds(count, "inline")[1]
-
-
-def _per_cell(count, executor, **kwargs):
-    first, second = script_seconds(count, executor, **kwargs)
-    return (first - second) / count
+    return script_seconds(count, "'inline'")[1]
 
 
 def _noop(config):
@@ -73,26 +68,19 @@ def noop_fork(count):
 
 
 def noop_fresh(count):
-    return _per_cell(count, "subprocess")
-
-
-def overhead_100ms(count):
-    return _per_cell(count, "subprocess", body="import time; time.sleep(0.1); return {'value': config.i}") - 0.1
-
-
-def noop_numpy(count):
-    return _per_cell(count, "subprocess", imports="import numpy as np", body="return {'value': float(np.sqrt(4.0))}")
+    first, second = script_seconds(count, "pyexp.SubprocessExecutor(fresh=True)")
+    return (first - second) / count
 
 
 def sleep_2(count):
     body = "import time; time.sleep(0.25); return {'value': config.i}"
-    first, second = script_seconds(count, "subprocess", body=body, jobs=2)
+    first, second = script_seconds(count, "'subprocess'", body=body, jobs=2)
     return first - second
 
 
 def sleep_8(count):
     body = "import time; time.sleep(0.25); return {'value': config.i}"
-    first, second = script_seconds(count, "subprocess", body=body, jobs=8)
+    first, second = script_seconds(count, "'subprocess'", body=body, jobs=8)
     return first - second
 
 

@@ -15,12 +15,6 @@ def nap(number):
     return cell(number, 0.25)
 
 
-def numpy_cell(number):
-    import numpy as np
-
-    return {"value": float(np.sqrt(number))}
-
-
 def _pool(fn, count, workers, **options):
     with ProcessPoolExecutor(workers, **options) as pool:
         return timed(lambda: list(pool.map(fn, range(count))))
@@ -28,10 +22,6 @@ def _pool(fn, count, workers, **options):
 
 def noop_fresh(count):
     return _pool(cell, count, 1, max_tasks_per_child=1) / count
-
-
-def noop_numpy(count):
-    return _pool(numpy_cell, count, 1, max_tasks_per_child=1) / count
 
 
 def sleep_2(count):
