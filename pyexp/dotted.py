@@ -56,7 +56,8 @@ class Config(dict[str, "Any"]):
             pass
         if name.startswith("__") and name.endswith("__"):  # protocols probe for these; no key was meant
             raise AttributeError(name)
-        raise AttributeError(f"Config has no attribute {name!r}; {nearest(name, self)}")
+        # With the object and no name, Python adds no hint of its own to the error's.
+        raise AttributeError(f"Config has no attribute {name!r}; {nearest(name, self)}", obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if hasattr(type(self), name):

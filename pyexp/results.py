@@ -373,9 +373,12 @@ class Result(Mapping[str, Any]):
     def __getattr__(self, key: str) -> Any:
         if key in Result.__slots__ or (key.startswith("_") and key not in self):  # protocols probe for these
             raise AttributeError(key)
-        if key == "value":  # the property's own error, which Python has taken for a missing attribute
-            return self._loaded()
-        return self[key]
+        try:
+            # Python has taken the property's own error for a missing attribute.
+            return self._loaded() if key == "value" else self[key]
+        except ResultError as error:
+            error.obj = self  # with the object and no name, Python adds no hint of its own to the error's
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Result, (self._record, self._out, self._load)  # the value is loaded anew where it is looked at
