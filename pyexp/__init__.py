@@ -4,10 +4,9 @@ The public names are loaded when they are first used, so that `import pyexp` cos
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-
-TYPE_CHECKING = False  # type checkers know the name; to import it from typing would double what importing pyexp costs
 
 if TYPE_CHECKING:
     from pyexp.archive import load

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,6 @@ from pyrsistent import pmap
 
 from pyexp import claims, index, store
 from pyexp.collector import collecting_later
-from pyexp.digests import sha256
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
 from pyexp.index import Index
 from pyexp.plan import Cell, Status
@@ -71,7 +71,8 @@ def grid_json(cells: Tensor[Cell]) -> dict[str, Any]:
 def fingerprint(cells: Tensor[Cell]) -> str:
     """What tells this grid from others. A folder's name holds the hash of its config, and so of the cell's name."""
     axes = [(axis.name, axis.coords) for axis in cells.axes]
-    return sha256("\n".join([repr(axes), *(cell.folder for cell in cells)]).encode("utf-8", "surrogatepass"))
+    lines = [repr(axes), *(cell.folder for cell in cells)]
+    return sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def described(run: Run) -> dict[str, Any]:

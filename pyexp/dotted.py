@@ -1,17 +1,15 @@
 """`Config`, the dict with dots that user code receives, and the reading of dotted keys.
 
-Knows plain dicts and strings only. It stands below the frozen configs, and imports nothing,
-so that a worker can hand a Config to an experiment without paying for the core.
+Knows plain dicts and strings only. It stands below the frozen configs, so that a worker can hand a Config to an
+experiment without paying for the core.
 """
 
 from __future__ import annotations
 
-from pyexp.errors import ConfigError, nearest
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
+from pyexp.errors import ConfigError, nearest
 
 Path = tuple[str, ...]
 
@@ -34,7 +32,7 @@ def split(key: object, where: str = "config") -> Path:
     return parts
 
 
-class Config(dict[str, "Any"]):
+class Config(dict[str, Any]):
     """A dict whose keys are attributes too: `config.mlp.width` is `config["mlp"]["width"]`.
 
     Nested dicts become Configs, also those inside lists and tuples. A key that is spelled like a method

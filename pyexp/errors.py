@@ -6,9 +6,7 @@ Every class is also the built-in error a caller would catch without knowing pyex
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
 
 
 class PyexpError(Exception):

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import stat
 import zlib
-
-try:
-    import _pickle as pickle  # what `pickle` hands out, without what it imports for its form in Python
-except ImportError:
-    import pickle  # type: ignore[no-redef]
-
-TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+from collections.abc import Iterable
+from contextlib import suppress
+from io import BytesIO
+from typing import Any
 
 #: After the pickle's STOP opcode, where `pickle.load` does not look: the magic, the pickle's length, its CRC-32.
 MAGIC = b"\npyexp-seal-1\n"
@@ -62,10 +57,8 @@ def write(path: str, parts: Iterable[bytes], *, durable: bool) -> None:
             os.close(descriptor)
         os.replace(temporary, path)
     except BaseException:
-        try:
+        with suppress(OSError):
             os.unlink(temporary)
-        except OSError:
-            pass
         raise
     if durable:
         sync_folder(folder)
@@ -120,10 +113,8 @@ def sweep(folder: str) -> None:
     """Remove the temporary files that dead writers left. Only for who knows that nobody writes here now."""
     for name in os.listdir(folder):
         if is_temporary(name):
-            try:
+            with suppress(OSError):
                 os.unlink(os.path.join(folder, name))
-            except OSError:
-                pass
 
 
 def is_temporary(name: str) -> bool:
@@ -147,10 +138,8 @@ def save(path: str, value: Any, *, durable: bool) -> list[str]:
     try:
         write(path, (payload, seal(payload)), durable=durable)
     except BaseException:  # perhaps it has its name already, and only the folder could not be synced
-        try:
+        with suppress(OSError):
             os.unlink(path)
-        except OSError:
-            pass
         raise
     return needs
 
@@ -204,8 +193,6 @@ def load_noting(content: bytes, size: int | None = None) -> tuple[Any, list[str]
 
     Raises `DamagedError` if the pickle ends elsewhere, and whatever loading raises.
     """
-    from io import BytesIO
-
     size = len(content) if size is None else size
     stream = BytesIO(content)  # shares the bytes: a result may be large
     witness = _Witness(stream)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import fields
 from enum import Enum, Flag
 from functools import lru_cache, reduce
+from hashlib import sha256
 from importlib import import_module
 from itertools import takewhile
 from pathlib import PurePath
@@ -19,7 +20,6 @@ from typing import Any, TypeAlias, TypeVar
 from pyrsistent import PMap, PVector, pmap
 
 from pyexp.configs import FrozenConfig, freeze_config
-from pyexp.digests import sha256
 from pyexp.errors import HashError
 
 #: The first bytes of everything that is hashed. Another encoding needs another version.
@@ -47,7 +47,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def digest(encoded: bytes) -> str:
     """The hexadecimal digits that stand for an encoded config."""
-    return sha256(SCHEME + encoded)[:DIGITS]
+    return sha256(SCHEME + encoded).hexdigest()[:DIGITS]
 
 
 def encode(value: Any) -> bytes:

@@ -1,18 +1,16 @@
 """How one call ended, as plain data that crosses a pipe: an `Outcome` is made where the call is, by `attempt`.
 
-It stands on the ground floor and imports next to nothing, because a worker pays for it in every cell.
+It stands on the ground floor, where a worker and its parent both find it.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 #: `{"status": "done", "outputs": …, "kinds": …, "needs": …}`, or `{"status": "failed", "type": …, "message": …,
 #: "traceback": …}`: dicts, lists, strings and numbers only, so that `marshal` carries it.
-Outcome = dict[str, "Any"]
+Outcome = dict[str, Any]
 
 #: A longer string is no scalar: it stays in the result, out of the record.
 LONGEST_TEXT = 1000
@@ -76,12 +74,7 @@ def failure(kind: str, message: str, traceback: str = "") -> Outcome:
 
 def is_spread(value: Any) -> bool:
     """Whether a result is a mapping by name, whose items are outputs of their own."""
-    if not isinstance(value, dict):
-        from collections.abc import Mapping  # a dict, which nearly all are, need not pay for it
-
-        if not isinstance(value, Mapping):
-            return False
-    return all(isinstance(key, str) for key in value)
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
 def kind_of(value: Any) -> str:

@@ -7,6 +7,7 @@ is built, sliced and sampled at once. It knows nothing of running, hashing or fo
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from hashlib import sha256, shake_256
 from itertools import accumulate, count
 from operator import index as as_int
 from typing import Any, TypeAlias
@@ -23,7 +24,6 @@ from pyexp.configs import (
     settled,
     updated,
 )
-from pyexp.digests import sha256
 from pyexp.errors import ConfigError, SelectionError
 from pyexp.tensor import Axis, Box, Cells, Tensor, default_axes
 
@@ -153,7 +153,7 @@ def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConf
     drawn: dict[int, None] = {}
     tries = count()
     while len(drawn) < n:
-        drawn[int(sha256(f"{drawing}:{next(tries)}".encode())[:8], 16)] = None
+        drawn[int(sha256(f"{drawing}:{next(tries)}".encode()).hexdigest()[:8], 16)] = None
     return sweep(configs, [{"name": f"seed{i}", "seed": number} for i, number in enumerate(drawn)], axis="seed")
 
 
@@ -168,8 +168,6 @@ def sample(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]
 
     Raises `SelectionError` if there are fewer than `n` cells, `ConfigError` if `n` or `seed` is no number (or text).
     """
-    from hashlib import shake_256  # who draws no sample need not pay for OpenSSL
-
     grid = grid_of(configs)
     drawing = _seed(seed)
     if not 0 <= (n := _whole(n, "n, the number of cells to draw,")) <= grid.size:

@@ -11,9 +11,9 @@ import pyexp
 #: What nobody should pay for who has only imported pyexp.
 HEAVY = [
     "argparse", "cloudpickle", "concurrent.futures", "ctypes", "dataclasses", "difflib", "fnmatch", "hashlib",
-    "enum", "importlib.metadata", "inspect", "json", "logging", "multiprocessing", "numpy", "pandas", "pathlib",
-    "pickle", "pyrsistent", "ray", "re", "rich", "shutil", "signal", "socket", "subprocess", "tempfile", "threading",
-    "traceback", "typing", "xarray",
+    "importlib.metadata", "inspect", "json", "logging", "multiprocessing", "numpy", "pandas", "pathlib",
+    "pickle", "pyrsistent", "ray", "rich", "shutil", "signal", "socket", "subprocess", "tempfile", "threading",
+    "traceback", "xarray",
 ]  # fmt: skip
 
 
