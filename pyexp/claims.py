@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
-# What the name of a file begins with that is claimed for no name at present.
-_SPARE = ".spare-"
 # A claim's file itself, not where a symlink leads; not to be inherited unless asked for. Windows has neither word.
 # Nobody waits at a pipe that somebody has put there.
 _PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -35,42 +33,10 @@ class Claim(NamedTuple):
         """Whether the file still bears the name. If somebody has removed it, what is there now is another's claim."""
         return _is_named(self.descriptor, self.path)
 
-    def spared(self) -> "Claim | None":
-        """Give the name back, but keep the file for another one; None if that cannot be.
 
-        ext4 looks at each file that was removed in the last minute before it makes another one: a thousand claims made
-        and removed cost more than all else that is done for their cells.
-        """
-        path = os.path.join(os.path.dirname(self.path), f"{_SPARE}{os.urandom(8).hex()}")
-        try:
-            if self.is_named:
-                os.replace(self.path, path)
-                return Claim(self.descriptor, path)
-        except OSError:
-            pass
-        self.release()
-        return None
-
-    def named(self, path: str) -> "Claim | None":
-        """The same file as the claim to another name; None if another process has that, and then this one is gone."""
-        try:
-            os.link(self.path, path)
-        except OSError:  # or there are no links on this file system
-            self.release()
-            return None
-        with suppress(OSError):
-            os.unlink(self.path)
-        return Claim(self.descriptor, path)
-
-
-def claim(folder: str, name: str, spare: list[Claim] | None = None) -> Claim | None:
-    """A claim to the name, its file in this folder; None if another process has it. Raises OSError.
-
-    One of the `spare` claims is used up for it, if there is one.
-    """
+def claim(folder: str, name: str) -> Claim | None:
+    """A claim to the name, its file in this folder; None if another process has it. Raises OSError."""
     path = os.path.join(folder, name)
-    if spare and (renamed := spare.pop().named(path)) is not None:
-        return renamed
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
@@ -122,8 +88,7 @@ def _sign(descriptor: int) -> None:
 
 def holders(folder: str) -> dict[str, str]:
     """The names claimed in a folder, and for each who has it, in words. Changes nothing."""
-    taken = (name for name in _names(folder) if not name.startswith(_SPARE))
-    return {name: words for name in taken if (words := _holder(os.path.join(folder, name))) is not None}
+    return {name: words for name in _names(folder) if (words := _holder(os.path.join(folder, name))) is not None}
 
 
 def _names(folder: str) -> list[str]:

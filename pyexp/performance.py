@@ -93,7 +93,6 @@ class Performance:
     terms: Terms
     records: dict[str, Record] = field(default_factory=dict)
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
-    spare: list[Claim] = field(default_factory=list)
     failures: list[tuple[Record, str]] = field(default_factory=list)
     stopping: bool = False
 
@@ -113,7 +112,7 @@ class Performance:
                     self._run(waiting, halt)
                     waiting = deque() if halt.count else self._lost()
             finally:
-                for claim in (*self.spare, *(claim for _, claim in self.held.values())):
+                for _, claim in self.held.values():
                     claim.release()
                 store.tidy(self.run)
             if halt.signal is not None:
@@ -182,7 +181,7 @@ class Performance:
         if cell.folder in self.held:
             do(self.run, cell, what)
             return
-        claim = store.claim(self.run, cell, self.spare)
+        claim = store.claim(self.run, cell)
         if claim is not None:
             try:
                 do(self.run, cell, what)
@@ -220,7 +219,7 @@ class Performance:
     def _is_ours(self, cell: Cell) -> bool:
         """Whether no other process has the cell. Then it is held and ready to run, or its record has been taken."""
         try:
-            claim = store.claim(self.run, cell, self.spare)
+            claim = store.claim(self.run, cell)
             if claim is None:
                 return False
             self.held[cell.folder] = (cell, claim)
@@ -233,8 +232,7 @@ class Performance:
 
     def _release(self, cell: Cell) -> None:
         if cell.folder in self.held:
-            spared = self.held.pop(cell.folder)[1].spared()
-            self.spare.extend([spared] if spared is not None else [])
+            self.held.pop(cell.folder)[1].release()
 
     def _done_meanwhile(self, cell: Cell) -> bool:
         """Whether another process has run a cell since it was looked at; then its record is taken, else it is ready."""

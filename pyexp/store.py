@@ -586,12 +586,9 @@ def set_aside(path: str) -> str:
     return aside
 
 
-def claim(run: Run, cell: Cell, spare: list[Claim]) -> Claim | None:
-    """A claim to the cell, with the file of a spare one if there is any; None if another process has it.
-
-    Raises OSError.
-    """
-    return claims.claim(os.path.join(run.path, CLAIMS), cell.folder, spare)
+def claim(run: Run, cell: Cell) -> Claim | None:
+    """A claim to the cell; None if another process has it. Raises OSError."""
+    return claims.claim(os.path.join(run.path, CLAIMS), cell.folder)
 
 
 def is_shared(run: Run) -> bool:

@@ -131,30 +131,6 @@ def test_a_claim_is_one_processes_until_it_is_released(tmp_path: Path) -> None:
     assert not (tmp_path / "claims").exists()
 
 
-def test_a_spare_claim_becomes_the_claim_to_another_name_with_the_same_file(tmp_path: Path) -> None:
-    folder = str(tmp_path / "claims")
-    first = claims.claim(folder, "a")
-    assert first is not None
-    inode = os.fstat(first.descriptor).st_ino
-    spared = first.spared()
-    assert spared is not None
-    assert claims.holders(folder) == {}
-    claims.tidy(folder)
-    spare = [spared]
-    second = claims.claim(folder, "b", spare)
-    assert second is not None
-    assert (spare, os.listdir(folder), os.stat(second.path).st_ino) == ([], ["b"], inode)
-    assert claims.claim(folder, "b") is None
-    assert list(claims.holders(folder)) == ["b"]
-    other = claims.claim(folder, "a")
-    assert other is not None
-    assert claims.claim(folder, "a", [second]) is None
-    assert claims.holders(folder).keys() == {"a"}, "a spare claim is gone when somebody else has the name"
-    other.release()
-    claims.tidy(folder)
-    assert not (tmp_path / "claims").exists()
-
-
 def test_new_files_have_the_mode_that_the_umask_gives(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
