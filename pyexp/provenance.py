@@ -6,7 +6,6 @@ nothing is taken.
 
 import os
 import platform
-import selectors
 import shlex
 import socket
 import subprocess
@@ -20,6 +19,9 @@ from pyexp import __version__
 
 #: What is said of the code until git has answered, and where it does not.
 UNKNOWN = {"commit": None, "state": "unknown"}
+
+# Seconds after which what git has said so far is looked at, and how many bytes of it: of changes, one is enough.
+_SLICE, _ENOUGH = 0.05, 1 << 16
 
 
 def this_command() -> dict[str, Any]:
@@ -51,7 +53,6 @@ class Git:
     def __init__(self, folder: Path) -> None:
         self._asked: subprocess.Popen[bytes] | None = None
         self._told: dict[str, Any] | None = None
-        self._said = b""
         with suppress(OSError):
             if any((above / ".git").exists() for above in (folder, *folder.parents)):
                 self._asked = subprocess.Popen(
@@ -60,31 +61,28 @@ class Git:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-                    process_group=0,  # Ctrl-C is not meant for it
+                    # Ctrl-C is not meant for it.
+                    process_group=0,
+                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
         """The commit, and whether the code is `clean`, `dirty` or `unknown`; None if git needs longer."""
         last = time.monotonic() + seconds
         while self._told is None and self._asked is not None:
-            part = self._next_part(last - time.monotonic())
-            if part is None:
+            left = last - time.monotonic()
+            try:
+                said = self._asked.communicate(timeout=min(max(left, 0), _SLICE))[0]
+            except subprocess.TimeoutExpired as late:
+                said = late.output or b""
+            status = said[:_ENOUGH].decode("utf-8", "replace")
+            if self._asked.returncode is not None:
+                self._told = state_of(status) if self._asked.returncode == 0 else UNKNOWN
+            elif changed(status):
+                self._told = state_of(status)
+            elif left <= 0:
                 return None
-            self._said += part
-            if not part and self._asked.wait() != 0:
-                self._told = UNKNOWN
-            elif not part or changed(self._said.decode("utf-8", "replace")):  # of changes, one is enough
-                self._told = state_of(self._said.decode("utf-8", "replace"))
         return self._told or UNKNOWN
-
-    def _next_part(self, seconds: float) -> bytes | None:
-        """What git says next, `b""` at its end; None if it takes longer."""
-        assert self._asked is not None
-        assert self._asked.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._asked.stdout, selectors.EVENT_READ)
-            ready = selector.select(max(seconds, 0))
-        return os.read(self._asked.stdout.fileno(), 1 << 16) if ready else None
 
     def close(self) -> None:
         """Ask no more."""
