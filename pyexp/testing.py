@@ -14,6 +14,7 @@ with the reason, and left out: `executor_behaviours(exempt=IN_THIS_PROCESS)`.
 """
 
 import functools
+import mmap
 import os
 import pickle
 import signal
@@ -483,7 +484,7 @@ def kill_is_told(lab: Lab) -> None:
 
     def fn(config: Config) -> str:
         if config.doomed:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), _KILL)
             time.sleep(PATIENCE)
         return "fine"
 
@@ -505,7 +506,7 @@ def timeout_kills(lab: Lab) -> None:
     """A cell that exceeds the timeout is killed, whatever it does about signals, and told so."""
 
     def fn(config: Config) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, _HANGUP):
             signal.signal(number, signal.SIG_IGN)
         (config.out / "pid").write_text(str(os.getpid()))
         time.sleep(PATIENCE)
@@ -520,7 +521,7 @@ def timeout_kills_what_is_stopped(lab: Lab) -> None:
     """A cell that was stopped by a signal is killed all the same."""
 
     def fn(config: Config) -> None:
-        os.kill(os.getpid(), signal.SIGSTOP)
+        os.kill(os.getpid(), _STOP)
 
     (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT, durable=False))
     trial.failed("TimeoutError")
@@ -685,14 +686,14 @@ def grandchildren_in_sessions_of_their_own_end_with_the_cell(lab: Lab) -> None:
     def fn(config: Config) -> str:
         _start_sleepers(config.out)
         if config.how == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), _KILL)
         return "fine"
 
     for how in ("returned", "killed"):
         trial = lab.run(fn, name=how, how=how)
         assert trial.outcome["status"] == ("done" if how == "returned" else "failed")
         if how == "killed":  # by nothing is this one known any more
-            os.kill(int((trial.folder / "without_environment").read_text()), signal.SIGKILL)
+            os.kill(int((trial.folder / "without_environment").read_text()), _KILL)
         for kind in _SLEEPERS:
             _gone(trial.folder / kind)
 
@@ -815,7 +816,11 @@ def nothing_is_left_in_this_process(lab: Lab) -> None:
 
 #: A timeout that an interpreter starts within, also on a busy machine.
 _SHORT = 2.0
-_SLEEPERS = ("in_the_group", "in_a_session", "twice_forked", "bare_fork", "without_environment")
+#: What a system without these signals and calls (Windows) has in their place.
+_KILL, _HANGUP, _STOP = (getattr(signal, name, signal.SIGTERM) for name in ("SIGKILL", "SIGHUP", "SIGSTOP"))
+_fork, _setsid = getattr(os, "fork", None), getattr(os, "setsid", None)
+_FORKED = ("twice_forked", "bare_fork") if _fork and _setsid else ()
+_SLEEPERS = ("in_the_group", "in_a_session", "without_environment", *_FORKED)
 
 
 def _start_sleeper(note: Path, **options: Any) -> None:
@@ -830,15 +835,17 @@ def _start_sleepers(folder: Path) -> None:
     _start_sleeper(folder / "in_the_group")
     _start_sleeper(folder / "in_a_session", start_new_session=True)
     _start_sleeper(folder / "without_environment", start_new_session=True, env={})
+    if not _fork or not _setsid:
+        return
     twice = (
         "import os, subprocess, sys\nif os.fork(): os._exit(0)\nos.setsid()\n"
         f"p = subprocess.Popen(['sleep', '{5 * PATIENCE}'], start_new_session=True)\n"
         "open(sys.argv[1], 'w').write(str(p.pid)); os._exit(0)"
     )
     subprocess.run([sys.executable, "-S", "-c", twice, str(folder / "twice_forked")], check=True)
-    if (middle := os.fork()) == 0:
-        os.setsid()
-        if (sleeper := os.fork()) == 0:
+    if (middle := _fork()) == 0:
+        _setsid()
+        if (sleeper := _fork()) == 0:
             time.sleep(5 * PATIENCE)
         else:
             (folder / "bare_fork").write_text(str(sleeper))
@@ -879,6 +886,6 @@ def _possessions() -> tuple[int, int, list[str]]:
 def _memory() -> int:
     """The bytes of memory that this process has; 0 where that cannot be known."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
     except OSError:
         return 0
