@@ -1,32 +1,56 @@
 """Claims: names that one living process has taken, so that no two do the same work at once.
 
-A claim is an advisory lock on a file of its own. The kernel drops it when the last process that holds it is gone,
-whatever it died of; nothing here looks at ages or process ids. Knows names and locks, not what is claimed.
+A claim is a lock on a file of its own. The system drops it when the last process that holds it is gone, whatever it
+died of; nothing here looks at ages or process ids. Knows names and locks, not what is claimed.
 """
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
-# A claim's file itself, not where a symlink leads; not to be inherited unless asked for. Windows has neither word.
-# Nobody waits at a pipe that somebody has put there.
-_PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+# A claim's file itself, not where a symlink leads; nobody waits at a pipe that somebody has put there. Its bytes as
+# they are. Each word is known to some systems only.
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _module(name: str) -> Any:
+    """The module; None where this system has none of that name."""
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+_fcntl, _msvcrt = _module("fcntl"), _module("msvcrt")
+
+# The byte that is locked where locks are mandatory: far beyond the content, which stays readable.
+_BYTE = 1 << 30
+# Windows' word for a file that cannot be removed because it is open.
+_IN_USE = 32
 
 
 class Claim(NamedTuple):
-    """A name taken. A child that inherits the descriptor holds it too."""
+    """A name taken. A child that inherits the descriptor holds it too, except where locks are a process's own."""
 
     descriptor: int
     path: str
 
     def release(self) -> None:
-        """Give the name back. The file goes first: whoever locked it meanwhile finds it gone, and takes a new one."""
-        with suppress(OSError):
+        """Give the name back. The file goes first: whoever locks it after that finds it gone, and takes a new one."""
+        in_use = False
+        try:
             if self.is_named:
                 os.unlink(self.path)
+        except OSError as error:
+            in_use = getattr(error, "winerror", None) == _IN_USE
         os.close(self.descriptor)
+        if in_use:  # by this descriptor; where that hinders the removal, another process' claim is as safe
+            with suppress(OSError):
+                os.unlink(self.path)
 
     @property
     def is_named(self) -> bool:
@@ -48,19 +72,19 @@ def claim(folder: str, name: str) -> Claim | None:
             if not _locked(descriptor):
                 return None
             if _is_named(descriptor, path):
-                _sign(descriptor)
+                sign(descriptor, os.getpid())
                 undo.pop_all()
                 return Claim(descriptor, path)
 
 
 def _locked(descriptor: int, *, shared: bool = False) -> bool:
-    """Take the lock on an open file without waiting; whether that could be done."""
+    """Take the lock on an open file without waiting; True if that could be done, or the system has no locks."""
     try:
-        import fcntl
-    except ImportError:  # Windows: there a run folder is for one process at a time
-        return True
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        if _fcntl is not None:
+            _fcntl.flock(descriptor, (_fcntl.LOCK_SH if shared else _fcntl.LOCK_EX) | _fcntl.LOCK_NB)
+        elif _msvcrt is not None:  # it shares none: two that look may see each other, for the moment they look
+            os.lseek(descriptor, _BYTE, os.SEEK_SET)
+            _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False
@@ -78,12 +102,11 @@ def _is_named(descriptor: int, path: str) -> bool:
         return False
 
 
-def _sign(descriptor: int) -> None:
-    import socket  # who only looks need not pay for it
-
-    with suppress(OSError):  # only for people to read
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+def sign(descriptor: int, pid: int) -> None:
+    """Write into a claim's file which process has it, for people to read."""
+    with suppress(OSError):
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.ftruncate(descriptor, os.write(descriptor, f"process {pid} on {socket.gethostname()}".encode()))
 
 
 def holders(folder: str) -> dict[str, str]:
@@ -109,7 +132,8 @@ def _holder(path: str) -> str | None:
         if _locked(descriptor, shared=True):
             return None
         with suppress(OSError):
-            return f"({os.pread(descriptor, 200, 0).decode('utf-8', 'replace')})"
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return f"({os.read(descriptor, 200).decode('utf-8', 'replace')})"
         return "(another process)"
     finally:
         os.close(descriptor)

@@ -20,8 +20,11 @@ from typing import Any
 MAGIC = b"\npyexp-seal-1\n"
 SEAL = len(MAGIC) + 8 + 4
 
+#: Without it, Windows writes a carriage return before each newline.
+BINARY = getattr(os, "O_BINARY", 0)
+
 # A file system that cannot sync a folder says one of these, or does not let it be opened.
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 
 # So much of a file is read by one call; a record is, and there is one for each cell of a run.
 _AT_ONCE = 1 << 20
@@ -46,7 +49,7 @@ def write(path: str, parts: Iterable[bytes], *, durable: bool) -> None:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f"{TEMPORARY[0]}{name}.{os.urandom(8).hex()}{TEMPORARY[1]}")
     # The mode is the one that any new file of the user's would have: the umask takes from it.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     try:
         try:
             for part in parts:
@@ -72,8 +75,6 @@ def _write_all(descriptor: int, part: bytes) -> None:
 
 def sync_folder(folder: str) -> None:
     """Put the folder's names on the disk. Where the system has no such step (Windows, some network disks): nothing."""
-    if os.name != "posix":
-        return
     try:
         sync(folder)
     except OSError as error:
@@ -83,7 +84,16 @@ def sync_folder(folder: str) -> None:
 
 def sync(path: str) -> None:
     """Put what a file or folder holds on the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _sync(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        _sync(path, os.O_RDWR)  # Windows syncs no file that is open for reading only
+
+
+def _sync(path: str, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -221,7 +231,7 @@ def read(path: str, size: int = -1, *, trusted: bool = False) -> bytes:
     With `trusted`, raises `DamagedError` for the file of a user whose code this process should not run.
     """
     # Without O_NONBLOCK, opening a pipe would wait for its writer.
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY
     descriptor = os.open(path, flags)
     try:
         facts = os.fstat(descriptor)
