@@ -7,31 +7,45 @@ is the script's class again, and `isinstance` holds; elsewhere, it is made from 
 import functools
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from io import BytesIO
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
+
+#: What the script's module is called: in the process that was started with it, and in a worker that has loaded it.
+MAIN = ("__main__", "__mp_main__")
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Cloudpickle, and what it does not carry of what scripts are made of."""
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, CodeType) and obj.co_filename != _NO_FILE:  # which is all that cloudpickle would write
+            return _code_of, (obj.replace(co_filename=_NO_FILE), obj.co_filename)
         if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:  # it knows plain modules only
             return import_module, (obj.__name__,)
         if isinstance(obj, functools.cached_property):  # which has a lock, up to Python 3.11
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
-        if isinstance(obj, functools._lru_cache_wrapper) and obj.__module__ == "__main__":
+        if isinstance(obj, functools._lru_cache_wrapper) and obj.__module__ in MAIN:
             return _cached, (obj.__wrapped__, obj.cache_parameters())
-        if isinstance(obj, FunctionType) and obj.__module__ == "__main__" and _is_dispatching(obj):
+        if isinstance(obj, FunctionType) and obj.__module__ in MAIN and _is_dispatching(obj):
             return _dispatching, (tuple(getattr(obj, "registry").items()),)  # noqa: B009  # a function has none, to mypy
         reduced = super().reducer_override(obj)
         if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) > 2:
             reduced[2][0]["__qualname__"] = obj.__qualname__  # of a class within a class, it is lost else
         return reduced
+
+
+#: The file name of code whose own is written beside it.
+_NO_FILE = "<dynamic-code>"
+
+
+def _code_of(code: CodeType, file: str) -> CodeType:
+    """The code as it was compiled from this file, so that tracebacks show its lines."""
+    return code.replace(co_filename=file)
 
 
 def _cached(fn: Callable[..., Any], about: dict[str, Any]) -> Any:
@@ -52,15 +66,24 @@ def _dispatching(registered: tuple[tuple[type, Callable[..., Any]], ...]) -> Any
 
 
 class _ResultPickler(Pickler):
-    """The same, but for classes of `__main__`, which look for their namesake first when they are loaded."""
+    """The same, but for classes of `__main__`, which look for their namesake first when they are loaded.
+
+    Of `only` these, if it is given: what a class is made of by value, are its bases, which may be there by name.
+    """
+
+    def __init__(self, *args: Any, only: Collection[type] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._only = only
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, type) and obj.__module__ == "__main__" and "<" not in obj.__qualname__:
-            return class_of_main, (obj.__qualname__, _dumped(Pickler, obj))
+        is_named = isinstance(obj, type) and obj.__module__ in MAIN and "<" not in obj.__qualname__
+        if is_named and (self._only is None or obj in self._only):
+            made_of = functools.partial(_ResultPickler, only=obj.__mro__[1:])
+            return class_of_main, (obj.__qualname__, _dumped(made_of, obj))
         return super().reducer_override(obj)
 
 
-def _dumped(kind: type[Pickler], value: Any) -> bytes:
+def _dumped(kind: Callable[..., Pickler], value: Any) -> bytes:
     stream = BytesIO()
     kind(stream, protocol=5).dump(value)
     return stream.getvalue()
@@ -81,7 +104,7 @@ def class_of_main(qualname: str, by_value: bytes) -> Any:
     found: Any = sys.modules.get("__main__")
     for part in qualname.split("."):
         found = getattr(found, part, None)
-    return found if isinstance(found, type) and found.__module__ == "__main__" else pickle.loads(by_value)
+    return found if isinstance(found, type) and found.__module__ in MAIN else pickle.loads(by_value)
 
 
 def unpicklable_part(value: Any, path: str) -> tuple[Any, str]:

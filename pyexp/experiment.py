@@ -20,6 +20,7 @@ from pyexp.executors import refuse_unknown
 from pyexp.job import Interrupted, Job
 from pyexp.plan import Plan, component
 from pyexp.tables import Results
+from pyexp.worker import script
 
 if TYPE_CHECKING:  # a run that is finished loads no executor
     from pyexp.executors import Executor, ExecutorName
@@ -70,11 +71,13 @@ class Experiment:
         self.options = _said(options)
         self._configs: Any = None
         self._report: Callable[[Results], Any] | None = None
+        self._initializer: Callable[[], Any] | None = None
         self.__name__: str = getattr(fn, "__name__", type(fn).__name__)
         self.__doc__ = fn.__doc__
         self.__module__ = fn.__module__
         self.__wrapped__ = fn
         settle(self.options, {}, {})  # a wrong option is an error where it is written
+        script.remember()
 
     def __call__(self, config: Mapping[str, Any]) -> Any:
         """What the function returns for this config, here and now: nothing is isolated or kept."""
@@ -98,6 +101,15 @@ class Experiment:
         self._report = fn
         return fn
 
+    def initializer(self, fn: F) -> F:
+        """Register a function of no argument that is called once in each process that gets ready for cells.
+
+        That is after the script has been loaded there: in the server that is forked for each cell, or in each fresh
+        interpreter. With `fork` and `inline` it is called in this process, before the first cell. A decorator.
+        """
+        self._initializer = fn
+        return fn
+
     def run(
         self,
         configs: Any = None,
@@ -115,6 +127,7 @@ class Experiment:
         Raises `PyexpError` for what is wrong with configs or options, before anything has run; KeyboardInterrupt after
         a signal. Where a command line is read, what is wrong with it is a line on stderr and exit status 2.
         """
+        script.reached_run()
         commanded = _script_argv(sys._getframe(1).f_globals) if argv is None else list(argv) or None
         said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
         with _refusing(commanded is not None):
@@ -164,7 +177,7 @@ class Experiment:
 
     def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> Job:
         made = shell.grid(self._configs if configs is None else configs)
-        return Job(self._folder(options), self.fn, made, _command(typed or {}))
+        return Job(self._folder(options), self.fn, made, _command(typed or {}), self._initializer)
 
     def _folder(self, options: Options) -> str:
         return component(options.name or self.__name__, "the experiment's name")
@@ -239,7 +252,7 @@ def _script_argv(caller: Mapping[str, Any]) -> list[str] | None:
     That is what calls itself `__main__` and is of the file, or the folder or archive, that `sys.argv` begins with, or
     is read from stdin. A notebook, a prompt and `python -c` have no file; under a test runner the program is another.
     """
-    in_cell = getattr(sys.modules.get("pyexp.executors.worker"), "in_cell", False)
+    in_cell = getattr(sys.modules.get("pyexp.worker.cell"), "in_cell", False)
     if caller.get("__name__") != "__main__" or in_cell:  # a run in a cell is not what was asked for there
         return None
     started, file = Path(sys.argv[0] if sys.argv else ""), Path(caller.get("__file__") or os.devnull)

@@ -34,6 +34,8 @@ TEMPORARY = (".", ".pyexp-tmp")
 
 
 loads = pickle.loads
+# In the names of the script's module, `__main__` and `__mp_main__`.
+_MAIN = b"_main__"
 
 
 class DamagedError(Exception):
@@ -143,15 +145,25 @@ def save(path: str, value: Any, *, durable: bool) -> list[str]:
     It is loaded once before it is committed (where anything but plain data is in it), so that what cannot be loaded
     is an error here and now. Raises what pickling, loading or writing raises; then there is nothing at `path`.
     """
+    payload, needs = packed(value)
+    commit(path, payload, durable=durable)
+    return needs
+
+
+def packed(value: Any) -> tuple[bytes, list[str]]:
+    """The value as a pickle that can be loaded again, and what loading it needs. Raises what `save` does."""
     payload = dumps(value)
-    needs = needed(payload)
+    return payload, needed(payload)
+
+
+def commit(path: str, payload: bytes, *, durable: bool) -> None:
+    """Commit the pickle, sealed. Raises what writing raises; then there is nothing at `path`."""
     try:
         write(path, (payload, seal(payload)), durable=durable)
     except BaseException:  # perhaps it has its name already, and only the folder could not be synced
         with suppress(OSError):
             os.unlink(path)
         raise
-    return needs
 
 
 def dumps(value: Any, what: str = "the result") -> bytes:
@@ -162,8 +174,8 @@ def dumps(value: Any, what: str = "the result") -> bytes:
     try:
         payload = pickle.dumps(value, protocol=5)
     except Exception:  # perhaps cloudpickle can: a lambda, a class from inside a function
-        payload = b"__main__"
-    if b"__main__" not in payload:
+        payload = _MAIN
+    if _MAIN not in payload:
         return payload
     from pyexp.byvalue import dumps_by_value, unpicklable_part  # only what the plain pickle cannot carry pays for it
 

@@ -26,6 +26,7 @@ class Job(NamedTuple):
     fn: Function
     configs: Tensor[FrozenConfig]
     command: str = ""
+    initializer: Callable[[], Any] | None = None
 
 
 class Look(NamedTuple):

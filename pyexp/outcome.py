@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 #: `{"status": "done", "outputs": …, "kinds": …, "needs": …}`, or `{"status": "failed", "type": …, "message": …,
-#: "traceback": …}`: dicts, lists, strings and numbers only, so that `marshal` carries it.
+#: "traceback": …}`: dicts, lists, strings and numbers only.
 Outcome = dict[str, Any]
 
 #: A longer string is no scalar: it stays in the result, out of the record.

@@ -4,6 +4,7 @@ It drives the executors and the store as the plan says. A run of which everythin
 """
 
 import os
+import signal
 import socket
 import time
 from collections import deque
@@ -39,7 +40,6 @@ def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
     refuse_unpicklable(seen.plan.steps.map(lambda step: step.cell))
     jobs = pool.auto() if options.jobs == "auto" else int(options.jobs)
     results = os.path.abspath(options.output_dir)
-    cells = seen.plan.counts().get(Action.RUN, 0)
     terms = Terms(
         jobs=jobs,
         timeout=options.timeout,
@@ -47,7 +47,7 @@ def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
         capture=options.capture and not options.pdb,
         durable=options.durable,
         results=results,
-        cells=cells,
+        initializer=job.initializer,
         grace=options.grace,
         pdb=options.pdb,
     )
@@ -55,7 +55,10 @@ def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
         at_end.callback(git.close)
         if seen.plan.works:  # else nobody has to get ready
             at_end.callback(pool.close)
-            pool.open(job.fn, terms)
+            try:
+                pool.open(job.fn, terms)
+            except KeyboardInterrupt:
+                raise Interrupted("interrupted by Ctrl-C before the first cell began", signal.SIGINT) from None
         run = seen.run or store.make_run(options.output_dir, job.name, options.timestamp, durable=options.durable)
         if seen.plan.works or (options.mode is Mode.RUN and not seen.is_described):
             at_end.enter_context(archive.journal(run, job.name, seen.cells, git))
@@ -102,6 +105,8 @@ class Performance:
         waiting = deque(step for step in steps if step.action in (Action.RUN, Action.WAIT))
         with closing(self._progress(len(waiting))) as self.progress, Halt() as halt:
             self.progress.began(self.run.path, self.seen.plan.summary())
+            if self.pool.notice:
+                self.progress.line(self.pool.notice)
             if self.options.mode is Mode.FAILED and not waiting:
                 self.progress.line("no cell of this run has failed: there is nothing to run again")
             try:
@@ -296,11 +301,11 @@ class Performance:
         return store.result(self.run, cell, record)
 
     def _how_to_go_on(self, number: int) -> str:
-        signal = "Ctrl-C" if number == 2 else f"signal {number}"
+        name = "Ctrl-C" if number == 2 else f"signal {number}"
         known = (self.records.get(step.cell.folder) for step in self.seen.plan.steps)
         left = sum(1 for record in known if record is None or record.failed)
         size = cells_in_words(self.seen.plan.steps.size)
-        return f"interrupted by {signal}; {left} of {size} are left; to go on: {self._again()}"
+        return f"interrupted by {name}; {left} of {size} are left; to go on: {self._again()}"
 
     def _again(self, *flags: str) -> str:
         return again(self.job, self.options, self.run, *flags)

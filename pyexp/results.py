@@ -130,7 +130,8 @@ _PYEXP = __file__.removesuffix("results.py")
 def place(traceback: str) -> str:
     """Where the user's code raised: file, line and function of the last frame that is not a library's; `""` if unknown.
 
-    Where all frames are a library's, the last one. Of chained exceptions it is the last, of a group the group itself.
+    Where all frames are a library's, the last one, if it is not pyexp's. Of chained exceptions it is the last, of a
+    group the group itself.
 
     >>> place('''Traceback (most recent call last):
     ...   File "/home/me/main.py", line 19, in experiment
@@ -141,7 +142,8 @@ def place(traceback: str) -> str:
     'main.py:19 in experiment'
     """
     blocks = [] if traceback.startswith(LOG_ENDS) else list(_HEADER.finditer(traceback))
-    frames = _FRAME.findall(traceback, blocks[-1].end()) if blocks else []
+    found = _FRAME.findall(traceback, blocks[-1].end()) if blocks else []
+    frames = [frame for frame in found if not frame[0].startswith(_PYEXP)]
     if not frames:
         return ""
     own = [frame for frame in frames if not is_library(frame[0])]

@@ -24,7 +24,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ from pyexp.dotted import Config
 from pyexp.errors import UsageError, nearest
 from pyexp.executors.base import Ended, Executor, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.outcome import Outcome
+from pyexp.worker import guardian
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -55,6 +58,7 @@ Function = Callable[[Config], Any]
 PATIENCE = 60.0
 
 _ONE_PROCESS = "the cell is this process, or shares it"
+_AT_THE_END = "this process is to end later, and Python sees to that then"
 #: What an executor that runs cells in this very process cannot promise, as `inline` does not, and why.
 IN_THIS_PROCESS: Mapping[str, str] = {
     "exit_without_a_result_is_a_failure": _ONE_PROCESS,
@@ -73,9 +77,17 @@ IN_THIS_PROCESS: Mapping[str, str] = {
     "umask_is_the_cells_own": _ONE_PROCESS,
     "environment_is_the_cells_own": _ONE_PROCESS,
     "modules_are_the_cells_own": _ONE_PROCESS,
-    "exit_handlers_run": "they run at the end of the process",
+    "exit_handlers_run": _AT_THE_END,
+    "exit_handlers_run_after_threads": _AT_THE_END,
+    "files_left_open_are_whole": _AT_THE_END,
+    "temporary_folders_left_open_are_removed": _AT_THE_END,
+    "shared_memory_goes_with_the_cell": _AT_THE_END,
+    "process_pools_left_open_do_not_hold_up_the_run": _AT_THE_END,
+    "threads_are_waited_for": _AT_THE_END,
+    "threads_are_waited_for_within_the_timeout": _AT_THE_END,
+    "daemon_threads_do_not_hold_up_the_run": "they are threads of this process, and end with it",
+    "timeout_leaves_the_stacks_in_the_log": "nothing but a process can be killed",
     "stale_result_is_no_success": _ONE_PROCESS,
-    "threads_that_are_left_do_not_hold_up_the_run": "they are threads of this process, which waits for them at its end",
     "halt_ends_what_runs": "the cell is interrupted where it stands, by KeyboardInterrupt",
 }
 #: The same for executors that subclass `Executor` alone and call the function themselves: they have no log either.
@@ -84,6 +96,7 @@ IN_THREADS: Mapping[str, str] = {
     "output_is_logged_below_python": "what threads of one process write cannot be told apart",
     "output_of_any_size_takes_no_memory": "what threads of one process write cannot be told apart",
     "bytes_are_logged_as_they_are": "what threads of one process write cannot be told apart",
+    "log_of_a_failure_ends_with_its_traceback": "there is no log",
     "unpicklable_result_is_named": "one that pickles results by itself does not say which part of them is to blame",
 }
 
@@ -344,6 +357,40 @@ def exception_is_told(lab: Lab) -> None:
 
 
 @_behaviour
+def traceback_has_the_lines_of_closures_and_classes(lab: Lab) -> None:
+    """A traceback names the file and shows the line of each frame, also in closures and in classes within functions."""
+    words = "no convergence"
+
+    class Model:
+        def fit(self) -> None:
+            raise ValueError(words)  # in the class
+
+    def fn(config: Config) -> None:
+        Model().fit()  # in the closure
+
+    told = lab.run(fn).outcome["traceback"]
+    for code, line in (
+        (fn.__code__, "Model().fit()  # in the closure"),
+        (Model.fit.__code__, "raise ValueError(words)"),
+    ):
+        assert f'File "{__file__}", line {code.co_firstlineno + 1}, in {code.co_name}\n    {line}' in told, told
+
+
+@_behaviour
+def log_of_a_failure_ends_with_its_traceback(lab: Lab) -> None:
+    """The log of a cell that failed has what the cell wrote, and then the traceback of its error."""
+
+    def fn(config: Config) -> None:
+        print("step 7")
+        raise ValueError("no convergence")
+
+    trial = lab.run(fn)
+    trial.failed("ValueError")
+    assert trial.log.decode() == "step 7\n" + trial.outcome["traceback"]
+    assert trial.log.endswith(b"\nValueError: no convergence\n")
+
+
+@_behaviour
 def exceptions_that_end_a_program_end_the_cell_alone(lab: Lab) -> None:
     """SystemExit, with whatever status, KeyboardInterrupt, GeneratorExit: each is a failure of its cell."""
 
@@ -542,6 +589,27 @@ def timeout_kills_what_descends_from_the_cell(lab: Lab) -> None:
 
 
 @_behaviour
+def timeout_leaves_the_stacks_in_the_log(lab: Lab) -> None:
+    """The log of a cell that exceeded the timeout ends with the stacks of its threads, where the system can do that."""
+    if not hasattr(signal, "SIGRTMAX"):
+        return
+
+    def waiting() -> None:
+        time.sleep(PATIENCE)
+
+    def fn(config: Config) -> None:
+        threading.Thread(target=waiting, daemon=True).start()
+        print("step 7")
+        time.sleep(PATIENCE)
+
+    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT, durable=False))
+    trial.failed("TimeoutError")
+    assert trial.log.startswith(b"step 7\n")
+    for code, line in ((waiting.__code__, 1), (fn.__code__, 3)):
+        assert f'File "{__file__}", line {code.co_firstlineno + line} in {code.co_name}\n' in trial.log.decode()
+
+
+@_behaviour
 def retries_are_counted(lab: Lab) -> None:
     """A cell that fails is tried again as often as it may; each attempt is kept, with its log."""
 
@@ -722,8 +790,8 @@ def working_directory_is_the_cells_own(lab: Lab) -> None:
         return here
 
     before = os.getcwd()
-    for name in ("first", "second"):
-        lab.run(fn, name=name).done(before)
+    for trial in lab.run_all([(fn, {}), (fn, {})]):
+        trial.done(before)
     assert os.getcwd() == before
 
 
@@ -732,8 +800,8 @@ def umask_is_the_cells_own(lab: Lab) -> None:
     """A cell that changes its umask changes it for itself."""
     before = os.umask(0o022)
     try:
-        for name in ("first", "second"):
-            lab.run(lambda config: os.umask(0o077), name=name).done(0o022)
+        for trial in lab.run_all([(lambda config: os.umask(0o077), {})] * 2):
+            trial.done(0o022)
     finally:
         assert os.umask(before) == 0o022
 
@@ -749,8 +817,8 @@ def environment_is_the_cells_own(lab: Lab) -> None:
 
     os.environ["PYEXP_TEST"] = "as it was"
     try:
-        for name in ("first", "second"):
-            lab.run(fn, name=name).done(["as it was", None])
+        for trial in lab.run_all([(fn, {}), (fn, {})]):
+            trial.done(["as it was", None])
         assert os.environ["PYEXP_TEST"] == "as it was"
     finally:
         del os.environ["PYEXP_TEST"]
@@ -767,31 +835,185 @@ def modules_are_the_cells_own(lab: Lab) -> None:
         string.digits = "changed"  # type: ignore[misc]
         return seen
 
-    for name in ("first", "second"):
-        lab.run(fn, name=name).done("0123456789")
+    for trial in lab.run_all([(fn, {}), (fn, {})]):
+        trial.done("0123456789")
 
 
 @_behaviour
-def threads_that_are_left_do_not_hold_up_the_run(lab: Lab) -> None:
-    """A thread that the cell has left running ends with it."""
+def random_numbers_differ_between_cells(lab: Lab) -> None:
+    """Python's generator and NumPy's global one are in another state in each cell, unless the cell seeds them."""
+    import random
+
+    modules: list[Any] = [random]
+    with suppress(ImportError):
+        modules.append(import_module("numpy.random"))
+
+    def fn(config: Config) -> list[float]:
+        return [float(module.random()) for module in modules]
+
+    trials = lab.run_all([(fn, {})] * 3)
+    assert len({number for trial in trials for number in trial.value}) == 3 * len(modules)
+
+
+# How a cell comes to its end: as any Python process does
+
+
+@_behaviour
+def threads_are_waited_for(lab: Lab) -> None:
+    """A cell is done when its threads are: what they write is whole, also that of a pool which was left open."""
+
+    def fn(config: Config) -> str:
+        from concurrent.futures import ThreadPoolExecutor
+
+        def write(name: str) -> None:
+            with (config.out / name).open("w") as file:
+                file.write("begun, ")
+                time.sleep(0.3)
+                file.write("ended")
+
+        threading.Thread(target=write, args=("thread",)).start()
+        pool = ThreadPoolExecutor(1)
+        _kept.append(pool)
+        for name in ("first", "second"):
+            pool.submit(write, name)
+        return "fine"
+
+    trial = lab.run(fn)
+    trial.done("fine")
+    assert [(trial.folder / name).read_text() for name in ("thread", "first", "second")] == ["begun, ended"] * 3
+
+
+@_behaviour
+def threads_are_waited_for_within_the_timeout(lab: Lab) -> None:
+    """A cell whose thread does not end exceeds its timeout, although its function has returned."""
 
     def fn(config: Config) -> str:
         threading.Thread(target=time.sleep, args=(2 * PATIENCE,)).start()
+        return "fine"
+
+    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT, durable=False))
+    trial.failed("TimeoutError")
+
+
+@_behaviour
+def daemon_threads_do_not_hold_up_the_run(lab: Lab) -> None:
+    """A daemon thread that the cell has left running ends with it."""
+
+    def fn(config: Config) -> str:
+        threading.Thread(target=time.sleep, args=(2 * PATIENCE,), daemon=True).start()
         return "fine"
 
     lab.run(fn).done("fine")
 
 
 @_behaviour
+def process_pools_left_open_do_not_hold_up_the_run(lab: Lab) -> None:
+    """A pool of processes that the cell has left open ends at once when the cell does."""
+
+    def fn(config: Config) -> int:
+        from concurrent.futures import ProcessPoolExecutor
+
+        pool = ProcessPoolExecutor(1)
+        _kept.append(pool)
+        return pool.submit(abs, -3).result()
+
+    (trial,) = lab.run_all([(fn, {})], Terms(timeout=PATIENCE / 6, durable=False))
+    trial.done(3)
+
+
+@_behaviour
 def exit_handlers_run(lab: Lab) -> None:
-    """What the cell has registered for its exit is run, and no more than that."""
+    """What the cell has registered for its exit is run, and no more than that; also if the cell fails."""
 
     def fn(config: Config) -> None:
         import atexit
 
         atexit.register((config.out / "said").write_text, "goodbye")
+        if config.fails:
+            raise ValueError
 
-    assert (lab.run(fn).folder / "said").read_text() == "goodbye"
+    for fails in (False, True):
+        assert (lab.run(fn, name=f"cell{fails}", fails=fails).folder / "said").read_text() == "goodbye"
+
+
+@_behaviour
+def exit_handlers_run_after_threads(lab: Lab) -> None:
+    """Exit handlers find the work of the cell's threads done, and what they write is whole."""
+
+    def fn(config: Config) -> None:
+        import atexit
+
+        def write() -> None:
+            time.sleep(0.3)
+            said.write("thread, ")
+
+        said = (config.out / "said").open("w")
+        _kept.append(said)
+        atexit.register(said.write, "handler")
+        threading.Thread(target=write).start()
+
+    assert (lab.run(fn).folder / "said").read_text() == "thread, handler"
+
+
+@_behaviour
+def files_left_open_are_whole(lab: Lab) -> None:
+    """What was written to a file that is still open when the cell ends is in the file; also if the cell fails."""
+
+    import gzip
+
+    def fn(config: Config) -> None:
+        opened = (
+            (config.out / "text").open("w"),
+            (config.out / "bytes").open("wb"),
+            gzip.open(config.out / "packed", "wb"),  # noqa: SIM115  # it is left open
+        )
+        _kept.append(opened)
+        opened[0].write("whole")
+        opened[1].write(b"whole")
+        opened[2].write(b"whole")
+        if config.fails:
+            raise ValueError
+
+    for fails in (False, True):
+        folder = lab.run(fn, name=f"cell{fails}", fails=fails).folder
+        assert [(folder / name).read_bytes() for name in ("text", "bytes")] == [b"whole"] * 2
+        assert gzip.decompress((folder / "packed").read_bytes()) == b"whole"
+
+
+@_behaviour
+def temporary_folders_left_open_are_removed(lab: Lab) -> None:
+    """A temporary folder that the cell did not clean up is removed at its end."""
+
+    def fn(config: Config) -> str:
+        _kept.append(tempfile.TemporaryDirectory())
+        return str(_kept[-1].name)
+
+    assert not Path(lab.run(fn).value).exists()
+
+
+@_behaviour
+def shared_memory_goes_with_the_cell(lab: Lab) -> None:
+    """Shared memory that the cell did not unlink is gone when the cell is, however it ended."""
+    if not os.path.isdir("/dev/shm"):
+        return
+
+    def fn(config: Config) -> None:
+        from multiprocessing.shared_memory import SharedMemory
+
+        _kept.append(SharedMemory(create=True, size=1024))
+        (config.out / "name").write_text(_kept[-1].name)
+        if config.name == "raised":
+            raise ValueError
+        if config.name == "killed":
+            os.kill(os.getpid(), 9)
+        if config.name == "overdue":
+            time.sleep(PATIENCE)
+
+    names = ("returned", "raised", "killed", "overdue")
+    trials = lab.run_all([(fn, {})] * 4, Terms(timeout=_SHORT, durable=False), names=names)
+    assert [trial.outcome["status"] for trial in trials] == ["done", "failed", "failed", "failed"]
+    for trial in trials:
+        assert not Path("/dev/shm", (trial.folder / "name").read_text()).exists(), trial.folder.name
 
 
 @_behaviour
@@ -814,6 +1036,8 @@ def nothing_is_left_in_this_process(lab: Lab) -> None:
 
 # Tools of the behaviours
 
+#: What a cell leaves open, so that nothing but the end of its process ends it.
+_kept: list[Any] = []
 #: A timeout that an interpreter starts within, also on a busy machine.
 _SHORT = 2.0
 #: What a system without these signals and calls (Windows) has in their place.
@@ -825,7 +1049,8 @@ _SLEEPERS = ("in_the_group", "in_a_session", "without_environment", *_FORKED)
 
 def _start_sleeper(note: Path, **options: Any) -> None:
     """Start a process that sleeps, and write its id down."""
-    sleeper = subprocess.Popen(["sleep", str(5 * PATIENCE)], **options)
+    sleep = [sys.executable, "-I", "-S", "-c", f"import time; time.sleep({5 * PATIENCE})"]
+    sleeper = subprocess.Popen(sleep, **options)
     note.write_text(str(sleeper.pid))
     sleeper.returncode = 0  # so that nobody complains that it is still alive
 
@@ -859,19 +1084,9 @@ def _gone(note: Path) -> None:
     """Check that the process whose id is in the file has ended, or does within a moment."""
     pid = int(note.read_text())
     deadline = time.monotonic() + 10
-    while _alive(pid) and time.monotonic() < deadline:
+    while guardian.facts_of(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not _alive(pid), f"process {pid} ({note.name}) is still alive"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except ProcessLookupError:
-        return False
-    except FileNotFoundError:
-        return not os.path.isdir("/proc/self")
+    assert not guardian.facts_of(pid), f"process {pid} ({note.name}) is still alive"
 
 
 def _possessions() -> tuple[int, int, list[str]]:

@@ -77,7 +77,7 @@ def test_the_package_has_its_types_and_version() -> None:
 
 def test_a_worker_imports_nothing_that_its_cell_does_not_need(tmp_path: Path) -> None:
     """Every cell pays for what its worker imports."""
-    code = "import sys; import pyexp.executors.worker; print(sorted(set({!r}) & set(sys.modules)))".format(
+    code = "import sys; import pyexp.worker.main; print(sorted(set({!r}) & set(sys.modules)))".format(
         ["pyrsistent", "cloudpickle", "numpy", "argparse", "json", "subprocess", "hashlib", "dataclasses", "inspect"]
     )
     assert fresh(code, tmp_path) == "[]"

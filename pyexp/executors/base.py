@@ -25,6 +25,7 @@ from pyexp.dotted import Config
 from pyexp.errors import ExecutorError
 from pyexp.outcome import Outcome, attempt, done, failed, failure
 from pyexp.results import LOG_ENDS, Attempt
+from pyexp.worker.guardian import STOPPING
 
 #: Seconds after which the loop looks for signals and for cells that others have left, while nothing else happens.
 TICK = 0.1
@@ -37,9 +38,9 @@ LOG = "log.txt"
 class Terms:
     """What holds for every cell of a run; `results` is the folder that all runs are kept in.
 
-    `cells` is how many there are to run: what is got ready ahead for more than these would be for nothing. `grace` is
-    the seconds that a cell has to stop when it is asked to, before it is killed. With `pdb`, an executor that runs
-    cells in this process opens the debugger where one raises.
+    `initializer` is called once in each process that gets ready for cells. `grace` is the seconds that a cell has to
+    stop when it is asked to, before it is killed. With `pdb`, an executor that runs cells in this process opens the
+    debugger where one raises.
     """
 
     jobs: int = 1
@@ -48,9 +49,9 @@ class Terms:
     capture: bool = True
     durable: bool = True
     results: str = ""
-    cells: int = 0
     grace: float = 10.0
     pdb: bool = False
+    initializer: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,10 @@ class Running:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        self.begins()
+
+    def begins(self) -> None:
+        """It begins now."""
         self.began = time.monotonic()
         self.started = time.time()
 
@@ -114,6 +119,8 @@ class Pool(Executor):
 
     #: The signals that came while the pool is driven; an experiment in this thread runs in its `interrupting()`.
     halt: "Halt"
+    #: What the run prints about how its cells run, if `open` found something worth a line.
+    notice = ""
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         """Get ready to run cells of `fn`. Raises `ExecutorError` or `UsageError` if that cannot be done here."""
@@ -140,6 +147,10 @@ class Pool(Executor):
     @abstractmethod
     def kill(self, running: Any) -> Outcome | None:
         """End a cell and all its descendants now, and be done with it; its outcome, if it was told nevertheless."""
+
+    def overdue(self, running: Any) -> Outcome | None:
+        """End a cell that exceeds its timeout, as `kill` does."""
+        return self.kill(running)
 
     def ask_to_stop(self, running: Any) -> None:
         """Ask a cell to stop, as Ctrl-C does."""
@@ -182,7 +193,7 @@ class Ended:
 class Halt:
     """Ctrl-C and its kin as a fact to look at: which signal came first and when (monotonic clock), how many came.
 
-    As a context it takes over SIGINT, SIGTERM and SIGHUP, in the main thread only, and not where they are ignored.
+    As a context it takes over `STOPPING`, in the main thread only, and not where they are ignored.
     """
 
     def __init__(self) -> None:
@@ -194,9 +205,8 @@ class Halt:
 
     def __enter__(self) -> "Halt":
         if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+            for number in STOPPING:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -240,11 +250,18 @@ def drive(
     pool.halt = halt
     crew = _Crew(pool, tasks, terms, halt, tick)
     try:
+        ended: list[Ended] = []
         while crew.busy and not halt.count:
-            yield from crew.fill()
+            if any(one.outcome["status"] != "done" for one in ended):  # after a failure there may be no next cell
+                yield from ended
+                ended = []
+            try:
+                ended += crew.fill()  # the next cells begin before the caller has put the last ones down
+            finally:
+                yield from ended
             tick()
-            if crew.busy:  # else there is nothing left to wait for
-                yield from crew.harvest()
+            ended = list(crew.harvest()) if crew.busy else []
+        yield from ended
         yield from crew.wind_down()
     finally:
         crew.wind_down()
@@ -300,7 +317,7 @@ class _Crew:
         for running in self.running[:] if limit is not None else ():
             if limit is not None and time.monotonic() - running.began > limit:
                 words = f"ran for longer than {limit:g} s and was killed"
-                outcome = self.pool.kill(running) or failure("TimeoutError", words, log_tail(running.task.log_path))
+                outcome = self.pool.overdue(running) or failure("TimeoutError", words, log_tail(running.task.log_path))
                 yield from self._settle(running, outcome)
 
     def _patience(self) -> float:
@@ -313,7 +330,7 @@ class _Crew:
     def _settle(self, running: Running, outcome: Outcome) -> Iterator[Ended]:
         """The end of a cell, unless it is to be tried again; then its log is kept beside the next one's."""
         self.running.remove(running)
-        task, seconds = running.task, time.monotonic() - running.began
+        task, seconds = running.task, outcome.get("seconds", time.monotonic() - running.began)
         if outcome["status"] != "done":
             outcome = committed(task) or outcome
         if outcome["status"] == "done" or len(task.failures) >= self.terms.retries:
@@ -337,7 +354,8 @@ class _Crew:
             for running, outcome in self.pool.wait(self.running, TICK):
                 self.running.remove(running)
                 if outcome["status"] == "done":
-                    finished.append(Ended(running.task, outcome, running.started, time.monotonic() - running.began))
+                    seconds = outcome.get("seconds", time.monotonic() - running.began)
+                    finished.append(Ended(running.task, outcome, running.started, seconds))
             if self.running:
                 self.tick()
         while self.running:

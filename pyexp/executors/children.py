@@ -1,29 +1,42 @@
 """What cells in processes of their own have in common: waiting for them, ending them, and saying how they ended.
 
-Knows processes, groups, pipes and how a process dies. Each cell's process leads a session, so that it is killed with
-what it started; what it did is known from its status pipe, and, where it died without a word, from how it died.
+Knows processes, groups, pipes and how a process dies. Each cell's process leads a session where there are sessions, so
+that it is killed with what it started; what it did is known from its status pipe, and, where it died without a word,
+from how it died.
 """
 
-import marshal
 import os
+import pickle
 import select
 import signal
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
+from pyexp import claims
+from pyexp.configs import thaw
 from pyexp.dotted import Config
 from pyexp.errors import ExecutorError
-from pyexp.executors import guardian, worker
 from pyexp.executors.base import Pool, Running, Task, Terms, log_tail
 from pyexp.executors.echo import Echo
+from pyexp.files import dumps
 from pyexp.outcome import Outcome, failure
+from pyexp.worker import cell as cells
+from pyexp.worker import guardian, messages, unix
+from pyexp.worker.cell import Cell
 
-#: Seconds that a worker has, once it has said its last word, to run what the experiment left for the exit.
-LAST_ORDERS = 10.0
 #: Seconds after which a killed process that does not go (it hangs in the kernel, on a dead disk) is given up.
 GIVEN_UP = 30.0
+#: Seconds between two looks at children where nothing tells that one has ended.
+LOOK = 0.02
+#: Seconds that a thread has to take in what an ended process has said.
+HEARD = 5.0
+#: Whether the system tells which pipes can be read; elsewhere one can only read them.
+CAN_POLL = hasattr(select, "poll")
+#: Seconds that a cell which is killed at its timeout has to write the stacks of its threads to its log.
+STACKS = 0.5
 #: Libraries that start a thread for each core unless told otherwise: N cells at a time would start N times as many.
 THREADS = (
     "OMP_NUM_THREADS",
@@ -35,44 +48,54 @@ THREADS = (
 
 
 class Child:
-    """A process that runs a cell, or is getting ready for one: its id, its mark, what it has said and how it ended.
+    """A process that runs a cell: its id, its mark, what it has said and how it ended. Its id is its session's too.
 
-    Its id is its session's too.
+    `gone` says whether it has ended, and leaves it in the table, so that its id stays its own until `reap` takes its
+    exit status from the system: negative for a signal, None while it lives.
     """
 
-    def __init__(self, pid: int, status: int, mark: str, reap: Callable[[], int | None]) -> None:
+    def __init__(
+        self, pid: int, status: int, mark: str, *, gone: Callable[[], bool], reap: Callable[[], int | None]
+    ) -> None:
         self.pid = pid
         self.status = status
         self.mark = mark
         self.said = bytearray()
         self.silent = False
         self.exit: int | None = None
-        self._gone = False
-        self._reap = reap
-        os.set_blocking(status, False)
+        self._gone, self._reap = gone, reap
+        self._ended = False
+        self._listener: threading.Thread | None = None
+        if CAN_POLL:
+            unix.os.set_blocking(status, False)
+        else:  # a pipe can only be waited for by reading it
+            self._listener = threading.Thread(target=self._hear_all, name="pyexp listens to a cell", daemon=True)
+            self._listener.start()
         self.watch = _watch(pid)
 
     def listen(self) -> None:
         """Take in what is in the status pipe."""
+        if self._listener is not None:
+            if self.ended:
+                self._listener.join(HEARD)
+            return
         with suppress(BlockingIOError):
             while part := os.read(self.status, 1 << 16):
                 self.said += part
             self.silent = True
 
+    def _hear_all(self) -> None:
+        with suppress(OSError):
+            while part := os.read(self.status, 1 << 16):
+                self.said += part
+        self.silent = True
+
     @property
     def ended(self) -> bool:
-        """Whether the process has ended. It is left in the table, so that its id stays its own until it is reaped."""
-        if not self._gone:
-            self._gone = self._has_ended()
-        return self._gone
-
-    def _has_ended(self) -> bool:
-        if not hasattr(os, "waitid"):
-            return self.reap() is not None
-        try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:  # somebody else took it
-            return True
+        """Whether the process has ended."""
+        if not self._ended:
+            self._ended = self._gone() if self.watch is None else ready([self.watch])
+        return self._ended
 
     def reap(self) -> int | None:
         """The exit status, negative for a signal, taken from the system; None while the process lives."""
@@ -83,45 +106,57 @@ class Child:
     @property
     def words(self) -> list[bytes]:
         """What the worker has said, in whole messages: its outcome, then whether it leaves anything behind."""
-        return worker.unpacked(bytes(self.said))
+        return messages.unpacked(bytes(self.said))
 
     @property
     def outcome(self) -> Outcome | None:
         """The worker's word, if it is complete."""
-        if not self.words:
-            return None
-        try:
-            outcome = marshal.loads(self.words[0])
-        except (EOFError, ValueError, TypeError):
-            return None
-        return outcome if isinstance(outcome, dict) else None
+        with suppress(Exception):  # what an experiment has written there is no word
+            outcome = pickle.loads(self.words[0])
+            return outcome if isinstance(outcome, dict) and "status" in outcome else None
+        return None
 
     @property
     def alone(self) -> bool:
         """Whether it has ended, having said that it never had a child: then there is nothing to look for."""
-        return self.ended and self.words[1:] == [worker.ALONE]
+        return self.ended and self.words[1:] == [cells.ALONE]
 
     def close(self) -> None:
         """Give the descriptors back."""
-        os.close(self.status)
+        if self._listener is None or not self._listener.is_alive():
+            os.close(self.status)
         if self.watch is not None:
             os.close(self.watch)
 
 
+def ready(descriptors: Iterable[int], seconds: float = 0.0) -> bool:
+    """Whether one of the descriptors can be read, waiting up to so many seconds.
+
+    Where that cannot be asked, it is so after a moment.
+    """
+    if not CAN_POLL:
+        time.sleep(min(seconds, LOOK))
+        return True
+    system: Any = select
+    poll = system.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, system.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class Process(Running):
-    """A cell in a child of its own. `last_word` is when it said its outcome, on the monotonic clock."""
+    """A cell in a child of its own."""
 
     def __init__(self, task: Task, child: Child) -> None:
         super().__init__(task)
         self.child = child
-        self.last_word: float | None = None
         self.echo = Echo(task)
 
 
 def _watch(pid: int) -> int | None:
     """A descriptor that tells at once that the process has ended; where there is none, the loop's tick does."""
     try:
-        return os.pidfd_open(pid)
+        return int(unix.os.pidfd_open(pid))
     except (AttributeError, OSError):
         return None
 
@@ -133,8 +168,8 @@ class Processes(Pool):
     _undo = ExitStack()
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
-        if os.name != "posix":
-            raise ExecutorError(f"{type(self).__name__} needs a POSIX system; use executor='inline'")
+        if guardian.facts_of(os.getpid()) is None:
+            raise ExecutorError("nothing here tells which processes a cell has started; pip install psutil")
         self._terms = terms
         self._crew: list[Process] = []
         self._environment = thread_limits(os.environ, terms.jobs)
@@ -155,40 +190,56 @@ class Processes(Pool):
             self.kill(running)
         self._guardian.dismiss()
 
+    def cell(self, task: Task, mark: str) -> Cell:
+        """The cell as its worker gets it."""
+        return Cell(
+            config=self.pickled_config(task),
+            result_path=task.result_path,
+            durable=self._terms.durable,
+            log_path=task.log_path,
+            mark=mark,
+            environment=self.environment(mark),
+            title=task.label,
+        )
+
+    def pickled_config(self, task: Task) -> bytes:
+        """The config as a pickle that a worker can load."""
+        return dumps(thaw(task.config), "config")
+
     def environment(self, mark: str) -> dict[str, str]:
         """What to add to a cell's environment. The mark of a cell around this one stays: that one's end is ours too."""
         marks = f"{os.environ.get(guardian.VARIABLE, '')} {mark}".strip()
         return {**self._environment, guardian.VARIABLE: marks}
 
-    def wait(self, running: Collection[Process], seconds: float) -> list[tuple[Process, Outcome]]:
-        poll = select.poll()
-        for one in running:
-            child = one.child
-            if not (child.silent and child.watch):  # an end that nobody writes to any more is always ready
-                poll.register(child.status, select.POLLIN)
-            if child.watch is not None:
-                poll.register(child.watch, select.POLLIN)
-        ready = {number for number, _ in poll.poll(seconds * 1000)}
-        return [(one, outcome) for one in running if (outcome := self._look(one, ready)) is not None]
+    def going(self, task: Task, child: Child) -> Process:
+        """The cell, now that its process is there: from now on it is waited for, or killed."""
+        running = Process(task, child)
+        self._crew.append(running)
+        try:
+            self._guardian.begins(child.pid, child.mark)
+            if task.claim is not None:
+                claims.sign(task.claim, child.pid)
+        except BaseException:
+            self.kill(running)
+            raise
+        return running
 
-    def _look(self, one: Process, ready: set[int]) -> Outcome | None:
+    def wait(self, running: Collection[Process], seconds: float) -> list[tuple[Process, Outcome]]:
+        watched = [one.child.watch for one in running if one.child.watch is not None]
+        # An end that nobody writes to any more is always ready.
+        spoken = [one.child.status for one in running if not (one.child.silent and one.child.watch)]
+        ready(watched + spoken, seconds)
+        return [(one, outcome) for one in running if (outcome := self._look(one)) is not None]
+
+    def _look(self, one: Process) -> Outcome | None:
         """The outcome of a process, if it has ended, with all it started."""
-        if one.child.status in ready:
-            one.child.listen()
+        one.child.listen()
         if not self._terms.capture:
             one.echo.show(several=self._terms.jobs > 1)
-        if not one.child.ended and not self._over(one):
+        if not one.child.ended:
             return None
         self._end(one)
         return one.child.outcome or death(one)
-
-    def _over(self, one: Process) -> bool:
-        """Whether it has said its last word, and either waits to be ended with its children, or takes too long."""
-        if one.last_word is None and one.child.outcome is not None:
-            one.last_word = time.monotonic()
-        if one.last_word is None:
-            return False
-        return worker.PARENT in one.child.words[1:] or time.monotonic() - one.last_word > LAST_ORDERS
 
     def _end(self, one: Process) -> None:
         """Kill what is left of the cell, take in the last word, and give everything back."""
@@ -215,13 +266,40 @@ class Processes(Pool):
             self._end(running)
         return running.child.outcome
 
+    def overdue(self, running: Process) -> Outcome | None:
+        """Kill a cell that exceeds its timeout, once it has written to its log where its threads are."""
+        _write_stacks(running)
+        return self.kill(running)
+
     def ask_to_stop(self, running: Process) -> None:
-        for kill in (os.killpg, os.kill):  # a child that was forked just now does not lead a group yet
-            try:
-                kill(running.child.pid, signal.SIGINT)
-            except OSError:
-                continue
+        if hasattr(signal, "CTRL_BREAK_EVENT"):  # on Windows, Ctrl-C cannot be sent to another group
+            with suppress(OSError):
+                os.kill(running.child.pid, signal.CTRL_BREAK_EVENT)
             return
+        for name in ("killpg", "kill"):  # a child that was forked just now does not lead a group yet
+            with suppress(OSError, AttributeError):
+                getattr(os, name)(running.child.pid, signal.SIGINT)
+                return
+
+
+def _write_stacks(running: Process) -> None:
+    """Have the cell write the stacks of its threads to its log, and wait a moment for it."""
+    size = _size(running.task.log_path)
+    if cells.STACKS is None or size is None or running.child.ended:
+        return
+    with suppress(OSError):
+        os.kill(running.child.pid, cells.STACKS)
+    last = time.monotonic() + STACKS
+    while _size(running.task.log_path) == size and not running.child.ended and time.monotonic() < last:
+        time.sleep(0.005)
+    time.sleep(0.02)  # it is written piece by piece
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
 
 
 class Ends(NamedTuple):
@@ -243,16 +321,6 @@ def status_pipe() -> Iterator[Ends]:
         theirs.callback(os.close, writer)
         yield Ends(status, writer)
         ours.pop_all()
-
-
-@contextmanager
-def opened_log(task: Task) -> Iterator[int]:
-    """A descriptor of the cell's log, empty, while this lasts. Raises OSError."""
-    log = os.open(task.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    try:
-        yield log
-    finally:
-        os.close(log)
 
 
 @contextmanager
@@ -286,10 +354,10 @@ def death(one: Process) -> Outcome:
     match one.child.exit:
         case None:
             return failure("Killed", f"killed, but still in the system after {GIVEN_UP:g} s: it hangs there", tail)
-        case worker.UNKNOWN:
-            return failure("Exited", "exited before it returned a result; this process ignores SIGCHLD or reaps all "
-                           "children, so that its exit status is unknown", tail)  # fmt: skip
-        case worker.MUTE:
+        case cells.UNKNOWN:
+            why = "the server it was forked from has died, or this process ignores SIGCHLD or reaps all children"
+            return failure("Exited", f"exited before it returned a result; nobody knows its status: {why}", tail)
+        case cells.MUTE:
             return failure("Exited", "the experiment closed its worker's status pipe, so its outcome is unknown", tail)
         case status if status < 0:
             return failure("Killed", f"killed by signal {-status} ({signal_name(-status)})", tail)
@@ -309,10 +377,24 @@ def signal_name(number: int) -> str:
         return "unnamed"
 
 
-def reaped(pid: int) -> int | None:
-    """The exit status of a child, negative for a signal; None while it lives."""
+def is_gone(pid: int) -> bool:
+    """Whether a child of this process has ended; it stays in the table."""
+    if not hasattr(unix.os, "waitid"):
+        return guardian.has_gone(pid)
     try:
-        found, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # somebody else took it, or SIGCHLD is ignored: it is gone, and nobody knows how
-        return worker.UNKNOWN
-    return os.waitstatus_to_exitcode(status) if found else None
+        return _waited_for(pid) is not None
+    except ChildProcessError:  # somebody else took it
+        return True
+
+
+def is_taken(pid: int) -> bool:
+    """Whether somebody else took the exit status of this child of ours, as far as that can be known."""
+    try:
+        _waited_for(pid)
+    except (AttributeError, ChildProcessError) as error:
+        return isinstance(error, ChildProcessError)
+    return False
+
+
+def _waited_for(pid: int) -> Any:
+    return unix.os.waitid(unix.os.P_PID, pid, unix.os.WEXITED | unix.os.WNOHANG | unix.os.WNOWAIT)

@@ -10,15 +10,10 @@ from typing import Any
 
 from pyexp.dotted import Config
 from pyexp.executors.base import Pool, Running, Task, Terms
-from pyexp.executors.worker import commit, leave_if_forked, unbuffered
+from pyexp.files import BINARY
 from pyexp.outcome import Outcome, attempt
 from pyexp.results import is_library
-
-
-class _Finished(Running):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.outcome: Outcome = {}
+from pyexp.worker.cell import commit, leave_if_forked, unbuffered
 
 
 class InlineExecutor(Pool):
@@ -30,12 +25,18 @@ class InlineExecutor(Pool):
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
         self._terms = terms
+        if terms.initializer is not None:
+            terms.initializer()
 
     def slots(self, terms: Terms) -> int:
         return 1
 
-    def start(self, task: Task) -> _Finished:
-        running = _Finished(task)
+    def start(self, task: Task) -> Running:
+        return Running(task)
+
+    def _run(self, running: Running) -> Outcome:
+        task = running.task
+        running.begins()
         here = os.getpid()
         raised: list[Exception] = []
 
@@ -49,19 +50,19 @@ class InlineExecutor(Pool):
                 raise
 
         with captured(task.log_path) if self._terms.capture else ExitStack():
-            running.outcome = attempt(
+            outcome = attempt(
                 call, lambda value: commit(value, task.result_path, self._terms.durable, here), _has_terminal()
             )
-            leave_if_forked(running.outcome, here)
-        if running.outcome["status"] != "done":
+            leave_if_forked(outcome, here)
+        if outcome["status"] != "done":
             with suppress(OSError):  # a failure leaves no result, whoever wrote one
                 os.unlink(task.result_path)
             if not self.halt.count:
-                self._show(running.outcome["traceback"], task)
+                self._show(outcome["traceback"], task)
         if raised:
             with suppress(KeyboardInterrupt), self.halt.interrupting():
                 debug(raised.pop())
-        return running
+        return outcome
 
     def _show(self, traceback: str, task: Task) -> None:
         """Write a failed cell's traceback where the rest of its output is."""
@@ -73,13 +74,14 @@ class InlineExecutor(Pool):
                 sys.stderr.write(traceback)
                 sys.stderr.flush()
 
-    def wait(self, running: Collection[_Finished], seconds: float) -> list[tuple[_Finished, Outcome]]:
+    def wait(self, running: Collection[Running], seconds: float) -> list[tuple[Running, Outcome]]:
+        """Run the cells that were started: here, waiting for one is running it."""
         if not running:
             time.sleep(seconds)  # others have the cells that are left
-        return [(one, one.outcome) for one in running]
+        return [(one, self._run(one)) for one in running]
 
-    def kill(self, running: _Finished) -> None:
-        """Nothing is left to kill: a cell that was started has ended."""
+    def kill(self, running: Running) -> None:
+        """Nothing is left to kill: a cell that was waited for has ended."""
 
 
 def _has_terminal() -> bool:
@@ -93,7 +95,7 @@ def _has_terminal() -> bool:
 def captured(path: str) -> Iterator[None]:
     """Send what this process writes to descriptors 1 and 2, and to sys.stdout and sys.stderr, to the file at `path`."""
     with ExitStack() as undo:
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | BINARY, 0o666)
         undo.callback(os.close, log)
         for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
             with suppress(Exception):  # a stream that is closed has nothing to flush

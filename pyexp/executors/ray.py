@@ -6,7 +6,7 @@ Knows tasks of Ray, what the nodes have, and how a node's death looks from here.
 
 import math
 import os
-import sys
+import pickle
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -19,10 +19,10 @@ from pyexp.errors import ExecutorError, UsageError
 from pyexp.executors import ray_files
 from pyexp.executors.base import Pool, Running, Task, Terms
 from pyexp.executors.echo import Echo
-from pyexp.executors.functions import pickled_function
-from pyexp.executors.process import import_path, interpreter_flags
+from pyexp.executors.process import import_path, interpreter_flags, rest_for_others
 from pyexp.executors.ray_connection import Connection, brief
 from pyexp.executors.ray_marks import NOWHERE
+from pyexp.executors.shipment import Shipment
 from pyexp.files import dumps
 from pyexp.outcome import Outcome, failed, failure
 
@@ -64,7 +64,6 @@ class RayExecutor(Pool):
     `num_cpus`, `num_gpus`, `memory` (bytes) and `resources` are what each cell gets; `per_cell`, called with a config,
     returns those that differ for it. `wait=True` waits for nodes that can take a cell instead of refusing it, for a
     cluster that grows. `shared_disk=False` brings files home through Ray also where a node sees the run's folder.
-    While a cell runs, up to `standby` interpreters for the next ones start in its place, as on `subprocess`.
     """
 
     def __init__(  # noqa: PLR0917  # as the specification has them
@@ -79,7 +78,6 @@ class RayExecutor(Pool):
         wait: bool = False,
         per_cell: Callable[[Config], Demand] | None = None,
         shared_disk: bool | None = None,
-        standby: int = 1,
     ) -> None:
         self.address = address
         self.runtime_env = runtime_env
@@ -87,7 +85,6 @@ class RayExecutor(Pool):
         self.waits = wait
         self.per_cell = per_cell
         self.shared_disk = shared_disk
-        self.standby = standby
         self._connection: Connection | None = None
         self._token: str | None = None
 
@@ -96,15 +93,12 @@ class RayExecutor(Pool):
 
         if os.name != "posix":
             raise ExecutorError("RayExecutor needs a POSIX system; use executor='inline'")
+        shipment = Shipment(fn, terms.initializer, own_path())
         kit = ray_node.Kit(
-            pickled_function(fn),
-            sys.argv,
-            getattr(sys.modules.get("__main__"), "__file__", None) or "",
+            pickle.dumps(shipment.kit),
+            rest_for_others(shipment, terms),
             interpreter_flags(),
-            own_path(),
-            os.getcwd(),
-            terms,
-            self.standby,
+            Terms(timeout=terms.timeout, durable=terms.durable, grace=terms.grace),
         )
         self._terms = terms
         self._fault: ExecutorError | None = None
@@ -165,15 +159,11 @@ class RayExecutor(Pool):
         # travel where all nodes that were heard of see it.
         left = [] if self._sights == {True} else ray_files.pack(task.folder, self._ray.put)
         config = dumps(thaw(task.config), "config")
-        order = Order(config, task.folder, self._token_beside(task.folder), mark, left, self._following())
+        order = Order(config, task.folder, self._token_beside(task.folder), mark, left)
         options = {**one.demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
         if self._task_env is not None:
             options["runtime_env"] = self._task_env
         one.handed_to_ray(self._supervise.options(**options).remote([self._kit], order), mark)
-
-    def _following(self) -> int:
-        """The cells that are still to come for each place, of those that are to run."""
-        return max(self._terms.cells - self._handed, 0) // max(self._room.among(self._watch.nodes), 1)
 
     def _token_beside(self, folder: str) -> str | None:
         """A file with a random name in the run's folder: who sees it there, sees the folder."""

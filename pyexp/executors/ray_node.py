@@ -5,8 +5,8 @@ can crash as it likes, and the supervisor tells.
 """
 
 import functools
-import marshal
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -14,18 +14,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pyexp import __version__
 from pyexp.configs import freeze
 from pyexp.dotted import Config
-from pyexp.executors import guardian, ray_files, ray_marks, worker
+from pyexp.executors import ray_files, ray_marks
 from pyexp.executors.base import Halt, Task, Terms, drive
-from pyexp.executors.process import SubprocessExecutor, import_path, unnamed_file
+from pyexp.executors.process import Interpreter, SubprocessExecutor, can_serve, import_path
 from pyexp.executors.ray_connection import Hearing
 from pyexp.outcome import Outcome, failed, failure
+from pyexp.worker import guardian, main
 
 #: Seconds between two signs of life of the head, and those without one after which a cell here is ended. A run gives a
 #: node up no sooner than 45 s after it was cut off: Ray needs 15 s to see it, and `PATIENCE` comes after.
@@ -33,14 +34,13 @@ BEAT = 5.0
 CUT_OFF = 30.0
 #: A function travels by its code, which other versions of Python read differently.
 VERSION = f"pyexp {__version__} on Python {sys.version_info.major}.{sys.version_info.minor}"
-#: Seconds that an interpreter started ahead waits for a cell, if none comes.
-IDLE = 10.0
+#: What the lookout's shell does. A cell may be announced twice: by its supervisor, and by itself.
 _LISTEN = """exec 3<&0
 (
     top=/ cells=
     while read -r line <&3; do case $line in
         /*) top=$line;;
-        *\\ *) cells="$cells;$line";;
+        *\\ *) case "$cells;" in *";$line;"*) ;; *) cells="$cells;$line";; esac;;
         *) case $cells in *";$line "*)
             after=${cells#*";$line "} cells=${cells%%";$line "*}
             case $after in *\\;*) cells="$cells;${after#*;}";; esac;;
@@ -54,16 +54,15 @@ _LISTEN = """exec 3<&0
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What all cells of a run have in common: the function as a pickle, and the world it expects."""
+    """What all cells of a run have in common: the two messages that workers get ready with, and what holds for them.
 
-    fn: bytes
-    argv: list[str]
-    main: str
+    The messages, a `main.Kit` and what follows it, stay pickles until the version is known to be the same.
+    """
+
+    kit: bytes
+    rest: bytes
     flags: list[str]
-    path: list[str]
-    cwd: str
     terms: Terms
-    standby: int
     version: str = VERSION
 
 
@@ -71,7 +70,6 @@ class Order(NamedTuple):
     """One cell: its config as a pickle, its folder in the run, and what is in that already.
 
     Where the file `token` is seen, so is that folder. Under the name `mark` a node says that the cell has begun on it.
-    When it has ended, the same place may get so many more (`follow`).
     """
 
     config: bytes
@@ -79,7 +77,6 @@ class Order(NamedTuple):
     token: str | None
     mark: str
     left: list[ray_files.Item]
-    follow: int
 
 
 class Answer(NamedTuple):
@@ -101,9 +98,9 @@ def supervise(kits: list[Any], order: Order) -> Answer:
     if words := _wrong_version(kit) or _elsewhere(order.mark):
         return Answer(failure("ExecutorError", words), time.time(), 0.0, socket.gethostname(), [])
     # What is tried again is tried from there, and only the copy that is kept has to reach the disk.
-    terms = Terms(timeout=kit.terms.timeout, durable=False)
+    terms = replace(kit.terms, durable=False)
     if order.token is not None and os.path.exists(order.token) and os.access(order.folder, os.W_OK):
-        return _run(kit, order, order.folder, replace(terms, durable=kit.terms.durable))
+        return _run(kit, order, order.folder, kit.terms)
     with tempfile.TemporaryDirectory(prefix="pyexp-", ignore_cleanup_errors=True) as top:
         _supervisor(os.getpid()).lookout.minds(top)
         folder = os.path.join(top, os.path.basename(order.folder))
@@ -143,7 +140,7 @@ def _run(kit: Kit, order: Order, folder: str, terms: Terms) -> Answer:
     supervisor = _supervisor(os.getpid())
     task = Task(os.path.basename(folder), _nothing, freeze({}), folder)
     began, halt = time.time(), Halt()
-    with supervisor.serving(kit, order, terms), chdir(kit.cwd) if _is_cwd_ours(kit.cwd) else nullcontext():
+    with supervisor.serving(kit, order, terms, has_own_folder=_was_sent_a_folder()):
         ended = next(drive(supervisor, iter([task]), terms, halt, lambda: supervisor.pulse.stops(halt)), None)
     if ended is None:
         words = f"the node had not heard from the head of the Ray cluster for {CUT_OFF:g} s, and ended the cell"
@@ -151,11 +148,20 @@ def _run(kit: Kit, order: Order, folder: str, terms: Terms) -> Answer:
     return Answer(ended.outcome, ended.started, ended.seconds, socket.gethostname(), None)
 
 
-def _is_cwd_ours(cwd: str) -> bool:
-    """Whether the run's working directory is here, and Ray was not given one."""
+def _was_sent_a_folder() -> bool:
+    """Whether Ray has brought a working directory to this node."""
     import ray
 
-    return os.path.isdir(cwd) and not ray.get_runtime_context().runtime_env.get("working_dir")
+    return bool(ray.get_runtime_context().runtime_env.get("working_dir"))
+
+
+def _at_home(kit: main.Kit, *, has_own_folder: bool) -> main.Kit:
+    """The kit with the paths of this node: the run's working directory, if that is here and not replaced by one."""
+    kit = kit._replace(path=module_path(kit.path))
+    if os.path.isdir(kit.folder) and not has_own_folder:
+        return kit
+    here = os.getcwd()
+    return kit._replace(folder=here, script=kit.script and kit.script._replace(folder=here))
 
 
 def _nothing(_config: Config) -> None:
@@ -209,17 +215,14 @@ class _Pulse(threading.Thread):
     The run takes such a node for lost, and may start its cells elsewhere: they must not go on here meanwhile.
     """
 
-    def __init__(self, then: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         super().__init__(name="pyexp listens to the head of ray", daemon=True)
         self.hearing = Hearing(CUT_OFF)
-        self._then = then
         self.start()
 
     def run(self) -> None:
         while True:
             time.sleep(BEAT)
-            with suppress(Exception):  # whatever it is, the head is listened to
-                self._then()
             try:
                 ray_marks.ask()
             except ImportError:  # this version of Ray has no such store
@@ -235,61 +238,60 @@ class _Pulse(threading.Thread):
 
 
 class _Supervisor(SubprocessExecutor):
-    """The subprocess executor for a function and a config that came as pickles, and stay so in this process."""
+    """The subprocess executor for a function and configs that came as pickles, and stay so in this process.
+
+    Its server stays for the next cell of the same run with the same environment, in which Ray says what a cell may use
+    (`CUDA_VISIBLE_DEVICES`, `OMP_NUM_THREADS`): libraries read that when they are loaded. Else another one is started.
+    """
 
     def __init__(self) -> None:
-        super().__init__(standby=0)
-        self._kit: tuple[str, Kit] | None = None
+        super().__init__()
+        self._held: tuple[str, Kit] | None = None
         self._world: Any = None
-        self._at_work = threading.Lock()
-        self._idle_since = time.monotonic()
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
-        super().open(fn, terms)
+        self._prepare(terms)
         self._guardian.dismiss()
         self._guardian = self.lookout = _Lookout()
-        self.pulse = _Pulse(self._rest)
+        self.pulse = _Pulse()
         self._environment["PYTHONBREAKPOINT"] = ""  # Ray's own would wait for a debugger
 
     @contextmanager
-    def serving(self, kit: Kit, order: Order, terms: Terms) -> Iterator[None]:
+    def serving(self, kit: Kit, order: Order, terms: Terms, *, has_own_folder: bool = False) -> Iterator[None]:
         """While this lasts, the cell is this one."""
-        with self._at_work:
-            self._config, self._left = order.config, 1 + order.follow
-            self._enter(kit, terms)
-            try:
-                yield
-            finally:
-                self._idle_since = time.monotonic()
+        self._terms, self._config = terms, order.config
+        try:
+            world = (kit, dict(os.environ))
+            if world != self._world:
+                self._hang_up()
+                self._kit = _at_home(pickle.loads(kit.kit), has_own_folder=has_own_folder)
+                self._rest, self._flags, self._serves, self._world = kit.rest, kit.flags, can_serve(), world
+            yield
+        except BaseException:  # Ray's cancel may come between what a server is asked and its answer
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """End the server at once, with all that it forked."""
+        server, spare, self._server, self._spare, self._world = self._server, self._spare, None, None, None
+        if spare is not None:
+            self._away(spare)
+        if server is not None:
+            self._away(server.interpreter)
 
     def kit(self, ref: Any) -> Kit:
         """The kit of this reference, mostly the last one. The reference is not kept: it holds memory of Ray's."""
-        if self._kit is None or self._kit[0] != ref.hex():
-            self._kit = (ref.hex(), _get(ref))
-        return self._kit[1]
+        if self._held is None or self._held[0] != ref.hex():
+            self._held = (ref.hex(), _get(ref))
+        return self._held[1]
 
-    def _rest(self) -> None:
-        """End the interpreters that were started ahead, if no cell has come for a while."""
-        if self._at_work.acquire(blocking=False):
-            try:
-                if time.monotonic() - self._idle_since > IDLE:
-                    self._send_away()
-            finally:
-                self._at_work.release()
+    def _introduce(self, first: Interpreter, kit: main.Kit, limit: float) -> None:
+        """Send an interpreter what it gets ready with; what it lacks, the run has found out. Raises OSError."""
+        first.send(pickle.dumps(kit))
+        first.send(self._rest)
 
-    def _enter(self, kit: Kit, terms: Terms) -> None:
-        """Have the world that cells expect. Interpreters that were started ahead stay if theirs is the same."""
-        world = (kit, terms, dict(os.environ))  # where Ray says which GPUs a cell has
-        if world == self._world:
-            return
-        self._send_away()
-        self._world, self._terms, self._flags, self.standby = world, terms, kit.flags, kit.standby
-        common = {"argv": kit.argv, "path": module_path(kit.path), "main": kit.main, "durable": terms.durable}
-        os.close(self._shared)
-        self._shared = unnamed_file(worker.packed(marshal.dumps(common), kit.fn))
-
-    def _cell(self, task: Task) -> bytes:
-        return worker.packed(os.fsencode(task.result_path), self._config)
+    def pickled_config(self, task: Task) -> bytes:
+        return self._config
 
 
 @functools.cache

@@ -3,10 +3,10 @@
     python tests/bench/study.py
     python tests/bench/study.py --only study_1 study_2 --skip fresh spawn
 
-It takes seven minutes, and three without `fresh` and `spawn`, which import scikit-learn for each cell. Scripts run in the
-interpreter that runs this, if scikit-learn is there, else in the environment of `run.py`, always with this checkout's
-pyexp, and with one thread each. Each figure is the median of its rounds; in a round every contestant of a work runs
-once, one after the other. Ratios are to the contestant marked with a star; if two are, to the faster.
+It takes seven minutes, and three without `fresh` and `spawn`, which import scikit-learn for each cell. Scripts run in
+the interpreter that runs this, if scikit-learn is there, else in the environment of `run.py`, always with this
+checkout's pyexp, and with one thread each. Each figure is the median of its rounds; in a round every contestant of a
+work runs once, one after the other. Ratios are to the contestant marked with a star; if two are, to the faster.
 
 The study is timed from outside, from the start of the interpreter to its end. For the other cells, the figure is the
 mean time from the start of one to the start of the next: what the start of a run costs is in the study.

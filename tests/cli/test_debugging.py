@@ -58,9 +58,16 @@ def typed(folder: Path, *arguments: str, keys: str, **changes: str) -> str:
     streams = {"stdin": follower, "stdout": follower, "stderr": follower}
     started = subprocess.Popen(command, cwd=folder, env=environment(TERM="dumb", **changes), **streams)
     os.close(follower)
-    lines, screen, seen = keys.splitlines(), b"", 0
+    lines, line, screen, seen = keys.splitlines(), "", b"", 0
     with suppress(OSError):  # how a terminal says that nobody is at the other end any more
-        while select.select([leader], [], [], 60)[0] and (part := os.read(leader, 1 << 16)):
+        while True:
+            if not select.select([leader], [], [], 10)[0]:
+                if line != CTRL_C:
+                    break
+                started.send_signal(signal.SIGINT)  # it came where Python ignores it, and is pressed once more
+                continue
+            if not (part := os.read(leader, 1 << 16)):
+                break
             screen += part
             if screen.endswith((b"(Pdb) ", b"go on? ")) and len(screen) > seen:
                 seen = len(screen)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,3 +85,36 @@ def gone() -> Callable[..., None]:
         assert not left, f"still alive: {left}"
 
     return check
+
+
+#: The ways to run a cell in a process of its own, as a script writes them down.
+EXECUTORS = {
+    "server": "pyexp.SubprocessExecutor()",
+    "fresh": "pyexp.SubprocessExecutor(fresh=True)",
+    "fork": "pyexp.ForkExecutor()",
+}
+
+_SCRIPT = """
+import os, sys
+import pyexp
+TOP
+
+@pyexp.experiment(name="e", executor=EXECUTOR)
+def experiment(config):
+    BODY
+
+def report(results):
+    print(*[result.get("message") or result.value for result in results], sep=chr(10))
+
+if __name__ == "__main__":
+    GUARDED
+    experiment.run(configs=[{"name": "a"}, {"name": "b"}], report=report)
+"""
+
+
+def of_two_cells(executor: str, body: str, *, top: str = "", guarded: str = "pass", text: str = _SCRIPT) -> str:
+    """A script with two cells, `a` and `b`, of a function with this body; it prints their values, or their errors."""
+    for name, lines in {"TOP": top, "BODY": body, "GUARDED": guarded}.items():
+        indent = "" if name == "TOP" else "    "
+        text = text.replace(indent + name, textwrap.indent(textwrap.dedent(lines).strip("\n"), indent))
+    return text.replace("EXECUTOR", EXECUTORS[executor])

@@ -1,5 +1,6 @@
 """Every executor keeps the contract of `pyexp.testing`, but for what is written down there."""
 
+import functools
 import pickle
 
 import pytest
@@ -22,6 +23,11 @@ class FourLines(Executor):
 @pytest.mark.parametrize("behaviour", executor_behaviours(), ids=str)
 def test_subprocess(behaviour: Behaviour, tmp_path):
     behaviour.check(SubprocessExecutor, tmp_path)
+
+
+@pytest.mark.parametrize("behaviour", executor_behaviours(), ids=str)
+def test_subprocess_with_fresh_interpreters(behaviour: Behaviour, tmp_path):
+    behaviour.check(functools.partial(SubprocessExecutor, fresh=True), tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:forking a process with other live threads")

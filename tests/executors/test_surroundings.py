@@ -320,7 +320,10 @@ def test_each_attempt_is_kept_with_its_error_and_its_log(script, executor):
     assert [attempt["message"] for attempt in record["attempts"]] == ["at attempt 0", "at attempt 1"]
     (folder,) = script.folder.glob("out/e/run/a-*")
     logs = [(folder / name).read_text() for name in ("log-1.txt", "log-2.txt", "log.txt")]
-    assert logs == ["attempt 0\n", "attempt 1\n", "attempt 2\n"]
+    assert [log.splitlines()[0] for log in logs] == ["attempt 0", "attempt 1", "attempt 2"]
+    assert [log.splitlines()[-1] for log in logs] == [
+        "ValueError: at attempt 0", "ValueError: at attempt 1", "attempt 2",
+    ]  # fmt: skip
 
 
 @BOTH

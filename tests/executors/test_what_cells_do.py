@@ -87,12 +87,11 @@ def test_an_error_is_told_also_when_memory_is_short(script, executor):
 
 
 def test_a_traceback_is_told_without_the_module_that_formats_them(script):
-    script.write("raise ImportError('not this one')", "traceback.py")
     script.write(
         "import sys, pyexp\n"
         "@pyexp.experiment(name='e')\n"
         "def experiment(config):\n"
-        "    sys.modules.pop('traceback', None)\n"
+        "    sys.modules['traceback'] = None\n"
         "    raise ValueError('boom')\n"
         "if __name__ == '__main__':\n"
         "    experiment.run(configs=[{'name': 'a'}])\n"
@@ -215,6 +214,27 @@ def test_classes_within_classes_and_what_holds_locks_come_and_go(script, executo
     for _ in range(2):
         ended = script.run("--executor", executor)
         assert ended.stdout == "True True True intany\n", ended.stderr
+
+
+@EVERYWHERE
+def test_a_class_that_is_made_in_a_cell_comes_back_as_one_of_its_base(script, executor):
+    script.write(
+        "import dataclasses, pyexp\n"
+        "class Base:\n    pass\n"
+        "class Mixin(Base):\n    pass\n"
+        "@pyexp.experiment(name='e')\n"
+        "def experiment(config):\n"
+        "    Point = dataclasses.make_dataclass('Point', ['x'], bases=(Mixin,))\n"
+        "    Point.__module__ = '__main__'\n"
+        "    class Local(Base):\n        pass\n"
+        "    return [type('Made', (Base,), {})(), Local(), Point(1)]\n"
+        "if __name__ == '__main__':\n"
+        "    experiment.run(configs=[{'name': 'a'}], report=lambda results: print(\n"
+        "        [isinstance(each, Base) for each in results[0].value], isinstance(results[0].value[2], Mixin)))\n"
+    )
+    for _ in range(2):
+        ended = script.run("--executor", executor)
+        assert ended.stdout == "[True, True, True] True\n", ended.stderr
 
 
 def test_a_run_in_a_cell_does_not_read_the_command_line_of_the_run_around_it(script):

@@ -52,7 +52,10 @@ class Pair:
         # The node sees nothing in the run's folder, and keeps its own files in one of the same name as the head's.
         hidden = f'mount -t tmpfs none {folder} && mount -t tmpfs none {top} && exec "$@"'
         joins = ["ip", "netns", "exec", self.b, *ray, f"--address={HEAD}:6379", f"--node-ip-address={NODE}"]
-        self.start(["unshare", "-m", "sh", "-c", hidden, "sh", *joins, "--num-cpus=2"], PYTHONPATH=str(notes))
+        path = [str(notes), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.start(
+            ["unshare", "-m", "sh", "-c", hidden, "sh", *joins, "--num-cpus=2"], PYTHONPATH=os.pathsep.join(path)
+        )
 
     @staticmethod
     def ip(*words: str) -> None:
@@ -122,7 +125,8 @@ def configs():
 
 if __name__ == "__main__":
     # Until the node has come, nothing could take a cell.
-    experiment.run(executor=RayExecutor("{HEAD}:6379", runtime_env={{"working_dir": "."}}, wait=True))
+    sent = {{"working_dir": "."}} if "SENDS" in os.environ else None
+    experiment.run(executor=RayExecutor("{HEAD}:6379", runtime_env=sent, wait=True))
 """
 
 
@@ -134,8 +138,14 @@ def written(script: Inside) -> None:
 def test_a_node_that_does_not_see_the_runs_folder(pair):
     _, script = pair
     written(script)
-    run = script.run()
-    assert run.returncode == 0, run.stderr
+    for how in ({}, {"SENDS": "1"}):
+        run = script.run("--rerun", **how)
+        assert run.returncode == 0, run.stderr
+        check(script)
+
+
+def check(script: Inside) -> None:
+    """Fail unless the cells ran there, and their files came home."""
     assert [script.record(f"c{i}")["outputs"] for i in range(3)] == [{"twice": 2 * i, "sees": False} for i in range(3)]
     assert (script.out("c2") / "big.bin").stat().st_size == 40 << 20
 

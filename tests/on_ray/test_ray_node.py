@@ -1,4 +1,4 @@
-"""The node's side alone: what a supervisor starts ahead of its cells, and what becomes of it."""
+"""The node's side alone: what a supervisor keeps for the next cell, and what becomes of it."""
 
 import os
 import pickle
@@ -14,11 +14,13 @@ import pytest
 pytest.importorskip("ray", reason="the extra [ray] is not installed")
 
 from pyexp.configs import freeze
-from pyexp.executors import guardian, ray_node
-from pyexp.executors.base import Halt, Task, Terms, drive
-from pyexp.executors.functions import pickled_function
+from pyexp.executors import process, ray_node
+from pyexp.executors.base import Ended, Halt, Task, Terms, drive
 from pyexp.executors.process import import_path
 from pyexp.executors.ray_node import Kit, Order
+from pyexp.executors.shipment import Shipment
+from pyexp.worker import guardian
+from pyexp.worker.main import Lack
 
 pytestmark = pytest.mark.ray
 
@@ -28,11 +30,20 @@ TERMS = Terms(durable=False)
 def who(config):
     import os
 
-    return os.getpid(), os.environ.get("GPUS", "")
+    return os.getppid(), os.environ.get("GPUS", "")
 
 
 def other(config):
     return "another function"
+
+
+def first_ends_the_server(config):
+    import os
+    import signal
+
+    if config["out"].name == "1":
+        os.kill(os.getppid(), signal.SIGKILL)
+    return os.getppid()
 
 
 def slow(config):
@@ -43,9 +54,16 @@ def slow(config):
     time.sleep(30)  # then it returns, and the test fails
 
 
-def kit(fn: Callable = who) -> Kit:
-    fn.__module__ = "__main__"  # by value
-    return Kit(pickled_function(fn), ["main.py"], "", [], import_path(), os.getcwd(), Terms(), 1)
+def hang():
+    import time
+
+    time.sleep(60)
+
+
+def kit(fn: Callable = who, initializer: Callable | None = None) -> Kit:
+    fn.__module__ = hang.__module__ = "__main__"  # by value
+    shipment = Shipment(fn, initializer, import_path())
+    return Kit(pickle.dumps(shipment.kit), shipment.rest(Lack()), [], Terms())
 
 
 @pytest.fixture
@@ -59,83 +77,92 @@ def supervisor(monkeypatch) -> Iterator[ray_node._Supervisor]:
 
 @pytest.fixture
 def serve(supervisor, tmp_path):
-    """What a cell returns that this supervisor serves, when so many may follow in the same place."""
+    """How a cell ends that this supervisor serves."""
     count = 0
 
-    def run(kit: Kit, follow: int):
+    def run(kit: Kit, terms: Terms = TERMS) -> Ended:
         nonlocal count
         count += 1
         folder = tmp_path / str(count)
         folder.mkdir()
-        order = Order(pickle.dumps({}), str(folder), None, "", [], follow)
+        order = Order(pickle.dumps({}), str(folder), None, "", [])
         task = Task(str(count), ray_node._nothing, freeze({}), str(folder))
-        with supervisor.serving(kit, order, TERMS):
-            (ended,) = drive(supervisor, iter([task]), TERMS, Halt())
+        with supervisor.serving(kit, order, terms):
+            (ended,) = drive(supervisor, iter([task]), terms, Halt())
+        return ended
+
+    return run
+
+
+@pytest.fixture
+def returned(serve):
+    """What a cell returns that this supervisor serves."""
+
+    def run(kit: Kit):
+        ended = serve(kit)
         assert ended.outcome["status"] == "done", ended.outcome
-        return pickle.loads((folder / "result.pkl").read_bytes())
+        with open(ended.task.result_path, "rb") as file:
+            return pickle.load(file)
 
     return run
 
 
 def alive(pid: int) -> bool:
-    return guardian._facts(pid) is not None
+    return guardian.facts_of(pid) is not None
 
 
-def waiting(supervisor) -> list[int]:
-    return [interpreter.pid for interpreter in supervisor._ready]
-
-
-def test_the_next_cell_in_a_place_gets_the_interpreter_that_was_started_ahead(supervisor, serve):
+def test_cells_of_one_run_are_forked_from_one_server(returned):
     one = kit()
-    first, _ = serve(one, follow=2)
-    (ahead,) = waiting(supervisor)
-    second, _ = serve(one, follow=1)
-    assert second == ahead
-    third, _ = serve(one, follow=0)
-    assert len({first, second, third}) == 3
-    assert not waiting(supervisor)
+    first, _ = returned(one)
+    assert returned(one) == (first, "0")
+    assert alive(first)
 
 
-def test_none_is_started_where_the_run_wants_none(supervisor, serve):
-    serve(replace(kit(), standby=0), follow=5)
-    assert not waiting(supervisor)
-
-
-@pytest.mark.parametrize("change", ["environment", "function"])
-def test_one_that_was_started_in_another_world_gets_no_cell(supervisor, serve, monkeypatch, change):
+def test_another_environment_or_run_gets_another_server(returned, monkeypatch):
     one = kit()
-    serve(one, follow=1)
-    (ahead,) = waiting(supervisor)
-    if change == "environment":
-        monkeypatch.setenv("GPUS", "1")
-        pid, gpus = serve(one, follow=0)
-        assert gpus == "1"
-        assert pid != ahead
-    else:
-        assert serve(kit(other), follow=0) == "another function"
-    assert not alive(ahead)
+    first, gpus = returned(one)
+    assert gpus == "0"
+    monkeypatch.setenv("GPUS", "1")
+    second, gpus = returned(one)
+    assert gpus == "1"
+    assert second != first
+    assert not alive(first)
+    assert returned(kit(other)) == "another function"
+    assert not alive(second)
 
 
-def test_where_no_cell_comes_it_ends(supervisor, serve, monkeypatch):
-    serve(kit(), follow=1)
-    (ahead,) = waiting(supervisor)
-    supervisor._rest()
-    assert alive(ahead)
-    monkeypatch.setattr(ray_node, "IDLE", 0.0)
-    supervisor._rest()
-    assert not alive(ahead)
+def test_a_server_that_was_killed_is_started_again(returned):
+    one = kit(first_ends_the_server)
+    returned(one)
+    server = returned(one)
+    assert returned(one) == server
 
 
-def test_while_a_cell_runs_nothing_is_put_away(supervisor, serve, monkeypatch):
-    monkeypatch.setattr(ray_node, "IDLE", 0.0)
-    serve(kit(), follow=1)
-    order = Order(pickle.dumps({}), "", None, "", [], 1)
-    with supervisor.serving(supervisor._world[0], order, TERMS):
-        supervisor._rest()
-        assert len(waiting(supervisor)) == 1
+def test_where_no_server_is_fit_each_cell_has_an_interpreter(returned, monkeypatch):
+    monkeypatch.setattr(ray_node, "can_serve", lambda: False)
+    one = kit()
+    assert returned(one)[0] == returned(one)[0] == os.getpid()
+
+
+def test_where_getting_ready_hangs_each_cell_exceeds_its_timeout(serve, monkeypatch):
+    monkeypatch.setattr(process, "LOADING", 1.0)
+    one = kit(initializer=hang)
+    for _ in range(2):
+        assert serve(one, Terms(timeout=1.0, durable=False)).outcome["type"] == "TimeoutError"
+
+
+def test_a_cell_that_is_cancelled_takes_the_server_with_it(supervisor, serve, returned):
+    one = kit()
+    first, _ = returned(one)
+    order = Order(pickle.dumps({}), "", None, "", [])
+    with pytest.raises(KeyboardInterrupt), supervisor.serving(one, order, TERMS):
+        raise KeyboardInterrupt
+    assert not alive(first)
+    assert returned(one)[0] != first
 
 
 def test_a_cell_ends_when_the_head_has_not_been_heard_for_too_long(monkeypatch, tmp_path):
+
     def silence():
         raise ConnectionError
 
@@ -144,7 +171,7 @@ def test_a_cell_ends_when_the_head_has_not_been_heard_for_too_long(monkeypatch, 
     monkeypatch.setattr(ray_node, "BEAT", 0.1)
     supervisor = ray_node._Supervisor()
     supervisor.open(ray_node._nothing, Terms())
-    order = Order(pickle.dumps({}), str(tmp_path), None, "", [], 0)
+    order = Order(pickle.dumps({}), str(tmp_path), None, "", [])
     task = Task("a", ray_node._nothing, freeze({}), str(tmp_path))
     halt = Halt()
     try:
@@ -160,6 +187,7 @@ def test_the_lookout_ends_all_that_had_begun_and_not_ended():
     lookout = ray_node._Lookout()
     for one in sleepers:
         lookout.begins(one.pid, f"pyexp-{one.pid:08x}")
+        os.write(lookout.pipe, guardian.message(one.pid, f"pyexp-{one.pid:08x}"))  # as a fork does by itself
     for one in (sleepers[1], sleepers[2]):
         lookout.ended(one.pid)
     lookout._process.stdin.close()  # as if the Ray worker had been killed

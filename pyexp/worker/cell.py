@@ -1,0 +1,348 @@
+"""The life of a cell in a process of its own, from its config to its last word; and the process's end.
+
+The last word is an outcome on the status pipe, and the parent believes nothing else. The end is that of any Python
+process, in Python's order: threads are waited for, exit handlers run, what is open is flushed, and only then the result
+is committed. It leaves by `_exit`, as a fork must not run its parent's code.
+"""
+
+import atexit
+import faulthandler
+import gc
+import io
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from types import FunctionType
+from typing import Any, NamedTuple, NoReturn
+
+from pyexp import files
+from pyexp.outcome import Outcome, attempt, failed
+from pyexp.worker import guardian, messages, unix
+
+
+def _module(name: str) -> Any:
+    """The module; None where this system has none of that name."""
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+# Here, so that a server has them before it forks.
+_fcntl, _resource = _module("fcntl"), _module("resource")
+
+#: Exit statuses of a worker that could not say its word: its pipe was closed, or it was never told what to do.
+MUTE, UNTOLD = 86, 87
+#: In the place of an exit status that nobody knows.
+UNKNOWN = 1 << 16
+# What every file is, and every text file, in C: their abstract forms in Python cost a cell a third of a millisecond.
+_FILE, _TEXT = io.BufferedWriter.__mro__[-2], io.TextIOWrapper.__mro__[1]
+#: The last message, after the outcome: that this process never had a child, or that some of its may be left.
+ALONE, PARENT = b"alone", b"parent"
+#: The signal at which a cell writes the stacks of its threads to its log: one that nothing else uses.
+STACKS = getattr(signal, "SIGRTMAX", None) if hasattr(faulthandler, "register") else None
+#: Whether this process is a cell's.
+in_cell = False
+
+
+class Cell(NamedTuple):
+    """One cell as its worker gets it: where it is kept, its config as a pickle, and what sets its process apart."""
+
+    config: bytes
+    result_path: str
+    durable: bool
+    log_path: str
+    mark: str
+    environment: dict[str, str]
+    title: str
+
+
+def become(cell: Cell, claim: int | None) -> None:
+    """Give this process what is the cell's own: its environment, its name, its claim."""
+    global in_cell
+    in_cell = True
+    os.environ.update(cell.environment)
+    if entitle := title_setter():
+        entitle(f"pyexp {cell.title}")
+    guardian.wear(cell.mark)  # after the title, which is a name too
+    if claim is not None:
+        out_of_the_way(claim)
+        os.close(claim)
+
+
+def reseed() -> None:
+    """Seed NumPy's global generator anew, if NumPy is there; Python does that to its own in every process."""
+    with suppress(Exception):  # whatever is called numpy
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed()
+
+
+@cache
+def title_setter() -> Callable[[str], None] | None:
+    """What lets `ps` show what a process does, if it is installed."""
+    os.environ["SPT_NOENV"] = "1"  # else it would write where /proc shows the environment, by which cells are known
+    try:
+        from setproctitle import setproctitle
+    except ImportError:
+        return None
+    finally:
+        del os.environ["SPT_NOENV"]
+    return setproctitle
+
+
+class Before(NamedTuple):
+    """What was there when a process was forked for a cell: it is not the cell's to end.
+
+    `files` are open files whose buffers were empty then; `ends` is what libraries that were there do at the end of
+    each process, and had registered before the fork.
+    """
+
+    files: Sequence[Any] = ()
+    ends: Sequence[Callable[[], Any]] = ()
+
+
+def set_apart(loaded: Sequence[Any] | None = None) -> Before:
+    """Let the end of this fork end only what is made from now on.
+
+    `loaded` are the open files of a server, which has loaded the script for its cells and for nothing else.
+    """
+    gc.freeze()  # what gc.get_objects() gives from now on was made since
+    finalize: Any = weakref.finalize
+    for each in list(finalize._registry):
+        each.atexit = False
+    finalize._registered_with_atexit = False  # so that the next one registers after the cell has begun
+    ends = []
+    if process := sys.modules.get("multiprocessing.process"):
+        process._children = set()  # type: ignore[attr-defined]  # as in multiprocessing's own forks
+    if util := sys.modules.get("multiprocessing.util"):
+        ends.append(util._exit_function)  # it looks whose each finalizer is
+    if loaded is not None and "logging" in sys.modules:
+        ends.append(sys.modules["logging"].shutdown)
+    return Before(loaded or (), ends)
+
+
+def open_files() -> list[Any]:
+    """The files that are open for writing, their buffers emptied."""
+    found = [thing for thing in gc.get_objects() if issubclass(type(thing), _FILE)]
+    for thing in found:
+        with suppress(Exception):
+            thing.flush()
+    return found
+
+
+def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None = None) -> None:
+    """Make the call, end what it began, commit its result, say the outcome on the status pipe, and end this process."""
+    word = _LastWord(status)
+    pid = os.getpid()
+    kept: list[bytes] = []
+
+    def keep(value: Any) -> list[str]:
+        payload, needs = files.packed(value) if os.getpid() == pid else (b"", [])
+        kept.append(payload)
+        return needs
+
+    outcome: Outcome = {}
+
+    def end() -> None:
+        try:
+            last = _committed(cell, kept.pop(), outcome) if outcome["status"] == "done" else outcome
+            if last["status"] != "done":
+                _tell(last, cell)
+            word.leave(last, cell.mark)
+        finally:
+            os._exit(MUTE)
+
+    if before is not None:  # handlers run from the last to the first: those before this one are not the cell's
+        atexit.register(end)
+        atexit.register(_finish, outcome, before)
+    began = time.monotonic()
+    outcome |= {**attempt(call, keep), "seconds": time.monotonic() - began}
+    leave_if_forked(outcome, pid)
+    _guarded(threading._shutdown, outcome)  # type: ignore[attr-defined]  # as multiprocessing: hooks, then the threads
+    _guarded(atexit._run_exitfuncs, outcome)
+    _finish(outcome, before or Before())
+    end()
+
+
+def end_server(opened: Sequence[Any]) -> NoReturn:
+    """End a process that served, in Python's order, but for taking its modules apart."""
+    outcome: Outcome = {}
+    _guarded(threading._shutdown, outcome)  # type: ignore[attr-defined]
+    _guarded(atexit._run_exitfuncs, outcome)
+    _finish(outcome, Before(opened))
+    os._exit(0)
+
+
+def _guarded(step: Callable[[], Any], outcome: Outcome) -> None:
+    """Take a step of the end. What it raises is ignored, as Python does; but an interrupted cell has failed."""
+    try:
+        step()
+    except KeyboardInterrupt as error:
+        outcome.update(failed(error))
+    except BaseException as error:
+        with suppress(BaseException):
+            ignored: Any = _Ignored(type(error), error, error.__traceback__, "at the end of the cell", step)
+            sys.unraisablehook(ignored)
+
+
+class _Ignored(NamedTuple):
+    exc_type: Any
+    exc_value: Any
+    exc_traceback: Any
+    err_msg: str
+    object: Any
+
+
+def _finish(outcome: Outcome, before: Before) -> None:
+    """The end after the exit handlers: what is still there is finalized, what is open is flushed."""
+    for step in (*before.ends, gc.collect, _finalize):
+        _guarded(step, outcome)
+    for stream in (*before.files, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with suppress(BaseException):  # the experiment may have closed it, or put anything in its place
+            stream.flush()
+
+
+def _finalize() -> None:
+    """Do to what is still there what Python's end would: call its finalizer, close its file."""
+    streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, sys.stdin, sys.__stdin__)
+    kept = {id(part) for stream in streams for part in (stream, getattr(stream, "buffer", None))}
+    opened: list[Any] = []
+    for thing in gc.get_objects():  # of a fork only what was made since, as the rest is frozen
+        kind = type(thing)
+        if isinstance(getattr(kind, "__del__", None), FunctionType):
+            with suppress(BaseException):
+                kind.__del__(thing)
+        elif issubclass(kind, _FILE) and id(thing) not in kept:
+            opened.append(thing)
+    opened.sort(key=lambda stream: not isinstance(stream, _TEXT))  # what writes to others comes first
+    for stream in opened:
+        with suppress(BaseException):
+            stream.close()
+
+
+def _committed(cell: Cell, payload: bytes, outcome: Outcome) -> Outcome:
+    """The outcome, once the result is committed; a failure if it cannot be."""
+    try:
+        files.commit(cell.result_path, payload, durable=cell.durable)
+    except BaseException as error:  # the disk is full
+        return {**failed(error), "seconds": outcome["seconds"]}
+    return outcome
+
+
+def _tell(outcome: Outcome, cell: Cell) -> None:
+    """Leave no result of a cell that failed, and its traceback at the end of its log."""
+    with suppress(OSError):
+        os.unlink(cell.result_path)
+    with suppress(OSError), open(cell.log_path, "ab") as log:
+        log.write(outcome["traceback"].encode())
+
+
+def commit(value: Any, result_path: str, durable: bool, cell: int) -> list[str]:
+    """Commit the result, if this is the cell's process; return what loading it needs. Raises what `files.save` does."""
+    return files.save(result_path, value, durable=durable) if os.getpid() == cell else []
+
+
+def leave_if_forked(outcome: Outcome, cell: int) -> None:
+    """End this process if it is not the cell's, but one that the experiment has forked and let come out of it.
+
+    How the cell ends, its own process says.
+    """
+    if os.getpid() == cell:
+        return
+    status = 0 if outcome["status"] == "done" else 1
+    try:
+        if outcome.get("type") == "SystemExit":
+            status = int(outcome["message"].replace("None", "") or 0)
+        else:
+            sys.stderr.write(outcome.get("traceback", ""))
+            sys.stderr.flush()
+    finally:
+        os._exit(status & 0xFF)
+
+
+class _LastWord:
+    """What is said on the status pipe before this process ends."""
+
+    def __init__(self, status: int) -> None:
+        self._status = status
+        self._pipe = os.fstat(status)
+
+    def leave(self, outcome: Outcome, mark: str) -> None:
+        """End what descends from this process, say how the cell ended, and end."""
+        alone = is_alone()
+        if not alone:
+            guardian.end_descendants(mark)
+        try:
+            # An experiment may close what it does not know, and open files since.
+            if not os.path.samestat(os.fstat(self._status), self._pipe):
+                os._exit(MUTE)
+            messages.write(self._status, [pickle.dumps(outcome), ALONE if alone else PARENT])
+        except OSError:
+            os._exit(MUTE)
+        # Not by the usual way out: in a fork that would run the parent's code.
+        os._exit(0)
+
+
+def is_alone() -> bool:
+    """Whether this process has no child, and never waited for one: then nothing can descend from it.
+
+    Where that cannot be known, it is not alone.
+    """
+    if _resource is None or not hasattr(unix.os, "waitid"):
+        return False
+    try:
+        unix.os.waitid(unix.os.P_ALL, 0, unix.os.WEXITED | unix.os.WNOHANG | unix.os.WNOWAIT)
+    except ChildProcessError:
+        unseen = signal.getsignal(unix.signal.SIGCHLD) == signal.SIG_IGN  # the system takes children away by itself
+        return bool(not unseen and _resource.getrusage(_resource.RUSAGE_CHILDREN).ru_maxrss == 0)
+    except OSError:
+        pass
+    return False
+
+
+def take_log(path: str, written: bytes) -> None:
+    """From now on, what this process writes goes to the log, after what it has written before. Raises OSError."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | files.BINARY, 0o666)
+    with suppress(OSError):  # a full disk is a matter of the result, which comes later
+        messages.write_all(log, written)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def unbuffered(descriptor: int) -> Any:
+    """A text stream that writes at once, whatever the text, to a descriptor that it does not close."""
+    raw: Any = io.FileIO(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+def out_of_the_way(descriptor: int) -> int:
+    """The pipe under a high number, which an experiment that opens and closes descriptors does not meet by chance."""
+    with suppress(OSError):  # no number that high
+        if _fcntl is not None:
+            return int(_fcntl.fcntl(descriptor, _fcntl.F_DUPFD_CLOEXEC, 500))
+    return os.dup(descriptor)
+
+
+def streams() -> tuple[Any, Any, Any]:
+    """Streams for descriptors 0, 1 and 2, whatever these are by the time that they are used."""
+    return open(0, encoding="utf-8", closefd=False), unbuffered(1), unbuffered(2)
+
+
+def fresh_streams(made: tuple[Any, Any, Any] | None = None) -> None:
+    """Give this process an empty stdin, and a stdout and stderr that write to descriptors 1 and 2 at once."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.stdin, sys.stdout, sys.stderr = made or streams()
+    faulthandler.enable(2)  # a crash leaves its Python traceback in the log
+    if STACKS is not None:
+        getattr(faulthandler, "register")(STACKS, 2)  # noqa: B009  # not known to every type checker

@@ -1,0 +1,314 @@
+"""What a fresh interpreter does: get ready, then run the one cell that it is given, or fork a child for each of many.
+
+It is told what to do in messages on descriptor 0, and answers on 1; descriptor 2 takes what is written before a cell
+has its log. Getting ready is the same for all: the import path, the script, what was set in it since, the initializer.
+"""
+
+import errno
+import gc
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import pyexp.dotted  # noqa: F401  # what a config is of, before a server forks
+from pyexp import files
+from pyexp.worker import cell as cells
+from pyexp.worker import guardian, messages, script, unix
+from pyexp.worker.cell import Cell
+from pyexp.worker.script import Script, Source, Survey
+
+#: Device files that a process with an accelerator has open: such a process must not be forked.
+_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
+
+
+class Kit(NamedTuple):
+    """What a worker gets ready with.
+
+    `asked` is what the experiment reaches in the script; `answers` says whether the worker tells what it lacks of that,
+    and `serves` whether it is to fork a child for each cell, if it is fit for that.
+    """
+
+    argv: Sequence[str]
+    path: Sequence[str]
+    folder: str
+    script: Script | None
+    sources: Mapping[str, Source]
+    asked: Survey
+    answers: bool = False
+    serves: bool = False
+    guardian: int | None = None
+
+
+class Lack(NamedTuple):
+    """What a worker says that it lacks, once it has loaded the script: see `naming.lacking`."""
+
+    differ: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    paths: Sequence[str] = ()
+    failed: bool = False
+
+    def names(self, asked: Survey) -> set[str]:
+        """The globals that are to be sent: those that differ or are missing, or refer to what is missing."""
+        gone = set(self.paths)
+        return {*self.differ, *self.missing, *(name for name, used in asked.uses.items() if gone & used)}
+
+
+class Rest(NamedTuple):
+    """What a worker gets then: globals of the script, the experiment's function, and its initializer."""
+
+    values: Mapping[str, Any]
+    fn: Callable[[Any], Any]
+    initializer: Callable[[], Any] | None
+
+
+class Fork(NamedTuple):
+    """What a server is asked for: a child for this cell.
+
+    With the message come so many descriptors: the cell's claim, if it has one, and its status pipe. Children that are
+    `done` are reaped before.
+    """
+
+    cell: Cell
+    descriptors: int
+    done: Sequence[int]
+
+
+class Reap(NamedTuple):
+    """What a server is asked for: the exit status of this child, None while it lives."""
+
+    pid: int
+
+
+def main() -> None:
+    """Get ready, and run the cell or serve; never return."""
+    control, status = cells.out_of_the_way(0), cells.out_of_the_way(1)
+    early = cells.out_of_the_way(2)
+    os.dup2(2, 1)
+    cells.fresh_streams()
+    if hasattr(signal, "SIGBREAK"):  # by which Ctrl-C is passed on where it cannot be sent to one process
+        signal.signal(signal.SIGBREAK, signal.default_int_handler)
+    try:
+        told = partial(os.read, control)
+        kit: Kit = pickle.loads(messages.read(told))
+        if kit.guardian is not None:  # no program that the script starts may keep it open
+            os.set_inheritable(kit.guardian, False)
+        with _asking_nvml() if kit.serves else nullcontext():
+            lack, fault = _load(kit)
+        if kit.answers:
+            messages.write(status, [pickle.dumps(lack)])
+        call = _ready(kit, lack, fault, messages.read(told))
+        if kit.serves:
+            why = unfit()
+            messages.write(status, [why.encode()])
+            if not why:
+                _serve(control, kit.guardian, call, early)
+        cell: Cell = pickle.loads(messages.read(told))
+    except (EOFError, OSError):  # the parent has no cell for this process, or is dead
+        os._exit(cells.UNTOLD)
+    os.close(control)
+    cells.become(cell, None)
+    cells.reseed()
+    written = _written(early)
+    os.ftruncate(early, 0)  # what is there at the end, the parent puts into the log
+    os.lseek(early, 0, os.SEEK_SET)
+    _live(call, cell, status, written)
+
+
+@contextmanager
+def _asking_nvml() -> Iterator[None]:
+    """While this lasts, PyTorch asks whether there is a GPU in a way that leaves a process fit to be forked."""
+    variable = "PYTORCH_NVML_BASED_CUDA_CHECK"
+    is_ours = variable not in os.environ
+    os.environ.setdefault(variable, "1")
+    try:
+        yield
+    finally:
+        if is_ours:
+            os.environ.pop(variable, None)
+
+
+def _written(early: int) -> bytes:
+    """What this process wrote before it had a log."""
+    os.lseek(early, 0, os.SEEK_SET)
+    parts = []
+    while part := os.read(early, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _live(
+    call: Callable[[Any], Any], cell: Cell, status: int, written: bytes, before: cells.Before | None = None
+) -> NoReturn:
+    """Run the cell and end this process."""
+
+    def run() -> Any:
+        cells.take_log(cell.log_path, written)
+        config = files.loads(cell.config)
+        config["out"] = Path(cell.result_path).parent
+        return call(config)
+
+    try:
+        cells.live(run, cell, status, before)
+    finally:
+        os._exit(cells.UNTOLD)
+
+
+def _load(kit: Kit) -> tuple[Lack, BaseException | None]:
+    """Load the script; what this worker lacks then, and what the script raised."""
+    sys.path[:] = kit.path
+    sys.argv[:] = kit.argv
+    sys.meta_path.insert(0, script.Finder(kit.sources))
+    try:
+        if kit.script is not None:
+            with suppress(OSError):
+                os.chdir(kit.script.folder)
+            script.load(kit.script)
+        with suppress(OSError):
+            os.chdir(kit.folder)
+    except BaseException as error:  # a script may raise anything, or exit
+        return Lack(failed=True), error
+    if kit.script is None or not (kit.asked.values or kit.asked.paths):
+        return Lack(), None
+    from pyexp.worker import naming  # a script without globals need not pay for it
+
+    return Lack(*naming.lacking(kit.asked, script.main_namespace())), None
+
+
+def _ready(kit: Kit, lack: Lack, fault: BaseException | None, rest: bytes) -> Callable[[Any], Any]:
+    """The function, once all is there that it needs; else one that raises why, so that this is a cell's outcome."""
+    try:
+        if fault is not None:
+            raise fault
+        values, fn, initializer = Rest(*pickle.loads(rest))
+        # Of what is sent, only what this worker lacks: the rest stays as it was loaded, as others may refer to it.
+        script.main_namespace().update({name: values[name] for name in values if name in lack.names(kit.asked)})
+        if initializer is not None:
+            initializer()
+        return fn
+    except BaseException as error:
+        why = error
+
+    def refuse(_config: Any) -> Any:
+        raise why
+
+    return refuse
+
+
+def unfit() -> str:
+    """Why this process must not be forked for cells; `""` if it may be.
+
+    A fork has the thread that forked and no other: what another one had locked stays locked, and a pool of threads is
+    gone without knowing it. Some pools (OpenBLAS) put themselves away at a fork, so one is made first.
+    """
+    try:
+        opened = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        opened = []
+    if devices := sorted({path for path in opened if path.startswith(_DEVICES)}):
+        return f"{devices[0]} is open, which a fork cannot use"
+    threads = threads_after_fork()
+    others = "a thread runs" if threads == 2 else f"{threads - 1} threads run"
+    return "" if threads == 1 else f"{others} beside the main one, which a fork would not have"
+
+
+def threads_after_fork() -> int:
+    """How many threads this process has, native ones too, once it has forked a child that ended at once (Linux)."""
+    pid = unix.os.fork()
+    if pid == 0:
+        os._exit(0)
+    with suppress(ChildProcessError):  # SIGCHLD is ignored
+        os.waitpid(pid, 0)
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 1
+
+
+def _serve(control: int, pipe: int | None, call: Callable[[Any], Any], early: int) -> NoReturn:
+    """Fork a child for each cell that is asked for, until the run hangs up; then end as any Python process does."""
+    import socket
+
+    link = socket.socket(fileno=control)
+    written, opened, here = _written(early), cells.open_files(), os.getpid()
+    # One that was not set from Python is None, and cannot be set again.
+    handlers = {number: signal.getsignal(number) or signal.SIG_DFL for number in guardian.STOPPING}
+    for number in guardian.STOPPING:  # the run says when to stop
+        signal.signal(number, signal.SIG_IGN)
+    cells.title_setter()
+    cells.reseed()
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy the pages of all that was loaded
+    while (heard := _next(link)) is not None:
+        asked, descriptors = heard
+        answer = reaped(asked.pid) if isinstance(asked, Reap) else _forked(asked, descriptors)
+        if answer == 0 and isinstance(asked, Fork):
+            try:
+                link.close()
+                begin(asked.cell.mark, pipe, here, handlers)
+                before = cells.set_apart(opened)
+                *claim, status = descriptors
+                cells.become(asked.cell, claim[0] if claim else None)
+                kept = cells.out_of_the_way(status)
+                os.close(status)
+                _live(call, asked.cell, kept, written, before)
+            finally:
+                os._exit(cells.UNTOLD)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with suppress(OSError):  # the run has gone, which is heard next
+            messages.write(control, [pickle.dumps(answer)])
+        cells.reseed()  # for the next child, while this one runs
+    cells.end_server(opened)
+
+
+def _forked(asked: Fork, descriptors: Sequence[int]) -> int | OSError:
+    """The result of a fork, or why there cannot be one."""
+    for pid in asked.done:
+        reaped(pid)
+    if len(descriptors) < asked.descriptors:
+        return OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    try:
+        return int(unix.os.fork())
+    except OSError as error:
+        return error
+
+
+def _next(link: Any) -> tuple[Fork | Reap, list[int]] | None:
+    """The next that is asked for, with the descriptors that came along; None when the run has hung up."""
+    import socket
+
+    unix_socket: Any = socket
+    try:
+        head, descriptors, _, _ = unix_socket.recv_fds(link, messages.WIDTH, 2)
+        return pickle.loads(messages.read(link.recv, head)), descriptors
+    except (EOFError, OSError):
+        return None
+
+
+def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> None:
+    """Take leave of the parent, after a fork: its session, its guardian, its handlers of signals."""
+    unix.os.setsid()
+    if pipe is not None:
+        with suppress(OSError):
+            os.write(pipe, guardian.message(os.getpid(), mark))
+            os.close(pipe)
+    if os.getppid() != parent:  # it died meanwhile, and so perhaps did the guardian
+        os._exit(cells.UNTOLD)
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def reaped(pid: int) -> int | None:
+    """The exit status of a child, negative for a signal; None while it lives."""
+    try:
+        found, status = os.waitpid(pid, unix.os.WNOHANG)
+    except ChildProcessError:  # somebody else took it, or SIGCHLD is ignored: it is gone, and nobody knows how
+        return cells.UNKNOWN
+    return os.waitstatus_to_exitcode(status) if found else None

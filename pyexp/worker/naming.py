@@ -1,0 +1,273 @@
+"""What of a script travels to its workers: by name what they load too, by value what was set since.
+
+Both sides use it. The parent surveys what the experiment reaches in the script and takes digests; a worker compares
+them with what it has loaded, and says what it lacks. What is equal stays as it was loaded, so that sentinels, defaults
+and singletons keep their identity, and a large table made at the top of the script is not sent.
+"""
+
+import functools
+import hashlib
+import pickle
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from io import BytesIO
+from types import CodeType, FunctionType, MethodType, SimpleNamespace
+from typing import Any
+
+from pyexp.byvalue import Pickler
+from pyexp.worker.script import MAIN, Survey, lookup, main_namespace, of_main
+
+#: So many functions may be wrapped around one another.
+_LAYERS = 20
+
+
+def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
+    """The dotted path of a function, class or wrapper in the script, `train.__wrapped__` for one that is decorated."""
+    if not isinstance(thing, (FunctionType, type)) and "__wrapped__" not in getattr(thing, "__dict__", ()):
+        return None
+    if getattr(thing, "__module__", None) not in MAIN:
+        return None
+    path: str = getattr(thing, "__qualname__", "") or getattr(thing, "__name__", "")
+    try:
+        found = lookup(namespace, path)
+        for _ in range(_LAYERS):
+            if found is thing:
+                return path
+            path, found = f"{path}.__wrapped__", found.__wrapped__
+    except (LookupError, AttributeError, TypeError):
+        pass
+    return None
+
+
+class Shipper(Pickler):
+    """Pickles for a worker that has loaded the script: what it finds there by name, all else by value.
+
+    `without` are the paths that the worker lacks. `is_loaded` says whether it loads the script at all: if so, the
+    globals of a function that goes by value are those that were loaded.
+    """
+
+    def __init__(
+        self, stream: Any, namespace: Mapping[str, Any], *, is_loaded: bool, without: Collection[str] = (), **more: Any
+    ) -> None:
+        super().__init__(stream, protocol=5, **more)
+        self._namespace = namespace
+        self._is_loaded = is_loaded
+        self._without = frozenset(without)
+        self.by_name: dict[str, Any] = {}
+        self.by_value: list[FunctionType] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        path = path_in(self._namespace, obj) if self._is_loaded else None
+        if path is not None and not self._without & set(_beginnings(path)):
+            self.by_name[path] = obj
+            return of_main, (path,)
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, FunctionType) and obj.__globals__ is self._namespace and isinstance(reduced, tuple):
+            self.by_value.append(obj)
+            make, (code, _, *rest), (own, slots), *more = reduced
+            if self._is_loaded:
+                slots = {**slots, "__globals__": {}}
+            return (make, (code, _MAIN_NAMESPACE, *rest), (own, slots), *more)
+        return reduced
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """The path, and the paths of what it is in: who lacks a class lacks its methods."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+
+
+class _MainNamespace:
+    """Stands for the global names of the worker's own `__main__`."""
+
+    def __reduce__(self) -> Any:
+        return main_namespace, ()
+
+
+_MAIN_NAMESPACE = _MainNamespace()
+
+
+class _Digest(Shipper):
+    """Takes the digest of a pickle that is never written: equal for what is loaded twice from one source."""
+
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        self._content, self._buffers = hashlib.sha256(), hashlib.sha256()
+        stream = SimpleNamespace(write=self._content.update)
+        buffers = self._buffers.update
+        super().__init__(stream, namespace, is_loaded=True, buffer_callback=lambda buffer: buffers(buffer.raw()))
+
+    def persistent_id(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind is str and obj in MAIN:  # a logger of the script's name, in the worker
+            return "main"
+        if kind is set or kind is frozenset:  # whose order follows PYTHONHASHSEED
+            return kind.__name__, sorted(self._of(item) for item in obj)
+        return None
+
+    def _of(self, item: Any) -> bytes:
+        inner = _Digest(self._namespace)
+        digest = inner.of(item)
+        self.by_name |= inner.by_name
+        self.by_value += inner.by_value
+        return digest
+
+    def of(self, value: Any) -> bytes:
+        """The digest of the value. Raises whatever pickling raises."""
+        self.dump(value)
+        return self._content.digest() + self._buffers.digest()
+
+
+def digest(value: Any, namespace: Mapping[str, Any]) -> bytes | None:
+    """The digest of a value of the script; None if it cannot be pickled."""
+    try:
+        return _Digest(namespace).of(value)
+    except Exception:
+        return None
+
+
+def fingerprint(thing: Any, namespace: Mapping[str, Any]) -> Any:
+    """What tells a function or class from another one that took its name; None for what is neither.
+
+    A class is known by its members, so that one with an attribute that was set since is another one too.
+    """
+    if isinstance(thing, FunctionType):
+        code = thing.__code__
+        return code.co_firstlineno, code.co_code, fingerprint(getattr(thing, "__wrapped__", None), namespace)
+    if not isinstance(thing, type):
+        return None
+    members = {name: member for name, member in vars(thing).items() if not _is_pythons(name)}
+    return {name: _member(member, f"{thing.__qualname__}.{name}", namespace) for name, member in members.items()}
+
+
+def _member(member: Any, path: str, namespace: Mapping[str, Any]) -> Any:
+    inner = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
+    if isinstance(inner, FunctionType) or (isinstance(inner, type) and inner.__qualname__ == path):
+        return fingerprint(inner, namespace)
+    return digest(member, namespace)
+
+
+def _is_pythons(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def survey(roots: Sequence[Any], namespace: Mapping[str, Any]) -> Survey:
+    """What these functions reach in the script, by name and by name of a name. Raises what pickling them raises."""
+    found = Survey()
+    seen: set[int] = set()
+    pickler = _Digest(namespace)
+    pickler.of(roots)
+    left = [*pickler.by_name.values(), *pickler.by_value]
+    found.paths |= pickler.by_name
+    while left:
+        for code in _codes(left.pop(), namespace, seen):
+            for name in _names(code):
+                if name in found.values or name not in namespace or _is_pythons(name):
+                    continue
+                pickler = _Digest(namespace)
+                found.values[name] = None
+                with suppress(Exception):
+                    found.values[name] = pickler.of(namespace[name])
+                found.uses[name] = set(pickler.by_name)
+                found.paths |= pickler.by_name
+                left += [*pickler.by_name.values(), *pickler.by_value]
+    found.paths = {path: fingerprint(thing, namespace) for path, thing in found.paths.items()}
+    return found
+
+
+def _codes(thing: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterator[CodeType]:
+    """The codes of a function or class of the script, and of what is wrapped or enclosed in it."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    inside: list[Any] = []
+    if isinstance(thing, FunctionType):
+        if thing.__globals__ is namespace:
+            yield thing.__code__
+        for cell in thing.__closure__ or ():
+            with suppress(ValueError):  # it is empty
+                inside.append(cell.cell_contents)
+    elif isinstance(thing, type):
+        inside += vars(thing).values() if thing.__module__ in MAIN else ()
+    elif isinstance(thing, (staticmethod, classmethod, MethodType)):
+        inside.append(thing.__func__)
+    elif isinstance(thing, property):
+        inside += [thing.fget, thing.fset, thing.fdel]
+    elif isinstance(thing, (functools.partial, functools.partialmethod, functools.cached_property)):
+        inside.append(thing.func)
+    inside.append(getattr(thing, "__dict__", {}).get("__wrapped__"))
+    for each in inside:
+        yield from _codes(each, namespace, seen)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The names that a code looks up, globals and attributes alike, in it and in the codes inside it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def lacking(asked: Survey, namespace: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
+    """What a worker lacks of a survey: names whose value differs, names that are not there, paths that are not there.
+
+    A name whose value could not be pickled is asked only to be there.
+    """
+    differ = [
+        name
+        for name, expected in asked.values.items()
+        if name in namespace and expected is not None and digest(namespace[name], namespace) != expected
+    ]
+    missing = [name for name in asked.values if name not in namespace]
+    return differ, missing, [path for path, mark in asked.paths.items() if not _is_there(path, mark, namespace)]
+
+
+def _is_there(path: str, mark: Any, namespace: Mapping[str, Any]) -> bool:
+    try:
+        return mark in (None, fingerprint(lookup(namespace, path), namespace))
+    except (LookupError, AttributeError):
+        return False
+
+
+def shipped(value: Any, namespace: Mapping[str, Any], *, is_loaded: bool, without: Collection[str] = ()) -> bytes:
+    """The value as a pickle for a worker that lacks these paths. Raises what pickling raises."""
+    stream = BytesIO()
+    Shipper(stream, namespace, is_loaded=is_loaded, without=without).dump(value)
+    return stream.getvalue()
+
+
+def comes_back(value: Any, namespace: Mapping[str, Any], **how: Any) -> bool:
+    """Whether the value can be loaded again once it is shipped: a progress bar, for one, can only be pickled."""
+    payload = shipped(value, namespace, **how)
+    if b"\x93" not in payload:  # STACK_GLOBAL: it is plain data
+        return True
+    try:
+        _Trial(BytesIO(payload), namespace).load()
+    except Exception:
+        return False
+    return True
+
+
+class _Trial(pickle.Unpickler):
+    """Loads what is shipped where it comes from."""
+
+    def __init__(self, stream: BytesIO, namespace: Mapping[str, Any]) -> None:
+        super().__init__(stream)
+        self._found: dict[Any, Any] = {
+            of_main: functools.partial(lookup, namespace),
+            main_namespace: lambda: dict(namespace),
+        }
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        return self._found.get(found, found) if isinstance(found, FunctionType) else found
+
+
+def namespace_of(fn: Callable[..., Any]) -> dict[str, Any]:
+    """The namespace of the script that a function is of; of this process's `__main__` if it is of a module."""
+    inner: Any = fn
+    for _ in range(_LAYERS):
+        if isinstance(inner, FunctionType) and inner.__globals__.get("__name__") in MAIN:
+            return inner.__globals__
+        inner = getattr(inner, "__wrapped__", None) or getattr(inner, "func", None) or getattr(inner, "__func__", None)
+    return main_namespace()
