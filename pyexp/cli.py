@@ -199,7 +199,10 @@ OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for opti
 #: The row by which the value of a field is read.
 BY_FIELD: Mapping[str, Option] = {option.field: option for option in reversed(OPTIONS)}
 
-_OVERRIDE = "lay this over every config: a dotted key that is there, and a Python literal or a string; +key=value adds"
+_OVERRIDE = (
+    "lay this over every config: a dotted key that is there, and a value of the kind that is there; key:=literal gives "
+    "another kind, +key=value adds"
+)
 
 
 def parser(prog: str | None = None) -> "argparse.ArgumentParser":
@@ -375,7 +378,8 @@ def reference() -> str:
         ]
         lines.append("")
     lines += ["## Overrides", "", "| command line | `run()`, decorator | what it does |", "|---|---|---|"]
-    lines.append(f'| `key=value`, `+key=value` | `overrides={{"key": value}}` | {_OVERRIDE} |')
+    lines.append(f'| `key=value`, `key:=literal`, `+key=value` | `overrides={{"key": value}}` | {_OVERRIDE} |')
+    lines += ["", _KINDS]
     return "\n".join([*lines, ""])
 
 
@@ -383,12 +387,37 @@ _INTRODUCTION = """# Options
 
 Every option can be said on the command line, to `experiment.run()`, or to the decorator; the command line wins over
 `run()`, and that over the decorator. `experiment.run()` reads the command line where it is called by the script that
-was started; `run(argv=[])` switches that off. This page is made from the table in `pyexp/cli.py`:
+was started, or by what that calls, and so behind an installed entry point (`train = "package.train:main"`). It does
+not where a library calls it that has words of its own, such as a test runner or click. `run(argv=sys.argv[1:])` reads
+it anywhere, and `run(argv=[])` nowhere.
+
+Where a script runs several experiments, each reads the command line. If `-k` or the key of an override is only
+another's, an experiment says so in a line and runs nothing. `--check` ends the script after the first experiment of
+which a cell failed: nobody can know whether another one follows, and an exit status is set by ending.
+
+This page is made from the table in `pyexp/cli.py`:
 `python -c "from pyexp.cli import reference; print(reference(), end='')" > docs/reference/options.md`.
 
 Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
 Ctrl-C.
 """
+
+_KINDS = """What is typed keeps the kind of what it replaces, or is refused with the right spelling:
+
+| there is | what may be typed |
+|---|---|
+| a bool | `true`, `1`, `yes`, `on` or `false`, `0`, `no`, `off`, in any case |
+| an int | a number; `1e3` becomes 1000, `0.5` a float |
+| a float | a number (an int becomes a float), `inf`, `nan` |
+| a string | any text, as it is: `id=1_1_1` and `tag=None` are strings |
+| a list, tuple, set or dict | a Python literal of the same kind; a dict is not replaced by anything else |
+| a path, a member of an enum | a path, the name of a member |
+| None, or with `+` nothing | a Python literal, else text; digits with underscores are text |
+
+`key:=literal` takes a Python literal of any kind, and quotes make a string of anything: `n='"3"'`. A value in a dict
+(`overrides={"key": value}`) is taken as it is; in a list (`overrides=["key=value"]`) it is read as if it were typed.
+Where the configs have different kinds, each keeps its own, and each has to accept what is typed. See the
+[decision](../decisions/042-overrides-keep-kinds.md)."""
 
 
 def _flags(option: Option) -> str:

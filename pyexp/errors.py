@@ -18,7 +18,7 @@ class PyexpError(Exception):
 
 
 class ConfigError(PyexpError, ValueError, TypeError):
-    """A config, a variation or the list of them is not what a sweep can be made of."""
+    """A config, a variation or the list of them is not what a sweep can be made of, or a function is no experiment."""
 
 
 class HashError(ConfigError):

@@ -8,16 +8,19 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
+from weakref import WeakSet
 
 from pyexp import archive, shell, store
+from pyexp.callables import refuse_unfit
 from pyexp.cli import Options, parse, say, settle, spelled
 from pyexp.configs import freeze, thaw
 from pyexp.dotted import Config
-from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
+from pyexp.errors import ExecutorError, NoRunError, SelectionError, StoreError, UsageError
 from pyexp.executors import refuse_unknown
+from pyexp.invocation import Heard, command_line
 from pyexp.job import Interrupted, Job
+from pyexp.overrides import UnknownKeyError
 from pyexp.plan import Plan, component
 from pyexp.tables import Results
 from pyexp.worker import script
@@ -29,6 +32,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: What is wrong with a command line, or with the world it names, and not with the script.
 _REFUSED = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError)
+
+
+#: The experiments that have not been run in this process; `_taken` is filled once one has run by the command line.
+_not_run: "WeakSet[Experiment]" = WeakSet()
+_taken: set[bool] = set()
 
 
 class RunOptions(TypedDict, total=False):
@@ -65,8 +73,7 @@ class Experiment:
     """
 
     def __init__(self, fn: Callable[[Config], Any], **options: Unpack[RunOptions]) -> None:
-        if not callable(fn):
-            raise ConfigError(f"an experiment is a function of a config, not {fn!r}")
+        refuse_unfit(fn)
         self.fn = fn
         self.options = _said(options)
         self._configs: Any = None
@@ -78,6 +85,7 @@ class Experiment:
         self.__wrapped__ = fn
         settle(self.options, {}, {})  # a wrong option is an error where it is written
         script.remember()
+        _not_run.add(self)
 
     def __call__(self, config: Mapping[str, Any]) -> Any:
         """What the function returns for this config, here and now: nothing is isolated or kept."""
@@ -120,15 +128,21 @@ class Experiment:
     ) -> Any:
         """Run what is to be run, and return what the report returns; without one, print a table, return the Results.
 
-        The command line is read if this is called by the program that was started as a script; `argv` gives another
-        one, and `argv=[]` none. The options are those of the command line, by their names in `RunOptions`;
-        `report=True` only reports. With `dry_run` the plan is printed and returned, with `list_runs` the list of runs.
+        The command line is read if this is called by the script that was started, or by what that or an installed entry
+        point calls; `argv` gives another one, and `argv=[]` none. Cells or keys on it that are not this experiment's
+        may be those of another one in the script: then nothing is run, and the Results are empty. The options are those
+        of the command line, by their names in `RunOptions`; `report=True` only reports. With `dry_run` the plan is
+        printed and returned, with `list_runs` the list of runs.
 
         Raises `PyexpError` for what is wrong with configs or options, before anything has run; KeyboardInterrupt after
         a signal. Where a command line is read, what is wrong with it is a line on stderr and exit status 2.
         """
         script.reached_run()
-        commanded = _script_argv(sys._getframe(1).f_globals) if argv is None else list(argv) or None
+        heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
+        commanded = heard.words
+        if heard.notice:
+            _tell(heard.notice)
+        _not_run.discard(self)
         said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
         with _refusing(commanded is not None):
             if not (report is None or callable(report) or isinstance(report, bool)):
@@ -140,13 +154,20 @@ class Experiment:
                 return self._list(settled)
         job = self._job(settled, configs, typed)
         with _refusing(commanded is not None):
-            if settled.dry_run:
-                made = shell.look(job, settled).plan
-                say(str(made))
-                return made
-            results = shell.perform(job, settled)
-        told = (report if callable(report) else self._report or _default_report)(results)
-        if settled.check and _has_failed(results, settled):
+            try:
+                done = shell.look(job, settled).plan if settled.dry_run else shell.perform(job, settled)
+            except (SelectionError, UnknownKeyError) as error:
+                if argv is not None or not _is_for_another(typed):
+                    raise
+                _tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
+                return Results([])
+            if commanded and argv is None:
+                _taken.add(True)
+            if isinstance(done, Plan):
+                say(str(done))
+                return done
+        told = (report if callable(report) else self._report or _default_report)(done)
+        if settled.check and _has_failed(done, settled):
             raise SystemExit(1)
         return told
 
@@ -179,6 +200,19 @@ class Experiment:
         made = shell.grid(self._configs if configs is None else configs)
         return Job(self._folder(options), self.fn, made, _command(typed or {}), self._initializer)
 
+    def _takes(self, typed: Mapping[str, Any]) -> bool:
+        """Whether the command line chooses some of the cells, as far as that is known before `run` gives the rest."""
+        if self._configs is None:
+            return True
+        try:
+            settled = settle(self.options, {}, typed)
+            shell.cells_of_job(self._job(settled, None), settled)
+        except (SelectionError, UnknownKeyError):
+            return False
+        except Exception:  # that is for its own run to say
+            return True
+        return True
+
     def _folder(self, options: Options) -> str:
         return component(options.name or self.__name__, "the experiment's name")
 
@@ -187,6 +221,12 @@ class Experiment:
         kept = archive.runs(base)
         say(archive.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
         return kept
+
+
+def _is_for_another(typed: Mapping[str, Any]) -> bool:
+    """Whether cells or keys that one experiment does not have may be those of another experiment of the script."""
+    chooses = bool(typed.get("select") or typed.get("overrides"))
+    return chooses and (bool(_taken) or any(experiment._takes(typed) for experiment in list(_not_run)))
 
 
 def _said(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,20 +286,6 @@ def _default_report(results: Results) -> Results:
     return results
 
 
-def _script_argv(caller: Mapping[str, Any]) -> list[str] | None:
-    """The command line, if the caller is the script that the program was started as; else None.
-
-    That is what calls itself `__main__` and is of the file, or the folder or archive, that `sys.argv` begins with, or
-    is read from stdin. A notebook, a prompt and `python -c` have no file; under a test runner the program is another.
-    """
-    in_cell = getattr(sys.modules.get("pyexp.worker.cell"), "in_cell", False)
-    if caller.get("__name__") != "__main__" or in_cell:  # a run in a cell is not what was asked for there
-        return None
-    started, file = Path(sys.argv[0] if sys.argv else ""), Path(caller.get("__file__") or os.devnull)
-    other = {"__main__.py": file.parent.name, "<stdin>": "-"}.get(file.name)
-    return sys.argv[1:] if started.name in (file.name, other) else None
-
-
 @overload
 def experiment(fn: Callable[[Config], Any], /) -> Experiment: ...
 @overload
@@ -267,7 +293,8 @@ def experiment(**options: Unpack[RunOptions]) -> Callable[[Callable[[Config], An
 def experiment(fn: Any = None, /, **options: Any) -> Any:
     """Make a function of a config an `Experiment`: `@experiment`, or `@experiment(name=…, executor=…, timestamp=…)`.
 
-    Raises `UsageError` for an option that is unknown or has a wrong value.
+    Raises `ConfigError` for what does not return a result when it is called with one config, and `UsageError` for an
+    option that is unknown or has a wrong value.
     """
     if fn is not None:
         return Experiment(fn)

@@ -1,31 +1,43 @@
 """Overrides: `key=value`, said outside the script, laid over every config of a grid.
 
-Knows their spelling and what they may touch; not where they were said.
+Knows their spelling, what kind of value stands where, and what they may touch; not where they were said.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from functools import partial
+from pathlib import PurePath
+from typing import Any, NamedTuple
 
 from pyrsistent import PMap
 
-from pyexp.configs import Change, FrozenConfig, applied, equal, freeze, leaves, lookup
-from pyexp.dotted import Path, split
-from pyexp.errors import ConfigError, UsageError, nearest
+from pyexp.configs import NOTHING, FrozenConfig, applied, equal, freeze, leaves, lookup, remembering, thaw
+from pyexp.dotted import Config, Path, split
+from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.tensor import Axis, Tensor, strides_of
+
+
+class UnknownKeyError(UsageError):
+    """No config has the key of an override: it may be meant for another experiment of the script."""
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
     """One key that is to have one value in every config; `adds` says that it need not be there before.
 
-    `text` is how it was written.
+    `word` is the value as it was typed, to be read as the kind of what it replaces; None if `value` is to be taken as
+    it is. `value` is also what the word means where nothing tells its kind. `text` is how the override was written.
     """
 
     path: Path
     value: Any
     adds: bool
     text: str
+    word: str | None = None
 
     @property
     def key(self) -> str:
@@ -34,32 +46,39 @@ class Override:
 
 
 def override_of(text: str) -> Override:
-    """The override that is spelled `key=value` or `+key=value`: a Python literal, else a string.
+    """The override that is spelled `key=value`, `key:=literal`, or either with a `+` before it.
 
-    >>> override_of("mlp.width=64").value, override_of("model=cnn").value, override_of("+debug=True").adds
+    `:=` and quotes say what kind the value is of. Without them that is the kind of what it replaces, and where that
+    does not tell, a Python literal or else a string.
+
+    >>> override_of("mlp.width=64").value, override_of("model=cnn").value, override_of("+debug:=True").adds
     (64, 'cnn', True)
 
     Raises `UsageError` for what is not spelled so.
     """
-    key, equals, value = text.partition("=")
+    key, equals, word = text.partition("=")
     if not equals:
         raise UsageError(f"unexpected argument {text!r}; an override is written key=value")
-    return override(key, _literal(value), text)
+    if key.endswith(":"):
+        return override(key.removesuffix(":"), _forced(key, word), text)
+    if _QUOTED.fullmatch(word.strip()) and (value := _literal(word)) is not NOTHING:
+        return override(key, value, text)
+    return override(key, _guessed(word), text, word)
 
 
 def overrides_of(given: Any) -> tuple[Override, ...]:
     """The overrides in a dict by key (`{"mlp.width": 64, "+debug": True}`) or in a list of `key=value`.
 
-    Raises `UsageError` for what is neither.
+    The values of a dict are taken as they are. Raises `UsageError` for what is neither.
     """
     if isinstance(given, Mapping):
-        return tuple(override(key, value, f"{key}={value!r}") for key, value in given.items())
+        return tuple(override(key, value, f"{key}:={value!r}") for key, value in given.items())
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise UsageError(f"overrides is {given!r}; it takes a dict by key, or a list of 'key=value'")
     return tuple(item if isinstance(item, Override) else override_of(item) for item in given)
 
 
-def override(key: Any, value: Any, text: str) -> Override:
+def override(key: Any, value: Any, text: str, word: str | None = None) -> Override:
     """The override of a key, which adds it where it begins with `+`. Raises `UsageError` for a key that is none."""
     where = f"the override {text!r}"
     try:
@@ -70,34 +89,170 @@ def override(key: Any, value: Any, text: str) -> Override:
     if path[0] in ("name", "out"):
         why = "is what tells the cells apart" if path[0] == "name" else "is the folder that pyexp gives each cell"
         raise UsageError(f"{where} cannot be: {path[0]!r} {why}")
-    return Override(path, frozen, key.startswith("+"), text)
+    return Override(path, frozen, key.startswith("+"), text, word)
 
 
-def _literal(text: str) -> Any:
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_INT = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_WORDS_FOR_FLOATS = re.compile(r"[+-]?(?:inf|infinity|nan)", re.I)
+#: Whole floats up to here are the number that was typed.
+_EXACT = 2.0**53
+
+
+def _literal(word: str) -> Any:
+    """What Python reads the word as; `NOTHING` if it is no literal, or holds a number too large for a float."""
     import warnings  # only an override pays for these
-    from ast import literal_eval
+    from ast import Constant, literal_eval, parse, walk
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python's about how the literal is written, as in "\d"
-            return literal_eval(text.strip())
+            tree = parse(word.strip(), mode="eval")
+            constants = [node.value for node in walk(tree) if isinstance(node, Constant)]
+            # No literal spells infinity: it is a number that Python could not hold.
+            if any(isinstance(each, (float, complex)) and math.isinf(abs(each)) for each in constants):
+                return NOTHING
+            return literal_eval(tree)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
+        return NOTHING
+
+
+def _guessed(word: str) -> Any:
+    """The word as a literal, else as text. Digits with underscores stay text: `1_1_1` is more often a name."""
+    value = _literal(word)
+    is_number = isinstance(value, (int, float, complex))
+    return word if value is NOTHING or (is_number and "_" in word) else value
+
+
+def _forced(key: str, word: str) -> Any:
+    """What is typed after `:=`."""
+    value = float(word) if _WORDS_FOR_FLOATS.fullmatch(word.strip()) else _literal(word)
+    if value is NOTHING:
+        raise UsageError(f"{key}={word} is no Python literal; for text write {_typed(f'{key}={word!r}')}")
+    return value
+
+
+def _typed(text: str) -> str:
+    """The text as a shell takes it."""
+    import shlex
+
+    quoted = shlex.quote(text)
+    return quoted if quoted == text or re.search(r'["$`\\!]', text) else f'"{text}"'
+
+
+def _bool(word: str) -> Any:
+    return _BOOLS.get(word.strip().lower(), NOTHING)
+
+
+_BOOLS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+def _int(word: str) -> Any:
+    word = word.strip()
+    if _INT.fullmatch(word):
+        try:
+            return int(word)
+        except ValueError:  # of more digits than Python reads
+            return NOTHING
+    number = _float(word)
+    return int(number) if number is not NOTHING and number.is_integer() and abs(number) <= _EXACT else number
+
+
+def _float(word: str) -> Any:
+    word = word.strip()
+    if _WORDS_FOR_FLOATS.fullmatch(word):
+        return float(word)
+    if not _FLOAT.fullmatch(word):
+        return NOTHING
+    number = float(word)
+    is_lost = math.isinf(number) or (number == 0 and re.search("[1-9]", re.split("[eE]", word)[0]))
+    return NOTHING if is_lost else number
+
+
+def _of_kind(kind: type) -> Callable[[str], Any]:
+    def read(word: str) -> Any:
+        value = _literal(word)
+        return value if type(value) is kind else NOTHING
+
+    return read
+
+
+class Kind(NamedTuple):
+    """How a word is read as a value of one kind (`NOTHING`: it is none), and what to write, after the key."""
+
+    read: Callable[[str], Any]
+    wanted: str
+
+
+#: What is there tells how a word is read, by its class.
+KINDS: Mapping[type, Kind] = {
+    bool: Kind(_bool, "{key}=true or {key}=false"),
+    int: Kind(_int, "a number like {key}=10"),
+    float: Kind(_float, "a number like {key}=0.1 or {key}=1e-3"),
+    str: Kind(lambda word: word, "any text"),
+    list: Kind(_of_kind(list), "a list like {key}='[1, 2]'"),
+    tuple: Kind(_of_kind(tuple), "a tuple like {key}='(1, 2)'"),
+    set: Kind(_of_kind(set), "a set like {key}='{{1, 2}}'"),
+    frozenset: Kind(lambda word: _with(frozenset, _of_kind(set)(word)), "a set like {key}='{{1, 2}}'"),
+    Config: Kind(_of_kind(dict), "one of its keys like {key}.{inner}=…, or a whole dict"),
+}
+
+
+#: What no word is read as.
+_FOREIGN = Kind(lambda word: NOTHING, "such a value in the script")
+
+
+def _with(make: Callable[[Any], Any], value: Any) -> Any:
+    return value if value is NOTHING else make(value)
+
+
+def kind_of(there: Any) -> Kind:
+    """How to read what replaces this value, which is as an experiment would get it."""
+    if isinstance(there, Enum):
+        members = type(there).__members__
+        names = listing(members).replace("'", "")
+        return Kind(lambda word: members.get(word.strip(), NOTHING), f"the name of a member: {names}")
+    if isinstance(there, PurePath):
+        return Kind(type(there), "a path")
+    return KINDS.get(type(there), _FOREIGN)
+
+
+def _fitted(one: Override, there: Any) -> Any:
+    """The frozen value that the override puts in the place of this one; `NOTHING` if it is of another kind."""
+    if one.word is None or there is NOTHING or there is None:
+        return one.value
+    value = kind_of(_plain(there)).read(one.word)
+    return value if value is NOTHING else freeze(value)
+
+
+def _plain(there: Any) -> Any:
+    """The value as an experiment gets it, a number of NumPy's as the Python number it equals."""
+    is_number = type(there).__module__ == "numpy" and getattr(there, "shape", None) == () and hasattr(there, "dtype")
+    return there.item() if is_number else thaw(there)
 
 
 def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> Tensor[FrozenConfig]:
     """The grid with the overrides laid over every config, the later over the earlier; coordinates follow.
 
-    Raises `UsageError` for a key that is not in every config (unless it is added), naming the nearest that is; and for
-    one in which the configs differ: that is what the grid is made of.
+    What is typed is read as the kind of the value that the script has there, in each config for itself.
+
+    Raises `UsageError` for a key that is not in every config (unless it is added), naming the nearest that is; for one
+    in which the configs differ, as that is what the grid is made of; and for a word that is not of the kind.
     """
     if not overrides or not configs:
         return configs
     cells = tuple(configs)
     for one in overrides:
         _refuse_misplaced(one, cells)
-    made: list[Change] = [(one.path, one.value) for one in overrides]
-    changed = tuple(applied(config, made) for config in cells)
+    readers = [(one, remembering(partial(_fitted, one))) for one in overrides]
+    changed = tuple(
+        applied(config, [(one.path, read(lookup(config, one.key, NOTHING))) for one, read in readers])
+        for config in cells
+    )
     along = zip(configs.axes, strides_of(configs.shape), strict=True)
     axes = [_axis_after(axis, stride, cells, changed, overrides) for axis, stride in along]
     return Tensor.of_cells(changed, axes)
@@ -119,17 +274,17 @@ def _axis_after(
     if not any(one.path[: len(parts)] == parts[: len(one.path)] for one in overrides):
         return axis
     expected = (axis.coords[position // stride % axis.size] for position in range(len(before)))
-    held = (lookup(config, path, _NOTHING) for config in before)
+    held = (lookup(config, path, NOTHING) for config in before)
     if axis.key is None and not all(map(equal, held, expected)):  # it only bears the name of a key
         return axis
-    now = [lookup(after[position * stride], path, _NOTHING) for position in range(axis.size)]
-    coords = [None if value is _NOTHING else value for value in now]
-    return Axis(axis.name, coords, None if any(value is _NOTHING for value in now) else axis.key)
+    now = [lookup(after[position * stride], path, NOTHING) for position in range(axis.size)]
+    coords = [None if value is NOTHING else value for value in now]
+    return Axis(axis.name, coords, None if any(value is NOTHING for value in now) else axis.key)
 
 
 def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:
-    values = [lookup(config, one.key, _NOTHING) for config in cells]
-    known = [value for value in values if value is not _NOTHING]
+    values = [lookup(config, one.key, NOTHING) for config in cells]
+    known = [value for value in values if value is not NOTHING]
     for value in known:
         if value is not known[0] and not equal(value, known[0]):
             raise UsageError(
@@ -139,8 +294,30 @@ def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:
     if one.adds:
         _refuse_burying(one, cells)
     elif len(known) < len(cells):
-        lacking = next(config for config, value in zip(cells, values, strict=True) if value is _NOTHING)
-        raise UsageError(_unknown(one, lacking, len(known), len(cells)))
+        lacking = next(config for config, value in zip(cells, values, strict=True) if value is NOTHING)
+        refusal = UsageError if known else UnknownKeyError
+        raise refusal(_unknown(one, lacking, len(known), len(cells)))
+    kinds = {type(value): (config, value) for config, value in zip(cells, values, strict=True)}
+    for config, value in kinds.values():
+        if _fitted(one, value) is NOTHING:
+            of = f" of config {config.get('name', '')!r}" if len(kinds) > 1 else ""
+            raise UsageError(_misfit(one, _plain(value), of))
+
+
+def _misfit(one: Override, there: Any, of: str) -> str:
+    word = one.word or ""
+    guess = _guessed(word)
+    inner = next(iter(there), "KEY") if isinstance(there, Mapping) else ""
+    wanted = kind_of(there).wanted.format(key=one.key, inner=inner)
+    forced = _typed(f"{'+' * one.adds}{one.key}:={guess!r}")
+    return (
+        f"{one.key!r}{of} is {reprlib.repr(there)}, of type {_kind_name(there)}, which {word!r} is not; "
+        f"write {wanted}, or {forced} to make it of type {_kind_name(guess)}"
+    )
+
+
+def _kind_name(value: Any) -> str:
+    return "dict" if isinstance(value, Config) else type(value).__name__
 
 
 def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:
@@ -163,9 +340,6 @@ def _refuse_burying(one: Override, cells: Iterable[FrozenConfig]) -> None:
     for depth in range(1, len(one.path)):
         above = ".".join(one.path[:depth])
         for config in cells:
-            value = lookup(config, above, _NOTHING)
-            if value is not _NOTHING and not isinstance(value, PMap):
+            value = lookup(config, above, NOTHING)
+            if value is not NOTHING and not isinstance(value, PMap):
                 raise UsageError(f"+{one.key} cannot be added: {above!r} is {value!r} and not a map of keys")
-
-
-_NOTHING = object()

@@ -80,6 +80,12 @@ def refuse_unpicklable(cells: Tensor[Cell]) -> None:
             raise ConfigError(f"of config {cell.name!r}, {error}") from None
 
 
+def returned_nothing(records: Iterable[Record]) -> bool:
+    """Whether there are results, and each of them is None."""
+    done = [record for record in records if not record.failed]
+    return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
+
+
 #: Seconds after a signal for which nobody asks what the run is waiting for.
 SOON = 0.3
 
@@ -123,6 +129,8 @@ class Performance:
             if halt.signal is not None:
                 raise Interrupted(self._how_to_go_on(halt.signal), halt.signal)
             self.progress.summary(self.failures, f"to run them again: {self._again('--lf')}")
+            if returned_nothing(self.records.values()):
+                self.progress.note("every result is None: did the function forget to return it?")
         return steps.map(self._result)
 
     def _progress(self, number: int) -> Progress:

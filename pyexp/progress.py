@@ -44,10 +44,14 @@ class Progress:
             self.stream.write(f"{text}\n")
             self.stream.flush()
 
+    def note(self, text: str) -> None:
+        """Write a line that is not about anything that went wrong."""
+        if not self.quiet:
+            self.line(text)
+
     def began(self, path: str, counts: str) -> None:
         """The run begins: where its results are, and what is to be done."""
-        if not self.quiet:
-            self.line(f"{self._near(path)}: {counts}")
+        self.note(f"{self._near(path)}: {counts}")
 
     def started(self, folder: str, name: str) -> None:
         """A cell is set going; its folder tells it from others of the same name."""

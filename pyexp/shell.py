@@ -54,8 +54,7 @@ def look(job: Job, options: Options) -> Look:
 
 
 def _look(job: Job, options: Options) -> Look:
-    cells = cells_of(overridden(job.configs, options.overrides))
-    chosen = cells if options.select is None else selected(cells, options.select)
+    cells, chosen = cells_of_job(job, options)
     run = find_run(job, options)
     if run is None:
         return Look(None, plan(chosen, {}, options.mode), {}, cells)
@@ -65,6 +64,12 @@ def _look(job: Job, options: Options) -> Look:
     sights = store.look(run, chosen, known)
     found: dict[str, Found] = {folder: sight.found for folder, sight in sights.items()}
     return Look(run, plan(chosen, found, options.mode), sights, cells, is_described, known, is_indexed)
+
+
+def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]]:
+    """All cells of the job with the overrides, and those of them that are selected."""
+    cells = cells_of(overridden(job.configs, options.overrides))
+    return cells, cells if options.select is None else selected(cells, options.select)
 
 
 def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:

@@ -1,6 +1,13 @@
 """Overrides lie over every config, or are refused: never over some, never over what the grid is made of."""
 
+import math
+import re
+import reprlib
+import shlex
 from contextlib import suppress
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -9,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyexp import Tensor, UsageError, concat, merge, sample, sweep
-from pyexp.configs import FrozenConfig, equal, lookup, thaw
+from pyexp.configs import FrozenConfig, equal, freeze, lookup, thaw
 from pyexp.overrides import overridden, override_of, overrides_of
 from pyexp.sweep import grid_of
 from pyexp.tensor import Axis
@@ -39,9 +46,14 @@ def over(grid: Tensor[FrozenConfig], *texts: str) -> Tensor[FrozenConfig]:
         ("k=1 +", "1 +"),
         ("k=__import__('os')", "__import__('os')"),
         ("k= 3", 3),
+        ("k=1_1_1", "1_1_1"),
+        ("k=123E456", "123E456"),
+        ("k:=1_000", 1000),
+        ("k:=-inf", -math.inf),
+        ("k:='x'", "x"),
     ],
 )
-def test_a_value_is_a_python_literal_or_else_a_string(text: str, value: Any) -> None:
+def test_where_nothing_tells_its_kind_a_value_is_a_python_literal_or_else_a_string(text: str, value: Any) -> None:
     made = thaw(override_of(text).value)
     assert (made, type(made)) == (value, type(value)) or isinstance(value, dict)
     assert made == value
@@ -61,6 +73,157 @@ def test_what_python_prints_of_a_value_is_read_back(value: Any) -> None:
 def test_no_text_is_more_than_a_refusal(text: str) -> None:
     with suppress(UsageError):  # which ones are refused is held elsewhere
         override_of(text)
+
+
+class Colour(Enum):
+    """An enum of an experiment's."""
+
+    RED = 1
+    GREEN = 2
+
+
+#: Values of each kind that an override keeps, and how to type them.
+TYPED: dict[type, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
+    int: st.integers(),
+    float: st.floats(allow_nan=False),
+    str: st.text(),
+    list: st.lists(st.integers() | st.text()),
+    tuple: st.tuples(st.integers(), st.text()),
+    set: st.sets(st.integers(), min_size=1),
+    dict: st.dictionaries(st.sampled_from("abc"), st.integers()),
+    Colour: st.sampled_from(Colour),
+    PurePosixPath: st.sampled_from(["/a", "b c", "1_1"]).map(PurePosixPath),
+}
+VALUES = st.sampled_from(list(TYPED)).flatmap(lambda kind: st.tuples(TYPED[kind], TYPED[kind]))
+#: What people type, near to another kind.
+NUMBERS = [
+    "0",
+    "1",
+    "+7",
+    "1_1_1",
+    "007",
+    "1e3",
+    "1e23",
+    "2.0",
+    "2.5",
+    ".5",
+    "1e",
+    "0,1",
+    "123E456",
+    "1e-999",
+    "0x10",
+    "٣",
+    "inf",
+    "nan",
+    "-",
+]
+OTHERS = [
+    "true",
+    "No",
+    "None",
+    "three",
+    "[1]",
+    "(1,)",
+    "{1}",
+    "{'a':1}",
+    "{}",
+    "RED",
+    "/tmp/x",
+    "[1e999]",
+    "b'1'",
+    "1j",
+    "__import__('os')",
+]
+WORDS = st.sampled_from([*NUMBERS, *OTHERS, "", " ", " 3", "9" * 5000]) | st.text(max_size=4)
+
+
+def typed(value: Any) -> str:
+    """What a person types for this value."""
+    plain = {Colour: lambda: value.name, PurePosixPath: lambda: str(value), str: lambda: value}
+    return plain.get(type(value), lambda: repr(value))()
+
+
+def is_quoted(word: str) -> bool:
+    return word.strip()[:1] in ("'", '"')
+
+
+@given(VALUES)
+def test_a_value_of_the_kind_that_is_there_is_read_as_it_is_typed(values: tuple[Any, Any]) -> None:
+    there, wanted = values
+    if is_quoted(typed(wanted)):
+        return
+    made = thaw(over(grid_of([{"k": there}]), f"k={typed(wanted)}")[0])["k"]
+    assert (made, type(made)) == (wanted, type(thaw(freeze(wanted))))
+
+
+@given(VALUES, WORDS)
+def test_an_override_keeps_the_kind_of_what_it_replaces_or_is_refused(values: tuple[Any, Any], word: str) -> None:
+    grid, there = grid_of([{"k": values[0]}]), values[0]
+    if is_quoted(word):
+        return
+    try:
+        made = thaw(over(grid, f"k={word}")[0])["k"]
+    except UsageError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert type(there) is not str
+        assert refusal.startswith(f"'k' is {reprlib.repr(thaw(freeze(there)))}, of type {type(there).__name__}")
+        assert repr(word) in refusal
+        assert "\n" not in refusal
+        (command,) = shlex.split(refusal.rpartition(" or ")[2].rpartition(" to make it")[0])
+        assert over(grid, command)[0]["k"] == override_of(f"k={word}").value  # the remedy does what it says
+        return
+    kinds = (int, float) if type(there) is int else (type(thaw(freeze(there))),)  # a number stays a number
+    assert type(made) in kinds
+    if isinstance(made, float):
+        assert math.isfinite(made) or "i" in word.lower() or "nan" in word.lower()
+        assert made != 0 or not re.search("[1-9]", word)
+    if isinstance(made, str):
+        assert made == word
+    if type(made) is int:
+        assert made == Decimal(word.strip())  # nothing but the number that was typed
+
+
+@given(VALUES, VALUES)
+def test_after_a_colon_and_in_python_a_value_may_be_of_any_kind(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
+    grid, value = grid_of([{"k": one[0]}]), other[0]
+    by_name = overridden(grid, overrides_of({"k": value}))[0]["k"]
+    assert (by_name, type(by_name)) == (freeze(value), type(freeze(value)))
+    if not isinstance(value, (Colour, PurePosixPath)):
+        assert equal(over(grid, f"k:={value!r}")[0]["k"], freeze(value))
+    assert over(grid, f"k={str(value)!r}")[0]["k"] == str(value)  # in quotes it is a string
+
+
+@pytest.mark.parametrize("words", [("true", "TRUE", "1", "yes", "on"), ("false", "False", "0", "NO", "off")])
+def test_a_bool_is_typed_as_people_type_it(words: tuple[str, ...]) -> None:
+    assert {over(grid_of([{"k": True}]), f"k={word}")[0]["k"] for word in words} == {words[0] == "true"}
+
+
+def test_each_config_keeps_its_own_kind_and_each_must_accept_the_word() -> None:
+    grid = grid_of([{"name": "a", "k": 1}, {"name": "b", "k": 1.0}, {"name": "c", "k": np.float64(1)}])
+    assert [repr(config["k"]) for config in over(grid, "k=2")] == ["2", "2.0", "2.0"]
+    with pytest.raises(UsageError, match=r"^'k' of config 'a' is 1, of type int, which 'two' is not"):
+        over(grid, "k=two")
+
+
+def test_what_is_forced_first_does_not_change_what_may_be_typed_after_it() -> None:
+    grid = grid_of([{"k": 0.1}])
+    assert [over(grid, *texts)[0]["k"] for texts in (("k:=3", "k=0.5"), ("k=0.5", "k:='x'"))] == [0.5, "x"]
+    with pytest.raises(UsageError, match="of type float, which 'y' is not"):
+        over(grid, "k:='x'", "k=y")
+
+
+def test_what_no_word_spells_is_forced_or_set_in_the_script() -> None:
+    grid = grid_of([{"k": Decimal(1)}])
+    with pytest.raises(UsageError, match="such a value in the script, or k:=2 to make it of type int"):
+        over(grid, "k=2")
+    with pytest.raises(UsageError, match="the name of a member: RED, GREEN, or"):
+        over(grid_of([{"k": Colour.RED}]), "k=BLUE")
+    with pytest.raises(UsageError, match=r"k:=abc is no Python literal; for text write \"k:='abc'\""):
+        over(grid, "k:=abc")
 
 
 def test_the_grid_with_overrides_is_every_config_merged_with_them() -> None:
@@ -130,12 +293,12 @@ VARIATIONS = st.lists(
     min_size=1,
     max_size=2,
 )
-TEXTS = st.sampled_from(["lr=7", "+lr=7", "m.w=7", "+m.w=7", "m={'w': 7}", "+m={}", "+m=7", "m.d=7", "+axis_0=7"])
+TEXTS = st.sampled_from(["lr=7", "+lr=7", "m.w=7", "+m.w=7", "m={'w': 7}", "+m={}", "+m:=7", "m.d=7", "+axis_0=7"])
 
 
 @given(st.lists(VARIATIONS, min_size=1, max_size=3), st.lists(TEXTS, min_size=1, max_size=2), st.booleans())
 @example([[{"lr": 0}], [{"m": {"w": 0}}, {"m": {"w": 0, "d": 1}}]], ["lr=7", "m.w=7"], False)
-@example([[{"m": {"w": 0}}], [{"m.w": 0}]], ["+m=7"], False)
+@example([[{"m": {"w": 0}}], [{"m.w": 0}]], ["+m:=7"], False)
 @example([[{"m": {"w": 0, "d": 0}}], [{}, {"m": {"w": 0}}]], ["m.w=7"], False)
 def test_the_coordinates_of_an_axis_are_what_its_configs_hold_after_overrides_too(lists, texts, is_plain) -> None:
     first, *others = lists
@@ -172,9 +335,23 @@ def test_after_an_override_a_selection_holds_what_matches() -> None:
         made[{"lr": 0.1}]
     with pytest.raises(LookupError):
         made.sel(lr=0.1)
-    assert over(grid_of(base), "lr={'x': 1}").axes[0].coords == ({"x": 1},)
+    assert over(grid_of(base), "lr:={'x': 1}").axes[0].coords == ({"x": 1},)
 
 
 def test_an_empty_grid_is_left_as_it_is() -> None:
     none = sample(GRID, 0, seed=0)
     assert over(none, "lr=3") is none
+
+
+def test_a_frozenset_stays_one() -> None:
+    made = thaw(over(grid_of([{"k": frozenset({1})}]), "k={2, 3}")[0])["k"]
+    assert (made, type(made)) == ({2, 3}, frozenset)
+    with pytest.raises(UsageError, match="a set like"):
+        over(grid_of([{"k": frozenset({1})}]), "k=2")
+
+
+def test_what_no_word_can_be_read_as_is_refused() -> None:
+    with pytest.raises(UsageError, match="such a value in the script"):
+        over(grid_of([{"k": Decimal("0.1")}]), "k=0.2")
+    with pytest.raises(UsageError, match="of type int, which '9999"):
+        over(grid_of([{"k": 1}]), f"k={'9' * 5000}")
