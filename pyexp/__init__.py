@@ -34,7 +34,8 @@ if TYPE_CHECKING:
         get_executor,
     )
     from pyexp.experiment import Experiment, RunOptions, experiment
-    from pyexp.hashing import config_hash, register_encoder
+    from pyexp.hashing import config_hash
+    from pyexp.leaves import NotLoaded, register_encoder
     from pyexp.plan import Action, Mode, Plan, Status, Step
     from pyexp.results import Record, Result
     from pyexp.sweep import concat, replicate, sample, sweep
@@ -52,7 +53,8 @@ _HOME = {
         "pyexp.executors": "Executor ExecutorName ForkExecutor InlineExecutor RayExecutor SubprocessExecutor "
         "get_executor",
         "pyexp.experiment": "Experiment RunOptions experiment",
-        "pyexp.hashing": "config_hash register_encoder",
+        "pyexp.hashing": "config_hash",
+        "pyexp.leaves": "NotLoaded register_encoder",
         "pyexp.plan": "Action Mode Plan Status Step",
         "pyexp.results": "Record Result",
         "pyexp.sweep": "concat replicate sample sweep",
@@ -65,10 +67,11 @@ _HOME = {
 # Written out, as type checkers do not run code: `_HOME` has the same names.
 __all__ = [
     "Action", "Axis", "Config", "ConfigError", "Executor", "ExecutorError", "ExecutorName", "Experiment",
-    "ExtraError", "ForkExecutor", "HashError", "InlineExecutor", "Mode", "NoRunError", "Plan", "PyexpError",
-    "RayExecutor", "Record", "Result", "ResultError", "Results", "RunOptions", "SelectionError", "Status", "Step",
-    "StoreError", "SubprocessExecutor", "Tensor", "UsageError", "__version__", "concat", "config_hash", "experiment",
-    "freeze", "get_executor", "load", "merge", "register_encoder", "replicate", "sample", "sweep", "thaw",
+    "ExtraError", "ForkExecutor", "HashError", "InlineExecutor", "Mode", "NoRunError", "NotLoaded", "Plan",
+    "PyexpError", "RayExecutor", "Record", "Result", "ResultError", "Results", "RunOptions", "SelectionError",
+    "Status", "Step", "StoreError", "SubprocessExecutor", "Tensor", "UsageError", "__version__", "concat",
+    "config_hash", "experiment", "freeze", "get_executor", "load", "merge", "register_encoder", "replicate", "sample",
+    "sweep", "thaw",
 ]  # fmt: skip
 
 

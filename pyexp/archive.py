@@ -17,17 +17,15 @@ from pyexp import claims, index, store
 from pyexp.collector import collecting_later
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
 from pyexp.index import Index
+from pyexp.plain import FORMAT, plain, restored
 from pyexp.plan import Cell, Status
-from pyexp.results import Record, Result, cells_in_words, from_json, missing, plain, restored
+from pyexp.results import Record, Result, cells_in_words, from_json, missing
 from pyexp.store import Run
 from pyexp.tables import Results
 from pyexp.tensor import Axis, Tensor, default_axes
 
 if TYPE_CHECKING:
     from pyexp.provenance import Git
-
-#: The version of `run.json`. A newer one is refused.
-FORMAT = 1
 
 
 class Kept(NamedTuple):
@@ -230,9 +228,9 @@ def _record(path: str) -> Record | None:
 def load(path: str | os.PathLike[str]) -> Any:
     """What is kept at a path: the Results of a run's folder, or the Result of a cell's, without the script.
 
-    The folder of an experiment stands for its latest run. Only the records are read, so that in configs there is the
-    repr of what is foreign to JSON, such as a date or a function; a value is loaded when it is looked at, and a results
-    folder is code: load only your own.
+    The folder of an experiment stands for its latest run. Only the records are read, so that in configs a
+    `NotLoaded` stands for what needs a class of the script's, such as a member of an Enum, and for what is too long for
+    a record. A value is loaded when it is looked at, and a results folder is code: load only your own.
 
     Raises `NoRunError` if there is neither, `StoreError` if it was written by a newer pyexp.
     """
@@ -255,7 +253,8 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def _axes(told: Mapping[str, Any], shape: tuple[int, ...]) -> Sequence[Axis]:
     try:
-        axes = [Axis(str(axis["name"]), tuple(map(restored, axis["coords"]))) for axis in told["axes"]]
+        version = int(told.get("format", FORMAT))
+        axes = [Axis(str(axis["name"]), tuple(restored(at, version) for at in axis["coords"])) for axis in told["axes"]]
     except (KeyError, TypeError, ValueError):
         return default_axes(shape)
     return axes if tuple(axis.size for axis in axes) == shape else default_axes(shape)

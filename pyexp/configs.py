@@ -1,8 +1,8 @@
 """Frozen configs: persistent maps that nobody can change, and the laws of merging and matching them.
 
 Inside the core a config is a `PMap` with string keys; nested maps are `PMap`, lists `PVector`, sets `PSet`,
-tuples stay tuples. `freeze` is the way in, `thaw` the way out, and nothing in between converts. It does not know
-sweeps, hashes, names or folders.
+tuples and frozensets stay what they are. `freeze` is the way in, `thaw` the way out, and nothing in between converts.
+It does not know sweeps, hashes, names or folders.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -29,9 +29,10 @@ _EMPTY: FrozenConfig = pmap()
 def freeze(value: Any, where: str = "config") -> Any:
     """The value in its frozen form: maps as `PMap`, lists as `PVector`, sets as `PSet`, tuples as tuples.
 
-    Dotted keys are expanded, shorter ones first, so no key of a frozen config holds a dot. Leaves are left as they
-    are, except that one which can still change (it has no hash: an array, a bytearray) is copied: nothing of the
-    result is shared with what the caller may change. Only what is equal to nothing but itself stays itself.
+    Dotted keys are expanded, shorter ones first, so no key of a frozen config holds a dot. A NumPy scalar becomes the
+    Python number, text or bytes that it equals. Other leaves are left as they are, except that one which can still
+    change (it has no hash: an array, a bytearray) is copied: nothing of the result is shared with what the caller may
+    change. Only what is equal to nothing but itself stays itself.
 
     >>> freeze({"mlp.width": 64, "mlp": {"depth": 2}}) == pmap({"mlp": pmap({"depth": 2, "width": 64})})
     True
@@ -57,9 +58,28 @@ def _freeze(value: Any, where: str) -> Any:
         return pvector(_frozen_items(value, where))
     if isinstance(value, tuple):
         return _retupled(value, _frozen_items(value, where))
+    if isinstance(value, frozenset):
+        return frozenset(_freeze(item, f"an element of {where}") for item in value)
     if isinstance(value, Set):
         return pset([_freeze(item, f"an element of {where}") for item in value])
-    return _own(value)
+    return _own(as_python(value))
+
+
+def as_python(leaf: Any) -> Any:
+    """The Python number, text or bytes that a NumPy scalar equals; itself, if it is none or equals nothing of Python's.
+
+    >>> as_python(1)
+    1
+    """
+    kind = type(leaf)
+    if not (hasattr(kind, "dtype") and any((at.__module__, at.__name__) == _SCALAR for at in kind.__mro__)):
+        return leaf
+    plain = leaf.item() if leaf.dtype.kind in "biufcSU" else leaf
+    return plain if type(plain) in _ATOMS else leaf  # a wider float gives itself
+
+
+# The class of NumPy's scalars, which need not be imported to be known.
+_SCALAR = ("numpy", "generic")
 
 
 def _frozen_items(items: Sequence[Any], where: str) -> list[Any]:
@@ -86,12 +106,12 @@ def thaw(value: Any) -> Any:
         return _retupled(value, [thaw(item) for item in value])
     if isinstance(value, PSet):
         return {_thaw_element(item) for item in value}
-    return _copied(value)
+    return _thaw_element(value) if isinstance(value, frozenset) else _copied(value)
 
 
 def _thaw_element(value: Any) -> Any:
     """An element of a set, which has to stay hashable."""
-    if isinstance(value, PSet):
+    if isinstance(value, (PSet, frozenset)):
         return frozenset(_thaw_element(item) for item in value)
     if isinstance(value, tuple) and not isinstance(value, Enum):
         return _retupled(value, [_thaw_element(item) for item in value])
@@ -269,6 +289,7 @@ def equal(left: Any, right: Any) -> bool:
     if _is_sequence(left) and _is_sequence(right):
         return len(left) == len(right) and all(equal(a, b) for a, b in zip(left, right, strict=True))
     try:
+        left, right = as_python(left), as_python(right)
         if isinstance(left, Set) and isinstance(right, Set):
             return bool(freeze(left) == freeze(right))  # sets within sets are equal only in one form
         if hasattr(left, "shape") or hasattr(right, "shape"):

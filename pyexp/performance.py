@@ -21,8 +21,8 @@ from pyexp.errors import ConfigError
 from pyexp.executors import get_executor
 from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.files import dumps
-from pyexp.hashing import has_encoders
 from pyexp.job import Interrupted, Job, Look, again
+from pyexp.leaves import has_encoders
 from pyexp.outcome import failed
 from pyexp.plan import Action, Cell, Mode, Step
 from pyexp.progress import Progress, progress

@@ -8,18 +8,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from operator import attrgetter
-from pathlib import PurePath, PureWindowsPath
+from pathlib import PureWindowsPath
 from typing import Any, NamedTuple
 
-from pyrsistent import PSet, PVector, pmap, pset, pvector
+from pyrsistent import pmap
 
 from pyexp.configs import FrozenConfig, equal, thaw
 from pyexp.dotted import Config
 from pyexp.errors import ResultError, nearest
 from pyexp.outcome import Outcome
-
-#: The version of the record's JSON form. A reader refuses a newer one.
-FORMAT = 1
+from pyexp.plain import FORMAT, config_data, plain, restored
 
 
 class Attempt(NamedTuple):
@@ -172,7 +170,7 @@ def to_json(record: Record) -> dict[str, Any]:
         "name": record.name,
         "hash": record.hash,
         "status": record.status,
-        "config": plain(record.config),
+        "config": config_data(record.config),
         "started": record.started,
         "seconds": record.seconds,
         "host": record.host,
@@ -199,15 +197,16 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
     Raises `ResultError` if the data is no record, or one of a newer format.
     """
     try:
-        if data["format"] > FORMAT:
-            raise ResultError(f"the record is of format {data['format']}, and this pyexp reads up to {FORMAT}")
+        version = data["format"]
+        if version > FORMAT:
+            raise ResultError(f"the record is of format {version}, and this pyexp reads up to {FORMAT}")
         error = data.get("error", {})
         record = Record(
             name=data["name"],
-            config=restored(data["config"]) if config is None else config,
+            config=restored(data["config"], version) if config is None else config,
             hash=data["hash"],
             status=data["status"],
-            outputs={key: restored(value) for key, value in data.get("outputs", {}).items()},
+            outputs={key: restored(value, version) for key, value in data.get("outputs", {}).items()},
             kinds=_kinds(tuple(data.get("kinds", {}).items())),
             spread=data.get("spread", True),
             needs=tuple(data.get("needs", ())),
@@ -234,71 +233,6 @@ def _refuse_wrong_types(record: Record) -> None:
     if not texts <= {str} or not numbers <= {int, float}:
         raise TypeError("there is no text where one has to be, or no number")
 
-
-def plain(value: Any) -> Any:
-    """A frozen value as strict JSON data; what JSON lacks is a map with its kind under `"!"`.
-
-    >>> plain((1, float("inf")))
-    {'!': 'tuple', 'value': [1, {'!': 'float', 'value': 'inf'}]}
-    """
-    if isinstance(value, Mapping):
-        shown = {key: plain(value[key]) for key in sorted(value)}
-        return {"!": "map", "value": shown} if "!" in value else shown
-    if isinstance(value, (PVector, list)):
-        return [plain(item) for item in value]
-    if type(value) is tuple:
-        return {"!": "tuple", "value": [plain(item) for item in value]}
-    if isinstance(value, (PSet, set, frozenset)):
-        return {"!": "set", "value": sorted((plain(item) for item in value), key=repr)}
-    if type(value) is float and value - value != 0.0:
-        return {"!": "float", "value": str(value)}
-    if type(value) is int and abs(value) >= 1 << 64:
-        return {"!": "int", "value": hex(value)}
-    if type(value) is str:
-        return value if _is_text(value) else {"!": "bytes", "value": value.encode("utf-8", "surrogatepass").hex()}
-    if value is None or type(value) in (bool, int, float):
-        return value
-    if isinstance(value, PurePath):
-        return {"!": "path", "value": plain(str(value))}
-    return {"!": f"{type(value).__module__}.{type(value).__qualname__}", "value": _shown(value)}
-
-
-def _is_text(value: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in value)
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value).encode("utf-8", "backslashreplace").decode()
-    except Exception:  # a foreign __repr__
-        return "<no repr>"
-
-
-def restored(value: Any) -> Any:
-    """The frozen value that `plain` was given; of what is foreign to JSON and to pyexp, its repr.
-
-    >>> restored(plain((1, float("inf"))))
-    (1, inf)
-    """
-    if isinstance(value, list):
-        return pvector([restored(item) for item in value])
-    if not isinstance(value, dict):
-        return value
-    if "!" not in value:
-        return pmap({key: restored(item) for key, item in value.items()})
-    make = _RESTORERS.get(value["!"])
-    return value["value"] if make is None else make(value["value"])
-
-
-_RESTORERS: Mapping[str, Callable[[Any], Any]] = {
-    "map": lambda items: pmap({key: restored(item) for key, item in items.items()}),
-    "tuple": lambda items: tuple(restored(item) for item in items),
-    "set": lambda items: pset([restored(item) for item in items]),
-    "float": float,
-    "int": lambda text: int(text, 16),
-    "bytes": lambda text: bytes.fromhex(text).decode("utf-8", "surrogatepass"),
-    "path": lambda text: PurePath(restored(text)),
-}
 
 #: Kinds of scalars that a record holds as they are.
 EXACT = frozenset({"bool", "int", "float", "str", "NoneType"})

@@ -67,14 +67,22 @@ class Results(Tensor[Result]):
         return [{key: row.get(key) for key in keys} for row in rows]
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """The records as a DataFrame. Raises `ExtraError` (an ImportError) without pandas."""
-        made: pandas.DataFrame = _imported("pandas", "to_pandas").DataFrame(self.to_records())
+        """The records as a DataFrame; a column that lacks an int or a bool is nullable, so that the others stay exact.
+
+        Raises `ExtraError` (an ImportError) without pandas.
+        """
+        module, rows = _imported("pandas", "to_pandas"), self.to_records()
+        columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
+        made: pandas.DataFrame = module.DataFrame(
+            {key: module.Series(values, dtype=_pandas_type(values)) for key, values in columns.items()}
+        )
         return made
 
     def to_xarray(self) -> "xarray.Dataset":
         """A Dataset of the scalar outputs, `status` and `seconds`: the axes are its dimensions, NaN what is missing.
 
-        A coordinate that is no scalar is there as text. Raises `ExtraError` (an ImportError) without xarray.
+        Numbers that no one NumPy type holds exactly are there as objects, a coordinate that is no scalar as text.
+        Raises `ExtraError` (an ImportError) without xarray.
         """
         labels = axis_labels(self)
         coords = {label: (label, _coordinates(axis.coords)) for label, axis in zip(labels, self.axes, strict=True)}
@@ -206,15 +214,53 @@ def _coordinates(coords: Sequence[Any]) -> Any:
 def _array(values: list[Any]) -> Any:
     """The scalars as a flat NumPy array, with NaN for None; of the narrowest type that changes none of them."""
     numpy = import_module("numpy")
-    known = [value for value in values if value is not None]
-    one_kind = {str if isinstance(value, str) else float for value in known} in ({str}, {float})
-    if len(known) == len(values) and one_kind and len({type(value) is bool for value in known}) == 1:
-        return numpy.array(values)
-    if known and any(isinstance(value, (str, bool)) for value in known):
-        mixed = numpy.empty(len(values), dtype=object)
-        mixed[:] = [math.nan if value is None else value for value in values]
-        return mixed
-    return numpy.array([math.nan if value is None else value for value in values], dtype=float)
+    kinds = _kinds(values)
+    is_complete = all(value is not None for value in values)
+    if is_complete and kinds in ({str}, {bool}, {int}):
+        made = numpy.array(values)
+        if kinds != {int} or made.dtype.kind in "iu":
+            return made
+    filled = [math.nan if value is None else value for value in values]
+    if kinds <= {int, float} and not (is_complete and kinds == {int}) and all(map(_is_float, filled)):
+        return numpy.array(filled, dtype=float)
+    made = numpy.empty(len(values), dtype=object)
+    made[:] = filled
+    return made
+
+
+def _kinds(values: Iterable[Any]) -> set[type]:
+    """What kinds of values there are: bool, int, float and str, or what else they are; None is none."""
+    scalars = (bool, int, float, str)  # in this order: a bool is an int too
+    return {
+        next((kind for kind in scalars if isinstance(value, kind)), type(value))
+        for value in values
+        if value is not None
+    }
+
+
+def _is_float(number: float) -> bool:
+    """Whether a float holds the number exactly."""
+    try:
+        return isinstance(number, float) or int(float(number)) == number
+    except OverflowError:
+        return False
+
+
+def _pandas_type(values: list[Any]) -> Any:
+    """The type of a column that changes none of the values; None where it is pandas' own choice."""
+    kinds = _kinds(values)
+    is_complete = all(value is not None for value in values)
+    if kinds == {bool}:
+        return "bool" if is_complete else "boolean"
+    if kinds == {int}:
+        numbers = [value for value in values if value is not None]
+        sizes = ((-(1 << 63), 1 << 63, "int64"), (0, 1 << 64, "uint64"))
+        fitting = (kind for least, end, kind in sizes if least <= min(numbers) and max(numbers) < end)
+        kind = next(fitting, "object")
+        return kind if is_complete or kind == "object" else kind.replace("i", "I").replace("u", "U")
+    if kinds == {int, float}:
+        return "float64" if all(value is None or _is_float(value) for value in values) else "object"
+    return None if len(kinds) < 2 else "object"
 
 
 def _numeric(records: list[Record], skipna: bool) -> list[str]:
@@ -255,7 +301,18 @@ def _reduced(group: Results, fn: Callable[[list[float]], float], keys: list[str]
 
 def _of_numbers(fn: Callable[[list[float]], float], values: list[Any], skipna: bool) -> float:
     kept = [value for value in values if not skipna or (value is not None and value == value)]
-    return fn(kept) if kept else math.nan
+    try:
+        return fn(kept) if kept else math.nan
+    except OverflowError:  # an int that no float holds
+        return fn([_as_float(value) for value in kept])
+
+
+def _as_float(number: float) -> float:
+    """The number as a float, infinite if it is beyond all of them."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def common_name(names: Sequence[str]) -> str:

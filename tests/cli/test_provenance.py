@@ -47,7 +47,7 @@ def test_the_command_the_versions_the_host_and_the_times_are_there(folder: Path)
     assert command["pyexp"] == pyexp.__version__
     assert before <= run["started"] <= command["started"] + 1
     assert command["started"] <= command["ended"] <= time.time()
-    assert (command["status"], run["experiment"], run["format"]) == ("finished", "mnist", 1)
+    assert (command["status"], run["experiment"], run["format"]) == ("finished", "mnist", 2)
 
 
 def test_the_grid_is_there_before_the_first_cell_starts(folder: Path) -> None:

@@ -180,10 +180,10 @@ def test_wrong_usage_is_one_line_and_status_2_and_nothing_has_happened(folder: P
 
 def test_a_run_of_a_newer_format_is_one_line_and_status_2(after: Path) -> None:
     told = after / "out" / "mnist" / "first" / "run.json"
-    told.write_text(told.read_text().replace('"format": 1', '"format": 2'))
+    told.write_text(told.read_text().replace('"format": 2', '"format": 3'))
     refused = go(after, "--continue")
     assert (refused.returncode, refused.stderr.count("\n"), ran(after)) == (2, 1, [])
-    assert "was written by a newer pyexp (its format is 2" in refused.stderr
+    assert "was written by a newer pyexp (its format is 3" in refused.stderr
 
 
 def test_a_refusal_is_a_status_also_where_stderr_is_closed(folder: Path) -> None:

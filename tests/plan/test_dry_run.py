@@ -134,9 +134,9 @@ def test_a_run_of_a_newer_format_is_refused_before_anything_is_touched(tmp_path:
     trial = Experiment(work, executor="inline", output_dir=tmp_path, timestamp="t", quiet=True)
     trial.run([{"name": "c0", "x": 0}], report=list, argv=[])
     told = tmp_path / "work" / "t" / RUN
-    told.write_text(told.read_text().replace('"format": 1', '"format": 2'))
+    told.write_text(told.read_text().replace('"format": 2', '"format": 3'))
     for look in (trial.plan, lambda configs: trial.run(configs, argv=[]), lambda _: pyexp.load(told.parent)):
-        with pytest.raises(StoreError, match=r"newer pyexp \(its format is 2"):
+        with pytest.raises(StoreError, match=r"newer pyexp \(its format is 3"):
             look([{"name": "c0", "x": 0}])
 
 

@@ -49,7 +49,8 @@ from strategies import (
 
 import pyexp
 from pyexp import Config, ConfigError, HashError, config_hash, freeze, register_encoder, thaw
-from pyexp.hashing import digest, encode, has_encoders, script_name
+from pyexp.hashing import digest, encode
+from pyexp.leaves import has_encoders, script_name
 
 SEEDS = ("0", "1", "42", "4294967295")
 HERE = os.pathsep.join([str(Path(pyexp.__file__).parents[1]), str(Path(strategies.__file__).parent)])
@@ -388,7 +389,7 @@ def test_an_encoder_may_be_replaced_and_has_to_be_for_a_class():
 def test_whether_there_are_encoders_is_known():
     """There are none until one is registered."""
     assert has_encoders()
-    assert output(started(["-c", "from pyexp.hashing import has_encoders; print(has_encoders())"])) == "False\n"
+    assert output(started(["-c", "from pyexp.leaves import has_encoders; print(has_encoders())"])) == "False\n"
 
 
 def test_an_encoder_wins_over_what_pyexp_would_do():

@@ -139,6 +139,6 @@ def test_where_there_is_no_run_it_says_what_there_is(run: Path) -> None:
 
 
 def test_a_newer_format_is_refused(run: Path) -> None:
-    (run / "run.json").write_text('{"format": 2}')
+    (run / "run.json").write_text('{"format": 3}')
     with pytest.raises(StoreError, match="newer pyexp"):
         pyexp.load(run)

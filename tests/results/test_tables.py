@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pyexp
 from pyexp import ExtraError, Result, ResultError, Results, SelectionError, sweep
-from pyexp.configs import matches
+from pyexp.configs import equal, matches
 from pyexp.outcome import done, failed
 from pyexp.results import missing, record_of
 from pyexp.tables import common_config, common_name, counts, table
@@ -169,6 +170,13 @@ def test_xarray_has_the_axes_as_dimensions_and_nan_for_what_is_missing() -> None
         (("a", 1, 2), "O"),
         ((None, None, None), "f"),
         ((1 << 80, 1, 2), "O"),
+        ((1 << 63, 1, -2), "O"),
+        ((1 << 63, 1, 2), "O"),
+        (((1 << 60) + 1, None, 2), "O"),
+        ((1 << 60, None, 2), "f"),
+        ((10**400, None, 0.5), "O"),
+        (((1 << 60) + 1, 1, 0.5), "O"),
+        ((True, None, False), "O"),
     ],
 )
 def test_no_output_is_changed_on_its_way_into_an_array(values: tuple[Any, ...], kind: str) -> None:
@@ -180,6 +188,63 @@ def test_no_output_is_changed_on_its_way_into_an_array(values: tuple[Any, ...], 
         else:
             assert kept == value
             assert type(kept) is type(value) or kind == "f"
+
+
+SCALARS = st.booleans() | st.sampled_from([0, 1, (1 << 60) + 1, 1 << 63, 10**400, -1, 0.5, -0.0, "1", "", "True"])
+
+
+@given(st.lists(st.none() | SCALARS, min_size=6, max_size=6), st.data())
+def test_no_output_is_changed_on_its_way_into_a_frame(values: list[Any], data: st.DataObject) -> None:
+    """What is missing changes no other value of its column, nor its kind, but that an int may be an exact float."""
+    if data.draw(st.booleans()):
+        kind = type(next((value for value in values if value is not None), None))
+        values = [value if type(value) is kind else None for value in values]
+    order = iter(values)
+    frame = grid(lambda config: {"x": next(order)}).to_pandas()
+    kept = frame["x"].tolist() if "x" in frame else [None] * 6
+    for value, found in zip(values, kept, strict=True):
+        if value is None:
+            assert pandas.isna(found)
+        else:
+            assert found == value
+            assert isinstance(found, type(value)) or (type(value) is int and type(found) is float)
+
+
+def test_ints_and_bools_of_configs_stay_what_they_are_beside_a_gap() -> None:
+    made = sweep([{"name": "exp"}], [{"n": 1, "on": True}, {"m": 1}])[0, :]
+    frame = Results.of(made.map(lambda config: Result(missing("e", config, "a", "why"), None, refuse))).to_pandas()
+    assert (str(frame["config.n"].dtype), str(frame["config.on"].dtype)) == ("Int64", "boolean")
+    assert frame["config.n"].tolist()[0] == 1
+    assert grid(accuracy)[:0].to_pandas().empty
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [((1, 0.5, None), "float64"), (((1 << 60) + 1, 0.5, None), "object"), ((1 << 63, 1, None), "UInt64"),
+     ((1 << 63, 1, 2), "uint64"), ((1 << 63, -1, 2), "object"), ((1, 2, 3), "int64"), ((True, False, True), "bool"),
+     ((True, 1, None), "object"), ((None, None, "a"), "str")],
+)  # fmt: skip
+def test_a_column_is_of_the_type_that_changes_none_of_its_values(values: tuple[Any, ...], kind: str) -> None:
+    frame = grid(lambda config: {"x": values[config["seed"] - 1]}).to_pandas()
+    assert str(frame["x"].dtype) == kind or (kind, pandas.__version__[0]) == ("str", "2")
+
+
+def test_what_is_no_scalar_is_in_a_frame_as_it_is() -> None:
+    odd = [np.arange(2), np.arange(2), [1, 2], {"a"}, (1,), pyexp.NotLoaded("enum", "main.Colour", "RED"), b"a"]
+    for values in (odd, odd[:2], odd[2:4], odd[5:], odd[5:6]):
+        made = sweep([{"name": "exp"}], [{"x": value} for value in values])[0, :]
+        results = Results.of(made.map(lambda config: Result(missing("e", config, "a", "why"), None, refuse)))
+        assert all(map(equal, results.to_pandas()["config.x"].tolist(), values))
+
+
+@pytest.mark.parametrize("name", ["mean", "std", "sum"])
+def test_an_int_that_no_float_holds_is_infinite_where_a_float_is_wanted(name: str) -> None:
+    huge = grid(lambda config: {"x": 10**400 if config["seed"] < 3 else 0.5, "y": -(10**400)})
+    made = getattr(huge, name)("seed")[0]
+    assert not math.isfinite(made["x"])
+    assert huge.max("seed")[0]["x"] == 10**400
+    if name != "sum":
+        assert not math.isfinite(made["y"])
 
 
 def test_coordinates_that_are_no_scalars_are_there_as_text() -> None:

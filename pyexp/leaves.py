@@ -1,0 +1,394 @@
+"""The kinds of leaves of a config: what each is made of, and how it is put together again.
+
+One table serves the hash and the record, so that the two have one notion of a value. A leaf is taken apart into plainer
+values, and put together from them where that takes no class of the user's. Anything else that is read from disk is a
+`NotLoaded`, which says what it stands for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import Enum, Flag
+from functools import reduce
+from importlib import import_module
+from itertools import takewhile
+from math import prod
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
+from typing import Any, NamedTuple, TypeVar
+
+from pyrsistent import PMap, pmap
+
+from pyexp.errors import HashError
+
+Encoder = Callable[[Any], Any]
+T = TypeVar("T")
+
+
+class Parts(NamedTuple):
+    """A leaf taken apart: its kind, the class or function it is named after if that is not its kind, its content."""
+
+    kind: str
+    name: str
+    content: Any
+
+    @property
+    def tag(self) -> str:
+        """What the kind and the name are called in a hash, where the class of a path makes no difference."""
+        kind = "path" if self.kind.startswith("pathlib.") else self.kind
+        return f"{kind}:{self.name}" if self.name else kind
+
+
+class NoContent(Exception):
+    """Raised where a leaf has no stable content."""
+
+    def __init__(self, leaf: Any, words: str) -> None:
+        super().__init__(words)
+        self.leaf = leaf
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NotLoaded:
+    """What stands in a config that was read from disk for a value that cannot be had back there.
+
+    Its class is needed (`kind` is `enum`, `fields`, `named`, `registered` or a known type), or it was too long to be
+    written down (`cut`). `name` is the class or function, `text` the content. Two of them are equal where the values
+    are.
+
+    >>> NotLoaded("enum", "main.Colour", "RED")
+    <main.Colour.RED, not loaded>
+    """
+
+    kind: str
+    name: str
+    text: str
+
+    def __repr__(self) -> str:
+        name = self.name.rpartition(":")[2] or self.kind
+        if self.kind == "enum":
+            shown = f".{self.text}" if self.text.isidentifier() else f"({self.text})"
+        elif self.kind == "cut":
+            shown = f" of {self.text}"
+        else:
+            shown = f" {self.text[:60]}{'…' * (len(self.text) > 60)}".rstrip()
+        return f"<{name}{shown}, not loaded>"
+
+
+NotLoaded.__module__ = "pyexp"
+
+
+class Leaf(NamedTuple):
+    """A row of the table: how a value is taken apart, and put together; None where that takes more than pyexp has."""
+
+    apart: Callable[[Any], Any]
+    together: Callable[[Any], Any] | None = None
+
+
+def apart(value: Any) -> Parts:
+    """What a leaf that is no plain value is made of. Raises `NoContent` if it has no stable content."""
+    kind = type(value)
+    registered = next((parent for parent in kind.__mro__ if parent in _registered), None)
+    if registered is not None:
+        return Parts("registered", f"{qualified(registered)}:{qualified(kind)}", _as_registered(value, registered))
+    if isinstance(value, Enum):
+        # How a flag of several members is called depends on the version of Python.
+        return Parts("enum", qualified(kind), value.value if isinstance(value, Flag) else value.name)
+    if kind is NotLoaded:
+        raise NoContent(value, f"{value!r}, which stands for a value that was not read; put the value itself there")
+    if has_fields(kind):
+        return Parts("fields", qualified(kind), _fields(value))
+    known = _known_name(kind)
+    if known is not None:
+        return Parts(known, _name_of_subclass(value, known), LEAVES[known].apart(value))
+    if isinstance(value, type) or _is_function(value):
+        return Parts("named", "", _name(value))
+    raise _refusal(value)
+
+
+def together(kind: str, name: str, content: Any) -> Any:
+    """The leaf that was taken apart into this. Raises an Exception if that takes a class, or the content is damaged."""
+    leaf = LEAVES[kind]
+    if leaf.together is None or not (name == "" or (kind == "numpy.generic" and name.startswith("numpy."))):
+        raise TypeError(f"a {name or kind} cannot be put together")
+    return leaf.together(content)
+
+
+def _as_registered(value: Any, kind: type) -> Any:
+    """What the encoder that is registered for the kind makes of the value."""
+    try:
+        return _registered[kind](value)
+    except Exception as error:  # user code
+        words = f"a {qualified(type(value))}, whose registered encoder raised {type(error).__name__}: {error}"
+        raise NoContent(value, words) from error
+
+
+def _name_of_subclass(value: Any, known: str) -> str:
+    """The name of the value's class; `""` if it is the known type. Refuse a subclass that adds a state to it."""
+    kind = type(value)
+    if _type_name(kind) == known:
+        return ""
+    added = takewhile(lambda parent: _type_name(parent) != known, kind.__mro__)
+    if getattr(value, "__dict__", None) or any(vars(parent).get("__slots__") for parent in added):
+        raise _refusal(value)
+    return qualified(kind)
+
+
+def _known_name(kind: type) -> str | None:
+    """The name of the nearest known type that a type is or descends from."""
+    names = [name for name in map(_type_name, kind.__mro__) if name in LEAVES]
+    if "numpy.generic" in names:  # numpy.str_ is a str first
+        return "numpy.generic"
+    return names[0] if names else None
+
+
+def _type_name(kind: type) -> str:
+    """What a type is called here; of pathlib's, wherever a version of Python keeps them."""
+    module = "pathlib" if kind.__module__ == "pathlib._local" else kind.__module__
+    return f"{module}.{kind.__qualname__}"
+
+
+def _name(value: Any) -> str:
+    """The qualified name of a class or function, if it has one that others can find it by."""
+    if "<" not in value.__qualname__:
+        if not isinstance(value, (type, *_PLAIN_FUNCTIONS)) or hasattr(value, "__wrapped__"):
+            _found(value)
+        return qualified(value)
+    what = "a lambda" if "<lambda>" in value.__qualname__ else f"{value.__name__!r}, defined inside a function"
+    raise NoContent(
+        value,
+        f"{what}, which has no stable hash; use a named function or class from the top level of a module, "
+        "a string, or register an encoder with pyexp.register_encoder",
+    )
+
+
+def _found(value: Any) -> None:
+    """Refuse a function that is not the one its name leads to: a wrapper made by a decorator bears another's name."""
+    try:
+        found = reduce(getattr, value.__qualname__.split("."), import_module(value.__module__))
+    except Exception:  # a module that cannot be imported may raise anything
+        found = None
+    if found is not value:
+        raise NoContent(
+            value,
+            f"a {qualified(type(value))} that calls itself {qualified(value)!r} and is not what stands there; use the "
+            "function of that name, a string, or register an encoder with pyexp.register_encoder",
+        )
+
+
+_PLAIN_FUNCTIONS = (FunctionType, BuiltinFunctionType)
+
+
+def _is_function(value: Any) -> bool:
+    """Whether the value is a function of Python, C or a decorator; a bound method is none, it hides an object."""
+    named = all(isinstance(getattr(value, name, None), str) for name in ("__module__", "__qualname__"))
+    return callable(value) and named and isinstance(getattr(value, "__self__", None), (ModuleType, NoneType))
+
+
+def has_fields(kind: type) -> bool:
+    return hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__")
+
+
+def field_names(value: Any) -> list[str]:
+    attrs = getattr(type(value), "__attrs_attrs__", None)
+    return [field.name for field in (fields(value) if attrs is None else attrs)]
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass or attrs instance by name."""
+    try:
+        return {name: getattr(value, name) for name in field_names(value)}
+    except AttributeError:
+        raise _refusal(value) from None
+
+
+def _refusal(value: Any) -> NoContent:
+    kind = type(value)
+    return NoContent(
+        value,
+        f"a {qualified(kind)}, which has no stable hash; use plain values, or say what it is made of: "
+        f"pyexp.register_encoder({kind.__name__}, lambda value: …)",
+    )
+
+
+def qualified(thing: Any) -> str:
+    """The module and qualified name of a class or function; for one of the script's own, the script's name.
+
+    A script calls its module `__main__`, and another process that imports it does not: both are called after the file.
+    """
+    main = thing.__module__ in ("__main__", "__mp_main__")
+    return f"{script_name(import_module('__main__')) if main else thing.__module__}.{thing.__qualname__}"
+
+
+def script_name(main: Any) -> str:
+    """What another process would import the module of a script as, from its `__spec__` or its `__file__`."""
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:  # python -m package.module
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None) or "<"
+    return "__main__" if file.startswith("<") else PurePath(file).stem  # no file: a notebook, a prompt, a pipe
+
+
+def _numpy_scalar(value: Any) -> Any:
+    """A NumPy scalar that no Python number equals (a date, a void, a wider float), as the array of no axes it fills."""
+    return _numpy_array(value.reshape(()))
+
+
+def _numpy_array(value: Any) -> Any:
+    """A NumPy array as its type, shape and content in C order, little-endian, every NaN the same."""
+    kind = _numpy_type(value.dtype)
+    if value.dtype.hasobject or value.dtype.names is not None:
+        return (kind, value.shape, value.ravel().tolist())
+    if value.dtype.char in "gG":  # whose bytes hold padding
+        return (kind, value.shape, [str(item) for item in value.ravel()])
+    own = value.astype(value.dtype.newbyteorder("<"), order="C")
+    if own.dtype.kind in "fc":
+        parts = own.reshape(-1).view(own.real.dtype)
+        parts[parts != parts] = float("nan")
+    return (kind, own.shape, own.tobytes())
+
+
+def _numpy_type(dtype: Any) -> Any:
+    """What tells a dtype from others; where its fields lie in memory does not."""
+    if dtype.names is not None:
+        return [(name, _numpy_type(dtype[name])) for name in dtype.names]
+    if dtype.subdtype is not None:
+        return (_numpy_type(dtype.base), dtype.shape)
+    return str(dtype.char if dtype.hasobject else dtype.newbyteorder("<").str)
+
+
+def _range(value: range) -> Any:
+    """What tells a range from others: equal ranges hold the same numbers, however they were written."""
+    if len(value[:2]) < 2:
+        return tuple(value[:2])
+    return (value[0], value[-1], value.step)
+
+
+def _moment(value: Any) -> Any:
+    return (value.replace(tzinfo=None, fold=0).isoformat(), value.fold, value.tzinfo)
+
+
+def _zone(value: Any) -> str:
+    if value.key is None:  # read from a file without a name
+        raise _refusal(value)
+    return str(value.key)
+
+
+def _number(content: Any) -> Any:
+    return _array(content)[()]
+
+
+def _array(content: Any) -> Any:
+    """The array of this type, shape and content."""
+    numpy = import_module("numpy")
+    kind, shape, items = content
+    dtype, shape = _dtype(kind), tuple(shape)
+    if isinstance(items, bytes):
+        return numpy.ndarray(shape, dtype, items).copy()
+    if prod(shape) != len(items):
+        raise ValueError(f"{len(items)} items do not fill the shape {shape}")
+    made = numpy.empty(len(items), dtype)
+    for i, item in enumerate(items):  # one by one: an item may be a list
+        made[i] = dtype.type(item) if dtype.char in "gG" else item
+    return made.reshape(shape)
+
+
+def _dtype(kind: Any) -> Any:
+    """The dtype that is told from others by this."""
+    dtype = import_module("numpy").dtype
+    if isinstance(kind, list):
+        return dtype([(name, _dtype(inner)) for name, inner in kind])
+    return dtype((_dtype(kind[0]), tuple(kind[1]))) if isinstance(kind, tuple) else dtype(kind)
+
+
+def _numbers(content: Any) -> range:
+    """The range that holds these numbers: none, one, or the first, the last and the step."""
+    if len(content) < 2:
+        return range(content[0], content[0] + 1) if content else range(0)
+    first, last, step = content
+    return range(first, last + step, step)
+
+
+def _of(module: str, *names: str) -> Callable[[Any], Any]:
+    """A function of the standard library, imported when it is called; it takes the items of a tuple one by one."""
+
+    def make(content: Any) -> Any:
+        function = reduce(getattr, names, import_module(module))
+        return function(*content) if isinstance(content, tuple) else function(content)  # type: ignore[operator]
+
+    return make
+
+
+def _offset(content: Any) -> Any:
+    """The time zone of this offset and name."""
+    unnamed = _of("datetime", "timezone")(content[0])
+    return unnamed if unnamed.tzname(None) == content[1] else _of("datetime", "timezone")(content)
+
+
+def _at(*names: str) -> Callable[[Any], Any]:
+    """The way back to a moment: the digits read by a class of datetime's, then the fold and the zone."""
+    read = _of("datetime", *names)
+    return lambda content: read(content[0]).replace(fold=content[1], tzinfo=content[2])
+
+
+_posix, _windows = Leaf(PurePath.as_posix, PurePosixPath), Leaf(PurePath.as_posix, PureWindowsPath)
+_path = Leaf(PurePath.as_posix, _of("pathlib", "Path"))  # of the system that reads it
+
+# By name, so that no type has to be imported to be known. Of builtins, only subclasses come here.
+_LEAVES: dict[str, Leaf] = {
+    "pathlib.PosixPath": _path,
+    "pathlib.WindowsPath": _path,
+    "pathlib.Path": _path,
+    "pathlib.PurePosixPath": _posix,
+    "pathlib.PureWindowsPath": _windows,
+    "pathlib.PurePath": _posix,
+    "numpy.generic": Leaf(_numpy_scalar, _number),
+    "numpy.ndarray": Leaf(_numpy_array, _array),
+    "builtins.int": Leaf(int),
+    "builtins.float": Leaf(float),
+    "builtins.complex": Leaf(lambda value: (value.real, value.imag), lambda content: complex(*content)),
+    "builtins.str": Leaf(str.__str__),
+    "builtins.bytes": Leaf(bytes),
+    "builtins.bytearray": Leaf(bytes, bytearray),
+    "builtins.list": Leaf(list),
+    "builtins.tuple": Leaf(tuple),
+    "builtins.range": Leaf(_range, _numbers),
+    "builtins.slice": Leaf(lambda value: (value.start, value.stop, value.step), lambda content: slice(*content)),
+    "builtins.ellipsis": Leaf(lambda value: None, lambda content: ...),
+    "datetime.datetime": Leaf(_moment, _at("datetime", "fromisoformat")),
+    "datetime.date": Leaf(lambda value: value.isoformat(), _of("datetime", "date", "fromisoformat")),
+    "datetime.time": Leaf(_moment, _at("time", "fromisoformat")),
+    "datetime.timedelta": Leaf(
+        lambda value: (value.days, value.seconds, value.microseconds), _of("datetime", "timedelta")
+    ),
+    "datetime.timezone": Leaf(lambda value: (value.utcoffset(None), value.tzname(None)), _offset),
+    "zoneinfo.ZoneInfo": Leaf(_zone, _of("zoneinfo", "ZoneInfo")),
+    "decimal.Decimal": Leaf(str, _of("decimal", "Decimal")),
+    "fractions.Fraction": Leaf(lambda value: (value.numerator, value.denominator), _of("fractions", "Fraction")),
+    "uuid.UUID": Leaf(lambda value: value.hex, _of("uuid", "UUID")),
+    "functools.partial": Leaf(lambda value: (value.func, value.args, value.keywords)),
+}
+LEAVES = pmap(_LEAVES)
+
+_registered: "PMap[type, Encoder]" = pmap()
+
+
+def has_encoders() -> bool:
+    """Whether any foreign type was registered: all values that are known without it can be pickled."""
+    return bool(_registered)
+
+
+def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
+    """Teach the hash a foreign type: `encoder` takes a value apart into plainer values that tell it from others.
+
+    The encoder serves subclasses too, each under its own name. It has to give the same for equal values in every
+    process. Registering a type again replaces its encoder.
+
+    >>> class Angle:
+    ...     def __init__(self, degrees): self.degrees = degrees
+    >>> register_encoder(Angle, lambda angle: angle.degrees)
+    >>> apart(Angle(90)).content
+    90
+    """
+    global _registered
+    if not isinstance(kind, type):
+        raise HashError(f"{kind!r} is no class; register_encoder takes the class whose values the encoder takes apart")
+    _registered = _registered.set(kind, encoder)
