@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from types import FunctionType, ModuleType
@@ -157,7 +156,7 @@ def project_sources() -> dict[str, Source]:
     return sources
 
 
-class Finder(MetaPathFinder):
+class Finder:
     """Finds modules as the parent read them; where the file says the same, the usual way."""
 
     def __init__(self, sources: Mapping[str, Source]) -> None:
