@@ -294,6 +294,8 @@ STARTS = {
 @EACH
 @pytest.mark.parametrize("start", STARTS)
 def test_cells_run_however_the_script_was_started(script, executor, start):
+    if start == "pdb" and sys.version_info[:3] == (3, 13, 0):
+        pytest.skip("pdb of Python 3.13.0 takes the script's options for its own")
     top = """
         IMPORT
         class Model:
