@@ -355,3 +355,7 @@ def test_what_no_word_can_be_read_as_is_refused() -> None:
         over(grid_of([{"k": Decimal("0.1")}]), "k=0.2")
     with pytest.raises(UsageError, match="of type int, which '9999"):
         over(grid_of([{"k": 1}]), f"k={'9' * 5000}")
+
+
+def test_infinity_is_typed_as_a_word() -> None:
+    assert [over(grid_of([{"k": 0.5}]), f"k={word}")[0]["k"] for word in ("inf", "-inf")] == [math.inf, -math.inf]
