@@ -1,14 +1,13 @@
-"""Where cells run: in this process, in a fresh interpreter, in a fork, on a Ray cluster, or wherever yours puts them.
+"""Where cells run: in this process, in a clean one, in a fork, on a Ray cluster, or wherever yours puts them.
 
-The executors are loaded when they are first used: a worker imports this package in every cell.
+The executors are loaded when they are first used: a run that is finished needs none.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # not from typing, which costs a worker more than all that it needs
-if TYPE_CHECKING:
-    from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
     from pyexp.executors.base import Executor, ExecutorName
     from pyexp.executors.fork import ForkExecutor
     from pyexp.executors.inline import InlineExecutor
