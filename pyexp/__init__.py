@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pyexp.archive import load
-    from pyexp.configs import freeze, merge, thaw
-    from pyexp.dotted import Config
+    from pyexp.configs import Config, freeze, merge, thaw
     from pyexp.errors import (
         ConfigError,
         ExecutorError,
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from pyexp.leaves import NotLoaded, register_encoder
     from pyexp.plan import Action, Mode, Plan, Status, Step
     from pyexp.results import Record, Result
+    from pyexp.store.history import load
     from pyexp.sweep import concat, replicate, sample, sweep
     from pyexp.tables import Results
     from pyexp.tensor import Axis, Tensor
@@ -45,9 +44,8 @@ if TYPE_CHECKING:
 _HOME = {
     name: module
     for module, names in {
-        "pyexp.archive": "load",
-        "pyexp.configs": "freeze merge thaw",
-        "pyexp.dotted": "Config",
+        "pyexp.store.history": "load",
+        "pyexp.configs": "Config freeze merge thaw",
         "pyexp.errors": "ConfigError ExecutorError ExtraError HashError NoRunError PyexpError ResultError "
         "SelectionError StoreError UsageError",
         "pyexp.executors": "Executor ExecutorName ForkExecutor InlineExecutor RayExecutor SubprocessExecutor "

@@ -17,7 +17,8 @@ from effects import in_child
 from workbench import Bench
 
 import pyexp
-from pyexp import files, store
+from pyexp.store import files, pickling
+from pyexp.store import records as store
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(os.name != "posix", reason="links, pipes and owners")]
 
@@ -332,7 +333,7 @@ def test_a_folder_that_is_removed_while_it_is_used_fails_that_cell_alone(what: s
 def test_every_flipped_bit_of_a_sealed_result_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "result.pkl"
     value = {"loss": 0.5, "curve": [1.0, 2.5], "name": "a"}
-    files.save(str(path), value, durable=False)
+    pickling.save(str(path), value, durable=False)
     content = path.read_bytes()
     for position in range(len(content) * 8):
         damaged = bytearray(content)

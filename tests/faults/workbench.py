@@ -9,8 +9,8 @@ from typing import Any
 from effects import Disk, Effects, in_child
 
 import pyexp
-from pyexp import performance
-from pyexp.files import is_temporary
+from pyexp import runner as performance
+from pyexp.store.files import is_temporary
 
 CONFIGS = [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "bad", "x": 3}]
 

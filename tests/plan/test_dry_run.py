@@ -22,13 +22,13 @@ from pyexp import (
     Status,
     StoreError,
     UsageError,
-    claims,
     experiment,
     sample,
-    store,
     sweep,
 )
-from pyexp.store import CLAIMS, RECORD, RESULT, RUN
+from pyexp.store import claims
+from pyexp.store import records as store
+from pyexp.store.records import CLAIMS, RECORD, RESULT, RUN
 
 #: The names of the cells that ran, and of those that are to fail.
 RAN: list[str] = []

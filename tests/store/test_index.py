@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyexp
-from pyexp import archive, index, store
-from pyexp.files import seal
 from pyexp.plan import cells_of
-from pyexp.store import Run
+from pyexp.store import history as archive
+from pyexp.store import index
+from pyexp.store import records as store
+from pyexp.store.files import seal
+from pyexp.store.records import Run
 from pyexp.sweep import grid_of
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20))

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import pyexp
-from pyexp import claims, files, store
 from pyexp.plan import cells_of
-from pyexp.store import Run
+from pyexp.store import claims, files
+from pyexp.store import records as store
+from pyexp.store.records import Run
 from pyexp.sweep import grid_of
 
 NAMES = [

@@ -8,28 +8,83 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from pyexp import archive, store
-from pyexp.claims import Claim
-from pyexp.cli import Options
-from pyexp.configs import thaw
+from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.errors import ConfigError
 from pyexp.executors import get_executor
 from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
-from pyexp.files import dumps
-from pyexp.job import Interrupted, Job, Look, again
 from pyexp.leaves import has_encoders
-from pyexp.outcome import failed
-from pyexp.plan import Action, Cell, Mode, Step
+from pyexp.options import Options
+from pyexp.plan import Action, Cell, Mode, Plan, Step
 from pyexp.progress import Progress, progress
-from pyexp.provenance import Git, code_folder
 from pyexp.results import Attempt, Record, Result, cells_in_words, missing, record_of
-from pyexp.store import Run, Sight
+from pyexp.store import history as archive
+from pyexp.store import records as store
+from pyexp.store.claims import Claim
+from pyexp.store.index import EMPTY, Index
+from pyexp.store.pickling import dumps
+from pyexp.store.provenance import Git, code_folder
+from pyexp.store.records import Run, Sight
 from pyexp.tensor import Tensor
+from pyexp.worker.outcome import failed
+
+Function = Callable[[Config], Any]
+
+
+class Job(NamedTuple):
+    """What is to be run: the experiment's name, its function, its grid of configs.
+
+    `command` asks for it once more, but for the options that say which run; `""` where no script was started.
+    """
+
+    name: str
+    fn: Function
+    configs: Tensor[FrozenConfig]
+    command: str = ""
+    initializer: Callable[[], Any] | None = None
+
+
+class Look(NamedTuple):
+    """What was found before a run: its folder (None: there is none yet), what is in it, and the plan made of that.
+
+    The plan is for the cells that were selected, `cells` is the whole grid, and `is_described` says whether `run.json`
+    has it, `is_indexed` whether the index, which is `known`, says that.
+    """
+
+    run: Run | None
+    plan: Plan
+    sights: dict[str, Sight]
+    cells: Tensor[Cell]
+    is_described: bool = False
+    known: Index = EMPTY
+    is_indexed: bool = False
+
+    def unindexed(self, records: Mapping[str, Record]) -> dict[str, Record]:
+        """Those of the records, by folder, that the index did not have when it was looked at."""
+        had = {folder: sight.record for folder, sight in self.sights.items() if sight.indexed}
+        return {folder: record for folder, record in records.items() if had.get(folder) is not record}
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that a signal ended; says what is finished and how to go on."""
+
+    def __init__(self, words: str, number: int) -> None:
+        super().__init__(words)
+        self.status = 128 + number
+
+
+def again(job: Job, options: Options, run: Run, *flags: str) -> str:
+    """What to type, or to call, to go on with this run."""
+    name = [] if options.timestamp is False else [Path(run.path).name]
+    if job.command:
+        return " ".join([job.command, *(f"--timestamp {each}" for each in name), *flags])
+    said = [*(f"timestamp={each!r}" for each in name), *("last_failed=True" for _ in flags)]
+    return f"experiment.run({', '.join(said)})"
 
 
 def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:

@@ -16,13 +16,12 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyexp import claims, files, index
-from pyexp.claims import Claim
 from pyexp.errors import ResultError, StoreError
-from pyexp.index import EMPTY, Entry, Index, stamp_of
-from pyexp.outcome import done
 from pyexp.plan import Cell, Found, Status, latest, unused
-from pyexp.results import Record, Result, from_json, record_of, to_json
+from pyexp.results import Record, Result, done, from_json, record_of, to_json
+from pyexp.store import claims, files, index, pickling
+from pyexp.store.claims import Claim
+from pyexp.store.index import EMPTY, Entry, Index, stamp_of
 
 RESULT = "result.pkl"
 RECORD = "record.json"
@@ -424,7 +423,7 @@ def load_verified(path: str) -> tuple[Any, list[str]]:
     """
     try:
         content = files.read(path, trusted=True)
-        return files.load_noting(content, files.unsealed(content)[0])
+        return pickling.load_noting(content, files.unsealed(content)[0])
     except KeyboardInterrupt:
         raise
     except files.DamagedError as error:

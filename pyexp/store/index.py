@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from pyexp import files
 from pyexp.configs import FrozenConfig
 from pyexp.results import Attempt, Record
+from pyexp.store import files
 
 NAME = ".index"
 

@@ -4,18 +4,359 @@ Knows argv lists and option values; a parser, nothing else. `parse` turns an arg
 `spelled` turns that back, and `settle` lays command line over `run()` over decorator over defaults.
 """
 
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+import math
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from pathlib import PurePath
+from typing import Any, NamedTuple
 
-from pyexp.errors import UsageError, nearest
-from pyexp.overrides import Override, overrides_of
+from pyrsistent import PMap
+
+from pyexp.configs import (
+    NOTHING,
+    Config,
+    FrozenConfig,
+    Path,
+    applied,
+    equal,
+    freeze,
+    leaves,
+    lookup,
+    remembering,
+    split,
+    thaw,
+)
+from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component
+from pyexp.tensor import Axis, Tensor, strides_of
 
-if TYPE_CHECKING:
-    import argparse
+
+class UnknownKeyError(UsageError):
+    """No config has the key of an override: it may be meant for another experiment of the script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One key that is to have one value in every config; `adds` says that it need not be there before.
+
+    `word` is the value as it was typed, to be read as the kind of what it replaces; None if `value` is to be taken as
+    it is. `value` is also what the word means where nothing tells its kind. `text` is how the override was written.
+    """
+
+    path: Path
+    value: Any
+    adds: bool
+    text: str
+    word: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key as it is written, with dots."""
+        return ".".join(self.path)
+
+
+def override_of(text: str) -> Override:
+    """The override that is spelled `key=value`, `key:=literal`, or either with a `+` before it.
+
+    `:=` and quotes say what kind the value is of. Without them that is the kind of what it replaces, and where that
+    does not tell, a Python literal or else a string.
+
+    >>> override_of("mlp.width=64").value, override_of("model=cnn").value, override_of("+debug:=True").adds
+    (64, 'cnn', True)
+
+    Raises `UsageError` for what is not spelled so.
+    """
+    key, equals, word = text.partition("=")
+    if not equals:
+        raise UsageError(f"unexpected argument {text!r}; an override is written key=value")
+    if key.endswith(":"):
+        return override(key.removesuffix(":"), _forced(key, word), text)
+    if _QUOTED.fullmatch(word.strip()) and (value := _literal(word)) is not NOTHING:
+        return override(key, value, text)
+    return override(key, _guessed(word), text, word)
+
+
+def overrides_of(given: Any) -> tuple[Override, ...]:
+    """The overrides in a dict by key (`{"mlp.width": 64, "+debug": True}`) or in a list of `key=value`.
+
+    The values of a dict are taken as they are. Raises `UsageError` for what is neither.
+    """
+    if isinstance(given, Mapping):
+        return tuple(override(key, value, f"{key}:={value!r}") for key, value in given.items())
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise UsageError(f"overrides is {given!r}; it takes a dict by key, or a list of 'key=value'")
+    return tuple(item if isinstance(item, Override) else override_of(item) for item in given)
+
+
+def override(key: Any, value: Any, text: str, word: str | None = None) -> Override:
+    """The override of a key, which adds it where it begins with `+`. Raises `UsageError` for a key that is none."""
+    where = f"the override {text!r}"
+    try:
+        path = split(key.removeprefix("+") if isinstance(key, str) else key, where)
+        frozen = freeze(value, where)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    if path[0] in ("name", "out"):
+        why = "is what tells the cells apart" if path[0] == "name" else "is the folder that pyexp gives each cell"
+        raise UsageError(f"{where} cannot be: {path[0]!r} {why}")
+    return Override(path, frozen, key.startswith("+"), text, word)
+
+
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_INT = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_WORDS_FOR_FLOATS = re.compile(r"[+-]?(?:inf|infinity|nan)", re.I)
+#: Whole floats up to here are the number that was typed.
+_EXACT = 2.0**53
+
+
+def _literal(word: str) -> Any:
+    """What Python reads the word as; `NOTHING` if it is no literal, or holds a number too large for a float."""
+    import warnings  # only an override pays for these
+    from ast import Constant, literal_eval, parse, walk
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python's about how the literal is written, as in "\d"
+            tree = parse(word.strip(), mode="eval")
+            constants = [node.value for node in walk(tree) if isinstance(node, Constant)]
+            # No literal spells infinity: it is a number that Python could not hold.
+            if any(isinstance(each, (float, complex)) and math.isinf(abs(each)) for each in constants):
+                return NOTHING
+            return literal_eval(tree)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return NOTHING
+
+
+def _guessed(word: str) -> Any:
+    """The word as a literal, else as text. Digits with underscores stay text: `1_1_1` is more often a name."""
+    value = _literal(word)
+    is_number = isinstance(value, (int, float, complex))
+    return word if value is NOTHING or (is_number and "_" in word) else value
+
+
+def _forced(key: str, word: str) -> Any:
+    """What is typed after `:=`."""
+    value = float(word) if _WORDS_FOR_FLOATS.fullmatch(word.strip()) else _literal(word)
+    if value is NOTHING:
+        raise UsageError(f"{key}={word} is no Python literal; for text write {_typed(f'{key}={word!r}')}")
+    return value
+
+
+def _typed(text: str) -> str:
+    """The text as a shell takes it."""
+    import shlex
+
+    quoted = shlex.quote(text)
+    return quoted if quoted == text or re.search(r'["$`\\!]', text) else f'"{text}"'
+
+
+def _bool(word: str) -> Any:
+    return _BOOLS.get(word.strip().lower(), NOTHING)
+
+
+_BOOLS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+def _int(word: str) -> Any:
+    word = word.strip()
+    if _INT.fullmatch(word):
+        try:
+            return int(word)
+        except ValueError:  # of more digits than Python reads
+            return NOTHING
+    number = _float(word)
+    return int(number) if number is not NOTHING and number.is_integer() and abs(number) <= _EXACT else number
+
+
+def _float(word: str) -> Any:
+    word = word.strip()
+    if _WORDS_FOR_FLOATS.fullmatch(word):
+        return float(word)
+    if not _FLOAT.fullmatch(word):
+        return NOTHING
+    number = float(word)
+    is_lost = math.isinf(number) or (number == 0 and re.search("[1-9]", re.split("[eE]", word)[0]))
+    return NOTHING if is_lost else number
+
+
+def _of_kind(kind: type) -> Callable[[str], Any]:
+    def read(word: str) -> Any:
+        value = _literal(word)
+        return value if type(value) is kind else NOTHING
+
+    return read
+
+
+class Kind(NamedTuple):
+    """How a word is read as a value of one kind (`NOTHING`: it is none), and what to write, after the key."""
+
+    read: Callable[[str], Any]
+    wanted: str
+
+
+#: What is there tells how a word is read, by its class.
+KINDS: Mapping[type, Kind] = {
+    bool: Kind(_bool, "{key}=true or {key}=false"),
+    int: Kind(_int, "a number like {key}=10"),
+    float: Kind(_float, "a number like {key}=0.1 or {key}=1e-3"),
+    str: Kind(lambda word: word, "any text"),
+    list: Kind(_of_kind(list), "a list like {key}='[1, 2]'"),
+    tuple: Kind(_of_kind(tuple), "a tuple like {key}='(1, 2)'"),
+    set: Kind(_of_kind(set), "a set like {key}='{{1, 2}}'"),
+    frozenset: Kind(lambda word: _with(frozenset, _of_kind(set)(word)), "a set like {key}='{{1, 2}}'"),
+    Config: Kind(_of_kind(dict), "one of its keys like {key}.{inner}=…, or a whole dict"),
+}
+
+
+#: What no word is read as.
+_FOREIGN = Kind(lambda word: NOTHING, "such a value in the script")
+
+
+def _with(make: Callable[[Any], Any], value: Any) -> Any:
+    return value if value is NOTHING else make(value)
+
+
+def kind_of(there: Any) -> Kind:
+    """How to read what replaces this value, which is as an experiment would get it."""
+    if isinstance(there, Enum):
+        members = type(there).__members__
+        names = listing(members).replace("'", "")
+        return Kind(lambda word: members.get(word.strip(), NOTHING), f"the name of a member: {names}")
+    if isinstance(there, PurePath):
+        return Kind(type(there), "a path")
+    return KINDS.get(type(there), _FOREIGN)
+
+
+def _fitted(one: Override, there: Any) -> Any:
+    """The frozen value that the override puts in the place of this one; `NOTHING` if it is of another kind."""
+    if one.word is None or there is NOTHING or there is None:
+        return one.value
+    value = kind_of(_plain(there)).read(one.word)
+    return value if value is NOTHING else freeze(value)
+
+
+def _plain(there: Any) -> Any:
+    """The value as an experiment gets it, a number of NumPy's as the Python number it equals."""
+    is_number = type(there).__module__ == "numpy" and getattr(there, "shape", None) == () and hasattr(there, "dtype")
+    return there.item() if is_number else thaw(there)
+
+
+def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> Tensor[FrozenConfig]:
+    """The grid with the overrides laid over every config, the later over the earlier; coordinates follow.
+
+    What is typed is read as the kind of the value that the script has there, in each config for itself.
+
+    Raises `UsageError` for a key that is not in every config (unless it is added), naming the nearest that is; for one
+    in which the configs differ, as that is what the grid is made of; and for a word that is not of the kind.
+    """
+    if not overrides or not configs:
+        return configs
+    cells = tuple(configs)
+    for one in overrides:
+        _refuse_misplaced(one, cells)
+    readers = [(one, remembering(partial(_fitted, one))) for one in overrides]
+    changed = tuple(
+        applied(config, [(one.path, read(lookup(config, one.key, NOTHING))) for one, read in readers])
+        for config in cells
+    )
+    along = zip(configs.axes, strides_of(configs.shape), strict=True)
+    axes = [_axis_after(axis, stride, cells, changed, overrides) for axis, stride in along]
+    return Tensor.of_cells(changed, axes)
+
+
+def _axis_after(
+    axis: Axis,
+    stride: int,
+    before: Sequence[FrozenConfig],
+    after: Sequence[FrozenConfig],
+    overrides: Iterable[Override],
+) -> Axis:
+    """The axis, whose neighbours are a `stride` apart among the configs, after the overrides.
+
+    An override may reach a coordinate where all are the same in what it sets: on an axis of one, or inside of maps.
+    """
+    path = axis.key or axis.name
+    parts = tuple(path.split("."))
+    if not any(one.path[: len(parts)] == parts[: len(one.path)] for one in overrides):
+        return axis
+    expected = (axis.coords[position // stride % axis.size] for position in range(len(before)))
+    held = (lookup(config, path, NOTHING) for config in before)
+    if axis.key is None and not all(map(equal, held, expected)):  # it only bears the name of a key
+        return axis
+    now = [lookup(after[position * stride], path, NOTHING) for position in range(axis.size)]
+    coords = [None if value is NOTHING else value for value in now]
+    return Axis(axis.name, coords, None if any(value is NOTHING for value in now) else axis.key)
+
+
+def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:
+    values = [lookup(config, one.key, NOTHING) for config in cells]
+    known = [value for value in values if value is not NOTHING]
+    for value in known:
+        if value is not known[0] and not equal(value, known[0]):
+            raise UsageError(
+                f"{one.key!r} cannot be overridden: the configs differ in it ({known[0]!r}, {value!r}, …); "
+                "choose among them with -k, or change them in the script"
+            )
+    if one.adds:
+        _refuse_burying(one, cells)
+    elif len(known) < len(cells):
+        lacking = next(config for config, value in zip(cells, values, strict=True) if value is NOTHING)
+        refusal = UsageError if known else UnknownKeyError
+        raise refusal(_unknown(one, lacking, len(known), len(cells)))
+    kinds = {type(value): (config, value) for config, value in zip(cells, values, strict=True)}
+    for config, value in kinds.values():
+        if _fitted(one, value) is NOTHING:
+            of = f" of config {config.get('name', '')!r}" if len(kinds) > 1 else ""
+            raise UsageError(_misfit(one, _plain(value), of))
+
+
+def _misfit(one: Override, there: Any, of: str) -> str:
+    word = one.word or ""
+    guess = _guessed(word)
+    inner = next(iter(there), "KEY") if isinstance(there, Mapping) else ""
+    wanted = kind_of(there).wanted.format(key=one.key, inner=inner)
+    forced = _typed(f"{'+' * one.adds}{one.key}:={guess!r}")
+    return (
+        f"{one.key!r}{of} is {reprlib.repr(there)}, of type {_kind_name(there)}, which {word!r} is not; "
+        f"write {wanted}, or {forced} to make it of type {_kind_name(guess)}"
+    )
+
+
+def _kind_name(value: Any) -> str:
+    return "dict" if isinstance(value, Config) else type(value).__name__
+
+
+def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:
+    remedy = f"to add it, write +{one.key}=…"
+    if known:
+        lacking = f"{size - known} of {size} configs, such as {config.get('name', '')!r},"
+        return f"{lacking} have no key {one.key!r}; {remedy}"
+    return f"no config has the key {one.key!r}; {nearest(one.key, _keys(config), 'the keys are')} ({remedy})"
+
+
+def _keys(config: FrozenConfig) -> list[str]:
+    """The dotted keys of a config that can be overridden, those of maps among them."""
+    paths = [path for path, _ in leaves(config) if path != "name"]
+    maps = [".".join(path.split(".")[:depth]) for path in paths for depth in range(1, path.count(".") + 1)]
+    return list(dict.fromkeys([*paths, *maps]))
+
+
+def _refuse_burying(one: Override, cells: Iterable[FrozenConfig]) -> None:
+    """Raise `UsageError` if a value that is no map stands where the added key's map would have to."""
+    for depth in range(1, len(one.path)):
+        above = ".".join(one.path[:depth])
+        for config in cells:
+            value = lookup(config, above, NOTHING)
+            if value is not NOTHING and not isinstance(value, PMap):
+                raise UsageError(f"+{one.key} cannot be added: {above!r} is {value!r} and not a map of keys")
 
 
 class Options(NamedTuple):
@@ -108,8 +449,7 @@ def _no_flag(value: Any) -> Any:
 
 
 def _folder(value: Any) -> Any:
-    path = os.fspath(value)
-    if not isinstance(path, str) or not path or "\0" in path:
+    if value == "" or "\0" in str(PurePath(value)):
         raise ValueError(value)
     return value
 
@@ -199,81 +539,17 @@ OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for opti
 #: The row by which the value of a field is read.
 BY_FIELD: Mapping[str, Option] = {option.field: option for option in reversed(OPTIONS)}
 
-_OVERRIDE = (
+
+OVERRIDE_HELP = (
     "lay this over every config: a dotted key that is there, and a value of the kind that is there; key:=literal gives "
     "another kind, +key=value adds"
 )
-
-
-def parser(prog: str | None = None) -> "argparse.ArgumentParser":
-    """The parser that the table describes; what it refuses is a `UsageError`."""
-    import argparse  # only who has a command line pays for it
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise UsageError(message)
-
-        def print_help(self, file: Any = None) -> None:
-            say(self.format_help().rstrip())
-
-    made = Parser(
-        prog=prog,
-        usage="%(prog)s [options] [key=value ...]",
-        description="Run the experiment for each of its configs, load what is finished, and report on the results.",
-        epilog="Each switch is taken back by its --no- form (--no-check), where the script has set it. Results are "
-        "kept below DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 130 (Ctrl-C).",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    made.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDE)
-    for title, options in GROUPS.items():
-        group = made.add_argument_group(title)
-        for option in options:
-            if option.metavar is not None:
-                told = option.help + default_of(option)
-                group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, help=told)
-                continue
-            on, off = ("store_true", "store_false") if option.sets else ("store_false", "store_true")
-            group.add_argument(*option.flags, dest=option.field, action=on, help=option.help)
-            if option.off is not None:
-                group.add_argument(option.off, dest=option.field, action=off, help=argparse.SUPPRESS)
-    return made
-
-
-def say(text: str) -> None:
-    """Print the text. What stdout cannot spell is spelled out; a reader that has gone has seen enough."""
-    try:
-        try:
-            print(text, flush=True)
-        except UnicodeEncodeError:
-            encoding = sys.stdout.encoding
-            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
-        with suppress(OSError, ValueError):  # else Python would complain once more at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def default_of(option: Option) -> str:
     """What an option is if nobody says it, in words; nothing for a switch, or where there is no value."""
     default = getattr(Options(), option.field)
     return f" (default: {default})" if isinstance(default, (str, int)) and not isinstance(default, bool) else ""
-
-
-def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
-    """What an argv list says, by field of `Options`; fields that it does not name are absent.
-
-    Raises `UsageError` with one line for an unknown flag, naming the nearest known, or a value that is wrong.
-    `--help` prints the help and exits, as argparse does.
-    """
-    if not argv:
-        return {}
-    known = [flag for option in OPTIONS for flag in (*option.flags, option.off) if flag] + ["--help"]
-    found, unknown = parser(prog).parse_known_intermixed_args(list(argv))
-    for argument in unknown:
-        flag = argument.partition("=")[0]
-        raise UsageError(f"unknown option {flag!r}; {nearest(flag, known, 'the options are')}")
-    said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
-    return checked(said, "the command line")
 
 
 def spelled(said: Mapping[str, Any]) -> list[str]:
@@ -378,7 +654,7 @@ def reference() -> str:
         ]
         lines.append("")
     lines += ["## Overrides", "", "| command line | `run()`, decorator | what it does |", "|---|---|---|"]
-    lines.append(f'| `key=value`, `key:=literal`, `+key=value` | `overrides={{"key": value}}` | {_OVERRIDE} |')
+    lines.append(f'| `key=value`, `key:=literal`, `+key=value` | `overrides={{"key": value}}` | {OVERRIDE_HELP} |')
     lines += ["", _KINDS]
     return "\n".join([*lines, ""])
 
@@ -396,8 +672,7 @@ another's, an experiment says so in a line and runs nothing. `--check` ends the 
 which a cell failed: nobody can know whether another one follows, and an exit status is set by ending.
 
 This page is made from the table in `pyexp/cli.py`:
-`python -c "from pyexp.cli import reference; print(reference(), end='')" > docs/reference/options.md`.
-
+`python -c "
 Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
 Ctrl-C.
 """

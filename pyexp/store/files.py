@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-import pickle
 import stat
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
-from io import BytesIO
-from typing import Any
 
 #: After the pickle's STOP opcode, where `pickle.load` does not look: the magic, the pickle's length, its CRC-32.
 MAGIC = b"\npyexp-seal-1\n"
@@ -31,11 +28,6 @@ _AT_ONCE = 1 << 20
 
 #: A temporary file's name begins and ends so: a hidden sibling of the file that it becomes.
 TEMPORARY = (".", ".pyexp-tmp")
-
-
-loads = pickle.loads
-# In the names of the script's module, `__main__` and `__mp_main__`.
-_MAIN = b"_main__"
 
 
 class DamagedError(Exception):
@@ -139,23 +131,6 @@ def seal(payload: bytes | memoryview) -> bytes:
     return MAGIC + len(payload).to_bytes(8, "big") + zlib.crc32(payload).to_bytes(4, "big")
 
 
-def save(path: str, value: Any, *, durable: bool) -> list[str]:
-    """Commit `value` as the sealed pickle at `path`, and return what loading it needs, as `module:name`.
-
-    It is loaded once before it is committed (where anything but plain data is in it), so that what cannot be loaded
-    is an error here and now. Raises what pickling, loading or writing raises; then there is nothing at `path`.
-    """
-    payload, needs = packed(value)
-    commit(path, payload, durable=durable)
-    return needs
-
-
-def packed(value: Any) -> tuple[bytes, list[str]]:
-    """The value as a pickle that can be loaded again, and what loading it needs. Raises what `save` does."""
-    payload = dumps(value)
-    return payload, needed(payload)
-
-
 def commit(path: str, payload: bytes, *, durable: bool) -> None:
     """Commit the pickle, sealed. Raises what writing raises; then there is nothing at `path`."""
     try:
@@ -164,64 +139,6 @@ def commit(path: str, payload: bytes, *, durable: bool) -> None:
         with suppress(OSError):
             os.unlink(path)
         raise
-
-
-def dumps(value: Any, what: str = "the result") -> bytes:
-    """The value as a pickle; by value where it is of the script's own `__main__`, which another process lacks.
-
-    Raises TypeError naming the part of the value that cannot be pickled.
-    """
-    try:
-        payload = pickle.dumps(value, protocol=5)
-    except Exception:  # perhaps cloudpickle can: a lambda, a class from inside a function
-        payload = _MAIN
-    if _MAIN not in payload:
-        return payload
-    from pyexp.byvalue import dumps_by_value, unpicklable_part  # only what the plain pickle cannot carry pays for it
-
-    try:
-        return dumps_by_value(value)
-    except Exception as error:
-        part, path = unpicklable_part(value, what)
-        kind = f"{type(part).__module__}.{type(part).__qualname__}"
-        raise TypeError(f"{path} is a {kind}, which cannot be pickled: {error}") from error
-
-
-class _Witness(pickle.Unpickler):
-    """An unpickler that notes the classes and functions it was sent for."""
-
-    def __init__(self, file: Any) -> None:
-        super().__init__(file)
-        self.needs: dict[str, None] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module != "builtins":
-            self.needs[f"{module}:{name}"] = None
-        return super().find_class(module, name)
-
-
-def needed(payload: bytes) -> list[str]:
-    """What loading the pickle needs, found by loading it; at once nothing where it holds plain data only.
-
-    Raises whatever loading raises.
-    """
-    if b"\x93" not in payload:  # STACK_GLOBAL: without it, protocol 5 looks no name up
-        return []
-    return load_noting(payload)[1]
-
-
-def load_noting(content: bytes, size: int | None = None) -> tuple[Any, list[str]]:
-    """The value of the pickle in the first `size` bytes (all of them), and what loading it needed.
-
-    Raises `DamagedError` if the pickle ends elsewhere, and whatever loading raises.
-    """
-    size = len(content) if size is None else size
-    stream = BytesIO(content)  # shares the bytes: a result may be large
-    witness = _Witness(stream)
-    value = witness.load()
-    if stream.tell() != size:
-        raise DamagedError(f"its pickle ends at byte {stream.tell()} and not at {size}")
-    return value, list(witness.needs)
 
 
 def unsealed(content: bytes) -> tuple[int, bool]:

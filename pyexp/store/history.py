@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyrsistent import pmap
 
-from pyexp import claims, index, store
-from pyexp.collector import collecting_later
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
-from pyexp.index import Index
-from pyexp.plain import FORMAT, plain, restored
 from pyexp.plan import Cell, Status
-from pyexp.results import Record, Result, cells_in_words, from_json, missing
-from pyexp.store import Run
+from pyexp.results import FORMAT, Record, Result, cells_in_words, from_json, missing, plain, restored
+from pyexp.store import claims, index
+from pyexp.store import records as store
+from pyexp.store.index import Index
+from pyexp.store.records import Run
 from pyexp.tables import Results
 from pyexp.tensor import Axis, Tensor, default_axes
 
 if TYPE_CHECKING:
-    from pyexp.provenance import Git
+    from pyexp.store.provenance import Git
 
 
 class Kept(NamedTuple):
@@ -122,7 +121,7 @@ def journal(run: Run, experiment: str, cells: Tensor[Cell], git: "Git") -> Itera
 
     What is there of earlier commands, and when the run began, is kept. Raises `StoreError` if it cannot be written.
     """
-    from pyexp.provenance import UNKNOWN, this_command  # who only reads need not pay for it
+    from pyexp.store.provenance import UNKNOWN, this_command  # who only reads need not pay for it
 
     entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
     grid = grid_json(cells)
@@ -224,7 +223,6 @@ def _record(path: str) -> Record | None:
         return None
 
 
-@collecting_later()
 def load(path: str | os.PathLike[str]) -> Any:
     """What is kept at a path: the Results of a run's folder, or the Result of a cell's, without the script.
 
