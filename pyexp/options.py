@@ -671,7 +671,7 @@ Where a script runs several experiments, each reads the command line. If `-k` or
 another's, an experiment says so in a line and runs nothing. `--check` ends the script after the first experiment of
 which a cell failed: nobody can know whether another one follows, and an exit status is set by ending.
 
-This page is made from the table in `pyexp/cli.py`:
+This page is made from the table in `pyexp/options.py`:
 `python -c "
 Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
 Ctrl-C.
