@@ -18,12 +18,12 @@ from pyexp import shell
 from pyexp.configs import Config, freeze, thaw
 from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
 from pyexp.executors import refuse_unknown
+from pyexp.leaves import script_name
 from pyexp.options import Options, UnknownKeyError, settle, spelled
 from pyexp.plan import Plan, component
 from pyexp.runner import Interrupted, Job
 from pyexp.shell import Heard, command_line, parse, say
-from pyexp.store import history as archive
-from pyexp.store import records as store
+from pyexp.store import history, layout
 from pyexp.tables import Results
 from pyexp.worker import script
 
@@ -200,7 +200,7 @@ class Experiment:
 
     def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> Job:
         made = shell.grid(self._configs if configs is None else configs)
-        return Job(self._folder(options), self.fn, made, _command(typed or {}), self._initializer)
+        return Job(self._folder(options), self.fn, made, _command(typed or {}), self._initializer, _script(self.fn))
 
     def _takes(self, typed: Mapping[str, Any]) -> bool:
         """Whether the command line chooses some of the cells, as far as that is known before `run` gives the rest."""
@@ -218,10 +218,10 @@ class Experiment:
     def _folder(self, options: Options) -> str:
         return component(options.name or self.__name__, "the experiment's name")
 
-    def _list(self, options: Options) -> list[archive.Kept]:
-        base = store.home(options.output_dir, self._folder(options))
-        kept = archive.runs(base)
-        say(archive.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
+    def _list(self, options: Options) -> list[history.Kept]:
+        base = layout.home(options.output_dir, self._folder(options))
+        kept = history.kept(base)
+        say(history.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
         return kept
 
 
@@ -229,6 +229,13 @@ def _is_for_another(typed: Mapping[str, Any]) -> bool:
     """Whether cells or keys that one experiment does not have may be those of another experiment of the script."""
     chooses = bool(typed.get("select") or typed.get("overrides"))
     return chooses and (bool(_taken) or any(experiment._takes(typed) for experiment in list(_not_run)))
+
+
+def _script(fn: Any) -> str:
+    """What the module of the script that defines the experiment is called; `""` where it has no file."""
+    module = getattr(fn, "__module__", None) or "__main__"
+    name = script_name(sys.modules.get("__main__")) if module in ("__main__", "__mp_main__") else str(module)
+    return "" if name == "__main__" else name.rpartition(".")[2]
 
 
 def _said(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -254,6 +254,7 @@ class Record(NamedTuple):
 
     `outputs` holds the scalar outputs, `kinds` the class of every output by name; `spread` says whether the returned
     value was a mapping of outputs, or one value. `needs` are the classes and functions that loading the value needs.
+    `stamp` identifies the file that the result was saved to, `seal` its content.
     """
 
     name: str
@@ -273,14 +274,11 @@ class Record(NamedTuple):
     host: str = ""
     executor: str = ""
     stamp: tuple[int, ...] = ()
+    seal: str = ""
 
     @property
     def failed(self) -> bool:
         return self.status != "done"
-
-    def stamped(self, stamp: tuple[int, ...]) -> "Record":
-        """The record with what identifies the very file that the result was saved to."""
-        return self._replace(stamp=stamp)
 
 
 def record_of(
@@ -408,6 +406,7 @@ def to_json(record: Record) -> dict[str, Any]:
         "spread": record.spread,
         "needs": list(record.needs),
         "stamp": list(record.stamp),
+        "seal": record.seal,
     }
 
 
@@ -436,6 +435,7 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
             host=data["host"],
             executor=data["executor"],
             stamp=tuple(data.get("stamp", ())),
+            seal=data.get("seal", ""),
             **{key: error[key] for key in ("type", "message", "traceback") if key in error},
         )
         _refuse_wrong_types(record)
@@ -444,7 +444,7 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
     return record
 
 
-_texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor")
+_texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "seal")
 
 
 def _refuse_wrong_types(record: Record) -> None:

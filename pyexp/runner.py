@@ -1,6 +1,7 @@
-"""A run on its way: the plan is carried out, cell by cell, and what comes of each is put down at once.
+"""A plan being carried out, cell by cell: what is finished is loaded, the rest is run, each end is put down at once.
 
-It drives the executors and the store as the plan says. A run of which everything is finished never gets here.
+It drives the executors and the store as the plan says. Whether a cell is run is never decided here: after each claim
+the plan is asked again.
 """
 
 import os
@@ -8,74 +9,69 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyexp.configs import Config, FrozenConfig, thaw
-from pyexp.errors import ConfigError
-from pyexp.executors import get_executor
+from pyexp.errors import ConfigError, ResultError
+from pyexp.executors import InlineExecutor, get_executor
 from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.leaves import has_encoders
 from pyexp.options import Options
-from pyexp.plan import Action, Cell, Mode, Plan, Step
+from pyexp.plan import Action, Cell, Facts, Mode, Plan, Step, after_claim
 from pyexp.progress import Progress, progress
-from pyexp.results import Attempt, Record, Result, cells_in_words, missing, record_of
-from pyexp.store import history as archive
-from pyexp.store import records as store
+from pyexp.results import Record, cells_in_words, record_of
+from pyexp.store import files, history, layout, records
 from pyexp.store.claims import Claim
-from pyexp.store.index import EMPTY, Index
+from pyexp.store.layout import Run
 from pyexp.store.pickling import dumps
 from pyexp.store.provenance import Git, code_folder
-from pyexp.store.records import Run, Sight
+from pyexp.tables import Results
 from pyexp.tensor import Tensor
 from pyexp.worker.outcome import failed
 
-Function = Callable[[Config], Any]
+#: Seconds after a signal for which nobody asks what the run is waiting for.
+SOON = 0.3
 
 
 class Job(NamedTuple):
     """What is to be run: the experiment's name, its function, its grid of configs.
 
-    `command` asks for it once more, but for the options that say which run; `""` where no script was started.
+    `command` asks for it once more, but for the options that say which run; `""` where no script was started. `script`
+    is what the script's module is called.
     """
 
     name: str
-    fn: Function
+    fn: Callable[[Config], Any]
     configs: Tensor[FrozenConfig]
     command: str = ""
     initializer: Callable[[], Any] | None = None
+    script: str = ""
 
 
-class Look(NamedTuple):
-    """What was found before a run: its folder (None: there is none yet), what is in it, and the plan made of that.
+class Snapshot(NamedTuple):
+    """What was found before a run: its folder (None: there is none yet), the facts about its cells, and the plan.
 
     The plan is for the cells that were selected, `cells` is the whole grid, and `is_described` says whether `run.json`
-    has it, `is_indexed` whether the index, which is `known`, says that.
+    has it.
     """
 
     run: Run | None
     plan: Plan
-    sights: dict[str, Sight]
+    facts: dict[str, Facts]
     cells: Tensor[Cell]
     is_described: bool = False
-    known: Index = EMPTY
-    is_indexed: bool = False
-
-    def unindexed(self, records: Mapping[str, Record]) -> dict[str, Record]:
-        """Those of the records, by folder, that the index did not have when it was looked at."""
-        had = {folder: sight.record for folder, sight in self.sights.items() if sight.indexed}
-        return {folder: record for folder, record in records.items() if had.get(folder) is not record}
 
 
 class Interrupted(KeyboardInterrupt):
     """A run that a signal ended; says what is finished and how to go on."""
 
-    def __init__(self, words: str, number: int) -> None:
+    def __init__(self, words: str, signal: int) -> None:
         super().__init__(words)
-        self.status = 128 + number
+        self.status = 128 + signal
 
 
 def again(job: Job, options: Options, run: Run, *flags: str) -> str:
@@ -87,52 +83,75 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
     return f"experiment.run({', '.join(said)})"
 
 
-def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
+def run(job: Job, options: Options, snapshot: Snapshot) -> Results:
     """Carry out the plan, and return a result for each cell. Raises `Interrupted` if a signal came."""
-    executor = get_executor("inline" if options.pdb else options.executor)
-    pool = executor if isinstance(executor, Pool) else Threads(executor)
-    git = Git(code_folder())
-    refuse_unpicklable(seen.plan.steps.map(lambda step: step.cell))
-    jobs = pool.auto() if options.jobs == "auto" else int(options.jobs)
-    results = os.path.abspath(options.output_dir)
-    terms = Terms(
-        jobs=jobs,
-        timeout=options.timeout,
-        retries=options.retries,
-        capture=options.capture and not options.pdb,
-        durable=options.durable,
-        results=results,
-        initializer=job.initializer,
-        grace=options.grace,
-        pdb=options.pdb,
-    )
-    with ExitStack() as at_end:
-        at_end.callback(git.close)
-        if seen.plan.works:  # else nobody has to get ready
-            at_end.callback(pool.close)
-            try:
-                pool.open(job.fn, terms)
-            except KeyboardInterrupt:
-                raise Interrupted("interrupted by Ctrl-C before the first cell began", signal.SIGINT) from None
-        run = seen.run or store.make_run(options.output_dir, job.name, options.timestamp, durable=options.durable)
-        if seen.plan.works or (options.mode is Mode.RUN and not seen.is_described):
-            at_end.enter_context(archive.journal(run, job.name, seen.cells, git))
-        performance = Performance(job, options, run, seen, pool, terms)
-        results = performance.results()
-    archive.remember(run, seen.cells, seen.known, seen.unindexed(performance.records))
-    return results
+    steps = snapshot.plan.steps
+    loaded, warnings = _loaded(snapshot)
+    waiting = deque(
+        step for step in steps
+        if step.action in (Action.RUN, Action.WAIT) or (step.action is Action.LOAD and step.cell.folder not in loaded)
+    )  # fmt: skip
+    with ExitStack() as stack:
+        pool = settings = None
+        if waiting:
+            validate_picklable(step.cell for step in waiting)
+            pool, settings = stack.enter_context(_ready(job, options))
+        folder = snapshot.run or layout.make_run(
+            options.output_dir, job.name, options.timestamp, durable=options.durable
+        )
+        if waiting or not snapshot.is_described:
+            git = stack.enter_context(closing(Git(code_folder())))
+            head = {"experiment": job.name, "script": job.script}
+            stack.enter_context(history.journal(folder, head, snapshot.cells, git))
+        display = stack.enter_context(closing(_display(len(waiting), options, pool)))
+        display.began(folder.path, snapshot.plan.summary())
+        for line in warnings:
+            display.line(line)
+        if pool is not None and settings is not None:
+            runner = Runner(job, options, snapshot, folder, pool, settings, display, loaded)
+            runner.run(waiting)
+            loaded = runner.records
+        else:
+            if options.mode is Mode.FAILED:
+                display.line("no cell of this run has failed: there is nothing to run again")
+            records.tidy(folder)
+        if returned_nothing(loaded.values()):
+            display.note("every result is None: did the function forget to return it?")
+    return records.results(folder, steps, loaded)
 
 
-def refuse_unpicklable(cells: Tensor[Cell]) -> None:
-    """Raise `ConfigError` for a config that could not be sent to a worker.
+def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
+    """The records of the cells that are finished, and warnings. Records that had to be made again are written down.
 
-    Every value that pyexp can hash by itself can be pickled; only what was registered may not.
+    A cell whose result cannot be loaded is not among them.
     """
-    for cell in cells if has_encoders() else ():
+    found, warnings = {}, []
+    for step in snapshot.plan.steps:
+        folder = step.cell.folder
+        if step.action is not Action.LOAD or snapshot.run is None or folder not in snapshot.facts:
+            continue
         try:
-            dumps(thaw(cell.config), "config")
-        except TypeError as error:
-            raise ConfigError(f"of config {cell.name!r}, {error}") from None
+            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder])
+        except ResultError as error:
+            warnings.append(f"warning: {folder}: its result is unreadable: {error}; the cell is run again")
+        except OSError as error:
+            warnings.append(f"warning: cannot write the record of {folder}; its result is kept: {error}")
+            found[folder] = records.record_for(snapshot.run, step.cell, snapshot.facts[folder])
+    return found, warnings
+
+
+def _recorded(run: Run, cell: Cell, facts: Facts) -> Record:
+    """The record of a cell that has ended, written down if it is not on disk as it should be.
+
+    Raises `ResultError` if the result cannot be loaded, and OSError if the record cannot be written.
+    """
+    record = records.record_for(run, cell, facts)
+    if not record.failed and facts.needs_repair and (claim := records.claim(run, cell)) is not None:
+        try:
+            records.repair(run, cell, record)
+        finally:
+            claim.release()
+    return record
 
 
 def returned_nothing(records: Iterable[Record]) -> bool:
@@ -141,128 +160,121 @@ def returned_nothing(records: Iterable[Record]) -> bool:
     return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
 
 
-#: Seconds after a signal for which nobody asks what the run is waiting for.
-SOON = 0.3
+@contextmanager
+def _ready(job: Job, options: Options) -> Iterator[tuple[Pool, Terms]]:
+    """The executor, ready to run cells, and what holds for each of them."""
+    executor = get_executor("inline" if options.pdb else options.executor)
+    pool = executor if isinstance(executor, Pool) else Threads(executor)
+    settings = Terms(
+        jobs=pool.auto() if options.jobs == "auto" else int(options.jobs),
+        timeout=options.timeout,
+        retries=options.retries,
+        capture=options.capture and not options.pdb,
+        durable=options.durable,
+        results=layout.top(options.output_dir),
+        initializer=job.initializer,
+        grace=options.grace,
+        pdb=options.pdb,
+    )
+    try:
+        try:
+            pool.open(job.fn, settings)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted by Ctrl-C before the first cell began", signal.SIGINT) from None
+        yield pool, settings
+    finally:
+        pool.close()
+
+
+def _display(number: int, options: Options, pool: Pool | None) -> Progress:
+    """The display for so many cells; a live one only if their output does not come to the terminal."""
+
+    elsewhere = options.capture and not options.pdb and not isinstance(pool, (InlineExecutor, Threads))
+    return progress(number, quiet=options.quiet, terminal_is_free=elsewhere, environ=os.environ)
+
+
+def validate_picklable(cells: Iterable[Cell]) -> None:
+    """Raise `ConfigError` for a config that could not be sent to a worker.
+
+    Every value that pyexp can hash by itself can be pickled; only a registered type may lack that.
+    """
+    for cell in cells if has_encoders() else ():
+        try:
+            dumps(thaw(cell.config), "config")
+        except TypeError as error:
+            raise ConfigError(f"of config {cell.name!r}, {error}") from None
 
 
 @dataclass
-class Performance:
-    """One run on its way: the steps still to be taken, the claims held, the records made."""
+class Runner:
+    """One run: the claims it holds, the records it has, the failures it has seen."""
 
     job: Job
     options: Options
-    run: Run
-    seen: Look
+    snapshot: Snapshot
+    folder: Run
     pool: Pool
-    terms: Terms
-    records: dict[str, Record] = field(default_factory=dict)
+    settings: Terms
+    display: Progress
+    records: dict[str, Record]
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
     stopping: bool = False
 
-    def results(self) -> Tensor[Result]:
-        """The result of every cell, once all that is to be run has run."""
-        steps = self.seen.plan.steps
-        waiting = deque(step for step in steps if step.action in (Action.RUN, Action.WAIT))
-        with closing(self._progress(len(waiting))) as self.progress, Halt() as halt:
-            self.progress.began(self.run.path, self.seen.plan.summary())
-            if self.pool.notice:
-                self.progress.line(self.pool.notice)
-            if self.options.mode is Mode.FAILED and not waiting:
-                self.progress.line("no cell of this run has failed: there is nothing to run again")
+    def run(self, waiting: deque[Step]) -> None:
+        """Run the cells that wait, and those that other processes lose meanwhile. Raises `Interrupted`."""
+        if self.pool.notice:
+            self.display.line(self.pool.notice)
+        with Halt() as halt:
             try:
-                self._load()
                 if self.options.mode is Mode.RERUN:
-                    self._discard(waiting)
+                    self._remove(waiting)
                 while waiting:
-                    self._run(waiting, halt)
+                    endings = drive(self.pool, self._tasks(waiting), self.settings, halt, lambda: self._tick(halt))
+                    with closing(endings):  # whatever happens, so that no cell is left running
+                        for ended in endings:
+                            self._commit(ended)
                     waiting = deque() if halt.count else self._lost()
             finally:
                 for _, claim in self.held.values():
                     claim.release()
-                store.tidy(self.run)
+                records.tidy(self.folder)
             if halt.signal is not None:
                 raise Interrupted(self._how_to_go_on(halt.signal), halt.signal)
-            self.progress.summary(self.failures, f"to run them again: {self._again('--lf')}")
-            if returned_nothing(self.records.values()):
-                self.progress.note("every result is None: did the function forget to return it?")
-        return steps.map(self._result)
-
-    def _progress(self, number: int) -> Progress:
-        """The display for so many cells; a live one only if their output does not come to the terminal."""
-        from pyexp.executors import InlineExecutor
-
-        elsewhere = self.terms.capture and not isinstance(self.pool, (InlineExecutor, Threads))
-        return progress(number, quiet=self.options.quiet, terminal_is_free=elsewhere, environ=os.environ)
-
-    def _run(self, waiting: deque[Step], halt: Halt) -> None:
-        """Run the cells that wait, and put each down as it ends."""
-        endings = drive(self.pool, self._tasks(waiting), self.terms, halt, lambda: self._tick(halt))
-        with closing(endings):  # whatever happens, so that no cell is left running
-            for ended in endings:
-                self._commit(ended)
+        self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 
     def _tick(self, halt: Halt) -> None:
-        self.progress.tick()
+        self.display.tick()
         if time.monotonic() - halt.since > SOON and not self.stopping:
             self.stopping = True
             number = cells_in_words(len(self.held))
-            limit = f"{self.terms.grace:g} s"
-            self.progress.line(f"waiting up to {limit} for {number} to stop; once more (Ctrl-C) kills what is left")
+            limit = f"{self.settings.grace:g} s"
+            self.display.line(f"waiting up to {limit} for {number} to stop; once more (Ctrl-C) kills what is left")
 
     def _lost(self) -> deque[Step]:
-        """The finished cells whose results others, that run them again, have removed since: theirs are waited for."""
+        """Cells whose result another process removed because it is rerunning them. Wait for its new result."""
         lost: deque[Step] = deque()
-        if (self.options.fail_fast and self.failures) or not store.is_shared(self.run):
+        if (self.options.fail_fast and self.failures) or not records.is_shared(self.folder):
             return lost
-        for step in self.seen.plan.steps:
+        for step in self.snapshot.plan.steps:
             record = self.records.get(step.cell.folder)
-            if record is not None and not record.failed and store.stamp(self.run, step.cell) != record.stamp:
-                self.seen.sights.pop(step.cell.folder, None)
+            path = self.folder.file(step.cell, layout.RESULT)
+            if record is not None and not record.failed and files.stamp(path) != record.stamp:
+                self.snapshot.facts.pop(step.cell.folder, None)
                 lost.append(step)
         return lost
 
-    def _load(self) -> None:
-        """Take the records of the cells that are finished; write those down that had to be made again."""
-        for step in self.seen.plan.steps:
-            sight = self.seen.sights.get(step.cell.folder, store.UNSEEN)
-            if step.action is Action.LOAD and sight.record is not None:
-                self.records[step.cell.folder] = sight.record
-                self._adopt(step.cell, sight)
-
-    def _adopt(self, cell: Cell, sight: Sight) -> None:
-        """Write down a record that had to be made again."""
-        if sight.fresh:
-            with self._trying(f"write the record of {cell.folder}; its result is kept"):
-                self._with_claim(cell, store.adopt, sight.record)
-
-    def _discard(self, steps: Iterable[Step]) -> None:
+    def _remove(self, steps: Iterable[Step]) -> None:
         """Remove the results of all cells that are to run again before the first of them does."""
         for step in steps:
-            stamp = self.seen.sights.get(step.cell.folder, store.UNSEEN).stamp
-            if stamp:
-                with self._trying(f"remove the old result of {step.cell.folder}"):
-                    self._with_claim(step.cell, store.discard, stamp)
-
-    def _with_claim(self, cell: Cell, do: Callable[[Run, Cell, Any], None], what: Any) -> None:
-        """Do something to a cell, unless another process has it: then it is that one's to do."""
-        if cell.folder in self.held:
-            do(self.run, cell, what)
-            return
-        claim = store.claim(self.run, cell)
-        if claim is not None:
-            try:
-                do(self.run, cell, what)
-            finally:
-                claim.release()
-
-    @contextmanager
-    def _trying(self, what: str) -> Iterator[None]:
-        """Where the disk says no: a line that says what could not be done, and the run goes on."""
-        try:
-            yield
-        except OSError as error:
-            self.progress.line(f"warning: cannot {what}: {error}")
+            stamp = self.snapshot.facts.get(step.cell.folder, Facts()).stamp
+            if stamp and (claim := records.claim(self.folder, step.cell)) is not None:
+                try:
+                    records.remove(self.folder, step.cell, stamp)
+                except OSError as error:
+                    self.display.line(f"warning: cannot remove the old result of {step.cell.folder}: {error}")
+                finally:
+                    claim.release()
 
     def _tasks(self, waiting: deque[Step]) -> Iterator[Task | None]:
         """A task for each cell that nobody else has; None when others have all that are left."""
@@ -270,105 +282,100 @@ class Performance:
         while waiting and not (self.options.fail_fast and self.failures):
             step = waiting.popleft()
             cell = step.cell
-            if not self._is_ours(cell):
+            if self._is_busy(step):
                 waiting.append(step)
                 turned_away += 1
                 if turned_away >= len(waiting):
                     turned_away = 0
-                    self.progress.waiting(len(waiting))
+                    self.display.waiting(len(waiting))
                     yield None
                 continue
             turned_away = 0
             if cell.folder in self.held:
                 _, claim = self.held[cell.folder]
-                self.progress.started(cell.folder, cell.name)
-                yield Task(cell.folder, self.job.fn, cell.config, self.run.folder(cell), claim.descriptor)
+                self.display.started(cell.folder, cell.name)
+                yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor)
 
-    def _is_ours(self, cell: Cell) -> bool:
-        """Whether no other process has the cell. Then it is held and ready to run, or its record has been taken."""
+    def _is_busy(self, step: Step) -> bool:
+        """Whether another process has the cell. If none has, it is held and ready to run, or its record is taken."""
+        cell = step.cell
         try:
-            claim = store.claim(self.run, cell)
+            claim = records.claim(self.folder, cell)
             if claim is None:
-                return False
+                return True
             self.held[cell.folder] = (cell, claim)
-            if self._done_meanwhile(cell):
+            if not self._make_ready(step):
                 self._release(cell)
         except OSError as error:  # if the disk says no, that is this cell's failure and no other's
             self._take(cell, record_of(cell.name, cell.config, cell.hash, failed(error), started=time.time()))
             self._release(cell)
+        return False
+
+    def _make_ready(self, step: Step) -> bool:
+        """Make a claimed cell ready to run. False if it has been run meanwhile; then its record is taken."""
+        cell = step.cell
+        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, {})
+        action, why = after_claim(step, seen, now, self.options.mode).action, now.fault
+        if action is Action.LOAD:
+            try:
+                record = records.record_for(self.folder, cell, now)
+                if not record.failed and now.needs_repair:
+                    records.repair(self.folder, cell, record)
+                self._take(cell, record)
+                return False
+            except ResultError as error:
+                why = str(error)
+        elif action is not Action.RUN:
+            return False
+        if self.options.mode is Mode.RERUN:
+            records.remove(self.folder, cell, seen.stamp)
+        aside = records.prepare(self.folder, cell)
+        if aside:
+            why = f"its result is unreadable: {why}" if why else "a run that failed left a result"
+            self.display.line(f"warning: {cell.folder}: {why}; kept as {aside}, and the cell is run again")
         return True
 
     def _release(self, cell: Cell) -> None:
         if cell.folder in self.held:
             self.held.pop(cell.folder)[1].release()
 
-    def _done_meanwhile(self, cell: Cell) -> bool:
-        """Whether another process has run a cell since it was looked at; then its record is taken, else it is ready."""
-        before = self.seen.sights.get(cell.folder, store.UNSEEN)
-        now = store.sight(self.run, cell)
-        if now.record is not None and now.version != before.version:
-            self._adopt(cell, now)
-            self._take(cell, now.record)
-            return True
-        if self.options.mode is Mode.RERUN:
-            store.discard(self.run, cell, before.stamp)
-        aside = store.prepare(self.run, cell)
-        if aside:
-            why = now.damage or "a run that failed left a result"
-            self.progress.line(f"warning: {cell.folder}: {why}; kept as {aside}, and the cell is run again")
-        return False
-
     def _commit(self, ended: Ended) -> None:
-        """Make the record of a cell that has ended, and give the cell back."""
+        """Write down the record of a cell that has ended, and give the cell back."""
         cell = self.held[ended.task.label][0]
-        self._take(cell, self._conclude(cell, self._record(cell, ended, ended.task.failures)))
-        self._release(cell)
-
-    def _record(self, cell: Cell, ended: Ended, attempts: tuple[Attempt, ...]) -> Record:
-        return record_of(
+        record = record_of(
             cell.name,
             cell.config,
             cell.hash,
             ended.outcome,
             started=ended.started,
             seconds=ended.seconds,
-            attempts=attempts,
+            attempts=ended.task.failures,
             host=ended.outcome.get("host") or socket.gethostname(),
-            executor=type(self.pool).__name__ if not isinstance(self.pool, Threads) else
-            type(self.pool.executor).__name__,
-        )  # fmt: skip
-
-    def _conclude(self, cell: Cell, record: Record) -> Record:
-        """Write the record down; a result that has vanished is a failure, and if the disk is full it is told."""
-        with self._trying(f"write the record of {cell.folder}"):
-            try:
-                return store.conclude(self.run, cell, record)
-            except FileNotFoundError as error:
-                if not record.failed:  # there is nothing beside which a record could stand
-                    record = record_of(cell.name, cell.config, cell.hash, failed(error), started=record.started)
-                raise
-        return record
+            executor=type(self.pool.executor if isinstance(self.pool, Threads) else self.pool).__name__,
+        )
+        try:
+            record = records.commit(self.folder, cell, record)
+        except OSError as error:
+            self.display.line(f"warning: cannot write the record of {cell.folder}: {error}")
+            if isinstance(error, FileNotFoundError) and not record.failed:  # the result has vanished
+                record = record_of(cell.name, cell.config, cell.hash, failed(error), started=record.started)
+        self._take(cell, record)
+        self._release(cell)
 
     def _take(self, cell: Cell, record: Record) -> None:
         self.records[cell.folder] = record
         log = ""
         if record.failed:
-            path = self.run.file(cell, store.LOG)
+            path = self.folder.file(cell, layout.LOG)
             log = path if os.path.exists(path) else ""  # a custom executor leaves none
             self.failures.append((record, log))
-        self.progress.cell(cell.folder, record, log)
-
-    def _result(self, step: Step) -> Result:
-        cell = step.cell
-        record = self.records.get(cell.folder) or missing(cell.name, cell.config, cell.hash, step.reason)
-        return store.result(self.run, cell, record)
+        self.display.cell(cell.folder, record, log)
 
     def _how_to_go_on(self, number: int) -> str:
         name = "Ctrl-C" if number == 2 else f"signal {number}"
-        known = (self.records.get(step.cell.folder) for step in self.seen.plan.steps)
+        known = (self.records.get(step.cell.folder) for step in self.snapshot.plan.steps)
         left = sum(1 for record in known if record is None or record.failed)
-        size = cells_in_words(self.seen.plan.steps.size)
-        return f"interrupted by {name}; {left} of {size} are left; to go on: {self._again()}"
-
-    def _again(self, *flags: str) -> str:
-        return again(self.job, self.options, self.run, *flags)
+        size = cells_in_words(self.snapshot.plan.steps.size)
+        return (
+            f"interrupted by {name}; {left} of {size} are left; to go on: {again(self.job, self.options, self.folder)}"
+        )

@@ -4,24 +4,21 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from pyexp import runner
 from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, NoRunError, SelectionError, UsageError, nearest
 from pyexp.executors import refuse_unknown
 from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
-from pyexp.plan import Action, Cell, Found, Mode, Step, cells_of, plan, refuse_too_many
-from pyexp.progress import progress
-from pyexp.results import Result, missing
-from pyexp.runner import Job, Look
-from pyexp.store import history as archive
-from pyexp.store import index
-from pyexp.store import records as store
-from pyexp.store.records import Run, Sight
+from pyexp.plan import Action, Cell, Mode, cells_of, classify, plan, refuse_too_many
+from pyexp.runner import Job, Snapshot
+from pyexp.store import history, layout, records
+from pyexp.store.layout import Run
 from pyexp.sweep import grid_of
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
@@ -51,26 +48,19 @@ def _filled(grid: Tensor[FrozenConfig], what: str) -> Tensor[FrozenConfig]:
     return grid
 
 
-def look(job: Job, options: Options) -> Look:
-    """The cells of the job, what is on disk of them, and the plan. Changes nothing.
+def look(job: Job, options: Options) -> Snapshot:
+    """The cells of the job, the facts about them on disk, and the plan. Changes nothing.
 
     Raises `NoRunError` if a run is asked for that is not there, `UsageError` for overrides that do not fit.
     """
     refuse_too_many(job.configs)
-    return _look(job, options)
-
-
-def _look(job: Job, options: Options) -> Look:
     cells, chosen = cells_of_job(job, options)
     run = find_run(job, options)
     if run is None:
-        return Look(None, plan(chosen, {}, options.mode), {}, cells)
-    known = index.read(run.path)
-    is_indexed = archive.is_indexed(run, cells, known)
-    is_described = is_indexed or archive.describes(run, cells)
-    sights = store.look(run, chosen, known)
-    found: dict[str, Found] = {folder: sight.found for folder, sight in sights.items()}
-    return Look(run, plan(chosen, found, options.mode), sights, cells, is_described, known, is_indexed)
+        return Snapshot(None, plan(chosen, {}, options.mode), {}, cells)
+    facts = records.look(run, chosen)
+    found = {folder: classify(seen) for folder, seen in facts.items()}
+    return Snapshot(run, plan(chosen, found, options.mode), facts, cells, history.describes(run, cells))
 
 
 def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]]:
@@ -94,10 +84,10 @@ def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
 
 def find_run(job: Job, options: Options) -> Run | None:
     """The folder of the run that the options name; None if a new one is to be made. Raises `NoRunError`."""
-    base = store.home(options.output_dir, job.name)
+    base = layout.home(options.output_dir, job.name)
     name = options.timestamp
     if options.latest:
-        name = store.latest_run(base)
+        name = layout.latest_run(base)
         if name is None:
             raise NoRunError(f"there is no run of {job.name!r} below {base} yet; run it first, without the option")
     if name is True:
@@ -106,7 +96,7 @@ def find_run(job: Job, options: Options) -> Run | None:
     if os.path.isdir(path):
         return Run(path, options.durable)
     if options.report or options.last_failed or options.resume:
-        known = [run for _, run in sorted(store.runs(base))]
+        known = [begun.name for begun in sorted(layout.runs(base))]
         raise NoRunError(f"there is no run at {path}; {nearest(name or job.name, known, 'the runs are')}")
     return None
 
@@ -117,55 +107,13 @@ def perform(job: Job, options: Options) -> Results:
     Raises `Interrupted` if a signal came, and what `look` raises before anything has run.
     """
     refuse_unknown(options.executor)
-    seen = look(job, options)
-    if options.mode is Mode.REPORT:
-        return reported(seen)
-    if seen.run is not None and finished(seen, seen.run):
-        _conclude(seen, seen.run, options)
-        return reported(seen)
-    from pyexp.runner import performed  # what it takes to run anything, a run that is finished need not pay for
-
-    return Results.of(performed(job, options, seen))
-
-
-def _conclude(seen: Look, run: Run, options: Options) -> None:
-    """Leave a finished run tidy and indexed, and say that it is finished."""
-    store.tidy(run)
-    new = {name: sight.record for name, sight in seen.sights.items() if sight.record is not None and not sight.indexed}
-    if new or not seen.is_indexed:
-        archive.remember(run, seen.cells, seen.known, new)
-    with closing(progress(0, quiet=options.quiet, terminal_is_free=False, environ=os.environ)) as display:
-        display.began(run.path, seen.plan.summary())
-
-
-def finished(seen: Look, run: Run) -> bool:
-    """Whether every cell is there and written down, and nobody else is at it: then there is only to report."""
-    return (
-        seen.plan.mode is Mode.RUN
-        and all(step.action is Action.LOAD for step in seen.plan.steps)
-        and not any(sight.fresh for sight in seen.sights.values())
-        and not store.is_shared(run)
-        and seen.is_described
-    )
-
-
-def reported(seen: Look) -> Results:
-    """The results that are there, and for every other cell one that says it is missing.
-
-    Raises `NoRunError` if there is nothing at all to show.
-    """
-    run = seen.run
-    if run is None or all(step.action is Action.MISSING for step in seen.plan.steps):
-        where = "" if run is None else f" in {run.path}"
+    snapshot = look(job, options)
+    if options.mode is not Mode.REPORT:
+        return runner.run(job, options, snapshot)
+    if snapshot.run is None or all(step.action is Action.MISSING for step in snapshot.plan.steps):
+        where = "" if snapshot.run is None else f" in {snapshot.run.path}"
         raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report")
-    return Results.of(seen.plan.steps.map(lambda step: _shown(run, step, seen.sights.get(step.cell.folder))))
-
-
-def _shown(run: Run, step: Step, sight: Sight | None) -> Result:
-    cell = step.cell
-    if step.action is Action.LOAD and sight is not None and sight.record is not None:
-        return store.result(run, cell, sight.record)
-    return store.result(run, cell, missing(cell.name, cell.config, cell.hash, step.reason))
+    return records.reported(snapshot.run, snapshot.plan.steps, snapshot.facts)
 
 
 class Heard(NamedTuple):

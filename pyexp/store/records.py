@@ -1,419 +1,217 @@
-"""The run folder: what is found in it, claimed, saved and loaded.
+"""What is on disk of each cell: the facts that are seen there, and the steps that change them.
 
-Knows folders, files and locks; what to do about them is the plan's to say. A result's appearance under its name is the
-commit; a record beside it tells people and tools what happened, and can be made again from the result.
+A result's appearance under its name is the commit; the record beside it tells people and tools what happened, and can
+be made again from the result. Looking imports and unpickles nothing, and does not say what the facts mean: `classify`
+does.
 """
 
+import ast
 import os
-import re
 import stat
+import sys
 import time
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import cache, partial
-from importlib import import_module, util
+from functools import partial
+from importlib import machinery, util
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyexp.errors import ResultError, StoreError
-from pyexp.plan import Cell, Found, Status, latest, unused
-from pyexp.results import Record, Result, done, from_json, record_of, to_json
-from pyexp.store import claims, files, index, pickling
+from pyexp.plan import Cell, Facts, Status, Step, classify, unused
+from pyexp.results import Record, Result, done, from_json, missing, record_of, to_json
+from pyexp.store import claims, files, pickling
 from pyexp.store.claims import Claim
-from pyexp.store.index import EMPTY, Entry, Index, stamp_of
-
-RESULT = "result.pkl"
-RECORD = "record.json"
-LOG = "log.txt"
-RUN = "run.json"
-CLAIMS = ".claims"
-IGNORE = ".gitignore"
-
-#: How a new run's folder is called: the local time at its start.
-TIMESTAMP = "%Y-%m-%d_%H-%M-%S"
-
-#: Seconds that a process waits for others to describe the run they share, each of which takes milliseconds.
-PATIENCE = 600.0
-# A run's file names each of its cells and may be long; when the run began is said in its first lines.
-_HEAD = 4096
-_BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
+from pyexp.store.layout import CLAIMS, LOG, RECORD, RESULT, RUN, Run
+from pyexp.tables import Results
+from pyexp.tensor import Tensor
 
 
-class Run(NamedTuple):
-    """A run's folder, by its absolute path, and whether what is saved there has to survive a power cut."""
+def look(run: Run, cells: Iterable[Cell], *, exact: bool = True, is_script: bool = True) -> dict[str, Facts]:
+    """The facts about the cells that have a folder or are claimed, by folder. Changes nothing.
 
-    path: str
-    durable: bool = True
-
-    def folder(self, cell: Cell) -> str:
-        """The cell's own folder."""
-        return f"{self.path}{os.sep}{cell.folder}"
-
-    def file(self, cell: Cell, name: str) -> str:
-        """A file in the cell's folder."""
-        return f"{self.path}{os.sep}{cell.folder}{os.sep}{name}"
-
-
-class Sight(NamedTuple):
-    """What was seen of a cell: its status in words for the plan, and its record, if it has ended.
-
-    `fresh` says that the record was made anew from the result, and is not on disk yet; `stamp` is that of the result
-    file, `()` where there is none; `damage` says why what is there cannot be used; `indexed`, that all of this is in
-    the run's index.
+    `exact` says that the cells have the very configs that were run; without it, records bring their own. With
+    `is_script`, a result counts only if the classes it needs are there; elsewhere its record is of use without them.
+    Raises `StoreError` if the run's folder cannot be read.
     """
-
-    found: Found
-    record: Record | None = None
-    fresh: bool = False
-    stamp: tuple[int, ...] = ()
-    damage: str = ""
-    indexed: bool = False
-
-    @property
-    def version(self) -> tuple[object, ...]:
-        """What tells this sight from a later one, if the cell was run meanwhile."""
-        return (self.stamp, None if self.record is None else self.record.started)
-
-
-#: The sight of a cell of which there is nothing.
-UNSEEN = Sight(Found(Status.NEW))
-
-
-def home(output_dir: str | os.PathLike[str], name: str) -> str:
-    """The folder of an experiment's runs."""
-    return os.path.join(os.path.abspath(output_dir), name)
-
-
-def runs(base: str) -> list[tuple[float, str]]:
-    """The runs in an experiment's folder: when each began, and its name."""
-    try:
-        entries = [entry.name for entry in os.scandir(base) if entry.is_dir()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StoreError(f"cannot look into {base}: {error.strerror}") from None
-    began = ((start_of(os.path.join(base, name)), name) for name in entries)
-    return [(start, name) for start, name in began if start is not None]
-
-
-def start_of(path: str) -> float | None:
-    """When the run in this folder began, in seconds since 1970; None if there is no run in it."""
-    head = _read(os.path.join(path, RUN), _HEAD)
-    return None if head is None and not _any(path, _looks_begun) else _start(path, head)
-
-
-def beginning(run: Run) -> float:
-    """When the run began; of one that begins now, a time after that of all others, also if the clock has gone back."""
-    head = _read(os.path.join(run.path, RUN), _HEAD)
-    if head is not None or _any(run.path, _looks_like_cell):
-        return _start(run.path, head)
-    return max([time.time(), *(start + 0.001 for start, _ in runs(os.path.dirname(run.path)))])
-
-
-def _start(path: str, head: bytes | None) -> float:
-    """What the description's first lines say; if it is damaged or gone, what the folder's name or its time says."""
-    said = _BEGAN.search(head or b"")
-    if said is not None:
-        return float(said[1])
-    with suppress(ValueError, OverflowError):
-        return time.mktime(time.strptime(os.path.basename(path)[:19], TIMESTAMP))
-    with suppress(OSError):
-        return os.stat(path).st_mtime
-    return 0.0
-
-
-def _any(path: str, is_sign: Callable[[os.DirEntry[str]], bool]) -> bool:
-    with suppress(OSError), os.scandir(path) as entries:
-        return any(map(is_sign, entries))
-    return False
-
-
-def _looks_begun(entry: os.DirEntry[str]) -> bool:
-    """Whether this is what a run leaves in its folder, however early it was killed."""
-    return entry.name == CLAIMS or files.is_temporary(entry.name) or _looks_like_cell(entry)
-
-
-def _looks_like_cell(entry: os.DirEntry[str]) -> bool:
-    return (
-        re.search("-[0-9a-f]{12}$", entry.name) is not None
-        and entry.is_dir(follow_symlinks=False)
-        and any(os.path.lexists(os.path.join(entry.path, name)) for name in (RECORD, RESULT))
-    )
-
-
-def latest_run(base: str) -> str | None:
-    """The name of the run that began last, None where there is none."""
-    return latest(runs(base))
-
-
-def make_run(output_dir: str | os.PathLike[str], name: str, timestamp: str | bool, *, durable: bool) -> Run:
-    """The folder for a run, made if need be: `timestamp` names it, True stands for a new one, False for no such level.
-
-    Raises `StoreError` if it cannot be made or written to.
-    """
-    top = os.path.abspath(output_dir)
-    base = os.path.join(top, name)
-    try:
-        files.make_folders(top, durable=durable)
-        _keep_out_of_git(top)
-        files.make_folders(base, durable=durable)
-        path = _new_folder(base) if timestamp is True else base if timestamp is False else os.path.join(base, timestamp)
-        files.make_folders(path, durable=durable)
-    except OSError as error:
-        raise _unusable(base, error) from None
-    return Run(path, durable)
-
-
-def _keep_out_of_git(top: str) -> None:
-    """Give a folder that has nothing in it yet its `.gitignore`: who removes it later does not get it back."""
-    if all(map(files.is_temporary, os.listdir(top))):
-        files.sweep(top)
-        with suppress(OSError):  # another process that begins now has swept this one's away, and writes its own
-            files.write(os.path.join(top, IGNORE), [b"*\n"], durable=False)
-
-
-def _new_folder(base: str) -> str:
-    """A folder of its own for a run that begins now, whoever else begins one in this second."""
-    while True:
-        name = unused(time.strftime(TIMESTAMP), os.listdir(base))
-        with suppress(FileExistsError):
-            os.mkdir(os.path.join(base, name))
-            return os.path.join(base, name)
-
-
-def _unusable(path: str, error: OSError) -> StoreError:
-    where = "" if error.filename in (None, path) else f" ({error.filename})"
-    return StoreError(f"cannot write results below {path}: {error.strerror}{where}; give another --output-dir")
-
-
-def describe(run: Run, tell: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
-    """Write `run.json`: what `tell` makes of what it says so far. One process at a time, so that none loses a word.
-
-    Raises `StoreError` if the folder cannot be written to, and what `tell` raises.
-    """
-    folder = os.path.join(run.path, CLAIMS)
-    path = os.path.join(run.path, RUN)
-    try:
-        held = _patiently(folder, RUN)
-        try:
-            files.sweep(run.path)
-            if run.durable and not os.path.lexists(path):
-                _sync_above(run.path)
-            files.write(path, [_json(tell(described(run)))], durable=run.durable)
-        finally:
-            held.release()
-            with suppress(OSError):  # others have claims there
-                os.rmdir(folder)
-    except OSError as error:
-        raise _unusable(run.path, error) from None
-
-
-def _patiently(folder: str, name: str) -> Claim:
-    """A claim to a name that others have for a moment. Raises `StoreError` if one of them has it for ever."""
-    last = time.monotonic() + PATIENCE
-    while (held := claims.claim(folder, name)) is None:
-        if time.monotonic() > last:
-            holder = claims.holders(folder).get(name, "(another process)")
-            raise StoreError(f"{folder}/{name} has been claimed for {PATIENCE:.0f} s {holder}; has it been stopped?")
-        time.sleep(0.02)
-    return held
-
-
-def _sync_above(path: str) -> None:
-    """Sync the names of a new run's folder and of all above it: who made them may have been killed before that."""
-    while path != (path := os.path.dirname(path)):
-        files.sync_folder(path)
-
-
-def described(run: Run) -> dict[str, Any]:
-    """What `run.json` says; empty if there is none that can be read."""
-    told = read_json(os.path.join(run.path, RUN))
-    return told if isinstance(told, dict) else {}
-
-
-@cache
-def _encoder(*, ascii_only: bool) -> Callable[[Any], str]:
-    import json  # a run that is finished needs none
-
-    # A line for each item. To indent them too is left to the library's slow half, which took longer than all else that
-    # is done about a small cell.
-    return json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False, separators=(",\n ", ": ")).encode
-
-
-def _json(data: Mapping[str, Any]) -> bytes:
-    """The data as JSON, each item on a line."""
-    try:
-        return f"{{\n {_encoder(ascii_only=False)(data)[1:-1]}\n}}\n".encode()
-    except UnicodeEncodeError:  # half a surrogate pair, in a name
-        return f"{{\n {_encoder(ascii_only=True)(data)[1:-1]}\n}}\n".encode()
-
-
-_CHECKED = b',\n "checksum": "%08x"\n}\n'
-
-
-def checked_json(data: Mapping[str, Any]) -> bytes:
-    """The data as JSON whose last key is the CRC-32 of all that stands before it.
-
-    A flipped bit may leave a number a number; with the checksum it is noticed.
-    """
-    body = _json(data).removesuffix(b"\n}\n")
-    return body + _CHECKED % zlib.crc32(body)
-
-
-def read_checked(path: str) -> Any:
-    """The data in a file of `checked_json`; None if there is none, or it was changed since."""
-    content = _read(path) or b""
-    body = content[: -len(_CHECKED % 0)]
-    return _parsed(content) if content == body + _CHECKED % zlib.crc32(body) else None
-
-
-def read_json(path: str) -> Any:
-    """The data in a JSON file; None if there is none that can be read."""
-    return _parsed(_read(path) or b"")
-
-
-def _read(path: str, size: int = -1) -> bytes | None:
-    try:
-        return files.read(path, size)
-    except OSError:
-        return None
-
-
-def _parsed(content: bytes) -> Any:
-    import json
-
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-
-
-def look(run: Run, cells: Iterable[Cell], known: Index = EMPTY) -> dict[str, Sight]:
-    """What is seen of the cells that have a folder, by folder, with the help of the index. Changes nothing."""
     try:
         with os.scandir(run.path) as entries:
-            present = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+            present = {entry.name for entry in entries}
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise StoreError(f"cannot look into {run.path}: {error.strerror}") from None
-    busy = claims.holders(os.path.join(run.path, CLAIMS)) if CLAIMS in present else {}
-    sights = {}
+    holders = claims.holders(os.path.join(run.path, CLAIMS)) if CLAIMS in present else {}
+    findable: dict[str, bool] | None = {} if is_script else None
+    seen = {}
     for cell in cells:
-        folder = cell.folder
-        if folder in busy:
-            sights[folder] = Sight(Found(Status.BUSY, busy[folder]))
-        elif folder in present:
-            sights[folder] = _inside(run, cell, known.entries.get(folder)) if present[folder] else _NO_FOLDER
-    return sights
+        holder = holders.get(cell.folder, "")
+        if cell.folder in present or holder:
+            seen[cell.folder] = facts(run, cell, findable, exact=exact)._replace(holder=holder)
+    return seen
 
 
-def sight(run: Run, cell: Cell) -> Sight:
-    """What is seen of one cell, whoever has claimed it."""
+def facts(run: Run, cell: Cell, findable: dict[str, bool] | None, *, exact: bool = True) -> Facts:
+    """The facts about one cell, also if a process has claimed it.
+
+    `findable` keeps what was found out about the classes that results need; None if they need not be there.
+    """
     try:
-        facts = os.lstat(run.folder(cell))
+        is_folder = stat.S_ISDIR(os.lstat(run.folder(cell)).st_mode)
     except OSError:
-        return UNSEEN
-    return _inside(run, cell) if stat.S_ISDIR(facts.st_mode) else _NO_FOLDER
-
-
-def _damaged(words: str, stamp: tuple[int, ...] = ()) -> Sight:
-    return Sight(Found(Status.UNFINISHED, f"({words})"), stamp=stamp, damage=words)
-
-
-_NO_FOLDER = _damaged("in the place of its folder there is something else")
-
-
-def _inside(run: Run, cell: Cell, entry: Entry | None = None) -> Sight:
-    """What is seen in a cell's folder, of which the index has this entry."""
-    if (
-        entry is not None
-        and index.holds(entry, run.file(cell, RESULT), run.file(cell, RECORD))
-        and at_hand(entry.needs)
-    ):
-        record = entry.restored(cell.config)
-        return Sight(Found(Status.DONE, _When(record)), record, False, entry.result, "", True)
-    return _looked_into(run, cell)
-
-
-def _looked_into(run: Run, cell: Cell) -> Sight:
-    record = read_record(run, cell)
+        return Facts()
+    if not is_folder:
+        return Facts(there="something else")
+    record = read_record(run, cell, exact=exact)
     path = run.file(cell, RESULT)
     try:
-        facts = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
-        return _without_result(record)
-    stamp = stamp_of(facts)
-    if record is not None and record.failed:  # a failure is not undone by a file of that name
-        return Sight(_failure(record), record, stamp=stamp)
-    if record is not None and record.stamp == stamp and files.is_trusted(facts) and at_hand(record.needs):
-        return Sight(Found(Status.DONE, _When(record)), record, stamp=stamp)
+        return Facts("folder", record, ended=_When.of(record))
+    stamp = files.stamp_of(status)
+    if record is not None and record.failed:
+        return Facts("folder", record, stamp, ended=_When.of(record))
+    fits, fault = record is not None and record.stamp == stamp and files.is_trusted(status), ""
+    if not fits:
+        fits, fault = _verified(path, cell, record)
+    if fits and record is not None and findable is not None:
+        lost = [need for need in record.needs if not _is_findable(need, findable)]
+        fault = f"{lost[0].replace(':', '.')}, which loading it needs, is not there" if lost else ""
+    ended = _When.of(record) if fits else _When(status.st_mtime)
+    return Facts("folder", record, stamp, fits, fault, ended)
+
+
+def _verified(path: str, cell: Cell, record: Record | None) -> tuple[bool, str]:
+    """Whether the record is that of the result, which is read through; and what is wrong with the result, if anything.
+
+    A file that was copied or moved keeps its seal, by which its record knows it.
+    """
     try:
-        rebuilt = rebuild(path, facts, cell, record)
-    except ResultError as error:
-        return _damaged(f"its result is unreadable: {error}", stamp)
-    return Sight(Found(Status.DONE, _When(rebuilt)), rebuilt, fresh=True, stamp=stamp)
-
-
-def _without_result(record: Record | None) -> Sight:
-    if record is None:
-        return Sight(Found(Status.UNFINISHED))
-    if not record.failed:
-        return Sight(Found(Status.UNFINISHED, "(its result is gone)"))
-    return Sight(_failure(record), record)
-
-
-def _failure(record: Record) -> Found:
-    brief = f"{record.type}: {record.message}".partition("\n")[0][:200]
-    return Found(Status.FAILED, f"{_When(record)} with {brief}")
+        seal = files.seal_of(path)
+    except files.DamagedError as error:
+        return False, str(error)
+    except OSError as error:
+        return False, error.strerror or str(error)
+    if seal is None:  # a custom executor's: a plain pickle
+        return False, "" if pickling.is_whole(path) else "its pickle breaks off"
+    if seal.cell.strip() not in (b"", cell.hash.encode()):
+        return False, "it is the result of another cell"
+    return record is not None and record.seal == seal.words, ""
 
 
 class _When(NamedTuple):
-    """When a cell ended, in words: few are ever read."""
+    """When a cell ended, in seconds since 1970. It is spelled out when it is shown: few ever are."""
 
-    record: Record
+    seconds: float
+
+    @classmethod
+    def of(cls, record: Record | None) -> "_When | str":
+        return "" if record is None else cls(record.started + record.seconds)
 
     def __str__(self) -> str:
         try:
-            ended = time.localtime(self.record.started + self.record.seconds)
-            return time.strftime("at %Y-%m-%d %H:%M:%S", ended)
-        except (ValueError, OverflowError, OSError):  # no time at all
+            return time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(self.seconds))
+        except (ValueError, OverflowError, OSError):
             return "at an unknown time"
 
 
-def stamp(run: Run, cell: Cell) -> tuple[int, ...]:
-    """The stamp of the cell's result; `()` if there is none."""
-    return index.stamp(run.file(cell, RESULT))
+def _is_findable(need: str, known: dict[str, bool]) -> bool:
+    """Whether a class or function, as `module:name`, can be found by who loads a result. Nothing is imported."""
+    if need not in known:
+        known[need] = _is_there(*need.split(":", 1))
+    return known[need]
 
 
-def read_record(run: Run, cell: Cell) -> Record | None:
+def _is_there(module: str, name: str) -> bool:
+    loaded: Any = sys.modules.get(module)
+    if loaded is not None:
+        for part in name.split("."):
+            loaded = getattr(loaded, part, None)
+        return loaded is not None
+    try:
+        spec = _spec(module)
+        if spec is None:
+            return False
+        if spec.origin is None or not spec.origin.endswith(".py") or _is_installed(spec.origin):
+            return True
+        return _defines(Path(spec.origin).read_text("utf-8"), name.partition(".")[0])
+    except (OSError, ValueError, SyntaxError, ImportError):
+        return False
+
+
+def _defines(source: str, name: str) -> bool:
+    """Whether a module's top level gives this name a value, as far as its source shows."""
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if node.name in (name, "__getattr__"):
+                return True
+        elif isinstance(node, ast.alias):
+            if node.name == "*" or (node.asname or node.name.partition(".")[0]) == name:
+                return True
+        elif isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
+            return True
+        else:
+            waiting += ast.iter_child_nodes(node)
+    return False
+
+
+def _spec(module: str) -> machinery.ModuleSpec | None:
+    """Where a module would be loaded from. A package's parts are looked for without importing the package."""
+    top, *parts = module.split(".")
+    spec = util.find_spec(top)
+    for part in parts:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = machinery.PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return spec
+
+
+def _is_installed(path: str) -> bool:
+    return "site-packages" in path or path.startswith(os.path.dirname(os.__file__))
+
+
+def read_record(run: Run, cell: Cell, *, exact: bool = True) -> Record | None:
     """The cell's record; None if there is none that can be trusted."""
-    told = read_checked(run.file(cell, RECORD))
-    if not isinstance(told, dict) or told.get("hash") != cell.hash:
+    data = files.read_checked(run.file(cell, RECORD))
+    if not isinstance(data, dict) or data.get("hash") != cell.hash:
         return None
     try:
-        return from_json(told, cell.config)
-    except ResultError:
+        return from_json(data, cell.config if exact else None)
+    except (ResultError, ValueError, OverflowError, RecursionError):
         return None
 
 
-def rebuild(path: str, facts: os.stat_result, cell: Cell, record: Record | None) -> Record:
-    """The record of a result that has none fitting, made by loading it. Raises `ResultError` if it cannot be loaded."""
+def record_for(run: Run, cell: Cell, seen: Facts) -> Record:
+    """The record of a cell that is done or failed; made again by loading the result where none fits.
+
+    Raises `ResultError` if the result cannot be loaded.
+    """
+    path = run.file(cell, RESULT)
+    known = seen.record
+    if known is not None and (known.failed or seen.fits):
+        return known if known.failed else known._replace(stamp=seen.stamp)
+    status = os.lstat(path)
     value, needs = load_verified(path)
-    known = record if record is not None and not record.failed else None
     remade = record_of(
         cell.name,
         cell.config,
         cell.hash,
         done(value, needs),
-        started=known.started if known else facts.st_mtime,
-        seconds=known.seconds if known else 0.0,
-        attempts=known.attempts if known else (),
-        host=known.host if known else "",
-        executor=known.executor if known else "",
+        started=status.st_mtime if known is None else known.started,
+        seconds=0.0 if known is None else known.seconds,
+        attempts=() if known is None else known.attempts,
+        host="" if known is None else known.host,
+        executor="" if known is None else known.executor,
     )
-    return remade.stamped(stamp_of(facts))
+    return _stamped(remade, path)
+
+
+def _stamped(record: Record, path: str) -> Record:
+    """The record with what identifies its result: the file by its stamp, the content by its seal."""
+    seal = files.trailer(path)
+    return record._replace(stamp=files.stamp_of(os.lstat(path)), seal="" if seal is None else seal.words)
 
 
 def load_verified(path: str) -> tuple[Any, list[str]]:
@@ -432,91 +230,81 @@ def load_verified(path: str) -> tuple[Any, list[str]]:
         raise ResultError(f"{type(error).__name__}: {error}") from None
 
 
-def load_value(path: str) -> Any:
-    """The value in a result file. Raises `ResultError` naming the file if it cannot be loaded."""
+def _load(path: str, name: str) -> Any:
     try:
         return load_verified(path)[0]
     except ResultError as error:
-        raise ResultError(f"{path} cannot be loaded: {error}; the next run will run the cell again") from None
+        raise ResultError(f"the result of {name!r} cannot be loaded again: {error}; it is in {path}") from None
 
 
-def at_hand(needs: Iterable[str]) -> bool:
-    """Whether the classes and functions that a result needs can still be found.
+def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Results:
+    """A result for each step, in the grid's shape: by its record, or else one that says why it is missing."""
 
-    The modules beside the script are asked, as they change; an installed package is only looked for, since importing
-    it would cost more than all the rest.
-    """
-    return all(map(_is_at_hand, needs))
+    def result(step: Step) -> Result:
+        cell = step.cell
+        record = records.get(cell.folder) or missing(cell.name, cell.config, cell.hash, step.reason)
+        return Result(record, partial(Path, run.folder(cell)), partial(_load, run.file(cell, RESULT), cell.name))
 
-
-@cache
-def _is_at_hand(need: str) -> bool:
-    module, _, name = need.partition(":")
-    try:
-        spec = util.find_spec(module.partition(".")[0])
-        if spec is None:
-            return False
-        if (
-            spec.origin is None
-            or "site-packages" in spec.origin
-            or spec.origin.startswith(os.path.dirname(os.__file__))
-        ):
-            return True
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # an import runs code that may raise anything, or exit
-        return False
-    return True
+    return Results.of(steps.map(result))
 
 
-def result(run: Run, cell: Cell, record: Record) -> Result:
-    """The Result that shows a record, and loads the value when it is looked at."""
-    path = run.file(cell, RESULT)
-    return Result(record, partial(Path, run.folder(cell)), partial(load_value, path))
+def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts]) -> Results:
+    """The results that are there, and for every other cell one that says why it is missing. Changes nothing."""
+    records = {}
+    for step in steps:
+        here = seen.get(step.cell.folder)
+        if here is not None and classify(here).status in (Status.DONE, Status.FAILED):
+            try:
+                records[step.cell.folder] = record_for(run, step.cell, here)
+            except (ResultError, OSError) as error:
+                words = f"its result is unreadable: {error}"
+                records[step.cell.folder] = missing(step.cell.name, step.cell.config, step.cell.hash, words)
+    return results(run, steps, records)
 
 
-def conclude(run: Run, cell: Cell, record: Record) -> Record:
-    """Put the record of a cell that has ended beside its result, and return it with the result's stamp.
+def commit(run: Run, cell: Cell, record: Record) -> Record:
+    """Put the record of a cell that has ended beside its result, and return it with what identifies the result.
 
     Of a failure no result stays, whoever wrote one; nor does what a dead worker left half-written. Raises OSError. The
     caller has claimed the cell.
     """
-    if record.failed or record.attempts:  # who has finished at once has left nothing half-written
-        files.sweep(run.folder(cell))
+    if record.failed or record.attempts:  # a cell that finished at once has left nothing half-written
+        with suppress(FileNotFoundError):
+            files.remove_temporary(run.folder(cell))
     if record.failed:
         _remove(run.file(cell, RESULT))
     else:
-        record = record.stamped(stamp_of(os.lstat(run.file(cell, RESULT))))
+        record = _stamped(record, run.file(cell, RESULT))
     _write_record(run, cell, record)
     return record
 
 
 def _write_record(run: Run, cell: Cell, record: Record) -> None:
-    path, content = run.file(cell, RECORD), checked_json(to_json(record))
+    path, content = run.file(cell, RECORD), files.checked_json(to_json(record))
     try:  # not synced: after a power cut it is made again from the result
+        files.write(path, [content], durable=False)
+    except FileNotFoundError:  # somebody has removed the folder
+        files.make_folders(run.folder(cell), durable=run.durable)
         files.write(path, [content], durable=False)
     except IsADirectoryError:
         set_aside(path)
         files.write(path, [content], durable=False)
 
 
-def adopt(run: Run, cell: Cell, record: Record) -> None:
+def repair(run: Run, cell: Cell, record: Record) -> None:
     """Write down the record that was made again from a result; its writer was killed, or somebody has moved it.
 
     Until then it may not have come to the syncs that make a finished cell safe. Nothing, if the result is another one
     by now. Raises OSError. The caller has claimed the cell.
     """
     path = run.file(cell, RESULT)
-    if stamp(run, cell) != record.stamp:
+    if files.stamp(path) != record.stamp:
         return
     if run.durable:
         files.sync(path)
         files.sync_folder(run.folder(cell))
         files.sync_folder(run.path)
-    files.sweep(run.folder(cell))
+    files.remove_temporary(run.folder(cell))
     _write_record(run, cell, record)
 
 
@@ -548,16 +336,16 @@ def _cleared(run: Run, cell: Cell) -> str:
         aside = set_aside(run.file(cell, RESULT))
     for name in (RECORD, LOG):
         _remove(run.file(cell, name))
-    files.sweep(run.folder(cell))
+    files.remove_temporary(run.folder(cell))
     return aside
 
 
-def discard(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
+def remove(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
     """Remove the result that was seen with this stamp, and its record, so that no crash can bring them back.
 
     Not a result with another one: it was not there when it was decided to remove it. Raises OSError.
     """
-    if not seen or stamp(run, cell) != seen:
+    if not seen or files.stamp(run.file(cell, RESULT)) != seen:
         return
     _remove(run.file(cell, RESULT))
     _remove(run.file(cell, RECORD))
@@ -600,6 +388,6 @@ def tidy(run: Run) -> None:
     folder = os.path.join(run.path, CLAIMS)
     with suppress(OSError):
         if any(map(files.is_temporary, os.listdir(run.path))) and (held := claims.claim(folder, RUN)) is not None:
-            files.sweep(run.path)
+            files.remove_temporary(run.path)
             held.release()
     claims.tidy(folder)

@@ -24,8 +24,7 @@ from typing import Any
 import pyexp
 from pyexp.executors.base import Pool, Running, Task, Terms
 from pyexp.results import Outcome, done
-from pyexp.store import history as archive
-from pyexp.store import pickling
+from pyexp.store import history, pickling
 
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 #: Works for which cells have to be on disk: so many at most, as they take a folder and three files each.
@@ -77,7 +76,7 @@ def warm_start(folder: str, count: int) -> float:
 def listing(folder: str, count: int) -> float:
     """The list of runs, with their cells by status."""
     made(folder).run(grid(count), report=lambda results: None, argv=[])
-    return seconds(lambda: archive.runs(os.path.join(folder, "e")))
+    return seconds(lambda: history.kept(os.path.join(folder, "e")))
 
 
 def loading(folder: str, count: int) -> float:

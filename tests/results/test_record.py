@@ -51,7 +51,7 @@ def records() -> st.SearchStrategy[Record]:
     return st.builds(
         lambda name, config, outcome, tries, at: record_of(
             name, config, "abc", outcome, started=at, seconds=1.5, attempts=tuple(tries), host="h", executor="E"
-        ).stamped((1, 2)),
+        )._replace(stamp=(1, 2), seal="7:0a"),
         names(), config, outcomes(), attempts, st.floats(0, 1e9),
     )  # fmt: skip
 
