@@ -3,6 +3,7 @@
 It settles decorator < `run()` < command line, and hands on to the shell.
 """
 
+import atexit
 import contextlib
 import functools
 import inspect
@@ -20,9 +21,9 @@ from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError,
 from pyexp.executors import refuse_unknown
 from pyexp.leaves import script_name
 from pyexp.options import Options, UnknownKeyError, settle, spelled
-from pyexp.plan import Plan, component
+from pyexp.plan import Mode, Plan, component
 from pyexp.runner import Interrupted, Job
-from pyexp.shell import Heard, command_line, parse, say
+from pyexp.shell import Heard, command_line, parse, say, tell
 from pyexp.store import history, layout
 from pyexp.tables import Results
 from pyexp.worker import script
@@ -65,6 +66,11 @@ class RunOptions(TypedDict, total=False):
     check: bool | None
     quiet: bool | None
     overrides: Mapping[str, Any] | Sequence[str] | None
+    extend: bool | None
+    as_run: bool | None
+    rerun_changed: bool | None
+    accept_code: bool | None
+    trust: str | None
 
 
 class Experiment:
@@ -143,7 +149,7 @@ class Experiment:
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
         commanded = heard.words
         if heard.notice:
-            _tell(heard.notice)
+            tell(heard.notice)
         _not_run.discard(self)
         said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
         with _refusing(commanded is not None):
@@ -157,21 +163,38 @@ class Experiment:
         job = self._job(settled, configs, typed)
         with _refusing(commanded is not None):
             try:
-                done = shell.look(job, settled).plan if settled.dry_run else shell.perform(job, settled)
+                if settled.dry_run:
+                    return self._dry_run(job, settled)
+                done, safe = shell.perform(job, settled)
             except (SelectionError, UnknownKeyError) as error:
                 if argv is not None or not _is_for_another(typed):
                     raise
-                _tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
+                tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
                 return Results([])
             if commanded and argv is None:
                 _taken.add(True)
-            if isinstance(done, Plan):
-                say(str(done))
-                return done
         told = (report if callable(report) else self._report or _default_report)(done)
-        if settled.check and _has_failed(done, settled):
-            raise SystemExit(1)
+        if settled.check:
+            self._check(not safe or _has_failed(done, settled), bool(commanded) and argv is None)
         return told
+
+    def _check(self, failed: bool, by_command_line: bool) -> None:
+        """Exit with status 1 if a cell failed; by the command line, once all experiments of the script have run."""
+        if by_command_line and any(other.__module__ == self.__module__ for other in _not_run):
+            if failed and not _failed:
+                _failed.append(True)
+                atexit.register(_exit_failed)
+        elif failed or _failed:
+            atexit.unregister(_exit_failed)
+            raise SystemExit(1)
+
+    def _dry_run(self, job: Job, options: Options) -> Plan:
+        """Print what would be done, and return it."""
+        snapshot = shell.look(job, options)
+        for note in snapshot.notes:
+            tell(note)
+        say(str(snapshot.plan))
+        return snapshot.plan
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """What `run` with these options would do with each cell, and why. Nothing is run or changed."""
@@ -188,18 +211,25 @@ class Experiment:
         output_dir: str | os.PathLike[str] | None = None,
         select: str | None = None,
         overrides: Mapping[str, Any] | Sequence[str] | None = None,
+        as_run: bool | None = None,
+        trust: str | None = None,
     ) -> Results:
         """The results of a run that is there, by default the latest, without running anything.
+
+        With `as_run`, or where there are no configs, in the grid as it was run. `trust` is the name of another user
+        whose results are loaded too, or `all`.
 
         Raises `NoRunError` if there is no such run, or none of its cells has ended.
         """
         where = {"timestamp": timestamp, "name": name, "output_dir": output_dir}
-        which = {"select": select, "overrides": overrides}
+        which = {"select": select, "overrides": overrides, "as_run": as_run, "trust": trust}
         settled = settle(self.options, {**_said({**where, **which}), "report": True}, {})
-        return shell.perform(self._job(settled, configs), settled)
+        return shell.perform(self._job(settled, configs), settled).results
 
     def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> Job:
-        made = shell.grid(self._configs if configs is None else configs)
+        given = self._configs if configs is None else configs
+        # What is there can be reported without knowing what was asked for.
+        made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
         return Job(self._folder(options), self.fn, made, _command(typed or {}), self._initializer, _script(self.fn))
 
     def _takes(self, typed: Mapping[str, Any]) -> bool:
@@ -270,18 +300,25 @@ def _refusing(wanted: bool) -> Iterator[None]:
     except _REFUSED as error:
         if not wanted:
             raise
-        _tell(f"error: {error}")
+        tell(f"error: {error}")
         raise SystemExit(2) from error
     except Interrupted as error:
         if not wanted:
             raise
-        _tell(str(error))
+        tell(str(error))
         raise SystemExit(error.status) from None
 
 
-def _tell(line: str) -> None:
-    with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
-        sys.stderr.write(f"{line}\n")
+#: Filled once an experiment has failed that the command line wants checked, while others of the script are to run.
+_failed: list[bool] = []
+
+
+def _exit_failed() -> None:
+    """Where the script ends without running its other experiments: the exit status, which Python takes from nowhere."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(1)
 
 
 def _has_failed(results: Results, options: Options) -> bool:

@@ -384,18 +384,25 @@ class Options(NamedTuple):
     check: bool = False
     quiet: bool = False
     overrides: tuple[Override, ...] = ()
+    extend: bool = False
+    as_run: bool = False
+    rerun_changed: bool = False
+    accept_code: bool = False
+    trust: str | None = None
 
     @property
     def mode(self) -> Mode:
         """What the run is for."""
-        if self.report:
+        if self.report or self.as_run:
             return Mode.REPORT
-        return Mode.RERUN if self.rerun else Mode.FAILED if self.last_failed else Mode.RUN
+        if self.rerun:
+            return Mode.RERUN
+        return Mode.CHANGED if self.rerun_changed else Mode.FAILED if self.last_failed else Mode.RUN
 
     @property
     def latest(self) -> bool:
         """Whether the run is the latest one there is, and not a new one."""
-        return self.timestamp is True and (self.resume or self.report or self.last_failed)
+        return self.timestamp is True and (self.resume or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED))
 
 
 def _seconds(text: Any) -> float:
@@ -494,6 +501,9 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("timestamp", ("--no-timestamp",), "no folder for each run: use what is in the experiment's own",
                _timestamp, sets=False),
         Option("resume", ("--continue",), "continue the latest run: load what is finished, run the rest"),
+        Option("extend", ("--extend",), "run in a run that another script began, too"),
+        Option("trust", ("--trust-owner",), "load results of this user too, or of 'all'; a result is code", _glob,
+               "the name of a user, or 'all'", "USER"),
         Option("name", ("--name",), "the experiment's folder below the output folder", _name,
                "the name of one folder", "NAME"),
         Option("output_dir", ("--output-dir",), "the folder for all results", _folder, "a folder", "DIR"),
@@ -504,10 +514,14 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("last_failed", ("--lf", "--last-failed"), "of the latest run (or of --timestamp), run only what failed "
                "or did not finish"),
         Option("rerun", ("--rerun",), "run every cell again, also finished ones"),
+        Option("rerun_changed", ("--rerun-changed",), "of the latest run (or of --timestamp), run again also what "
+               "other code made"),
+        Option("accept_code", ("--accept-code",), "what other code made counts as made by this code, from now on"),
     ),
     "instead of running": (
         Option("dry_run", ("-n", "--dry-run"), "print what would be done with every cell and why"),
         Option("list_runs", ("--list",), "list the runs there are, with their cells by status"),
+        Option("as_run", ("--as-run",), "report on the run in the grid as it was run, with its overrides"),
         Option("report", ("--report",), "report what there is of the latest run (or of --timestamp)"),
     ),
     "how": (

@@ -26,13 +26,15 @@ MOST_CELLS = 10_000_000
 
 
 class Status(Enum):
-    """What is found of a cell before a run."""
+    """What is found of a cell before a run. `CHANGED`: done, by other code; `FOREIGN`: of a user who is not trusted."""
 
     DONE = "done"
     FAILED = "failed"
     UNFINISHED = "unfinished"
     NEW = "new"
     BUSY = "busy"
+    CHANGED = "changed"
+    FOREIGN = "foreign"
 
 
 class Mode(Enum):
@@ -41,6 +43,7 @@ class Mode(Enum):
     RUN = "run"
     RERUN = "rerun"
     FAILED = "failed"
+    CHANGED = "changed"
     REPORT = "report"
 
 
@@ -63,31 +66,51 @@ _TOLD = {
     Action.MISSING: "missing",
 }
 
+_NOT_TRUSTED = "a result is code, and this one is of another user{}"
+
 #: The policy: what each mode does with a cell of each status, and why, in words; what was found besides goes into `{}`.
 POLICY: Mapping[tuple[Status, Mode], tuple[Action, str]] = MappingProxyType(
     {
         (Status.DONE, Mode.RUN): (Action.LOAD, "finished{}"),
+        (Status.CHANGED, Mode.RUN): (Action.LOAD, "finished{}"),
         (Status.FAILED, Mode.RUN): (Action.RUN, "failed{}"),
         (Status.UNFINISHED, Mode.RUN): (Action.RUN, "started, not finished{}"),
         (Status.NEW, Mode.RUN): (Action.RUN, "never started{}"),
         (Status.BUSY, Mode.RUN): (Action.WAIT, "claimed by another process{}"),
+        (Status.FOREIGN, Mode.RUN): (Action.MISSING, _NOT_TRUSTED),
         (Status.DONE, Mode.RERUN): (Action.RUN, "forced by rerun, finished{}"),
+        (Status.CHANGED, Mode.RERUN): (Action.RUN, "forced by rerun, finished{}"),
         (Status.FAILED, Mode.RERUN): (Action.RUN, "failed{}"),
         (Status.UNFINISHED, Mode.RERUN): (Action.RUN, "started, not finished{}"),
         (Status.NEW, Mode.RERUN): (Action.RUN, "never started{}"),
         (Status.BUSY, Mode.RERUN): (Action.WAIT, "claimed by another process{}"),
+        (Status.FOREIGN, Mode.RERUN): (Action.MISSING, _NOT_TRUSTED),
         (Status.DONE, Mode.FAILED): (Action.LOAD, "finished{}"),
+        (Status.CHANGED, Mode.FAILED): (Action.LOAD, "finished{}"),
         (Status.FAILED, Mode.FAILED): (Action.RUN, "failed{}"),
         (Status.UNFINISHED, Mode.FAILED): (Action.RUN, "started, not finished{}"),
         (Status.NEW, Mode.FAILED): (Action.SKIP, "never started{}, and only what failed is to be run"),
         (Status.BUSY, Mode.FAILED): (Action.WAIT, "claimed by another process{}"),
+        (Status.FOREIGN, Mode.FAILED): (Action.MISSING, _NOT_TRUSTED),
+        (Status.DONE, Mode.CHANGED): (Action.LOAD, "finished{}"),
+        (Status.CHANGED, Mode.CHANGED): (Action.RUN, "finished{}"),
+        (Status.FAILED, Mode.CHANGED): (Action.RUN, "failed{}"),
+        (Status.UNFINISHED, Mode.CHANGED): (Action.RUN, "started, not finished{}"),
+        (Status.NEW, Mode.CHANGED): (Action.RUN, "never started{}"),
+        (Status.BUSY, Mode.CHANGED): (Action.WAIT, "claimed by another process{}"),
+        (Status.FOREIGN, Mode.CHANGED): (Action.MISSING, _NOT_TRUSTED),
         (Status.DONE, Mode.REPORT): (Action.LOAD, "finished{}"),
+        (Status.CHANGED, Mode.REPORT): (Action.LOAD, "finished{}"),
         (Status.FAILED, Mode.REPORT): (Action.LOAD, "failed{}"),
         (Status.UNFINISHED, Mode.REPORT): (Action.MISSING, "started, not finished{}"),
         (Status.NEW, Mode.REPORT): (Action.MISSING, "never started{}"),
         (Status.BUSY, Mode.REPORT): (Action.MISSING, "claimed by another process{}"),
+        (Status.FOREIGN, Mode.REPORT): (Action.MISSING, _NOT_TRUSTED),
     }
 )
+
+#: The statuses of a cell that has ended, and whose record can be shown.
+ENDED = frozenset({Status.DONE, Status.CHANGED, Status.FAILED})
 
 
 class Cell(NamedTuple):
@@ -123,7 +146,8 @@ class Facts(NamedTuple):
     `there` is what stands in the place of its folder (`""`: nothing), `record` the record that can be read there,
     `stamp` what identifies the result file (`()`: there is none). `fits` says that the record is that of this result,
     `fault` what is wrong with the result, `ended` when the cell ended, as what becomes text when it is asked for.
-    `holder` is the process that has claimed the cell, in words.
+    `holder` is the process that has claimed the cell, in words; `owner` the user whose files are there and who is not
+    trusted; `difference` how the code that made the result differs from the present one, in words.
     """
 
     there: str = ""
@@ -133,6 +157,8 @@ class Facts(NamedTuple):
     fault: str = ""
     ended: object = ""
     holder: str = ""
+    owner: str = ""
+    difference: str = ""
 
     @property
     def version(self) -> tuple[object, ...]:
@@ -154,6 +180,8 @@ def classify(facts: Facts) -> Found:
     record = facts.record
     if facts.holder:
         return Found(Status.BUSY, facts.holder)
+    if facts.owner:
+        return Found(Status.FOREIGN, f"({facts.owner}); --trust-owner {facts.owner} loads it")
     if not facts.there:
         return NOTHING
     if facts.there != "folder":
@@ -165,6 +193,8 @@ def classify(facts: Facts) -> Found:
         return Found(Status.UNFINISHED, "" if record is None else "(its result is gone)")
     if facts.fault:
         return Found(Status.UNFINISHED, f"(its result is unreadable: {facts.fault})")
+    if facts.difference:
+        return Found(Status.CHANGED, _Words("{}, by other code: {}", (facts.ended, facts.difference)))
     return Found(Status.DONE, facts.ended)
 
 
@@ -253,7 +283,7 @@ def after_claim(before: Step, seen: Facts, now: Facts, mode: Mode) -> Step:
     Another process may have run it meanwhile: then its end counts as if this process had run it.
     """
     found = classify(now)
-    ended = now.version != seen.version and found.status in (Status.DONE, Status.FAILED)
+    ended = now.version != seen.version and found.status in ENDED
     return step_of(before.cell, found, Mode.REPORT if ended else mode)
 
 
@@ -405,16 +435,16 @@ def _counted(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in name.split("-"))
 
 
-def unused(name: str, taken: Iterable[str]) -> str:
-    """The name, or the first of `name-2`, `name-3`, … that is not taken.
+def unused(name: str, taken: Iterable[str], form: str = "") -> str:
+    """The name, or the first of `name-2`, `name-3`, … that is not taken; `form` says how else a number is put into it.
 
-    >>> unused("a", ["a", "a-2"])
-    'a-3'
+    >>> unused("a", ["a", "a-2"]), unused("a-1.txt", ["a-1.txt"], "a-{}.txt")
+    ('a-3', 'a-2.txt')
     """
     known = set(taken)
     number = 1
     candidate = name
     while candidate in known:
         number += 1
-        candidate = f"{name}-{number}"
+        candidate = form.format(number) if form else f"{name}-{number}"
     return candidate

@@ -21,10 +21,10 @@ from pyexp.executors import InlineExecutor, get_executor
 from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.leaves import has_encoders
 from pyexp.options import Options
-from pyexp.plan import Action, Cell, Facts, Mode, Plan, Step, after_claim
+from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim
 from pyexp.progress import Progress, progress
-from pyexp.results import Record, cells_in_words, record_of
-from pyexp.store import files, history, layout, records
+from pyexp.results import Attempt, Record, cells_in_words, record_of
+from pyexp.store import claims, files, history, layout, records
 from pyexp.store.claims import Claim
 from pyexp.store.layout import Run
 from pyexp.store.pickling import dumps
@@ -38,7 +38,7 @@ SOON = 0.3
 
 
 class Job(NamedTuple):
-    """What is to be run: the experiment's name, its function, its grid of configs.
+    """What is to be run: the experiment's name, its function, its grid of configs (None: whatever was run).
 
     `command` asks for it once more, but for the options that say which run; `""` where no script was started. `script`
     is what the script's module is called.
@@ -46,7 +46,7 @@ class Job(NamedTuple):
 
     name: str
     fn: Callable[[Config], Any]
-    configs: Tensor[FrozenConfig]
+    configs: Tensor[FrozenConfig] | None
     command: str = ""
     initializer: Callable[[], Any] | None = None
     script: str = ""
@@ -64,6 +64,14 @@ class Snapshot(NamedTuple):
     facts: dict[str, Facts]
     cells: Tensor[Cell]
     is_described: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Performed(NamedTuple):
+    """What came of a run. It is not `safe` where other processes could have run the same cells at the same time."""
+
+    results: Results
+    safe: bool = True
 
 
 class Interrupted(KeyboardInterrupt):
@@ -83,7 +91,7 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
     return f"experiment.run({', '.join(said)})"
 
 
-def run(job: Job, options: Options, snapshot: Snapshot) -> Results:
+def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
     """Carry out the plan, and return a result for each cell. Raises `Interrupted` if a signal came."""
     steps = snapshot.plan.steps
     loaded, warnings = _loaded(snapshot)
@@ -97,15 +105,16 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Results:
             validate_picklable(step.cell for step in waiting)
             pool, settings = stack.enter_context(_ready(job, options))
         folder = snapshot.run or layout.make_run(
-            options.output_dir, job.name, options.timestamp, durable=options.durable
+            options.output_dir, job.name, options.timestamp, durable=options.durable, trust=options.trust or ""
         )
         if waiting or not snapshot.is_described:
             git = stack.enter_context(closing(Git(code_folder())))
             head = {"experiment": job.name, "script": job.script}
             stack.enter_context(history.journal(folder, head, snapshot.cells, git))
         display = stack.enter_context(closing(_display(len(waiting), options, pool)))
+        safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
-        for line in warnings:
+        for line in (*snapshot.notes, *_foreign(steps), *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
         if pool is not None and settings is not None:
             runner = Runner(job, options, snapshot, folder, pool, settings, display, loaded)
@@ -117,7 +126,19 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Results:
             records.tidy(folder)
         if returned_nothing(loaded.values()):
             display.note("every result is None: did the function forget to return it?")
-    return records.results(folder, steps, loaded)
+    return Performed(records.results(folder, steps, loaded), safe)
+
+
+NO_LOCKS = (
+    "WARNING: locks do not work in the folder of this run: another process that runs it at the same time would run the "
+    "same cells again, and may overwrite results. Use a folder on a local disk, or one process at a time"
+)
+
+
+def _foreign(steps: Tensor[Step]) -> list[str]:
+    """What there is to say about cells of users who are not trusted: once, however many there are."""
+    found = [step for step in steps if step.status is Status.FOREIGN]
+    return [f"note: {cells_in_words(len(found))} not loaded: {found[0].reason}"] if found else []
 
 
 def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
@@ -125,7 +146,9 @@ def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
 
     A cell whose result cannot be loaded is not among them.
     """
-    found, warnings = {}, []
+    found: dict[str, Record] = {}
+    warnings: list[str] = []
+    unwritten: list[tuple[str, OSError]] = []
     for step in snapshot.plan.steps:
         folder = step.cell.folder
         if step.action is not Action.LOAD or snapshot.run is None or folder not in snapshot.facts:
@@ -135,8 +158,12 @@ def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
         except ResultError as error:
             warnings.append(f"warning: {folder}: its result is unreadable: {error}; the cell is run again")
         except OSError as error:
-            warnings.append(f"warning: cannot write the record of {folder}; its result is kept: {error}")
+            unwritten.append((folder, error))
             found[folder] = records.record_for(snapshot.run, step.cell, snapshot.facts[folder])
+    if unwritten:
+        folder, why = unwritten[0]
+        more = f" and {len(unwritten) - 1} more" if len(unwritten) > 1 else ""
+        warnings.append(f"warning: cannot write the record of {folder}{more}; the results are kept: {why}")
     return found, warnings
 
 
@@ -205,6 +232,11 @@ def validate_picklable(cells: Iterable[Cell]) -> None:
             raise ConfigError(f"of config {cell.name!r}, {error}") from None
 
 
+def _attempts(record: Record) -> tuple[Attempt, ...]:
+    """The attempts at a cell that failed, the last one among them."""
+    return (*record.attempts, Attempt(record.type, record.message, record.started, record.seconds))
+
+
 @dataclass
 class Runner:
     """One run: the claims it holds, the records it has, the failures it has seen."""
@@ -219,6 +251,7 @@ class Runner:
     records: dict[str, Record]
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
+    earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
     stopping: bool = False
 
     def run(self, waiting: deque[Step]) -> None:
@@ -227,8 +260,7 @@ class Runner:
             self.display.line(self.pool.notice)
         with Halt() as halt:
             try:
-                if self.options.mode is Mode.RERUN:
-                    self._remove(waiting)
+                self._set_apart(waiting)
                 while waiting:
                     endings = drive(self.pool, self._tasks(waiting), self.settings, halt, lambda: self._tick(halt))
                     with closing(endings):  # whatever happens, so that no cell is left running
@@ -264,17 +296,21 @@ class Runner:
                 lost.append(step)
         return lost
 
-    def _remove(self, steps: Iterable[Step]) -> None:
-        """Remove the results of all cells that are to run again before the first of them does."""
+    def _set_apart(self, steps: Iterable[Step]) -> None:
+        """Set the results of all cells that are to run again apart before the first of them runs."""
         for step in steps:
-            stamp = self.snapshot.facts.get(step.cell.folder, Facts()).stamp
-            if stamp and (claim := records.claim(self.folder, step.cell)) is not None:
+            seen = self.snapshot.facts.get(step.cell.folder)
+            if self._begins_anew(step) and seen is not None and (claim := records.claim(self.folder, step.cell)):
                 try:
-                    records.remove(self.folder, step.cell, stamp)
+                    records.set_apart(self.folder, step.cell, seen.stamp)
                 except OSError as error:
-                    self.display.line(f"warning: cannot remove the old result of {step.cell.folder}: {error}")
+                    self.display.line(f"warning: cannot set the old result of {step.cell.folder} apart: {error}")
                 finally:
                     claim.release()
+
+    def _begins_anew(self, step: Step) -> bool:
+        """Whether the cell runs again although it has ended, so that nothing of before may be found in its folder."""
+        return self.options.mode is Mode.RERUN or (step.action is Action.RUN and step.status in ENDED - {Status.FAILED})
 
     def _tasks(self, waiting: deque[Step]) -> Iterator[Task | None]:
         """A task for each cell that nobody else has; None when others have all that are left."""
@@ -327,8 +363,10 @@ class Runner:
                 why = str(error)
         elif action is not Action.RUN:
             return False
-        if self.options.mode is Mode.RERUN:
-            records.remove(self.folder, cell, seen.stamp)
+        if self._begins_anew(step):
+            records.set_apart(self.folder, cell, seen.stamp)
+        elif now.record is not None and now.record.failed:
+            self.earlier[cell.folder] = _attempts(now.record)
         aside = records.prepare(self.folder, cell)
         if aside:
             why = f"its result is unreadable: {why}" if why else "a run that failed left a result"
@@ -349,7 +387,7 @@ class Runner:
             ended.outcome,
             started=ended.started,
             seconds=ended.seconds,
-            attempts=ended.task.failures,
+            attempts=(*self.earlier.get(cell.folder, ()), *ended.task.failures),
             host=ended.outcome.get("host") or socket.gethostname(),
             executor=type(self.pool.executor if isinstance(self.pool, Threads) else self.pool).__name__,
         )

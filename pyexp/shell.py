@@ -15,8 +15,9 @@ from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, NoRunError, SelectionError, UsageError, nearest
 from pyexp.executors import refuse_unknown
 from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
-from pyexp.plan import Action, Cell, Mode, cells_of, classify, plan, refuse_too_many
-from pyexp.runner import Job, Snapshot
+from pyexp.plan import Action, Cell, Mode, Status, cells_of, classify, plan, refuse_too_many
+from pyexp.results import cells_in_words
+from pyexp.runner import Job, Performed, Snapshot
 from pyexp.store import history, layout, records
 from pyexp.store.layout import Run
 from pyexp.sweep import grid_of
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     import argparse
 
 
+NO_CONFIGS = "there are no configs: register a function with @experiment.configs, or pass run(configs=…)"
+
+
 def grid(configs: Any) -> Tensor[FrozenConfig]:
     """The configs, or what a function of no argument returns, as a grid. Raises `ConfigError` for what is none."""
     if configs is None:
-        raise ConfigError("there are no configs: register a function with @experiment.configs, or pass run(configs=…)")
+        raise ConfigError(NO_CONFIGS)
     if not callable(configs):
         return _filled(grid_of(configs), "configs")
     label = f"the configs function {getattr(configs, '__name__', '?')!r}"
@@ -51,20 +55,37 @@ def _filled(grid: Tensor[FrozenConfig], what: str) -> Tensor[FrozenConfig]:
 def look(job: Job, options: Options) -> Snapshot:
     """The cells of the job, the facts about them on disk, and the plan. Changes nothing.
 
-    Raises `NoRunError` if a run is asked for that is not there, `UsageError` for overrides that do not fit.
+    Raises `NoRunError` if a run is asked for that is not there or is another script's, `UsageError` for overrides that
+    do not fit.
     """
-    refuse_too_many(job.configs)
     cells, chosen = cells_of_job(job, options)
-    run = find_run(job, options)
+    run, notes = find_run(job, options)
     if run is None:
-        return Snapshot(None, plan(chosen, {}, options.mode), {}, cells)
+        return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
+    if options.latest and options.mode is not Mode.REPORT and not options.extend:
+        validate_common(run, cells)
     facts = records.look(run, chosen)
     found = {folder: classify(seen) for folder, seen in facts.items()}
-    return Snapshot(run, plan(chosen, found, options.mode), facts, cells, history.describes(run, cells))
+    is_described = history.describes(run, cells)
+    return Snapshot(run, plan(chosen, found, options.mode), facts, cells, is_described, notes)
+
+
+def validate_common(run: Run, cells: Tensor[Cell]) -> None:
+    """Raise `NoRunError` if a run has cells, and none of this grid: it is not the one that is to be continued."""
+    there = layout.cell_folders(run)
+    if there and there.isdisjoint(cell.folder for cell in cells):
+        name = os.path.basename(run.path)
+        raise NoRunError(
+            f"the run {name} has {cells_in_words(len(there))}, and none of this grid; begin a new run, or add this "
+            f"grid to it with --timestamp {name}"
+        )
 
 
 def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]]:
     """All cells of the job with the overrides, and those of them that are selected."""
+    if job.configs is None:
+        raise ConfigError(NO_CONFIGS)
+    refuse_too_many(job.configs)
     cells = cells_of(overridden(job.configs, options.overrides))
     return cells, cells if options.select is None else selected(cells, options.select)
 
@@ -82,38 +103,86 @@ def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
     return found if isinstance(found, Tensor) else cells.filter(lambda cell: cell is found)
 
 
-def find_run(job: Job, options: Options) -> Run | None:
-    """The folder of the run that the options name; None if a new one is to be made. Raises `NoRunError`."""
+def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
+    """The run that the options name, None if a new one is to be made; and what there is to say about that.
+
+    Raises `NoRunError` if a run is asked for that is not there, or if another script began it.
+    """
     base = layout.home(options.output_dir, job.name)
     name = options.timestamp
     if options.latest:
-        name = layout.latest_run(base)
+        name = layout.latest_run(base, "" if options.extend else job.script)
         if name is None:
-            raise NoRunError(f"there is no run of {job.name!r} below {base} yet; run it first, without the option")
+            raise NoRunError(_no_run(base, job))
     if name is True:
-        return None
+        return None, ()
     path = base if name is False else os.path.join(base, name)
     if os.path.isdir(path):
-        return Run(path, options.durable)
-    if options.report or options.last_failed or options.resume:
-        known = [begun.name for begun in sorted(layout.runs(base))]
+        begun = layout.run_at(os.path.dirname(path), os.path.basename(path))
+        if begun is not None and job.script and begun.script not in ("", job.script) and not options.extend:
+            raise NoRunError(
+                f"the run {begun.name} was begun by {begun.script!r}, and this script is {job.script!r}; give this "
+                "experiment another --name, or run both in one with --extend"
+            )
+        return Run(path, options.durable, options.trust or ""), ()
+    known = [begun.name for begun in sorted(layout.runs(base))]
+    if options.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED) or options.resume:
         raise NoRunError(f"there is no run at {path}; {nearest(name or job.name, known, 'the runs are')}")
-    return None
+    if not known or name is False:
+        return None, ()
+    return None, (f"note: there is no run {name!r} yet, so it is begun; {nearest(name, known, 'the runs are')}",)
 
 
-def perform(job: Job, options: Options) -> Results:
+def _no_run(base: str, job: Job) -> str:
+    others = sorted({begun.script for begun in layout.runs(base)})
+    if not others:
+        return f"there is no run of {job.name!r} below {base} yet; run it first, without the option"
+    return (
+        f"no run of {job.name!r} below {base} was begun by {job.script!r}; those there are of "
+        f"{' and '.join(map(repr, others))}: give this experiment another --name, or take one with --extend"
+    )
+
+
+def perform(job: Job, options: Options) -> Performed:
     """Carry out what the options ask for, and return a result for each cell.
 
     Raises `Interrupted` if a signal came, and what `look` raises before anything has run.
     """
     refuse_unknown(options.executor)
+    if options.mode is Mode.REPORT and (options.as_run or job.configs is None):
+        return Performed(_as_run(job, options))
     snapshot = look(job, options)
     if options.mode is not Mode.REPORT:
         return runner.run(job, options, snapshot)
-    if snapshot.run is None or all(step.action is Action.MISSING for step in snapshot.plan.steps):
-        where = "" if snapshot.run is None else f" in {snapshot.run.path}"
-        raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report")
-    return records.reported(snapshot.run, snapshot.plan.steps, snapshot.facts)
+    run = snapshot.run
+    left_out = 0 if run is None else len(history.history(run).cells.keys() - {cell.folder for cell in snapshot.cells})
+    more = f"{cells_in_words(left_out)} of other grids; --as-run shows the run as it was" if left_out else ""
+    if run is None or all(step.action is Action.MISSING for step in snapshot.plan.steps):
+        where = "" if run is None else f" in {run.path}"
+        has = f"; there {'is' if left_out == 1 else 'are'} {more}" if left_out else ""
+        why = next((f": {step.reason}" for step in snapshot.plan.steps if step.status is Status.FOREIGN), "")
+        raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report{has}{why}")
+    if left_out and not options.quiet:
+        tell(f"note: this grid leaves out {more}")
+    return Performed(records.reported(run, snapshot.plan.steps, snapshot.facts))
+
+
+def _as_run(job: Job, options: Options) -> Results:
+    """The results of a run in the grid as it was run, with its overrides. Raises `NoRunError`."""
+    run, _ = find_run(job, options)
+    if run is None:
+        raise ConfigError(NO_CONFIGS)
+    results = history.load_run(run)
+    if options.select is None:
+        return results
+    found = results[options.select]
+    return found if isinstance(found, Results) else Results.of(results.filter(lambda result: result is found))
+
+
+def tell(line: str) -> None:
+    """Write a line to stderr, whatever has become of it."""
+    with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
+        sys.stderr.write(f"{line}\n")
 
 
 class Heard(NamedTuple):

@@ -368,7 +368,7 @@ def committed(task: Task) -> Outcome | None:
     A worker that dies between its commit and its last word leaves such a result: nothing is lost, or to be tried again.
     """
     try:
-        content = files.read(task.result_path, trusted=True)
+        content = files.read(task.result_path, trust="")
         size, sealed = files.unsealed(content)
         return done(*pickling.load_noting(content, size)) if sealed else None
     except Exception:  # none there, or damaged, or not to be loaded

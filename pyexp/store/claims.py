@@ -94,6 +94,25 @@ def _locked(descriptor: int, *, shared: bool = False) -> bool:
     return True
 
 
+def locks_work(folder: str) -> bool:
+    """Whether a lock that is held is seen by others in this folder. Where files cannot be made, nobody knows: True."""
+    path = os.path.join(folder, f"{os.getpid()}.lock")
+    with suppress(OSError), ExitStack() as undo:
+        os.makedirs(folder, exist_ok=True)
+        descriptors = []
+        for _ in range(2):
+            descriptors.append(os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666))
+            undo.callback(os.close, descriptors[-1])
+        undo.callback(_forget, path)
+        return _locked(descriptors[0]) and not _locked(descriptors[1])
+    return True
+
+
+def _forget(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
 def _is_named(descriptor: int, path: str) -> bool:
     """Whether the open file still bears the name: another process may have taken it away with its own claim."""
     try:

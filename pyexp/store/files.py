@@ -170,13 +170,13 @@ def trailer(path: str) -> Seal | None:
         return None if found is None else found[0]
 
 
-def seal_of(path: str) -> Seal | None:
+def seal_of(path: str, trust: str = "") -> Seal | None:
     """The seal of a result file, once its content has been found to fit; None if it has none.
 
     The content is read piece by piece: it may be larger than memory. Raises OSError, and `DamagedError` if the content
     does not fit or the file is another user's.
     """
-    with _opened(path, trusted=True) as (descriptor, size):
+    with _opened(path, trust=trust) as (descriptor, size):
         found = _seal_at_end(descriptor, size)
         if found is None:
             return None
@@ -196,7 +196,7 @@ def _seal_at_end(descriptor: int, size: int) -> tuple[Seal, int] | None:
 
 
 @contextmanager
-def _opened(path: str, *, trusted: bool = False) -> Iterator[tuple[int, int]]:
+def _opened(path: str, *, trust: str | None = None) -> Iterator[tuple[int, int]]:
     """The descriptor of a regular file and its size; never of what a symlink leads to. Raises as `read` does."""
     # Without O_NONBLOCK, opening a pipe would wait for its writer.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY
@@ -205,7 +205,7 @@ def _opened(path: str, *, trusted: bool = False) -> Iterator[tuple[int, int]]:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, "no regular file", path)
-        if trusted and not is_trusted(facts):
+        if trust is not None and not is_trusted(facts, trust):
             raise DamagedError("it belongs to another user, and a result is code")
         yield descriptor, facts.st_size
     finally:
@@ -243,12 +243,12 @@ def unsealed(content: bytes) -> tuple[int, bool]:
     return end, True
 
 
-def read(path: str, size: int = -1, *, trusted: bool = False) -> bytes:
+def read(path: str, size: int = -1, *, trust: str | None = None) -> bytes:
     """The content of a regular file, its first `size` bytes; never of what a symlink leads to. Raises OSError.
 
-    With `trusted`, raises `DamagedError` for the file of a user whose code this process should not run.
+    With `trust`, raises `DamagedError` for the file of a user whose code this process should not run, see `is_trusted`.
     """
-    with _opened(path, trusted=trusted) as (descriptor, length):
+    with _opened(path, trust=trust) as (descriptor, length):
         wanted = length + 1 if size < 0 else size
         if wanted <= _AT_ONCE:
             return os.read(descriptor, wanted)
@@ -269,9 +269,21 @@ def stamp(path: str) -> tuple[int, ...]:
         return ()
 
 
-def is_trusted(facts: os.stat_result) -> bool:
-    """Whether a file is this user's, or the superuser's, who can do anything anyway."""
-    return not hasattr(os, "geteuid") or facts.st_uid in (0, os.geteuid())
+def is_trusted(facts: os.stat_result, trust: str = "") -> bool:
+    """Whether a file is this user's, or the superuser's, who can do anything; `trust` names another, or is all."""
+    if not hasattr(os, "geteuid") or facts.st_uid in (0, os.geteuid()) or trust == "all":
+        return True
+    return bool(trust) and trust in (owner_of(facts), str(facts.st_uid))
+
+
+def owner_of(facts: os.stat_result) -> str:
+    """The name of a file's owner, or the number where there is no name."""
+    try:
+        from pwd import getpwuid
+
+        return getpwuid(facts.st_uid).pw_name
+    except (ImportError, KeyError):
+        return str(facts.st_uid)
 
 
 @cache

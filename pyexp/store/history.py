@@ -32,6 +32,7 @@ from pyexp.store.layout import (
     runs,
     unusable,
 )
+from pyexp.tables import Results
 from pyexp.tensor import Axis, Tensor, default_axes
 
 if TYPE_CHECKING:
@@ -322,34 +323,51 @@ def _cell(folder: str, name: str = "") -> Cell:
     return Cell(pmap({"name": name}), name, folder.rpartition("-")[2], folder)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
     """What is kept at a path: the Results of a run's folder, or the Result of a cell's, without the script.
 
     The folder of an experiment stands for its latest run. A run in which several grids were run gives all their cells:
     in the shape of the latest, where that has them all, else flat. Where a record is that of its result, only the
     record is read, so that in configs a `NotLoaded` stands for what needs a class of the script's, such as a member of
     an Enum, and for what is too long for a record. A value is loaded when it is looked at, and a results folder is
-    code: load only your own.
+    code: load only your own. `trust` is the name of another user whose results you would load, or `all`.
 
     Raises `NoRunError` if there is neither, `StoreError` if it was written by a newer pyexp.
     """
     folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
-    run = Run(folder)
+    run = Run(folder, trust=trust)
     if not described(run) and is_cell(folder):
         cell = _cell(os.path.basename(folder))
-        return as_run(Run(os.path.dirname(folder)), Tensor.of_cells((cell,), default_axes((1,))))[0]
+        return as_run(Run(os.path.dirname(folder), trust=trust), Tensor.of_cells((cell,), default_axes((1,))))[0]
     here = history(run)
     if not here.cells and (latest := latest_run(folder)) is not None:
-        run = Run(os.path.join(folder, latest))
+        run = Run(os.path.join(folder, latest), trust=trust)
         here = history(run)
     if not here.cells:
-        above = os.path.dirname(folder)
-        known = sorted(os.listdir(above)) if os.path.isdir(above) else []
-        raise NoRunError(f"there is no run at {folder}; {nearest(os.path.basename(folder), known, 'beside it is')}")
+        raise NoRunError(f"there is no run at {folder}; {_what_there_is(folder)}")
+    return load_run(run)
+
+
+def _what_there_is(folder: str) -> str:
+    """What may have been meant by the path of no run."""
+    with suppress(OSError):
+        inside = sorted(name for name in os.listdir(folder) if runs(os.path.join(folder, name)))
+        if inside:
+            return f"the experiments in it are {', '.join(map(repr, inside))}"
+    above = os.path.dirname(folder)
+    known = sorted(set(os.listdir(above)) - {os.path.basename(folder)}) if os.path.isdir(above) else []
+    return nearest(os.path.basename(folder), known, "beside it is")
+
+
+def load_run(run: Run) -> Results:
+    """The Results of all cells of a run. Raises `NoRunError` if there are none, and `StoreError`."""
+    here = history(run)
+    if not here.cells:
+        raise NoRunError(f"there is no cell in {run.path}")
     return as_run(run, Tensor.of_cells(_cells(here), here.axes))
 
 
-def as_run(run: Run, cells: Tensor[Cell]) -> Any:
+def as_run(run: Run, cells: Tensor[Cell]) -> Results:
     """The Results of these cells, with the configs that their records have."""
     seen = records.look(run, cells, exact=False, is_script=False)
     known = cells.map(lambda cell: _known(cell, seen.get(cell.folder)))

@@ -28,14 +28,19 @@ TIMESTAMP = "%Y-%m-%d_%H-%M-%S"
 # A run's file names each of its cells and may be long; when the run began is said in its first lines.
 _HEAD = 4096
 _BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
+_CELL = re.compile("^[^.].*-[0-9a-f]{12}$")
 _SCRIPT = re.compile(rb'^ "script": "([^"]*)",?$', re.MULTILINE)
 
 
 class Run(NamedTuple):
-    """A run's folder, by its absolute path, and whether what is saved there has to survive a power cut."""
+    """A run's folder, by its absolute path, and whether what is saved there has to survive a power cut.
+
+    `trust` names a user whose results are loaded too, or is `all`.
+    """
 
     path: str
     durable: bool = True
+    trust: str = ""
 
     def folder(self, cell: Cell) -> str:
         """The cell's own folder."""
@@ -118,10 +123,17 @@ def _looks_begun(entry: os.DirEntry[str]) -> bool:
 
 def _looks_like_cell(entry: os.DirEntry[str]) -> bool:
     return (
-        re.search("-[0-9a-f]{12}$", entry.name) is not None
+        _CELL.search(entry.name) is not None
         and entry.is_dir(follow_symlinks=False)
         and any(os.path.lexists(os.path.join(entry.path, name)) for name in (RECORD, RESULT))
     )
+
+
+def cell_folders(run: Run) -> set[str]:
+    """The names of the folders of cells that are there, of whatever grid."""
+    with suppress(OSError), os.scandir(run.path) as entries:
+        return {entry.name for entry in entries if _CELL.search(entry.name) and entry.is_dir(follow_symlinks=False)}
+    return set()
 
 
 def latest_run(base: str, script: str = "") -> str | None:
@@ -133,7 +145,9 @@ def latest_run(base: str, script: str = "") -> str | None:
     return latest((one.started, one.name) for one in mine)
 
 
-def make_run(output_dir: str | os.PathLike[str], name: str, timestamp: str | bool, *, durable: bool) -> Run:
+def make_run(
+    output_dir: str | os.PathLike[str], name: str, timestamp: str | bool, *, durable: bool, trust: str = ""
+) -> Run:
     """The folder for a run, made if need be: `timestamp` names it, True stands for a new one, False for no such level.
 
     Raises `StoreError` if it cannot be made or written to.
@@ -148,7 +162,7 @@ def make_run(output_dir: str | os.PathLike[str], name: str, timestamp: str | boo
         files.make_folders(path, durable=durable)
     except OSError as error:
         raise unusable(base, error) from None
-    return Run(path, durable)
+    return Run(path, durable, trust)
 
 
 def _keep_out_of_git(top: str) -> None:

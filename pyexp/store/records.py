@@ -7,6 +7,7 @@ does.
 
 import ast
 import os
+import shutil
 import stat
 import sys
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyexp.errors import ResultError, StoreError
-from pyexp.plan import Cell, Facts, Status, Step, classify, unused
+from pyexp.plan import ENDED, Cell, Facts, Step, classify, unused
 from pyexp.results import Record, Result, done, from_json, missing, record_of, to_json
 from pyexp.store import claims, files, pickling
 from pyexp.store.claims import Claim
@@ -69,11 +70,12 @@ def facts(run: Run, cell: Cell, findable: dict[str, bool] | None, *, exact: bool
     except OSError:
         return Facts("folder", record, ended=_When.of(record))
     stamp = files.stamp_of(status)
-    if record is not None and record.failed:
-        return Facts("folder", record, stamp, ended=_When.of(record))
-    fits, fault = record is not None and record.stamp == stamp and files.is_trusted(status), ""
+    owner = "" if files.is_trusted(status, run.trust) else files.owner_of(status)
+    if owner or (record is not None and record.failed):
+        return Facts("folder", record, stamp, ended=_When.of(record), owner=owner)
+    fits, fault = record is not None and record.stamp == stamp, ""
     if not fits:
-        fits, fault = _verified(path, cell, record)
+        fits, fault = _verified(run, cell, record)
     if fits and record is not None and findable is not None:
         lost = [need for need in record.needs if not _is_findable(need, findable)]
         fault = f"{lost[0].replace(':', '.')}, which loading it needs, is not there" if lost else ""
@@ -81,13 +83,14 @@ def facts(run: Run, cell: Cell, findable: dict[str, bool] | None, *, exact: bool
     return Facts("folder", record, stamp, fits, fault, ended)
 
 
-def _verified(path: str, cell: Cell, record: Record | None) -> tuple[bool, str]:
+def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
     """Whether the record is that of the result, which is read through; and what is wrong with the result, if anything.
 
     A file that was copied or moved keeps its seal, by which its record knows it.
     """
+    path = run.file(cell, RESULT)
     try:
-        seal = files.seal_of(path)
+        seal = files.seal_of(path, run.trust)
     except files.DamagedError as error:
         return False, str(error)
     except OSError as error:
@@ -193,7 +196,7 @@ def record_for(run: Run, cell: Cell, seen: Facts) -> Record:
     if known is not None and (known.failed or seen.fits):
         return known if known.failed else known._replace(stamp=seen.stamp)
     status = os.lstat(path)
-    value, needs = load_verified(path)
+    value, needs = load_verified(path, run.trust)
     remade = record_of(
         cell.name,
         cell.config,
@@ -214,13 +217,13 @@ def _stamped(record: Record, path: str) -> Record:
     return record._replace(stamp=files.stamp_of(os.lstat(path)), seal="" if seal is None else seal.words)
 
 
-def load_verified(path: str) -> tuple[Any, list[str]]:
+def load_verified(path: str, trust: str = "") -> tuple[Any, list[str]]:
     """The value in a result file, and what loading it needed.
 
     Raises `ResultError` saying what is wrong: no regular file of one's own, damaged, or not loadable here.
     """
     try:
-        content = files.read(path, trusted=True)
+        content = files.read(path, trust=trust)
         return pickling.load_noting(content, files.unsealed(content)[0])
     except KeyboardInterrupt:
         raise
@@ -230,9 +233,9 @@ def load_verified(path: str) -> tuple[Any, list[str]]:
         raise ResultError(f"{type(error).__name__}: {error}") from None
 
 
-def _load(path: str, name: str) -> Any:
+def _load(path: str, name: str, trust: str) -> Any:
     try:
-        return load_verified(path)[0]
+        return load_verified(path, trust)[0]
     except ResultError as error:
         raise ResultError(f"the result of {name!r} cannot be loaded again: {error}; it is in {path}") from None
 
@@ -243,7 +246,9 @@ def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Res
     def result(step: Step) -> Result:
         cell = step.cell
         record = records.get(cell.folder) or missing(cell.name, cell.config, cell.hash, step.reason)
-        return Result(record, partial(Path, run.folder(cell)), partial(_load, run.file(cell, RESULT), cell.name))
+        return Result(
+            record, partial(Path, run.folder(cell)), partial(_load, run.file(cell, RESULT), cell.name, run.trust)
+        )
 
     return Results.of(steps.map(result))
 
@@ -253,7 +258,7 @@ def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts]) -> Result
     records = {}
     for step in steps:
         here = seen.get(step.cell.folder)
-        if here is not None and classify(here).status in (Status.DONE, Status.FAILED):
+        if here is not None and classify(here).status in ENDED:
             try:
                 records[step.cell.folder] = record_for(run, step.cell, here)
             except (ResultError, OSError) as error:
@@ -276,6 +281,8 @@ def commit(run: Run, cell: Cell, record: Record) -> Record:
     else:
         record = _stamped(record, run.file(cell, RESULT))
     _write_record(run, cell, record)
+    if not record.failed:
+        shutil.rmtree(_apart(run, cell), ignore_errors=True)
     return record
 
 
@@ -311,7 +318,8 @@ def repair(run: Run, cell: Cell, record: Record) -> None:
 def prepare(run: Run, cell: Cell) -> str:
     """Make the cell's folder ready for a run: there, with the experiment's own files and none of an earlier run's.
 
-    What stands in the place of the folder or of the result is set aside; returns its new path, or `""`. Raises OSError.
+    What stands in the place of the folder or of the result is set aside; returns its new path, or `""`. The log of an
+    earlier attempt is kept beside the next one's. Raises OSError.
     """
     folder = run.folder(cell)
     aside = ""
@@ -334,23 +342,45 @@ def _cleared(run: Run, cell: Cell) -> str:
     # The result before the record: of what failed, no file of that name may count, whenever this is interrupted.
     if os.path.lexists(run.file(cell, RESULT)):
         aside = set_aside(run.file(cell, RESULT))
-    for name in (RECORD, LOG):
-        _remove(run.file(cell, name))
+    _remove(run.file(cell, RECORD))
+    keep_log(run.file(cell, LOG))
     files.remove_temporary(run.folder(cell))
     return aside
 
 
-def remove(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
-    """Remove the result that was seen with this stamp, and its record, so that no crash can bring them back.
-
-    Not a result with another one: it was not there when it was decided to remove it. Raises OSError.
-    """
-    if not seen or files.stamp(run.file(cell, RESULT)) != seen:
+def keep_log(path: str) -> None:
+    """Give the log at `path` the next free name of `log-1.txt`, `log-2.txt`, …; an empty one is removed."""
+    folder, name = os.path.split(path)
+    try:
+        if os.lstat(path).st_size and not os.path.islink(path) and os.path.isfile(path):
+            stem, end = os.path.splitext(name)
+            os.replace(path, os.path.join(folder, unused(f"{stem}-1{end}", os.listdir(folder), f"{stem}-{{}}{end}")))
+        else:
+            _remove(path)
+    except FileNotFoundError:
         return
-    _remove(run.file(cell, RESULT))
-    _remove(run.file(cell, RECORD))
+
+
+def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
+    """Take the folder of a cell that is to run again out of the way, until its new result is committed.
+
+    So it begins in an empty folder, and no crash can bring the old result back. Nothing, if the result is not the one
+    that was `seen` with this stamp: it was not there when it was decided to run the cell again. Raises OSError.
+    """
+    if files.stamp(run.file(cell, RESULT)) != seen or not os.path.isdir(run.folder(cell)):
+        return
+    apart = _apart(run, cell)
+    if os.path.lexists(apart) and not seen:  # the last one that finished is there already
+        shutil.rmtree(run.folder(cell))
+    else:
+        shutil.rmtree(apart, ignore_errors=True)
+        os.replace(run.folder(cell), apart)
     if run.durable:
-        files.sync_folder(run.folder(cell))
+        files.sync_folder(run.path)
+
+
+def _apart(run: Run, cell: Cell) -> str:
+    return os.path.join(run.path, f".before-{cell.folder}")
 
 
 def _remove(path: str) -> None:

@@ -72,12 +72,6 @@ def linked(path: Path) -> None:
     path.symlink_to(path.parent.parent.parent / "moved")
 
 
-def of_another_user(path: Path) -> None:
-    if not IS_ROOT:
-        pytest.skip("only root can give a file away")
-    os.chown(path, 12345, 12345)
-
-
 DAMAGES = {
     "flipped at the start": flipped(0.0),
     "flipped in the middle": flipped(0.5),
@@ -95,7 +89,6 @@ DAMAGES = {
     "a dangling symlink": replaced(lambda path: path.symlink_to("nowhere")),
     "a pipe": replaced(os.mkfifo),
     "a folder": replaced(lambda path: path.mkdir()),
-    "of another user": of_another_user,
 }
 
 
@@ -118,6 +111,25 @@ def test_a_damaged_result_is_reported_set_aside_and_made_again(damage: str, benc
     bench.run(timestamp="t")
     assert bench.ran == ["bad"]
     assert bench.left_over() == []
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a file away")
+def test_a_result_of_another_user_is_neither_loaded_nor_renamed_nor_run_again(bench: Bench, capfd: Any) -> None:
+    result = bench.cell("b") / "result.pkl"
+    os.chown(result, 12345, 12345)
+    capfd.readouterr()
+    (before, content) = (result.lstat(), result.read_bytes())
+    shown = bench.run(timestamp="t")
+    assert [each.get("type") for each in shown] == [None, "NotRun", "ValueError"]
+    why = "a result is code, and this one is of another user (12345); --trust-owner 12345 loads it"
+    assert shown[1]["message"] == why
+    told = [line for line in capfd.readouterr().err.splitlines() if "another user" in line]
+    assert told == [f"note: 1 cell not loaded: {why}"]
+    assert (bench.ran, result.lstat(), result.read_bytes()) == (["bad"], before, content)
+    for trust in ("12345", "all"):
+        assert bench.run(timestamp="t", trust=trust)[1].value["x"] == 2
+        assert pyexp.load(bench.cell("b"), trust=trust).value["x"] == 2
+    assert pyexp.load(bench.cell("b"), trust="root")["type"] == "NotRun"
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give a file away")

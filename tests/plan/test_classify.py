@@ -36,19 +36,33 @@ def facts() -> st.SearchStrategy[Facts]:
         fault=st.sampled_from(["", "its checksum does not fit"]),
         ended=st.sampled_from(["", "at 12:03"]),
         holder=st.sampled_from(["", "(process 7 on a)"]),
+        owner=st.sampled_from(["", "", "bob"]),
+        difference=st.sampled_from(["", "helper.f changed"]),
     )
 
 
 @given(facts())
 def test_a_cell_is_done_if_there_is_a_result_that_can_be_used_and_no_failure(seen: Facts) -> None:
     failed = seen.record is not None and seen.record.failed
-    usable = seen.there == "folder" and bool(seen.stamp) and not seen.fault and not failed and not seen.holder
-    assert (classify(seen).status is Status.DONE) == usable
+    usable = seen.there == "folder" and bool(seen.stamp) and not seen.fault and not failed
+    usable = usable and not seen.holder and not seen.owner
+    status = classify(seen).status
+    assert (status in (Status.DONE, Status.CHANGED)) == usable
+    assert (status is Status.CHANGED) == (usable and bool(seen.difference))
 
 
 @given(facts())
 def test_a_claimed_cell_is_busy_whatever_else_is_there(seen: Facts) -> None:
     assert (classify(seen).status is Status.BUSY) == bool(seen.holder)
+
+
+@given(facts())
+def test_what_another_user_owns_is_neither_loaded_nor_run(seen: Facts) -> None:
+    found = classify(seen)
+    if seen.owner and not seen.holder:
+        assert found.status is Status.FOREIGN
+        assert f"--trust-owner {seen.owner}" in str(found.detail)
+        assert {POLICY[found.status, mode][0] for mode in Mode} == {Action.MISSING}
 
 
 @given(facts())
@@ -65,7 +79,7 @@ def test_what_is_wrong_is_in_the_words(seen: Facts) -> None:
 def test_a_cell_that_another_process_ran_meanwhile_is_loaded_in_every_mode(seen: Facts, now: Facts, mode: Mode) -> None:
     now = now._replace(holder="")  # this process has claimed it
     found = classify(now)
-    ended = seen.version != now.version and found.status in (Status.DONE, Status.FAILED)
+    ended = seen.version != now.version and found.status in (Status.DONE, Status.CHANGED, Status.FAILED)
     step = after_claim(step_of(CELL, classify(seen), mode), seen, now, mode)
     assert step.action is (Action.LOAD if ended else POLICY[found.status, mode][0])
 

@@ -32,12 +32,13 @@ def test_every_status_has_a_row_in_every_mode() -> None:
     assert set(POLICY) == set(product(Status, Mode))
 
 
-#: What each mode promises to do with a cell that is done, failed, unfinished, new, busy.
+#: What each mode promises to do with a cell that is done, failed, unfinished, new, busy, changed, foreign.
 PROMISED = {
-    Mode.RUN: "load run run run wait",
-    Mode.RERUN: "run run run run wait",
-    Mode.FAILED: "load run run skip wait",
-    Mode.REPORT: "load load missing missing missing",
+    Mode.RUN: "load run run run wait load missing",
+    Mode.RERUN: "run run run run wait run missing",
+    Mode.FAILED: "load run run skip wait load missing",
+    Mode.CHANGED: "load run run run wait run missing",
+    Mode.REPORT: "load load missing missing missing load missing",
 }
 
 
@@ -48,7 +49,7 @@ def test_each_mode_does_what_it_promises(mode: Mode) -> None:
 
 @pytest.mark.parametrize("mode", Mode)
 def test_no_mode_but_report_leaves_a_cell_out_and_report_runs_none(mode: Mode) -> None:
-    actions = {POLICY[status, mode][0] for status in Status}
+    actions = {POLICY[status, mode][0] for status in Status if status is not Status.FOREIGN}
     assert (Action.RUN in actions) == (mode is not Mode.REPORT)
     assert (Action.MISSING in actions) == (mode is Mode.REPORT)
 

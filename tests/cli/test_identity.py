@@ -1,0 +1,205 @@
+"""A run knows which script and which grids it belongs to, and keeps what happened in it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyexp
+
+SCRIPT = """
+import sys
+from pyexp import experiment
+
+@experiment(executor="inline")
+def trial(config):
+    print("in", config.name)
+    (config.out / "metrics.csv").open("a").write("line\\n")
+    if config.get("fails") and not (config.out.parent / "fixed").exists():
+        raise ValueError("no")
+    return {"x": config.x, "files": sorted(path.name for path in config.out.iterdir())}
+
+@trial.configs
+def configs():
+    return CONFIGS
+
+if __name__ == "__main__":
+    trial.run()
+"""
+ONE, TWO = '[{"name": "one", "x": 1}]', '[{"name": "two", "x": 2}]'
+
+
+def write(folder: Path, name: str = "main.py", configs: str = ONE) -> None:
+    (folder / name).write_text(SCRIPT.replace("CONFIGS", configs))
+
+
+def go(folder: Path, *arguments: str, name: str = "main.py", code: int = 0) -> str:
+    command = [sys.executable, name, *arguments]
+    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+def test_the_latest_run_is_that_of_the_script(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", ONE)
+    write(tmp_path, "b.py", TWO)
+    go(tmp_path, "--timestamp", "of_a", name="a.py")
+    go(tmp_path, "--timestamp", "of_b", name="b.py")
+    for arguments in (["--continue"], ["--report"], ["--lf"]):
+        go(tmp_path, *arguments, name="a.py")
+        assert [result.name for result in pyexp.load(tmp_path / "out" / "trial" / "of_b")] == ["two"]
+    assert "one" in go(tmp_path, "--report", name="a.py")
+    assert "two" in go(tmp_path, "--report", name="b.py")
+
+
+def test_a_script_without_a_run_is_told_whose_runs_there_are(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", ONE)
+    write(tmp_path, "b.py", TWO)
+    go(tmp_path, "--timestamp", "t", name="b.py")
+    told = go(tmp_path, "--continue", name="a.py", code=2)
+    assert "was begun by 'a'; those there are of 'b'" in told
+    assert "--name" in told
+    told = go(tmp_path, "--timestamp", "t", name="a.py", code=2)
+    assert told == (
+        "error: the run t was begun by 'b', and this script is 'a'; "
+        "give this experiment another --name, or run both in one with --extend\n"
+    )
+    go(tmp_path, "--timestamp", "t", "--extend", name="a.py")
+    assert [result.name for result in pyexp.load(tmp_path / "out" / "trial" / "t")] == ["two", "one"]
+
+
+def test_a_run_without_a_cell_of_the_grid_is_not_continued(tmp_path: Path) -> None:
+    write(tmp_path)
+    go(tmp_path, "--timestamp", "t")
+    write(tmp_path, configs=TWO)
+    told = go(tmp_path, "--continue", code=2)
+    assert told == (
+        "error: the run t has 1 cell, and none of this grid; "
+        "begin a new run, or add this grid to it with --timestamp t\n"
+    )
+    go(tmp_path, "--timestamp", "t")
+    assert [result.name for result in pyexp.load(tmp_path / "out" / "trial" / "t")] == ["one", "two"]
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_a_misspelt_timestamp_is_said(tmp_path: Path, quiet: list[str]) -> None:
+    write(tmp_path)
+    assert "note" not in go(tmp_path, "--timestamp", "baseline", *quiet)
+    told = go(tmp_path, "--timestamp", "baselin", *quiet)
+    assert "note: there is no run 'baselin' yet, so it is begun; did you mean 'baseline'?" in told
+    assert "note" in go(tmp_path, "--timestamp", "baselime", "-n", *quiet)
+    assert not (tmp_path / "out" / "trial" / "baselime").exists()
+
+
+def test_a_run_with_overrides_is_reported_as_it_was(tmp_path: Path) -> None:
+    write(tmp_path)
+    go(tmp_path, "x=7", "--timestamp", "t")
+    told = go(tmp_path, "--report", code=2)
+    assert "no cell of this grid has ended" in told
+    assert "1 cell of other grids; --as-run shows the run as it was" in told
+    assert go(tmp_path, "--as-run").split() == ["name", "x", "one", "7"]
+    go(tmp_path, "--timestamp", "t")
+    told = go(tmp_path, "--report")
+    assert "note: this grid leaves out 1 cell of other grids" in told
+    assert go(tmp_path, "--report", "--as-run").count("one") == 2
+
+
+def test_a_report_needs_no_configs(tmp_path: Path) -> None:
+    made = pyexp.experiment(name="e", executor="inline", quiet=True, output_dir=tmp_path)(lambda config: config.x)
+    made.run([{"name": "a", "x": 1}], list, argv=[])
+    assert [(result.name, result.value) for result in made.results()] == [("a", 1)]
+    assert [result.value for result in made.run(report=True, argv=[])] == [1]
+    with pytest.raises(pyexp.ConfigError, match="there are no configs"):
+        made.run(argv=[])
+
+
+def test_the_logs_and_failures_of_earlier_commands_are_kept(tmp_path: Path) -> None:
+    write(tmp_path, configs='[{"name": "one", "x": 1, "fails": True}]')
+    go(tmp_path, "--timestamp", "t")
+    go(tmp_path, "--lf")
+    (tmp_path / "out" / "trial" / "t" / "fixed").touch()
+    go(tmp_path, "--continue", "--retries", "1")
+    (cell,) = (tmp_path / "out" / "trial" / "t").glob("one-*")
+    assert {path.name for path in cell.iterdir()} == {
+        "log.txt", "log-1.txt", "log-2.txt", "record.json", "result.pkl", "metrics.csv"
+    }  # fmt: skip
+    assert "ValueError: no" in (cell / "log-2.txt").read_text()
+    assert "ValueError" not in (cell / "log.txt").read_text()
+    record = pyexp.load(cell).record
+    assert [(attempt.type, attempt.message) for attempt in record.attempts] == [("ValueError", "no")] * 2
+    assert (cell / "metrics.csv").read_text() == "line\n" * 3  # what failed goes on where it was
+
+
+def test_a_rerun_begins_in_an_empty_folder_and_keeps_the_old_one_until_it_is_done(tmp_path: Path) -> None:
+    write(tmp_path)
+    go(tmp_path, "--timestamp", "t")
+    (cell,) = (tmp_path / "out" / "trial" / "t").glob("one-*")
+    (cell / "checkpoint").write_text("old")
+    go(tmp_path, "--timestamp", "t", "--rerun")
+    assert pyexp.load(cell).value["files"] == ["log.txt", "metrics.csv"]
+    assert {path.name for path in cell.parent.iterdir()} == {cell.name, "run.json"}
+    # A rerun that fails leaves what was there aside, and no run takes it for a result.
+    (cell / "checkpoint").write_text("old")
+    script = (tmp_path / "main.py").read_text()
+    (tmp_path / "main.py").write_text(script.replace('print("in"', 'raise KeyError; print("in"'))
+    for arguments in (["--rerun"], ["--rerun"], ["--lf"]):
+        go(tmp_path, "--timestamp", "t", *arguments)
+        (aside,) = cell.parent.glob(".before-*")
+        assert (aside / "checkpoint").read_text() == "old"
+        assert not (cell / "result.pkl").exists()
+    (tmp_path / "main.py").write_text(script)
+    go(tmp_path, "--continue")
+    assert not list(cell.parent.glob(".before-*"))
+    assert pyexp.load(cell).value["x"] == 1
+
+
+BROKEN = """
+import errno, fcntl
+def flock(descriptor, how):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+fcntl.flock = flock
+"""
+
+
+def test_locks_that_do_not_work_are_said_loudly(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "main.py").write_text(BROKEN + (tmp_path / "main.py").read_text())
+    told = go(tmp_path, "-q", "--check", code=1)
+    assert told.count("WARNING: locks do not work in the folder of this run") == 1
+    assert "WARNING" not in go(tmp_path, "--continue", "--check")  # nothing is run
+
+
+def test_home_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write(tmp_path)
+    go(tmp_path, "--output-dir", "~/results", "--timestamp", "t")
+    assert (tmp_path / "home" / "results" / "trial" / "t" / "run.json").exists()
+    assert pyexp.load("~/results/trial").size == 1
+
+
+SEVERAL = """
+from pyexp import experiment
+
+@experiment(executor="inline", quiet=True)
+def first(config):
+    raise ValueError("no")
+
+@experiment(executor="inline", quiet=True)
+def second(config):
+    print("second", flush=True)
+
+if __name__ == "__main__":
+    first.run([{"name": "a"}], report=lambda results: print("first reported"))
+    IF second.run([{"name": "a"}], report=lambda results: print("second reported"))
+    print("the end")
+"""
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_checked_script_runs_all_its_experiments_first(tmp_path: Path, runs: bool) -> None:
+    (tmp_path / "main.py").write_text(SEVERAL.replace("IF ", "" if runs else "if 0: "))
+    told = go(tmp_path, "--check", code=1)
+    assert "first reported" in told
+    assert ("second reported" in told) is runs
+    assert ("the end" in told) is not runs
