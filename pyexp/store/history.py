@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyrsistent import pmap
 
 from pyexp.errors import NoRunError, StoreError, nearest
-from pyexp.plan import Cell, Facts, Mode, Status, classify, plan
+from pyexp.plan import Cell, Facts, Mode, Status, classify, plan, unused
 from pyexp.results import FORMAT, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
 from pyexp.store.claims import Claim
@@ -177,7 +177,9 @@ def journal(run: Run, head: Mapping[str, Any], cells: Tensor[Cell], git: "Git") 
     finally:
         entry |= {"git": git.answer(PATIENCE_AT_END) or UNKNOWN, "ended": time.time(), "status": status}
         entry |= {"libraries": libraries()}
-        with suppress(StoreError):  # the disk may be full by now; the results are what counts
+        with suppress(StoreError, OSError):  # the disk may be full by now; the results are what counts
+            if entry["git"].get("state") == "dirty" and (patch := git.patch(PATIENCE_AT_END)):
+                entry |= {"patch": _keep(run, patch)}
             _enter(run, head, grid, entry)
 
 
@@ -236,6 +238,17 @@ def _patiently(folder: str, name: str) -> Claim:
             raise StoreError(f"{folder}/{name} has been claimed for {PATIENCE:.0f} s {holder}; has it been stopped?")
         time.sleep(0.02)
     return held
+
+
+def _keep(run: Run, patch: bytes) -> str:
+    """Keep what was changed since the commit beside the run's file, once by its content; return the file's name."""
+    known = sorted(name for name in os.listdir(run.path) if name.startswith("changes") and name.endswith(".patch"))
+    for name in known:
+        if files.head(os.path.join(run.path, name)) == patch:
+            return name
+    name = unused("changes.patch", known, "changes-{}.patch")
+    files.write(os.path.join(run.path, name), [patch], durable=False)
+    return name
 
 
 def _append(run: Run, part: Mapping[str, Any]) -> None:

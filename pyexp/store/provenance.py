@@ -20,6 +20,8 @@ from pyexp import __version__
 #: What is said of the code until git has answered, and where it does not.
 UNKNOWN = {"commit": None, "state": "unknown"}
 
+#: Bytes of a patch that is kept.
+LONGEST = 1 << 20
 # Seconds after which what git has said so far is looked at, and how many bytes of it: of changes, one is enough.
 _SLICE, _ENOUGH = 0.05, 1 << 16
 
@@ -63,19 +65,12 @@ class Git:
 
     def __init__(self, folder: Path) -> None:
         self._asked: subprocess.Popen[bytes] | None = None
+        self._changes: subprocess.Popen[bytes] | None = None
         self._told: dict[str, Any] | None = None
         with suppress(OSError):
             if any((above / ".git").exists() for above in (folder, *folder.parents)):
-                self._asked = subprocess.Popen(
-                    ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-                    # Ctrl-C is not meant for it.
-                    process_group=0,
-                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-                )
+                self._asked = _git(folder, "status", "--porcelain=v2", "--branch")
+                self._changes = _git(folder, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD")
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
         """The commit, and whether the code is `clean`, `dirty` or `unknown`; None if git needs longer."""
@@ -95,11 +90,43 @@ class Git:
                 return None
         return self._told or UNKNOWN
 
+    def patch(self, seconds: float) -> bytes:
+        """How tracked files differed from the commit when git was asked; empty if unknown, or longer than `LONGEST`.
+
+        Of a binary file it says only that it differs.
+        """
+        asked, content = self._changes, b""
+        if asked is None or asked.stdout is None or not hasattr(os, "set_blocking"):
+            return b""
+        os.set_blocking(asked.stdout.fileno(), False)
+        last = time.monotonic() + seconds
+        while (part := asked.stdout.read(1 << 16)) != b"":
+            content += part or b""
+            if len(content) > LONGEST or time.monotonic() > last:
+                return b""
+            if part is None:
+                time.sleep(0.01)
+        return content if asked.wait() == 0 else b""
+
     def close(self) -> None:
         """Ask no more."""
-        if self._asked is not None:
-            with self._asked as git:
-                git.kill()
+        for asked in (self._asked, self._changes):
+            if asked is not None:
+                with asked as git:
+                    git.kill()
+
+
+def _git(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        ["git", "-C", str(folder), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        # Ctrl-C is not meant for it.
+        process_group=0,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
 
 
 def state_of(status: str) -> dict[str, Any]:

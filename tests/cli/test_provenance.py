@@ -130,6 +130,33 @@ def test_the_commit_is_there_and_whether_the_code_is_clean(folder: Path) -> None
 
 
 @needs_git
+def test_what_was_changed_since_the_commit_is_kept_once(folder: Path) -> None:
+    git(folder, "init", "-q")
+    (folder / ".gitignore").write_text("ran.txt\nout\n")
+    (folder / "data.bin").write_bytes(bytes(range(256)))
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    run = folder / "out" / "mnist" / "t"
+    go(folder, *ONE_LINE)
+    assert not list(run.glob("*.patch"))
+    (folder / "data.bin").write_bytes(bytes(range(255, -1, -1)))
+    (folder / "secret.txt").write_text("never")  # not tracked
+    for text in ("# changed\n", "# changed\n", "# again\n"):
+        write(folder, SCRIPT + text)
+        go(folder, *ONE_LINE, "--rerun")
+    assert [command.get("patch") for command in told(folder)["commands"]] == [
+        None, "changes.patch", "changes.patch", "changes-2.patch"
+    ]  # fmt: skip
+    patch = (run / "changes.patch").read_text()
+    assert "+# changed" in patch
+    assert "Binary files" in patch
+    assert "never" not in patch
+    git(folder, "stash", "-q")
+    git(folder, "apply", "--include=main.py", str(run / "changes-2.patch"))
+    assert (folder / "main.py").read_text() == SCRIPT + "# again\n"
+
+
+@needs_git
 def test_the_code_is_where_the_script_is_and_not_where_it_is_started(folder: Path, tmp_path: Path) -> None:
     code = tmp_path / "code"
     code.mkdir()
