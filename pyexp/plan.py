@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pyrsistent import pmap
 
-from pyexp.configs import FrozenConfig, inside, remembering, updated
+from pyexp.configs import NOTHING as NOTHING_THERE
+from pyexp.configs import FrozenConfig, inside, leaves, lookup, remembering, thaw, updated
 from pyexp.errors import ConfigError, HashError, UsageError
 from pyexp.hashing import Pairs, Sharing, digest, encode, whole
 from pyexp.results import Record, cells_in_words, clipped
@@ -275,6 +276,42 @@ def plan(cells: Tensor[Cell], found: Mapping[str, Found], mode: Mode) -> Plan:
 def step_of(cell: Cell, found: Found, mode: Mode) -> Step:
     """What to do with one cell: the row of the policy, with what was found."""
     return Step(cell, found, *POLICY[found.status, mode])
+
+
+#: Pairs of configs that are compared to say why cells are new: a second or two.
+MOST_COMPARED = 200_000
+
+
+def explained(cells: Iterable[Cell], found: Mapping[str, Found], finished: Iterable[FrozenConfig]) -> dict[str, Found]:
+    """What is found of new cells, with the finished config that is nearest and the keys in which they differ.
+
+    Those are left out that would take more than `MOST_COMPARED` comparisons.
+    """
+    known = [(config, _pairs(config)) for config in finished]
+    new = [cell for cell in cells if found.get(cell.folder, NOTHING).status is Status.NEW]
+    told = {}
+    for cell in new[: MOST_COMPARED // len(known)] if known else ():
+        mine = _pairs(cell.config)
+        config, theirs = min(known, key=lambda pair: len(pair[1] ^ mine))
+        words = f"(nearest: {name_of(config)}, differs in {_differences(config, cell.config, mine ^ theirs)})"
+        told[cell.folder] = Found(Status.NEW, words)
+    return told
+
+
+def _pairs(config: FrozenConfig) -> set[tuple[str, bytes]]:
+    """The leaves of a config, but for its name: two of them are equal where value and type are."""
+    return {(path, encode(value)) for path, value in leaves(config) if path != "name"}
+
+
+def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str, bytes]], most: int = 3) -> str:
+    paths = sorted({path for path, _ in pairs})
+    told = [
+        f"{path}: {' → '.join('absent' if at is NOTHING_THERE else clipped(repr(thaw(at)), 40) for at in both)}"
+        for path in paths[:most]
+        for both in [(lookup(old, path, NOTHING_THERE), lookup(new, path, NOTHING_THERE))]
+    ]
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return f"{', '.join(told)}{more}" if told else "its name"
 
 
 def after_claim(before: Step, seen: Facts, now: Facts, mode: Mode) -> Step:

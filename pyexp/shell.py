@@ -15,7 +15,7 @@ from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, NoRunError, SelectionError, UsageError, nearest
 from pyexp.executors import refuse_unknown
 from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
-from pyexp.plan import Action, Cell, Mode, Status, cells_of, classify, plan, refuse_too_many
+from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, refuse_too_many
 from pyexp.results import cells_in_words
 from pyexp.runner import Job, Performed, Snapshot
 from pyexp.store import history, layout, records
@@ -66,8 +66,18 @@ def look(job: Job, options: Options) -> Snapshot:
         validate_common(run, cells)
     facts = records.look(run, chosen)
     found = {folder: classify(seen) for folder, seen in facts.items()}
+    if options.dry_run:
+        found |= explained(chosen, found, _finished(run, facts, cells))
     is_described = history.describes(run, cells)
     return Snapshot(run, plan(chosen, found, options.mode), facts, cells, is_described, notes)
+
+
+def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list[FrozenConfig]:
+    """The configs of the finished cells of a run, of whatever grid."""
+    mine = {cell.folder for cell in cells}
+    others = records.look(run, (cell for cell in history.cells(run) if cell.folder not in mine), exact=False)
+    seen = (*facts.values(), *others.values())
+    return [each.record.config for each in seen if each.record and classify(each).status in ENDED - {Status.FAILED}]
 
 
 def validate_common(run: Run, cells: Tensor[Cell]) -> None:

@@ -327,8 +327,12 @@ def listing(found: Sequence[Kept]) -> str:
     return "\n".join(one.line(now, width) for one in found)
 
 
+def cells(run: Run) -> tuple[Cell, ...]:
+    """The cells of a run, as far as they are known without their records. Raises `StoreError`."""
+    return _cells(history(run))
+
+
 def _cells(here: History) -> tuple[Cell, ...]:
-    """The cells of a run, as far as they are known without their records."""
     return tuple(_cell(folder, name) for folder, name in here.cells.items())
 
 

@@ -203,3 +203,17 @@ def test_a_checked_script_runs_all_its_experiments_first(tmp_path: Path, runs: b
     assert "first reported" in told
     assert ("second reported" in told) is runs
     assert ("the end" in told) is not runs
+
+
+def test_a_new_cell_says_which_finished_one_is_nearest(tmp_path: Path) -> None:
+    write(tmp_path, configs='[{"name": "exp", "x": 1, "lr": lr, "mlp": {"width": 8}} for lr in (0.1, 0.2)]')
+    go(tmp_path, "--timestamp", "t")
+    assert "nearest" not in go(tmp_path, "-n", "--timestamp", "t")
+    for change, words in {
+        '"lr": 0.1, "dropout": 0.0, "mlp": {"width": 8}': "differs in dropout: absent → 0.0",
+        '"lr": 0.2, "mlp": {"width": 8.0}': "differs in mlp.width: 8 → 8.0",
+        '"mlp": {"width": 8}, "note": "a" * 100': "differs in lr: 0.1 → absent, note: absent → 'aaaaaaaaaaaaaaaaa",
+    }.items():
+        write(tmp_path, configs=f'[{{"name": "exp", "x": 1, {change}}}]')
+        told = go(tmp_path, "-n", "--timestamp", "t")
+        assert f"(never started (nearest: exp, {words}" in told, told
