@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
 from weakref import WeakSet
 
 from pyexp import shell
@@ -32,13 +32,15 @@ if TYPE_CHECKING:  # a run that is finished loads no executor
     from pyexp.executors import Executor, ExecutorName
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
+T = TypeVar("T")
 
 #: What is wrong with a command line, or with the world it names, and not with the script.
 _REFUSED = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError)
 
 
 #: The experiments that have not been run in this process; `_taken` is filled once one has run by the command line.
-_not_run: "WeakSet[Experiment]" = WeakSet()
+_not_run: "WeakSet[Experiment[Any]]" = WeakSet()
 _taken: set[bool] = set()
 
 
@@ -46,7 +48,7 @@ class RunOptions(TypedDict, total=False):
     """The options as keywords of `run()` and the decorator: the rows of the table in `pyexp.options`."""
 
     name: str | None
-    executor: "ExecutorName | str | Executor | None"
+    executor: "ExecutorName | Executor | None"
     output_dir: str | os.PathLike[str] | None
     timestamp: str | bool | None
     resume: bool | None
@@ -55,7 +57,7 @@ class RunOptions(TypedDict, total=False):
     select: str | None
     dry_run: bool | None
     list_runs: bool | None
-    jobs: int | str | None
+    jobs: int | Literal["auto"] | None
     timeout: float | None
     grace: float | None
     retries: int | None
@@ -73,14 +75,14 @@ class RunOptions(TypedDict, total=False):
     trust: str | None
 
 
-class Experiment:
+class Experiment(Generic[R]):
     """A function of a config, with the configs it is to be run for and the report on the results.
 
     Called with a dict, it is the plain function. Its options are those of the command line; `run` overrides them, and
     the command line overrides both.
     """
 
-    def __init__(self, fn: Callable[[Config], Any], **options: Unpack[RunOptions]) -> None:
+    def __init__(self, fn: Callable[[Config], R], **options: Unpack[RunOptions]) -> None:
         refuse_unfit(fn)
         self.fn = fn
         self.options = _said(options)
@@ -95,7 +97,7 @@ class Experiment:
         script.remember()
         _not_run.add(self)
 
-    def __call__(self, config: Mapping[str, Any]) -> Any:
+    def __call__(self, config: Mapping[str, Any]) -> R:
         """What the function returns for this config, here and now: nothing is isolated or kept."""
         return self.fn(thaw(freeze(config)))
 
@@ -126,6 +128,33 @@ class Experiment:
         self._initializer = fn
         return fn
 
+    @overload
+    def run(
+        self,
+        configs: Any = None,
+        *,
+        report: Callable[[Results], T],
+        argv: Sequence[str] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> T: ...
+    @overload
+    def run(
+        self,
+        configs: Any,
+        report: Callable[[Results], T],
+        *,
+        argv: Sequence[str] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> T: ...
+    @overload
+    def run(
+        self,
+        configs: Any = None,
+        report: bool | None = None,
+        *,
+        argv: Sequence[str] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Any: ...
     def run(
         self,
         configs: Any = None,
@@ -139,11 +168,11 @@ class Experiment:
         The command line is read if this is called by the script that was started, or by what that or an installed entry
         point calls; `argv` gives another one, and `argv=[]` none. Cells or keys on it that are not this experiment's
         may be those of another one in the script: then nothing is run, and the Results are empty. The options are those
-        of the command line, by their names in `RunOptions`; `report=True` only reports. With `dry_run` the plan is
-        printed and returned, with `list_runs` the list of runs.
+        of the command line, by their names in `RunOptions`; `report=True` only reports. With `dry_run` or `list_runs`
+        the plan or the list of runs is printed, nothing is reported, and None returned; `plan()` returns the plan.
 
         Raises `PyexpError` for what is wrong with configs or options, before anything has run; KeyboardInterrupt after
-        a signal. Where a command line is read, what is wrong with it is a line on stderr and exit status 2.
+        a signal. What is wrong with a command line is one line on stderr and exit status 2.
         """
         script.reached_run()
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
@@ -152,19 +181,22 @@ class Experiment:
             tell(heard.notice)
         _not_run.discard(self)
         said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
+        if not (report is None or callable(report) or isinstance(report, bool)):
+            raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
+        refuse_unknown(settle(self.options, said, {}).executor)  # a mistake in the script keeps its traceback
         with _refusing(commanded is not None):
-            if not (report is None or callable(report) or isinstance(report, bool)):
-                raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
             typed = parse(commanded or [], os.path.basename(sys.argv[0]))
             settled = settle(self.options, said, typed)
             refuse_unknown(settled.executor)
             if settled.list_runs:
-                return self._list(settled)
+                self._list(settled)
+                return None
         job = self._job(settled, configs, typed)
         with _refusing(commanded is not None):
             try:
                 if settled.dry_run:
-                    return self._dry_run(job, settled)
+                    self._dry_run(job, settled)
+                    return None
                 done, safe = shell.perform(job, settled)
             except (SelectionError, UnknownKeyError) as error:
                 if argv is not None or not _is_for_another(typed):
@@ -188,13 +220,12 @@ class Experiment:
             atexit.unregister(_exit_failed)
             raise SystemExit(1)
 
-    def _dry_run(self, job: Job, options: Options) -> Plan:
-        """Print what would be done, and return it."""
+    def _dry_run(self, job: Job, options: Options) -> None:
+        """Print what would be done."""
         snapshot = shell.look(job, options)
         for note in snapshot.notes:
             tell(note)
         say(str(snapshot.plan))
-        return snapshot.plan
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """What `run` with these options would do with each cell, and why. Nothing is run or changed."""
@@ -248,11 +279,10 @@ class Experiment:
     def _folder(self, options: Options) -> str:
         return component(options.name or self.__name__, "the experiment's name")
 
-    def _list(self, options: Options) -> list[history.Kept]:
+    def _list(self, options: Options) -> None:
         base = layout.home(options.output_dir, self._folder(options))
         kept = history.kept(base)
         say(history.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
-        return kept
 
 
 def _is_for_another(typed: Mapping[str, Any]) -> bool:
@@ -333,9 +363,9 @@ def _default_report(results: Results) -> Results:
 
 
 @overload
-def experiment(fn: Callable[[Config], Any], /) -> Experiment: ...
+def experiment(fn: Callable[[Config], R], /) -> Experiment[R]: ...
 @overload
-def experiment(**options: Unpack[RunOptions]) -> Callable[[Callable[[Config], Any]], Experiment]: ...
+def experiment(**options: Unpack[RunOptions]) -> Callable[[Callable[[Config], R]], Experiment[R]]: ...
 def experiment(fn: Any = None, /, **options: Any) -> Any:
     """Make a function of a config an `Experiment`: `@experiment`, or `@experiment(name=…, executor=…, timestamp=…)`.
 

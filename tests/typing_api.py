@@ -48,8 +48,9 @@ def with_options(config: Config) -> float:
     return 0.5
 
 
-assert_type(bare, Experiment)
-assert_type(with_options, Experiment)
+assert_type(bare, Experiment[dict[str, float]])
+assert_type(with_options, Experiment[float])
+assert_type(bare({"learning_rate": 0.1}), dict[str, float])
 
 
 @bare.configs
@@ -133,8 +134,13 @@ def main() -> None:
     bare.run(jobs="auto", timeout=60, select="exp_*", overrides={"mlp.width": 64, "+debug": True}, resume=True)
     bare.run(grace=30, pdb=True, argv=[])
     bare.run(report=True, argv=[])
-    bare.run(job=2)  # type: ignore[call-arg]
-    bare.run(retries="many")  # type: ignore[arg-type]
+    assert_type(bare.run(configs, report, argv=[]), float)
+    assert_type(bare.run(report=lambda results: results.shape), tuple[int, ...])
+    assert_type(bare.run(report=True), Any)
+    bare.run(job=2)  # type: ignore[call-overload]
+    bare.run(executor="subproces")  # type: ignore[call-overload]
+    pyexp.experiment(executor="frok")  # type: ignore[call-overload]
+    bare.run(retries="many")  # type: ignore[call-overload]
     found = bare.results()
     assert_type(found, Results)
     assert_type(found[{"config.lr": 0.1}], Results)

@@ -217,3 +217,15 @@ def test_a_new_cell_says_which_finished_one_is_nearest(tmp_path: Path) -> None:
         write(tmp_path, configs=f'[{{"name": "exp", "x": 1, {change}}}]')
         told = go(tmp_path, "-n", "--timestamp", "t")
         assert f"(never started (nearest: exp, {words}" in told, told
+
+
+def test_a_mistake_in_the_script_keeps_its_traceback_and_one_on_the_command_line_is_a_line(tmp_path: Path) -> None:
+    write(tmp_path)
+    text = (tmp_path / "main.py").read_text()
+    for wrong in ("trial.run(job=3)", "trial.run(executor='frok')", "trial.run(report=3)"):
+        (tmp_path / "main.py").write_text(text.replace("trial.run()", wrong))
+        told = go(tmp_path, "-q", code=1)
+        assert f", in <module>\n    {wrong}\n" in told
+    (tmp_path / "main.py").write_text(text)
+    for arguments in (["--job", "3"], ["--executor", "frok"]):
+        assert go(tmp_path, *arguments, code=2).count("\n") == 1

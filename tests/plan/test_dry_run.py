@@ -121,11 +121,12 @@ def test_a_cell_that_another_process_has_is_waited_for_and_says_who_has_it(tmp_p
         held.release()
 
 
-def test_what_is_printed_is_the_plan_that_is_returned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_printed_is_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trial = Experiment(work, executor="inline", output_dir=tmp_path)
-    made = trial.run([{"name": "c0", "x": 0}, {"name": "c1", "x": 1}], argv=["--dry-run"])
-    assert capsys.readouterr().out == f"{made}\n"
-    assert made == trial.plan([{"name": "c0", "x": 0}, {"name": "c1", "x": 1}])
+    configs = [{"name": "c0", "x": 0}, {"name": "c1", "x": 1}]
+    for said in ({"argv": ["--dry-run"]}, {"argv": [], "dry_run": True}):
+        assert trial.run(configs, **said) is None
+        assert capsys.readouterr().out == f"{trial.plan(configs)}\n"
     assert not list(tmp_path.iterdir())
 
 

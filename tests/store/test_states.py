@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import pyexp
+from pyexp.store import history
 
 SCRIPT = """
 from helper import Fit
@@ -141,8 +142,9 @@ def test_every_grid_that_was_run_is_there(tmp_path: Path) -> None:
         made.run([{"name": f"c{x}", "x": x} for x in (first, first + 1)], list, argv=[])
     kept_results = pyexp.load(tmp_path / "e" / "s")
     assert [(result.name, result.value) for result in kept_results] == [(f"c{x}", x) for x in range(6)]
-    (kept,) = made.run(argv=["--list"]) or [None]
+    (kept,) = history.kept(str(tmp_path / "e"))
     assert (kept.shape, kept.statuses, kept.grids) == ((6,), {"done": 6}, 3)
+    assert "3 grids = 6 cells: 6 done" in history.listing([kept])
     # A line that a crash has cut off costs no other.
     path = tmp_path / "e" / "s" / "history.jsonl"
     path.write_bytes(path.read_bytes()[:-10])
@@ -166,9 +168,9 @@ def test_a_batch_added_to_a_large_run_writes_its_own_size(tmp_path: Path) -> Non
     )
     made.run([{"name": f"c{x}", "x": x} for x in range(300)], list, argv=[])
     made.run([{"name": "d0", "x": -1}], list, argv=[])
-    history = tmp_path / "e" / "s" / "history.jsonl"
-    size = history.stat().st_size
+    earlier = tmp_path / "e" / "s" / "history.jsonl"
+    size = earlier.stat().st_size
     made.run([{"name": "d1", "x": -2}], list, argv=[])
-    assert history.stat().st_size - size < size / 10
+    assert earlier.stat().st_size - size < size / 10
     assert len(json.loads((tmp_path / "e" / "s" / "run.json").read_text())["cells"]) == 1
     assert len(pyexp.load(tmp_path / "e" / "s")) == 302
