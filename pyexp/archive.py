@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyrsistent import pmap
 
 from pyexp import claims, index, store
+from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.collector import collecting_later
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
 from pyexp.index import Index
@@ -22,7 +23,7 @@ from pyexp.plan import Cell, Status
 from pyexp.results import Record, Result, cells_in_words, from_json, missing
 from pyexp.store import Run
 from pyexp.tables import Results
-from pyexp.tensor import Axis, Tensor, default_axes
+from pyexp.tensor import Tensor
 
 if TYPE_CHECKING:
     from pyexp.provenance import Git
@@ -61,14 +62,37 @@ def grid_json(cells: Tensor[Cell]) -> dict[str, Any]:
     """The grid as `run.json` has it: shape, axes with their coordinates, and every cell's name, hash and folder."""
     return {
         "shape": list(cells.shape),
-        "axes": [{"name": axis.name, "coords": [plain(at) for at in axis.coords]} for axis in cells.axes],
+        "axes": [_axis_json(axis) for axis in cells.axes],
         "cells": [{"name": cell.name, "hash": cell.hash, "folder": cell.folder} for cell in cells],
     }
 
 
+def _axis_json(axis: Axis) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": axis.name, "coords": [plain(at) for at in axis.coords]}
+    levels = [level.known() for level in axis.levels]
+    if levels:
+        told["flat"] = axis.is_flat
+        told["levels"] = [
+            {**_axis_json(level.axis), "codes": list(level.codes), "under": level.under} for level in levels
+        ]
+    return told
+
+
+def _axis_of(told: Mapping[str, Any], version: int) -> Axis:
+    """The axis in JSON data. Raises an Exception if it is none."""
+    coords = tuple(restored(at, version) for at in told["coords"])
+    levels = []
+    for level in told.get("levels", ()):
+        axis, codes = _axis_of(level, version), tuple(level["codes"])
+        if len(codes) != len(coords) or not all(MISSING <= code < axis.size for code in codes):
+            raise ValueError("a cell is at no coordinate")
+        levels.append(Level(axis, codes, level["under"]))
+    return Axis(str(told["name"]), coords, levels=tuple(levels), is_flat=told.get("flat", False))
+
+
 def fingerprint(cells: Tensor[Cell]) -> str:
     """What tells this grid from others. A folder's name holds the hash of its config, and so of the cell's name."""
-    axes = [(axis.name, axis.coords) for axis in cells.axes]
+    axes = [(axis.name, axis.coords, *((at.name, tuple(at.coords)) for at in axis.levels)) for axis in cells.axes]
     lines = [repr(axes), *(cell.folder for cell in cells)]
     return sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -254,7 +278,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 def _axes(told: Mapping[str, Any], shape: tuple[int, ...]) -> Sequence[Axis]:
     try:
         version = int(told.get("format", FORMAT))
-        axes = [Axis(str(axis["name"]), tuple(restored(at, version) for at in axis["coords"])) for axis in told["axes"]]
+        axes = [_axis_of(axis, version) for axis in told["axes"]]
     except (KeyError, TypeError, ValueError):
         return default_axes(shape)
     return axes if tuple(axis.size for axis in axes) == shape else default_axes(shape)

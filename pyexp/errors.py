@@ -79,3 +79,24 @@ def nearest(word: object, known: Iterable[object], otherwise: str = "there is") 
     if close:
         return f"did you mean {' or '.join(repr(item) for item in close)}?"
     return f"{otherwise} {listing(words)}" if words else "there is nothing"
+
+
+def closest(value: object, known: Iterable[object]) -> str:
+    """The end of a message about a value that is not there: the known value nearest to it, if one is near.
+
+    >>> closest(0.57, [0.1, 0.5700000000000001]), closest("a", [1])
+    ('; nearest 0.5700000000000001', '')
+    """
+    from difflib import get_close_matches  # only a mistake pays for it
+
+    if isinstance(value, str):
+        close = get_close_matches(value, [item for item in known if isinstance(item, str)], n=1)
+        return f"; nearest {close[0]!r}" if close else ""
+    numbers = [item for item in known if isinstance(item, (int, float)) and not isinstance(item, bool)]
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:
+        return ""
+    try:
+        near = min((item for item in numbers if item == item), key=lambda item: abs(item - value), default=None)
+    except OverflowError:  # an int that no float holds
+        return ""
+    return "" if near is None else f"; nearest {near!r}"

@@ -44,8 +44,8 @@ class Results(Tensor[Result]):
     def __str__(self) -> str:
         return table(self)
 
-    def _axis_at(self, path: str) -> int | None:
-        return self._axis_with(path.removeprefix("config.")) if path.startswith("config.") else None
+    def _key_at(self, path: str) -> str | None:
+        return path.removeprefix("config.") if path.startswith("config.") else None
 
     def _column(self, path: str) -> list[Any]:
         if path in OWN:
