@@ -155,6 +155,10 @@ class Axis:
             marks=None if self.marks is None else taken(self.marks, positions),
         )
 
+    def bears(self, name: str) -> bool:
+        """Whether it is the axis of this name; not where only a level is."""
+        return name == self.name and not (self.is_flat and self.level(name) is not None)
+
     def level(self, name: str) -> Level | None:
         return next((level for level in self.levels if level.name == name), None)
 
@@ -187,7 +191,7 @@ class Axis:
 
         Raises `SelectionError` if there is none.
         """
-        level = None if self.name == name and not self.is_flat else self.level(name)
+        level = None if self.bears(name) else self.level(name)
         if level is None:
             return located(self.coords, wanted, name)
         level = level.known()

@@ -112,7 +112,7 @@ def sweep(
     base = grid_of(configs)
     listed = _listed(variations, "variations", may_be_empty=True)
     made = tuple(_variation(variation, f"variations[{i}]") for i, variation in enumerate(listed))
-    taken = [*base.dims, *(name for name in base.coords if name not in base.dims)]
+    taken = [*dict.fromkeys(name for known in base.axes for name in (known.name, *known.known))]
     if axis is not None and not (isinstance(axis, str) and axis):
         raise ConfigError(
             f"the name of an axis is {axis!r}, of type {type(axis).__name__}; it is a string that is not empty"

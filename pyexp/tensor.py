@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from fnmatch import translate
 from importlib import import_module
-from itertools import chain, product
+from itertools import chain, compress, product
 from math import prod
 from operator import index as as_int
+from operator import lt
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, SupportsIndex, TypeVar, overload
 
-from pyexp.axes import Axis, Positions, Shape, count, default_axes, fitting, flat_axis, strides_of
+from pyexp.axes import Axis, Picked, Positions, Shape, count, default_axes, fitting, flat_axis, strides_of
 from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, shown
 from pyexp.errors import SelectionError, closest, listing, nearest
 
@@ -54,8 +55,20 @@ class Box(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         if any(count(positions) > _LONG for positions in self.kept):
             return (self[i] for i in range(prod(map(count, self.kept))))
+        if self.strides == (1,) and not isinstance(self.cells, tuple) and (kept := _flags(self.kept[0], self.offset)):
+            return compress(self.cells, kept)
         steps = ([position * stride for position in kept] for kept, stride in zip(self.kept, self.strides, strict=True))
         return map(self.cells.__getitem__, map(sum, product([self.offset], *steps)))
+
+
+def _flags(positions: Positions, offset: int) -> bytearray:
+    """For each item whether it is at one of the positions, if these are ascending and so many that a walk is faster."""
+    if not positions or positions[-1] + offset >= 8 * len(positions) or not all(map(lt, positions, positions[1:])):
+        return bytearray()
+    flags = bytearray(positions[-1] + offset + 1)
+    for position in positions:
+        flags[position + offset] = 1
+    return flags
 
 
 def box_of(positions: Positions, shape: Shape) -> tuple[Positions, ...] | None:
@@ -179,7 +192,9 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
         A selection that is no box of its grid is flat; it has a coordinate of each cell for each axis of the grid.
         """
-        return {name: coords for axis in self._axes for name, coords in axis.known.items()}
+        found = [item for axis in self._axes for item in axis.known.items()]
+        is_long = {name: not isinstance(coords, Picked) or count(coords) > _LONG for name, coords in found}
+        return {name: coords if is_long[name] else tuple(coords) for name, coords in found}
 
     @property
     def cells(self) -> Cells[T_co]:
@@ -550,16 +565,20 @@ def object_array(items: Sequence[Any]) -> Any:
 def array_of(items: Sequence[Any]) -> Any:
     """The items in a flat NumPy array, of the type that NumPy chooses if that changes none of them, else of objects."""
     kinds = set(map(type, items))
-    if kinds <= {int, float} or (len(kinds) == 1 and kinds <= {bool, complex, str, bytes}) or _is_scalar(kinds):
+    if _is_scalar(kinds):
+        return import_module("numpy").array(items)
+    if kinds <= {int, float} or (len(kinds) == 1 and kinds <= {bool, complex, str, bytes}):
         made = import_module("numpy").array(items)
-        if all(value == item or item != item for value, item in zip(made.tolist(), items, strict=True)):
+        pairs = zip(made.tolist(), items, strict=True)
+        if all((value == item or item != item) and (len(kinds) == 2 or type(value) in kinds) for value, item in pairs):
             return made
     return object_array(items)
 
 
 def _is_scalar(kinds: set[type]) -> bool:
     """Whether the items are of one type of NumPy's numbers."""
-    return len(kinds) == 1 and any(at.__module__ == "numpy" and at.__name__ == "generic" for at in kinds.pop().__mro__)
+    parents = {(at.__module__, at.__name__) for kind in kinds for at in kind.__mro__}
+    return len(kinds) == 1 and ("numpy", "generic") in parents
 
 
 def _plain(entry: Any) -> Any:
