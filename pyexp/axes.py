@@ -194,12 +194,14 @@ class Axis:
         level = None if self.bears(name) else self.level(name)
         if level is None:
             return located(self.coords, wanted, name)
+        if not self.is_flat:
+            there = [position for position, code in enumerate(level.codes) if code != MISSING]
+            found, is_one = located([level.coords[position] for position in there], wanted, name)
+            return [there[i] for i in found], is_one
         level = level.known()
         codes, is_one = located(level.axis.coords, wanted, name)
-        if self.is_flat:
-            kept = set(codes)
-            return [i for i, code in enumerate(level.codes) if code in kept], is_one
-        return [i for kept in codes for i, code in enumerate(level.codes) if code == kept], is_one
+        kept = set(codes)
+        return [position for position, code in enumerate(level.codes) if code in kept], is_one
 
     def select(self, wanted: Mapping[str, Any]) -> "tuple[int | Positions, Axis]":
         """The positions at all of some coordinates, and the axis left; the one position if the axis is not left.
@@ -219,9 +221,10 @@ class Axis:
         if self.is_flat and self.levels:
             for name in single:
                 axis = axis._settled(name)
-            is_left = bool(axis.levels) or len(kept) != 1
+            is_over = not axis.levels or any(map(self.bears, single))
         else:
-            is_left = not single or len(kept) != 1
+            is_over = bool(single)
+        is_left = len(kept) != 1 or not is_over
         return (kept if is_left else kept[0]), axis
 
     def _settled(self, name: str) -> "Axis":

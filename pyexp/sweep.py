@@ -27,7 +27,7 @@ from pyexp.configs import (
     updated,
 )
 from pyexp.errors import ConfigError, SelectionError
-from pyexp.tensor import Cells, Tensor
+from pyexp.tensor import Cells, Tensor, may_be_walked
 
 #: What a sweep starts from: configs as dicts or frozen, in a list or a Tensor.
 Configs: TypeAlias = "Tensor[FrozenConfig] | Iterable[Mapping[str, Any]]"
@@ -63,6 +63,10 @@ class Product:
         config = self.cells[base]
         return updated(config, self.variations[here].sets(config, name_of(config)))
 
+    @property
+    def may_be_walked(self) -> bool:
+        return may_be_walked(self.cells)
+
     def __iter__(self) -> Iterator[FrozenConfig]:
         shared = remembering(inside)
         for config in self.cells:
@@ -87,6 +91,10 @@ class Chain:
         part = bisect_right(self.ends, position)
         return self.parts[part][position - (self.ends[part - 1] if part else 0)]
 
+    @property
+    def may_be_walked(self) -> bool:
+        return all(map(may_be_walked, self.parts))
+
     def __iter__(self) -> Iterator[FrozenConfig]:
         return (config for part in self.parts for config in part)
 
@@ -110,6 +118,7 @@ def sweep(
     hold what is no mapping. No variations, or a selection that holds nothing, give a grid that holds nothing.
     """
     base = grid_of(configs)
+    also = variations.keys if isinstance(variations, Zipped) else ()
     listed = _listed(variations, "variations", may_be_empty=True)
     made = tuple(_variation(variation, f"variations[{i}]") for i, variation in enumerate(listed))
     taken = [*dict.fromkeys(name for known in base.axes for name in (known.name, *known.known))]
@@ -120,7 +129,7 @@ def sweep(
     if axis in taken:
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
     before = (_unless_touched(known, made) for known in base.axes)
-    return Tensor.of_cells(Product(base.cells, made), (*before, _axis(made, taken, axis, base.ndim)))
+    return Tensor.of_cells(Product(base.cells, made), (*before, _axis(made, taken, axis, base.ndim, also)))
 
 
 def _unless_touched(axis: Axis, made: tuple[Variation, ...]) -> Axis:
@@ -157,7 +166,15 @@ def zipped(variations: Mapping[str, Iterable[Any]] | None = None, /, **keys: Ite
             raise ConfigError(
                 f"zipped has {size} values for {first!r} and {len(each)} for {key!r}; give as many for each"
             )
-    return [dict(zip(lists, at, strict=True)) for at in zip(*lists.values(), strict=True)]
+    return Zipped(lists, [dict(zip(lists, at, strict=True)) for at in zip(*lists.values(), strict=True)])
+
+
+class Zipped(list[dict[str, Any]]):
+    """Variations, and the keys that are meant to be coordinates, also where they do not differ in one."""
+
+    def __init__(self, keys: Iterable[str], variations: Iterable[dict[str, Any]]):
+        super().__init__(variations)
+        self.keys = tuple(keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,19 +426,24 @@ def _plain_changes(config: FrozenConfig) -> tuple[Change, ...]:
     return tuple(((key,), config[key]) for key in sorted(config) if key != "name")
 
 
-def _axis(variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int) -> Axis:
-    """The axis along which these variations lie, the one of this number, unlike the ones in `taken`."""
+def _axis(
+    variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, also: Iterable[str] = ()
+) -> Axis:
+    """The axis along which these variations lie, the one of this number, unlike the ones in `taken`.
+
+    The keys in which they differ, and `also` others, are coordinates.
+    """
     default = next(free for i in count(number) if (free := f"axis_{i}") not in taken)
     keys = _differing(variations)
-    levels = {key: _level(variations, key) for key in keys}
-    is_set = all(MISSING not in level.codes for level in levels.values())
-    if len(keys) == 1 and is_set and (name or keys[0] not in taken):
-        (level,) = levels.values()
-        return replace(level.axis, name=name or keys[0], coords=tuple(level.coords), marks=variations)
+    levels = {key: _level(variations, key) for key in dict.fromkeys((*keys, *also)) if key != "name"}
+    if len(keys) == 1 and MISSING not in levels[keys[0]].codes and (name or keys[0] not in taken):
+        level = levels.pop(keys[0])
+        others = () if {name, *taken} & levels.keys() else tuple(levels.values())
+        return replace(level.axis, name=name or keys[0], coords=tuple(level.coords), marks=variations, levels=others)
     names = tuple(variation.name for variation in variations)
     distinct = bool(names) and all(names) and len(set(names)) == len(names)
     # Where one of the keys has no name of its own, the others would not tell the positions apart.
-    has_levels = len(keys) > 0 and not {name or default, *taken} & set(keys)
+    has_levels = not {name or default, *taken} & levels.keys()
     return Axis(
         name or default,
         names if distinct else range(len(names)),

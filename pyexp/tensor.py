@@ -32,6 +32,11 @@ class Cells(Protocol[T_co]):
     def __iter__(self) -> Iterator[T_co]: ...
 
 
+def may_be_walked(cells: Cells[Any]) -> bool:
+    """Whether cells may be made that nobody looks at: not if a user's function makes them, which may fail."""
+    return isinstance(cells, tuple) or bool(getattr(cells, "may_be_walked", False))
+
+
 #: Along a longer axis, positions are worked out one by one and not listed.
 _LONG = 1_000_000
 
@@ -52,10 +57,15 @@ class Box(Generic[T]):
             source += positions[here] * stride
         return self.cells[source]
 
+    @property
+    def may_be_walked(self) -> bool:
+        return may_be_walked(self.cells)
+
     def __iter__(self) -> Iterator[T]:
         if any(count(positions) > _LONG for positions in self.kept):
             return (self[i] for i in range(prod(map(count, self.kept))))
-        if self.strides == (1,) and not isinstance(self.cells, tuple) and (kept := _flags(self.kept[0], self.offset)):
+        is_worth_it = self.strides == (1,) and not isinstance(self.cells, tuple) and may_be_walked(self.cells)
+        if is_worth_it and (kept := _flags(self.kept[0], self.offset)):
             return compress(self.cells, kept)
         steps = ([position * stride for position in kept] for kept, stride in zip(self.kept, self.strides, strict=True))
         return map(self.cells.__getitem__, map(sum, product([self.offset], *steps)))

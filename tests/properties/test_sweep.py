@@ -437,7 +437,7 @@ def test_axes_have_different_names():
     ids=["dict", "map", "None", "int", "str", "bytes", "set", "empty", "iterator"],
 )
 def test_what_is_no_list_is_refused(make, words, bad, rest):
-    """One dict, nothing, an empty list, a set without order: each has its message. No variations are a grid of nothing."""
+    """One dict, nothing, an empty list, a set without order: each has its message. No variations are no error."""
     if words == "variations" and rest.startswith(" is empty"):
         assert make(bad).shape == (1, 0)
         return
