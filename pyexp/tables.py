@@ -426,7 +426,9 @@ def _padded(arrays: Sequence[Any], shape: tuple[int, ...]) -> Any:
     numpy = import_module("numpy")
     known = [array for array in arrays if array is not None]
     is_complete = all(array is not None and array.shape == shape for array in arrays)
-    made = numpy.full((len(arrays), *shape), math.nan, _common_type(known, is_complete))
+    made = numpy.empty((len(arrays), *shape), _common_type(known, is_complete))
+    if not is_complete:
+        made.fill(math.nan)
     for i, array in enumerate(arrays):
         if array is not None:
             made[(i, *map(slice, array.shape))] = array
