@@ -25,6 +25,7 @@ from pyexp import (
     Tensor,
     concat,
     config_hash,
+    derive,
     freeze,
     merge,
     replicate,
@@ -313,6 +314,48 @@ def test_replicates_that_cannot_be_made_are_refused(n, seed, words):
     assert str(refused.value) == words
     with pytest.raises(ConfigError, match=r"^an axis is called 'seed' already"):
         replicate(sweep([{}], [{"seed": 1}]), 2, seed=0)
+
+
+# What is derived
+
+
+@given(grids(), grids(), maps())
+def test_what_is_derived_is_merged_into_each_config_when_it_is_looked_at(base, variations, update):
+    """By index as by a walk, in the grid's shape; nothing is called before."""
+    seen = []
+    grid = sweep(base, variations)
+    made = derive(grid, lambda config: seen.append(config) or update)
+    assert seen == []
+    assert (made.shape, made.axes) == (grid.shape, grid.axes)
+    assert list(made) == [made[i] for i in range(made.size)] == [merge(config, update) for config in grid]
+    assert seen == [*grid, *grid]
+    assert list(derive(base, lambda config: update)) == [merge(config, update) for config in base]
+
+
+def test_a_query_on_a_derived_value_looks_at_it():
+    """Though an axis is called like its key; `sel` goes by the axis."""
+    made = derive(sweep([{"name": "e"}], [{"lr": 1}, {"lr": 2}]), lambda config: {"lr": 3 - config["lr"], "a.b": 0})
+    assert [config["lr"] for config in made[{"lr": 1}]] == [1]
+    assert [config["lr"] for config in made.sel(lr=[1])[0, :]] == [2]
+    assert [config["lr"] for config in made.filter(lambda config: True)[{"lr": 1, "a": {"b": 0}}]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (None, "what derive's function returns for 'e' is None, of type NoneType; it has to be a mapping"),
+        ({1: 2}, "a key of what derive's function returns for 'e' is 1"),
+        ({"name": 5}, "what derive's function returns for 'e'.name is 5, of type int; a name is a string"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused_with_the_config_it_is_for(returned, words):
+    """When the cell is looked at."""
+    made = derive([{"name": "e"}], lambda config: returned)
+    with pytest.raises(ConfigError) as refused:
+        made[0]
+    assert str(refused.value).startswith(words)
+    with pytest.raises(ConfigError, match=r"^derive takes a function of a config, not {'a': 1}$"):
+        derive([{}], {"a": 1})
 
 
 # Unions
