@@ -240,14 +240,19 @@ class Axis:
     def grouped(self, gone: set[str]) -> "tuple[list[list[int]], Axis | None]":
         """The positions that agree in all coordinates but those that are `gone`, and the axis of these groups.
 
-        What a level is under, and what is under it, says where a cell is on the level too, so it goes with it.
+        What a level is under, and what is under it, says where a cell is on the level too, so it goes with it; but
+        where cells have nothing under it, it stays, as nothing else tells them apart.
         """
         above = {level.under for level in self.levels if level.name in gone}
         left = [
-            replace(level, under=None if level.under in above else level.under)
+            replace(
+                self._without_children(level) if level.name in above else level,
+                under=None if level.under in above else level.under,
+            )
             for level in self.levels
-            if not gone & {level.name, level.under} and level.name not in above
+            if not gone & {level.name, level.under}
         ]
+        left = [level for level in left if level.name not in above or set(level.codes) != {MISSING}]
         groups: dict[tuple[int, ...], list[int]] = {}
         codes = zip(*(level.codes for level in left), strict=True) if left else ((),) * self.size
         for position, key in enumerate(codes):
@@ -258,6 +263,12 @@ class Axis:
             return list(groups.values()), replace(kept[0].axis.take(kept[0].codes), levels=())
         flat = Axis(self.name, range(len(first)), levels=kept, is_flat=True)
         return list(groups.values()), flat if kept else None
+
+    def _without_children(self, head: Level) -> Level:
+        """The level at those cells only that no level under it tells apart."""
+        under = [level.codes for level in self.levels if level.under == head.name]
+        codes = zip(head.codes, zip(*under, strict=True), strict=True)
+        return replace(head, codes=tuple(code if set(each) == {MISSING} else MISSING for code, each in codes))
 
 
 def flat_axis(axes: Sequence[Axis], positions: Positions) -> Axis:

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 from pyexp.axes import MISSING, Axis, Level, flat_axis, told
 from pyexp.configs import (
-    NOTHING,
     Change,
     FrozenConfig,
     Inside,
@@ -112,29 +111,33 @@ def sweep(
     >>> grid.shape, grid[0, 1]["name"], grid.axes[1].name, grid.axes[1].coords
     ((1, 2), 'exp_lr1', 'lr', (0.1, 1.0))
 
-    Where the variations differ in several keys, the value of each is a coordinate too: `grid.sel(batch=32)`.
+    Of variations that were `zipped`, the value of each key is a coordinate too: `grid.sel(batch=32)`.
 
     Raises `ConfigError` for configs that are an empty list, and for configs or variations that are a single dict, or
     hold what is no mapping. No variations, or a selection that holds nothing, give a grid that holds nothing.
     """
     base = grid_of(configs)
-    also = variations.keys if isinstance(variations, Zipped) else ()
     listed = _listed(variations, "variations", may_be_empty=True)
     made = tuple(_variation(variation, f"variations[{i}]") for i, variation in enumerate(listed))
-    taken = [*dict.fromkeys(name for known in base.axes for name in (known.name, *known.known))]
+    before = [_after(known, made) for known in base.axes]
+    taken = [*dict.fromkeys(name for known in before for name in (known.name, *known.known))]
     if axis is not None and not (isinstance(axis, str) and axis):
         raise ConfigError(
             f"the name of an axis is {axis!r}, of type {type(axis).__name__}; it is a string that is not empty"
         )
     if axis in taken:
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
-    before = (_unless_touched(known, made) for known in base.axes)
-    return Tensor.of_cells(Product(base.cells, made), (*before, _axis(made, taken, axis, base.ndim, also)))
+    new = _axis(made, taken, axis, base.ndim, keys_of(variations))
+    return Tensor.of_cells(Product(base.cells, made), (*before, new))
 
 
-def _unless_touched(axis: Axis, made: tuple[Variation, ...]) -> Axis:
-    """The axis, without its key if a variation changes what is there."""
-    levels = tuple(replace(level, axis=_unless_touched(level.axis, made)) for level in axis.levels)
+def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:
+    """The axis of a grid once it is varied: without a key whose value is changed, or one of a zip that is replaced."""
+    levels = tuple(
+        replace(level, axis=_after(level.axis, made))
+        for level in axis.levels
+        if (axis.is_flat and level.under is None) or not _replaces(made, level.name)
+    )
     return replace(axis, key=None if _touches(made, axis.key) else axis.key, levels=levels)
 
 
@@ -170,11 +173,16 @@ def zipped(variations: Mapping[str, Iterable[Any]] | None = None, /, **keys: Ite
 
 
 class Zipped(list[dict[str, Any]]):
-    """Variations, and the keys that are meant to be coordinates, also where they do not differ in one."""
+    """Variations, and the keys that each of them sets."""
 
     def __init__(self, keys: Iterable[str], variations: Iterable[dict[str, Any]]):
         super().__init__(variations)
-        self.keys = tuple(keys)
+        self.keys = tuple(key for key in keys if key != "name")
+
+
+def keys_of(variations: Any) -> Sequence[str]:
+    """The keys from which variations were zipped."""
+    return variations.keys if isinstance(variations, Zipped) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +235,7 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
     listed = _listed(configs, what)
     frozen = tuple(_config(config, f"{what}[{i}]") for i, config in enumerate(listed))
     first = tuple(Variation(config.get("name", ""), _plain_changes(config)) for config in frozen)
-    return Tensor.of_cells(frozen, (_axis(first, [], None, 0),))
+    return Tensor.of_cells(frozen, (_axis(first, [], None, 0, keys_of(configs)),))
 
 
 def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
@@ -427,41 +435,38 @@ def _plain_changes(config: FrozenConfig) -> tuple[Change, ...]:
 
 
 def _axis(
-    variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, also: Iterable[str] = ()
+    variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, zipped: Sequence[str]
 ) -> Axis:
     """The axis along which these variations lie, the one of this number, unlike the ones in `taken`.
 
-    The keys in which they differ, and `also` others, are coordinates.
+    If they were zipped from several keys, each of these is a coordinate.
     """
     default = next(free for i in count(number) if (free := f"axis_{i}") not in taken)
-    keys = _differing(variations)
-    levels = {key: _level(variations, key) for key in dict.fromkeys((*keys, *also)) if key != "name"}
-    if len(keys) == 1 and MISSING not in levels[keys[0]].codes and (name or keys[0] not in taken):
-        level = levels.pop(keys[0])
-        others = () if {name, *taken} & levels.keys() else tuple(levels.values())
-        return replace(level.axis, name=name or keys[0], coords=tuple(level.coords), marks=variations, levels=others)
+    key = _differing(variations) if len(zipped) < 2 else None
+    if key is not None and (name or key not in taken):
+        values = tuple(_value(variation, key) for variation in variations)
+        is_key = not _touches(variations, key, besides=True)
+        return Axis(name or key, values, key if is_key else None, marks=variations)
     names = tuple(variation.name for variation in variations)
     distinct = bool(names) and all(names) and len(set(names)) == len(names)
     # Where one of the keys has no name of its own, the others would not tell the positions apart.
-    has_levels = not {name or default, *taken} & levels.keys()
-    return Axis(
-        name or default,
-        names if distinct else range(len(names)),
-        levels=tuple(levels.values()) if has_levels else (),
-        marks=variations,
-    )
+    levels = () if {name or default, *taken} & {*zipped} else tuple(_level(variations, key) for key in zipped)
+    return Axis(name or default, names if distinct else range(len(names)), levels=levels, marks=variations)
 
 
 def _level(variations: tuple[Variation, ...], key: str) -> Level:
-    """The values that the variations set at a key, each once."""
-    path = tuple(key.split("."))
-    values = [dict(variation.changes).get(path, NOTHING) for variation in variations]
+    """The values that all the variations set at a key, each once."""
+    values = [_value(variation, key) for variation in variations]
     place: dict[Any, int] = {}
-    codes = [MISSING if value is NOTHING else place.setdefault(told(value), len(place)) for value in values]
+    codes = tuple(place.setdefault(told(value), len(place)) for value in values)
     coords = tuple(values[codes.index(code)] for code in range(len(place)))
-    is_key = MISSING not in codes and not _touches(variations, key, besides=True)
-    marks = tuple((None, ((path, mark),)) for mark in place)  # those of variations that set nothing else
-    return Level(Axis(key, coords, key if is_key else None, marks=marks), tuple(codes))
+    is_key = not _touches(variations, key, besides=True)
+    marks = tuple((None, ((tuple(key.split(".")), mark),)) for mark in place)  # as if nothing else were varied
+    return Level(Axis(key, coords, key if is_key else None, marks=marks), codes)
+
+
+def _value(variation: Variation, key: str) -> Any:
+    return next(value for path, value in variation.changes if ".".join(path) == key)
 
 
 def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
@@ -471,11 +476,19 @@ def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool =
     return any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
 
 
-def _differing(variations: tuple[Variation, ...]) -> list[str]:
-    """The keys in which the variations differ; of a single variation its one key."""
+def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
+    """Whether each variation sets what is at a key anew."""
+    parts = tuple(key.split("."))
+    paths = [{path for path, _ in variation.changes} for variation in variations]
+    return all(any(parts[: len(path)] == path for path in each) for each in paths)
+
+
+def _differing(variations: tuple[Variation, ...]) -> str | None:
+    """The one key in which the variations differ, if each of them sets it; for a single variation its one key."""
     tables = [{".".join(path): value for path, value in variation.changes} for variation in variations]
-    keys = list(dict.fromkeys(key for table in tables for key in table))
-    if len(tables) == 1:
-        return keys if len(keys) == 1 else []
-    first = tables[0] if tables else {}
-    return [key for key in keys if not all(key in table and equal(table[key], first.get(key)) for table in tables)]
+    keys = list(tables[0]) if tables else []
+    if any(table.keys() != tables[0].keys() for table in tables):
+        return None
+    if len(tables) > 1:
+        keys = [key for key in keys if not all(equal(table[key], tables[0][key]) for table in tables)]
+    return keys[0] if len(keys) == 1 else None

@@ -298,14 +298,34 @@ def test_one_position_of_a_zip_drops_its_axis_as_that_of_any_axis_does() -> None
         grid.sel(lr=0.1, batch=64)
 
 
-def test_variations_that_set_other_keys_have_no_coordinate_there() -> None:
-    grid = sweep(
-        [{"name": "e", "m": 0, "x": 1}], [{"opt": "sgd", "m": 0.9}, {"opt": "adam"}, {"opt": "sgd", "m": None}]
-    )
-    assert grid.coords["m"] == (0.9, None, None)
-    assert grid.sel(m=None)[0]["opt"] == "sgd"
-    assert [config["opt"] for config in grid.sel(opt="sgd")] == ["sgd", "sgd"]
-    assert [config["opt"] for config in grid[{"m": 0}]] == ["adam"]
+def test_a_key_of_a_zip_that_is_swept_again_is_the_newer_axis() -> None:
+    """Or `sel` would go by values that no config has any more."""
+    runs = sweep([{"name": "e", "x": 1, "y": 2}], zipped({"lr": [0.1, 0.2], "m.w": [1, 2], "batch": [3, 3]}))
+    swept = sweep(runs, [{"lr": 1}, {"lr": 2}])
+    assert (swept.dims, set(swept.coords)) == (("axis_0", "axis_1", "lr"), {"axis_0", "axis_1", "m.w", "batch", "lr"})
+    assert [config["lr"] for config in swept.sel(lr=2)] == [2, 2]
+    assert "m.w" not in sweep(runs, [{"m": {"w": 5}}, {"m": {"w": 6}}]).coords
+    inside = sweep(runs, [{"m.w.z": 5}, {"m.d": 6}])
+    assert inside.coords["m.w"] == (1, 2)
+    assert inside[{"m": {"w": 1}}].shape == (1, 1, 1)
+    flat = runs[[0, 1]]
+    assert set(sweep(flat, [{"lr": 1}, {"lr": 2}]).coords) == {"axis_0", "axis_1", "m.w", "batch", "lr"}
+    names = sweep([{"x": 1, "y": 2}], zipped(name=["a", "b"], lr=[1, 2]))
+    assert (names.dims, [config["name"] for config in names]) == (("axis_0", "lr"), ["a", "b"])
+    constant = sweep([{"x": 1, "y": 2}], zipped(lr=[1, 1]))
+    assert (constant.dims, constant.coords["lr"]) == (("axis_0", "axis_1"), (1, 1))
+    assert sweep(zipped(lr=[1, 2], batch=[3, 4]), [{"seed": 0}]).sel(batch=4).item()["lr"] == 2
+    plain = sweep([{"x": 1, "y": 2}], [{"lr": 1, "batch": 3}, {"lr": 2, "batch": 4}])
+    assert set(plain.coords) == {"axis_0", "axis_1"}
+
+
+def test_cells_that_are_not_of_a_zip_are_told_apart_though_a_key_of_it_is_averaged() -> None:
+    one = sweep([{"name": "e", "x": 1, "y": 2}], zipped(lr=[1, 1], fold=[0, 1]))
+    other = sweep([{"name": "e", "x": 1, "y": 2}], [{"a": 1, "b": 1}, {"a": 2, "b": 2}])
+    groups, left = concat([one, other]).axes[0].grouped({"fold"})
+    assert groups == [[0, 1], [2], [3]]
+    assert left is not None
+    assert set(left.known) == {"axis_0", "axis_1", "lr"}
 
 
 def test_a_zip_whose_keys_are_taken_has_its_own_coordinates_only() -> None:
