@@ -177,12 +177,12 @@ class Zipped(list[dict[str, Any]]):
 
     def __init__(self, keys: Iterable[str], variations: Iterable[dict[str, Any]]):
         super().__init__(variations)
-        self.keys = tuple(key for key in keys if key != "name")
+        self.varied = tuple(key for key in keys if key != "name")
 
 
 def keys_of(variations: Any) -> Sequence[str]:
     """The keys from which variations were zipped."""
-    return variations.keys if isinstance(variations, Zipped) else ()
+    return variations.varied if isinstance(variations, Zipped) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,10 +45,6 @@ def along(tensor: Tensor[Any], name: str) -> list[Any]:
     return [tensor.coords[name][i] for i in places]
 
 
-def flat(tensor: Tensor[Any]) -> bool:
-    return tensor.ndim == 1 and tensor.axes[0].is_flat
-
-
 @given(grids(), st.data())
 def test_every_selection_keeps_the_coordinates_of_each_item(grid: Tensor[int], data: st.DataObject) -> None:
     """Filters, slices, lists, masks, samples of positions, one after the other: each item is where it was."""
@@ -78,8 +74,7 @@ def test_every_selection_keeps_the_coordinates_of_each_item(grid: Tensor[int], d
 @given(grids(min_dims=2), st.data())
 def test_sel_on_a_scattered_selection_is_a_filter_by_coordinate(grid: Tensor[int], data: st.DataObject) -> None:
     chosen = data.draw(st.sets(st.integers(0, grid.size - 1), min_size=1))
-    tensor = grid.filter(chosen.__contains__)
-    assume(flat(tensor))
+    tensor = grid[sorted(chosen)]
     rows = table(grid)
     name = data.draw(st.sampled_from(sorted(rows[0])))
     wanted = data.draw(COORDS)
@@ -103,8 +98,7 @@ def test_sel_on_a_scattered_selection_is_a_filter_by_coordinate(grid: Tensor[int
 @given(grids(min_dims=2), st.data())
 def test_sel_by_all_coordinates_finds_the_item_where_the_grid_does(grid: Tensor[int], data: st.DataObject) -> None:
     """It is bare, as it is on the grid, if the coordinates are its own; else all that have them are left."""
-    tensor = grid.filter(data.draw(st.sets(st.integers(0, grid.size - 1), min_size=1)).__contains__)
-    assume(flat(tensor))
+    tensor = grid[sorted(data.draw(st.sets(st.integers(0, grid.size - 1), min_size=1)))]
     rows = table(grid)
     item = data.draw(st.sampled_from(list(tensor)))
     expected = [other for other in tensor if all(equal(rows[other][name], rows[item][name]) for name in rows[0])]
@@ -117,8 +111,7 @@ def test_sel_by_all_coordinates_finds_the_item_where_the_grid_does(grid: Tensor[
 
 @given(grids(min_dims=2))
 def test_isel_says_where_it_cannot_count(grid: Tensor[int]) -> None:
-    tensor = grid.filter(lambda item: item in (0, grid.size - 1))
-    assume(flat(tensor))
+    tensor = grid[[0, grid.size - 1]]
     for name in table(grid)[0]:
         with pytest.raises(SelectionError, match=r"is a coordinate here, and no axis .* use sel\("):
             tensor.isel({name: 0})
@@ -132,9 +125,9 @@ def test_what_sel_does_not_find_on_scattered_cells_it_names() -> None:
     tensor = grid.filter(lambda item: item != 3)
     with pytest.raises(SelectionError, match=r"^no cell is at lr=0.2 and seed=1 at once$"):
         tensor.sel(lr=0.2, seed=1)
-    with pytest.raises(SelectionError, match=r"^axis 'lr' has no coordinate 0.3; nearest 0.2; there is 0.1, 0.2$"):
+    with pytest.raises(SelectionError, match=r"^axis 'lr' has no coordinate 0.3; there is 0.1, 0.2$"):
         tensor.sel(lr=0.3)
-    with pytest.raises(SelectionError, match=r"^axis 'lr' has no coordinate 0.2; nearest 0.1; there is 0.1$"):
+    with pytest.raises(SelectionError, match=r"^axis 'lr' has no coordinate 0.2; there is 0.1$"):
         tensor.sel(seed=1).sel(lr=0.2)
     with pytest.raises(SelectionError, match=r"^no axis is named 'sed'; did you mean 'seed'\?$"):
         tensor.sel(sed=1)
@@ -184,6 +177,8 @@ def test_values_may_come_in_any_sequence() -> None:
     assert tensor.sel(x=np.array(2)) == tensor.sel(x=np.int8(2)) == 2
     with pytest.raises(SelectionError, match=r"no coordinate 0.57; nearest 0.5700000000000001; there is"):
         Tensor(range(2), axes=[Axis("x", (0.5700000000000001, 0.1))]).sel(x=np.array([0.57]))
+    with pytest.raises(SelectionError, match=r"no coordinate 1.2; nearest 1; there is 0, 1, 2, .* \(20 in all\)$"):
+        Tensor(range(20), axes=[Axis("x", range(20))]).sel(x=1.2)
     words = Tensor(range(2), axes=[Axis("x", ("resnet", "vit"))])
     with pytest.raises(SelectionError, match=r"no coordinate 'rsnet'; nearest 'resnet'; there is"):
         words.sel(x="rsnet")

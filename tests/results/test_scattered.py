@@ -319,9 +319,7 @@ def test_what_a_table_leaves_out_is_named_where_it_was_called(method: str, silen
 
 
 def test_a_grid_without_named_axes_is_laid_flat() -> None:
-    results = results_of(
-        grid_of(zipped(x=[1, 2], y=[1, 2], name=["a", "b"])), lambda config: {"z": 1}
-    )
+    results = results_of(grid_of(zipped(x=[1, 2], y=[1, 2], name=["a", "b"])), lambda config: {"z": 1})
     assert results.to_xarray()["axis_0"].values.tolist() == ["a", "b"]
     assert results.to_xarray()["x"].values.tolist() == [1, 2]
     flat = Results.of_cells(tuple(results), [Axis("axis_0", range(2), is_flat=True)])
