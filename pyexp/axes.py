@@ -85,7 +85,7 @@ def taken(items: Sequence[T], positions: Positions) -> Sequence[T]:
 class Level:
     """The coordinates of cells on an axis along which they no longer lie: `codes` are their positions on it.
 
-    `under` names the level that tells the cells apart at least as well: the axis of a zip, of which this is one key.
+    `under` names a level that tells the cells apart at least as well: for one key of a zip, the axis of the zip.
     """
 
     axis: "Axis"
@@ -116,9 +116,9 @@ class Axis:
     """One direction of a grid: its name, and a coordinate for each position along it.
 
     `key` is the dotted path at which every config of the grid has its coordinate; None where that is not known to hold.
-    `levels` are further coordinates of the positions: of a zip each of its keys; where the cells are no box of their
-    grid, and `is_flat`, the axes of the grid. `marks` say what each position stands for: those with equal marks, on
-    axes of one name, are the same.
+    `levels` are further coordinates of the positions: each key of a zip, or, for a selection that does not fill a box
+    (`is_flat`), the axes of the grid. `marks` say what each position stands for: positions with equal marks, on axes
+    of one name, are the same.
     """
 
     name: str
@@ -163,7 +163,7 @@ class Axis:
         return next((level for level in self.levels if level.name == name), None)
 
     def loose(self, fn: Any = None) -> "Axis":
-        """The axis of configs of which nothing is known any more, or only that a function made them of others."""
+        """The axis for configs that were replaced: by unknown ones, or by what a function makes of each."""
         levels = tuple(replace(level, axis=level.axis.loose(fn)) for level in self.levels)
         marks = None if fn is None or self.marks is None else tuple((mark, id(fn)) for mark in self.marks)
         return replace(self, key=None, levels=levels, marks=marks)

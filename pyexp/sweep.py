@@ -114,7 +114,7 @@ def sweep(
     Of variations that were `zipped`, the value of each key is a coordinate too: `grid.sel(batch=32)`.
 
     Raises `ConfigError` for configs that are an empty list, and for configs or variations that are a single dict, or
-    hold what is no mapping. No variations, or a selection that holds nothing, give a grid that holds nothing.
+    hold something else than mappings. No variations, or a selection that holds nothing, give an empty grid.
     """
     base = grid_of(configs)
     listed = _listed(variations, "variations", may_be_empty=True)
@@ -213,8 +213,8 @@ def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) ->
     >>> derive([{"lr": 1.0}, {"lr": 2.0}], lambda config: {"decay": config["lr"] / 10})[1]["decay"]
     0.2
 
-    Raises `ConfigError` for configs that are no list of them, and, once a cell is looked at, if `fn` returned no
-    mapping, or one that is no update of a config.
+    Raises `ConfigError` for configs that are not a list of them. Once a cell is looked at, raises it if `fn` returned
+    something else than a mapping that can be merged.
     """
     grid = grid_of(configs)
     if not callable(fn):

@@ -83,8 +83,8 @@ class Results(Tensor[Result]):
     def to_pandas(self, *, arrays: bool | None = None) -> "pandas.DataFrame":
         """The records as a DataFrame; a column that lacks an int or a bool is nullable, so that the others stay exact.
 
-        With `arrays`, an output that is no scalar is a column of objects, and the results are loaded. Otherwise it is
-        left out; a UserWarning says so, unless `arrays=False` does.
+        With `arrays`, an output that is not a scalar is a column of objects, and the results are loaded. Otherwise it
+        is left out, and a UserWarning says so, unless `arrays=False` does.
 
         Raises `ExtraError` (an ImportError) without pandas.
         """
@@ -101,9 +101,9 @@ class Results(Tensor[Result]):
     def to_xarray(self, *, dims: Mapping[str, str | Sequence[str]] | None = None) -> "xarray.Dataset":
         """A Dataset of the scalar outputs, `status` and `seconds`: the axes are its dimensions, NaN what is missing.
 
-        The cells of a selection that is no box are laid back on their grid, with NaN where there is none. Integers
-        beside NaN are floats if a float holds each of them; what no one NumPy type holds exactly is there as objects,
-        so are bools and texts beside NaN. A coordinate that is no scalar is text.
+        The cells of a flat selection are laid back on their grid, with NaN in the holes. Integers beside NaN are floats
+        if a float holds each of them exactly. What no single NumPy type holds exactly is an array of objects, and so
+        are bools and texts beside NaN. A coordinate that is not a scalar is text.
 
         `dims` names the dimensions of outputs that are arrays or lists: `{"curve": ["step"]}`. They count from 0, and
         what is shorter than others ends in NaN. Arrays are left out otherwise; a UserWarning says so, without `dims`.
@@ -271,7 +271,7 @@ def _outputs(records: Iterable[Record]) -> list[str]:
 
 
 def _others(records: Iterable[Record]) -> list[str]:
-    """The names of the outputs that are no scalars, of which no table knows without loading a result."""
+    """The names of the outputs that are not scalars: to have them, a result has to be loaded."""
     return list(dict.fromkeys(key for record in records for key in record.kinds if key not in record.outputs))
 
 
@@ -307,7 +307,7 @@ def _coordinates(coords: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """A grid of which cells are a part: its dimensions, coordinates by label, and the cells' flat positions on it."""
+    """The grid that cells are laid on: its dimensions, coordinates by label, and the flat positions of the cells."""
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
@@ -315,7 +315,9 @@ class _Layout:
     places: Sequence[int]
 
     def laid(self, values: Sequence[Any]) -> list[Any]:
-        """The values of the cells in the order of the grid; None where there is no cell."""
+        """The values of the cells in the order of the grid, None in the holes."""
+        if isinstance(self.places, range):
+            return list(values)
         laid: list[Any] = [None] * math.prod(self.shape)
         for place, value in zip(self.places, values, strict=True):
             laid[place] = value
@@ -358,13 +360,14 @@ def _layout(results: Results, names: Sequence[str]) -> _Layout:
             f"{cells_in_words(results.size)} are spread over a grid of {math.prod(shape)} places, too many for an "
             "array; use to_pandas(), or select some of them"
         )
+    if not any(axis.is_flat and axis.levels for axis in results.axes):
+        return _Layout(tuple(sizes), shape, coords, range(results.size))
     strides = iter(strides_of(shape))
     offsets = []
     for codes in spread:
         steps = [next(strides) for _ in codes]
         offsets.append([sum(map(mul, at, steps)) for at in zip(*codes, strict=True)])
-    is_whole = not any(axis.is_flat and axis.levels for axis in results.axes)
-    places = range(results.size) if is_whole else [sum(at) for at in product(*offsets)]
+    places = [sum(at) for at in product(*offsets)]
     if len(set(places)) < len(places):
         first_at: dict[int, int] = {}
         one, other = next((first_at[place], i) for i, place in enumerate(places) if first_at.setdefault(place, i) != i)

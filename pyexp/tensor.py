@@ -200,7 +200,8 @@ class Tensor(Collection[T_co], Generic[T_co]):
     def coords(self) -> dict[str, Sequence[Any]]:
         """The coordinates by name: one for each position along the axis on which they are.
 
-        A selection that is no box of its grid is flat; it has a coordinate of each cell for each axis of the grid.
+        A selection that does not fill a box of its grid is flat. It has a coordinate of each cell for each axis of the
+        grid.
         """
         found = [item for axis in self._axes for item in axis.known.items()]
         is_long = {name: not isinstance(coords, Picked) or count(coords) > _LONG for name, coords in found}
@@ -227,7 +228,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return (isinstance(item, str) and item in self.names) or any(equal(own, item) for own in self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """A NumPy array of this shape: of numbers or texts where it holds each as it is, else of objects."""
+        """A NumPy array of this shape, of numbers or texts. Where one of them would change, it holds objects."""
         if copy is False:
             raise ValueError("a Tensor has no array to share, so that copy=False cannot be; use numpy.asarray")
         made = array_of(list(self)) if dtype is None else object_array(list(self)).astype(dtype)
@@ -572,15 +573,18 @@ def object_array(items: Sequence[Any]) -> Any:
     return made
 
 
-def array_of(items: Sequence[Any]) -> Any:
-    """The items in a flat NumPy array, of the type that NumPy chooses if that changes none of them, else of objects."""
+def array_of(items: list[Any]) -> Any:
+    """The items in a flat NumPy array, of the type that NumPy chooses. Where that changes an item, it holds objects."""
     kinds = set(map(type, items))
-    if _is_scalar(kinds):
+    if _is_scalar(kinds) or kinds in ({float}, {complex}):
         return import_module("numpy").array(items)
-    if kinds <= {int, float} or (len(kinds) == 1 and kinds <= {bool, complex, str, bytes}):
+    if kinds in ({int}, {bool}, {str}, {bytes}):
         made = import_module("numpy").array(items)
-        pairs = zip(made.tolist(), items, strict=True)
-        if all((value == item or item != item) and (len(kinds) == 2 or type(value) in kinds) for value, item in pairs):
+        if made.tolist() == items and (kinds != {int} or made.dtype.kind in "iu"):
+            return made
+    if kinds in (set(), {int, float}):
+        made = import_module("numpy").array(items)
+        if all(value == item or item != item for value, item in zip(made.tolist(), items, strict=True)):
             return made
     return object_array(items)
 
