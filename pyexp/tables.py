@@ -272,7 +272,15 @@ def _outputs(records: Iterable[Record]) -> list[str]:
 
 def _others(records: Iterable[Record]) -> list[str]:
     """The names of the outputs that are not scalars: to have them, a result has to be loaded."""
-    return list(dict.fromkeys(key for record in records for key in record.kinds if key not in record.outputs))
+    return list(
+        dict.fromkeys(
+            key
+            for record in records
+            if len(record.kinds) > len(record.outputs)
+            for key in record.kinds
+            if key not in record.outputs
+        )
+    )
 
 
 def _warn_of(others: Sequence[str], what: str, silent: str) -> None:

@@ -562,6 +562,9 @@ ITEMS = st.one_of(
 
 
 @given(ITEMS)
+@example([(1 << 60) + 1, 0.5])
+@example(["a\x00"])
+@example([1 << 80])
 def test_an_array_has_the_shape_of_the_grid_and_the_items_as_they_are(items):
     """Whatever they are, of the type that NumPy gives them, or of objects where that would change one."""
     for shape in ((len(items),), (1, len(items), 1)):
