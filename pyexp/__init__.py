@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pyexp.archive import load
     from pyexp.axes import Axis
-    from pyexp.configs import freeze, merge, thaw
-    from pyexp.dotted import Config
+    from pyexp.configs import Config, freeze, merge, thaw
     from pyexp.errors import (
         ConfigError,
         ExecutorError,
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from pyexp.leaves import NotLoaded, register_encoder
     from pyexp.plan import Action, Mode, Plan, Status, Step
     from pyexp.results import Record, Result
+    from pyexp.store.history import load
     from pyexp.sweep import concat, derive, replicate, sample, sweep, zipped
     from pyexp.tables import Results
     from pyexp.tensor import Tensor
@@ -46,10 +45,9 @@ if TYPE_CHECKING:
 _HOME = {
     name: module
     for module, names in {
-        "pyexp.archive": "load",
         "pyexp.axes": "Axis",
-        "pyexp.configs": "freeze merge thaw",
-        "pyexp.dotted": "Config",
+        "pyexp.store.history": "load",
+        "pyexp.configs": "Config freeze merge thaw",
         "pyexp.errors": "ConfigError ExecutorError ExtraError HashError NoRunError PyexpError ResultError "
         "SelectionError StoreError UsageError",
         "pyexp.executors": "Executor ExecutorName ForkExecutor InlineExecutor RayExecutor SubprocessExecutor "

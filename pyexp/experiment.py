@@ -3,6 +3,9 @@
 It settles decorator < `run()` < command line, and hands on to the shell.
 """
 
+import contextlib
+import functools
+import inspect
 import os
 import shlex
 import sys
@@ -11,17 +14,16 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from weakref import WeakSet
 
-from pyexp import archive, shell, store
-from pyexp.callables import refuse_unfit
-from pyexp.cli import Options, parse, say, settle, spelled
-from pyexp.configs import freeze, thaw
-from pyexp.dotted import Config
-from pyexp.errors import ExecutorError, NoRunError, SelectionError, StoreError, UsageError
+from pyexp import shell
+from pyexp.configs import Config, freeze, thaw
+from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
 from pyexp.executors import refuse_unknown
-from pyexp.invocation import Heard, command_line
-from pyexp.job import Interrupted, Job
-from pyexp.overrides import UnknownKeyError
+from pyexp.leaves import script_name
+from pyexp.options import Options, UnknownKeyError, settle, spelled
 from pyexp.plan import Plan, component
+from pyexp.runner import Interrupted, Job
+from pyexp.shell import Heard, command_line, parse, say
+from pyexp.store import history, layout
 from pyexp.tables import Results
 from pyexp.worker import script
 
@@ -40,7 +42,7 @@ _taken: set[bool] = set()
 
 
 class RunOptions(TypedDict, total=False):
-    """The options as keywords of `run()` and the decorator: the rows of the table in `pyexp.cli`, which says more."""
+    """The options as keywords of `run()` and the decorator: the rows of the table in `pyexp.options`."""
 
     name: str | None
     executor: "ExecutorName | str | Executor | None"
@@ -198,7 +200,7 @@ class Experiment:
 
     def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> Job:
         made = shell.grid(self._configs if configs is None else configs)
-        return Job(self._folder(options), self.fn, made, _command(typed or {}), self._initializer)
+        return Job(self._folder(options), self.fn, made, _command(typed or {}), self._initializer, _script(self.fn))
 
     def _takes(self, typed: Mapping[str, Any]) -> bool:
         """Whether the command line chooses some of the cells, as far as that is known before `run` gives the rest."""
@@ -216,10 +218,10 @@ class Experiment:
     def _folder(self, options: Options) -> str:
         return component(options.name or self.__name__, "the experiment's name")
 
-    def _list(self, options: Options) -> list[archive.Kept]:
-        base = store.home(options.output_dir, self._folder(options))
-        kept = archive.runs(base)
-        say(archive.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
+    def _list(self, options: Options) -> list[history.Kept]:
+        base = layout.home(options.output_dir, self._folder(options))
+        kept = history.kept(base)
+        say(history.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
         return kept
 
 
@@ -227,6 +229,13 @@ def _is_for_another(typed: Mapping[str, Any]) -> bool:
     """Whether cells or keys that one experiment does not have may be those of another experiment of the script."""
     chooses = bool(typed.get("select") or typed.get("overrides"))
     return chooses and (bool(_taken) or any(experiment._takes(typed) for experiment in list(_not_run)))
+
+
+def _script(fn: Any) -> str:
+    """What the module of the script that defines the experiment is called; `""` where it has no file."""
+    module = getattr(fn, "__module__", None) or "__main__"
+    name = script_name(sys.modules.get("__main__")) if module in ("__main__", "__mp_main__") else str(module)
+    return "" if name == "__main__" else name.rpartition(".")[2]
 
 
 def _said(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,3 +308,92 @@ def experiment(fn: Any = None, /, **options: Any) -> Any:
     if fn is not None:
         return Experiment(fn)
     return lambda wrapped: Experiment(wrapped, **options)
+
+
+#: Functions whose call returns no result: what they are, and what to do about it.
+_FRUITLESS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
+    (
+        inspect.iscoroutinefunction,
+        "an async function, and calling it runs nothing",
+        "decorate a plain function that runs it: return asyncio.run(work(config))",
+    ),
+    (
+        inspect.isasyncgenfunction,
+        "an async generator function, and calling it runs nothing",
+        "decorate a plain function that runs it, and return what it yields as a list",
+    ),
+    (
+        inspect.isgeneratorfunction,
+        "a generator function, and calling it runs nothing",
+        "return the result, where it has a yield",
+    ),
+    (
+        lambda fn: isinstance(fn, functools._lru_cache_wrapper),
+        "cached by functools, which takes no config, as one can change",
+        "leave out that cache: pyexp keeps each result on disk",
+    ),
+)
+
+
+def refuse_unfit(fn: Any) -> None:
+    """Raise `ConfigError` for what cannot be called with one config and return a result. What cannot be seen may pass.
+
+    >>> refuse_unfit(lambda config, verbose=False: config)
+    """
+    if isinstance(fn, type):
+        raise ConfigError(
+            f"an experiment is a function of a config, and {fn.__name__!r} is a class; "
+            f"decorate a function that makes one and returns its result: def experiment(config): {fn.__name__}(config)…"
+        )
+    if not callable(fn):
+        raise ConfigError(f"an experiment is a function of a config, not {fn!r}")
+    name = getattr(fn, "__name__", type(fn).__name__)
+    called = _called(fn)
+    for is_kind, kind, remedy in _FRUITLESS:
+        if is_kind(called):
+            raise ConfigError(f"the experiment {name!r} is {kind}; {remedy}")
+    _refuse_signature(name, fn)
+
+
+def _refuse_signature(name: str, fn: Any) -> None:
+    while (inner := _behind(fn)) is not None:
+        fn = inner
+    try:
+        signature = inspect.signature(fn, follow_wrapped=False)  # a wrapper may fill in what its function takes
+        parameters = list(signature.parameters.values())
+    except Exception:  # it is written in C, or hides what it takes
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        remedy = (
+            "give it a parameter: def experiment(config)" if not parameters else
+            "decorate a function, or make one of a bound method: pyexp.experiment(Class().method)"
+            if parameters[0].name == "self" else
+            "give it one parameter, the config, and take the rest from there, or bind the rest by functools.partial"
+        )  # fmt: skip
+        raise ConfigError(
+            f"the experiment {name!r} is called with one config, and takes {signature}: {error}; {remedy}"
+        ) from None
+
+
+def _called(fn: Any) -> Any:
+    """The function whose body a call runs."""
+    while True:
+        if isinstance(fn, functools.partial):
+            fn = fn.func
+        elif inspect.ismethod(fn):
+            fn = fn.__func__
+        elif (inner := _behind(fn)) is not None:
+            fn = inner
+        elif inspect.isfunction(call := getattr(type(fn), "__call__", None)):  # noqa: B004  # of an object's class
+            fn = call
+        else:
+            return fn
+
+
+def _behind(fn: Any) -> Any:
+    """The function to which a wrapper of the standard library hands all arguments; None if it is none of these."""
+    if isinstance(fn, staticmethod):
+        return fn.__func__
+    return getattr(fn, "__wrapped__", None) if getattr(fn, "__globals__", None) is vars(contextlib) else None

@@ -17,7 +17,7 @@ from pyrsistent import pmap
 from pyexp.configs import FrozenConfig, inside, remembering, updated
 from pyexp.errors import ConfigError, HashError, UsageError
 from pyexp.hashing import Pairs, Sharing, digest, encode, whole
-from pyexp.results import cells_in_words
+from pyexp.results import Record, cells_in_words, clipped
 from pyexp.sweep import Chain, Product, name_of
 from pyexp.tensor import Cells, Tensor
 
@@ -117,6 +117,67 @@ class Found(NamedTuple):
 NOTHING = Found(Status.NEW)
 
 
+class Facts(NamedTuple):
+    """What is seen of one cell on disk. What it means is for `classify` to say.
+
+    `there` is what stands in the place of its folder (`""`: nothing), `record` the record that can be read there,
+    `stamp` what identifies the result file (`()`: there is none). `fits` says that the record is that of this result,
+    `fault` what is wrong with the result, `ended` when the cell ended, as what becomes text when it is asked for.
+    `holder` is the process that has claimed the cell, in words.
+    """
+
+    there: str = ""
+    record: Record | None = None
+    stamp: tuple[int, ...] = ()
+    fits: bool = False
+    fault: str = ""
+    ended: object = ""
+    holder: str = ""
+
+    @property
+    def version(self) -> tuple[object, ...]:
+        """What tells these facts from later ones, if the cell was run meanwhile."""
+        return (self.stamp, None if self.record is None else self.record.started)
+
+    @property
+    def needs_repair(self) -> bool:
+        """Whether the cell is done and its record is not on disk as it should be."""
+        return self.record is None or not self.fits or self.record.stamp != self.stamp
+
+
+def classify(facts: Facts) -> Found:
+    """What these facts mean: the status of the cell, with details in words.
+
+    >>> classify(Facts("folder", stamp=(40, 0, 0, 7), fault="its checksum does not fit"))
+    Found(status=<Status.UNFINISHED: 'unfinished'>, detail='(its result is unreadable: its checksum does not fit)')
+    """
+    record = facts.record
+    if facts.holder:
+        return Found(Status.BUSY, facts.holder)
+    if not facts.there:
+        return NOTHING
+    if facts.there != "folder":
+        return Found(Status.UNFINISHED, f"(in the place of its folder there is {facts.there})")
+    if record is not None and record.failed:  # a file of the result's name does not undo a failure
+        brief = clipped(f"{record.type}: {record.message}")
+        return Found(Status.FAILED, _Words("{} with {}", (facts.ended, brief)))
+    if not facts.stamp:
+        return Found(Status.UNFINISHED, "" if record is None else "(its result is gone)")
+    if facts.fault:
+        return Found(Status.UNFINISHED, f"(its result is unreadable: {facts.fault})")
+    return Found(Status.DONE, facts.ended)
+
+
+class _Words(NamedTuple):
+    """A text that is put together when it is shown: few ever are."""
+
+    form: str
+    parts: tuple[object, ...]
+
+    def __str__(self) -> str:
+        return self.form.format(*self.parts)
+
+
 class Step(NamedTuple):
     """One cell of a plan: what was found of it, what is to be done with it, and the words of the policy for that."""
 
@@ -184,6 +245,16 @@ def plan(cells: Tensor[Cell], found: Mapping[str, Found], mode: Mode) -> Plan:
 def step_of(cell: Cell, found: Found, mode: Mode) -> Step:
     """What to do with one cell: the row of the policy, with what was found."""
     return Step(cell, found, *POLICY[found.status, mode])
+
+
+def after_claim(before: Step, seen: Facts, now: Facts, mode: Mode) -> Step:
+    """What to do with a cell once it has been claimed, where `seen` was true when its step was planned.
+
+    Another process may have run it meanwhile: then its end counts as if this process had run it.
+    """
+    found = classify(now)
+    ended = now.version != seen.version and found.status in (Status.DONE, Status.FAILED)
+    return step_of(before.cell, found, Mode.REPORT if ended else mode)
 
 
 def cells_of(configs: Tensor[FrozenConfig]) -> Tensor[Cell]:

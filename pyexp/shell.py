@@ -1,25 +1,30 @@
 """The shell: look → plan → perform → report. It asks the world, lets `plan` decide, and has the devices do it."""
 
 import os
-from contextlib import closing
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
-from typing import Any
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from pyexp import archive, index, store
-from pyexp.cli import Options
-from pyexp.collector import collecting_later
+from pyexp import runner
 from pyexp.configs import FrozenConfig
-from pyexp.errors import ConfigError, NoRunError, SelectionError, nearest
+from pyexp.errors import ConfigError, NoRunError, SelectionError, UsageError, nearest
 from pyexp.executors import refuse_unknown
-from pyexp.job import Job, Look
-from pyexp.overrides import overridden
-from pyexp.plan import Action, Cell, Found, Mode, Step, cells_of, plan, refuse_too_many
-from pyexp.progress import progress
-from pyexp.results import Result, missing
-from pyexp.store import Run, Sight
+from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
+from pyexp.plan import Action, Cell, Mode, cells_of, classify, plan, refuse_too_many
+from pyexp.runner import Job, Snapshot
+from pyexp.store import history, layout, records
+from pyexp.store.layout import Run
 from pyexp.sweep import grid_of
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def grid(configs: Any) -> Tensor[FrozenConfig]:
@@ -43,27 +48,19 @@ def _filled(grid: Tensor[FrozenConfig], what: str) -> Tensor[FrozenConfig]:
     return grid
 
 
-def look(job: Job, options: Options) -> Look:
-    """The cells of the job, what is on disk of them, and the plan. Changes nothing.
+def look(job: Job, options: Options) -> Snapshot:
+    """The cells of the job, the facts about them on disk, and the plan. Changes nothing.
 
     Raises `NoRunError` if a run is asked for that is not there, `UsageError` for overrides that do not fit.
     """
     refuse_too_many(job.configs)
-    with collecting_later():
-        return _look(job, options)
-
-
-def _look(job: Job, options: Options) -> Look:
     cells, chosen = cells_of_job(job, options)
     run = find_run(job, options)
     if run is None:
-        return Look(None, plan(chosen, {}, options.mode), {}, cells)
-    known = index.read(run.path)
-    is_indexed = archive.is_indexed(run, cells, known)
-    is_described = is_indexed or archive.describes(run, cells)
-    sights = store.look(run, chosen, known)
-    found: dict[str, Found] = {folder: sight.found for folder, sight in sights.items()}
-    return Look(run, plan(chosen, found, options.mode), sights, cells, is_described, known, is_indexed)
+        return Snapshot(None, plan(chosen, {}, options.mode), {}, cells)
+    facts = records.look(run, chosen)
+    found = {folder: classify(seen) for folder, seen in facts.items()}
+    return Snapshot(run, plan(chosen, found, options.mode), facts, cells, history.describes(run, cells))
 
 
 def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]]:
@@ -87,10 +84,10 @@ def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
 
 def find_run(job: Job, options: Options) -> Run | None:
     """The folder of the run that the options name; None if a new one is to be made. Raises `NoRunError`."""
-    base = store.home(options.output_dir, job.name)
+    base = layout.home(options.output_dir, job.name)
     name = options.timestamp
     if options.latest:
-        name = store.latest_run(base)
+        name = layout.latest_run(base)
         if name is None:
             raise NoRunError(f"there is no run of {job.name!r} below {base} yet; run it first, without the option")
     if name is True:
@@ -99,7 +96,7 @@ def find_run(job: Job, options: Options) -> Run | None:
     if os.path.isdir(path):
         return Run(path, options.durable)
     if options.report or options.last_failed or options.resume:
-        known = [run for _, run in sorted(store.runs(base))]
+        known = [begun.name for begun in sorted(layout.runs(base))]
         raise NoRunError(f"there is no run at {path}; {nearest(name or job.name, known, 'the runs are')}")
     return None
 
@@ -110,53 +107,137 @@ def perform(job: Job, options: Options) -> Results:
     Raises `Interrupted` if a signal came, and what `look` raises before anything has run.
     """
     refuse_unknown(options.executor)
-    with collecting_later():
-        seen = look(job, options)
-        if options.mode is Mode.REPORT:
-            return reported(seen)
-        if seen.run is not None and finished(seen, seen.run):
-            _conclude(seen, seen.run, options)
-            return reported(seen)
-    from pyexp.performance import performed  # what it takes to run anything, a run that is finished need not pay for
-
-    return Results.of(performed(job, options, seen))
+    snapshot = look(job, options)
+    if options.mode is not Mode.REPORT:
+        return runner.run(job, options, snapshot)
+    if snapshot.run is None or all(step.action is Action.MISSING for step in snapshot.plan.steps):
+        where = "" if snapshot.run is None else f" in {snapshot.run.path}"
+        raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report")
+    return records.reported(snapshot.run, snapshot.plan.steps, snapshot.facts)
 
 
-def _conclude(seen: Look, run: Run, options: Options) -> None:
-    """Leave a finished run tidy and indexed, and say that it is finished."""
-    store.tidy(run)
-    new = {name: sight.record for name, sight in seen.sights.items() if sight.record is not None and not sight.indexed}
-    if new or not seen.is_indexed:
-        archive.remember(run, seen.cells, seen.known, new)
-    with closing(progress(0, quiet=options.quiet, terminal_is_free=False, environ=os.environ)) as display:
-        display.began(run.path, seen.plan.summary())
+class Heard(NamedTuple):
+    """The words to be read (None: there are none for this call), and what to say of words that are not read."""
+
+    words: list[str] | None
+    notice: str = ""
 
 
-def finished(seen: Look, run: Run) -> bool:
-    """Whether every cell is there and written down, and nobody else is at it: then there is only to report."""
-    return (
-        seen.plan.mode is Mode.RUN
-        and all(step.action is Action.LOAD for step in seen.plan.steps)
-        and not any(sight.fresh for sight in seen.sights.values())
-        and not store.is_shared(run)
-        and seen.is_described
+def command_line(caller: FrameType) -> Heard:
+    """The command line for the call of `run()` in this frame.
+
+    It is for the script that was started, or the program that an installed entry point starts, and for all that these
+    call. It is not if a library is in between: a test runner has words of its own, and a library such as click has
+    read them. A notebook, a prompt and `python -c` have no file. A run in a cell is not what was asked for.
+    """
+    if getattr(sys.modules.get("pyexp.worker.cell"), "in_cell", False):
+        return Heard(None)
+    if caller.f_globals.get("__name__") == "__main__":
+        return Heard(sys.argv[1:] if _was_started(caller.f_globals) else None)
+    between, frame = [], caller
+    while not (frame.f_globals.get("__name__") == "__main__" and frame.f_code.co_name == "<module>"):
+        between.append(frame)
+        if frame.f_back is None:  # a thread, or what runs without a script
+            return Heard(None)
+        frame = frame.f_back
+    if not _was_started(frame.f_globals):
+        return Heard(None)
+    libraries = [each for each in between if _is_library(each, _package(caller))]
+    if not libraries:
+        return Heard(sys.argv[1:])
+    if libraries[-1] is between[-1] or not sys.argv[1:]:  # the program is the library's
+        return Heard(None)
+    words = " ".join(sys.argv[1:])
+    return Heard(
+        None,
+        f"note: the command line ({words}) is not read, as run() is called from inside of {_package(libraries[0])!r}; "
+        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) leaves out this note",
     )
 
 
-def reported(seen: Look) -> Results:
-    """The results that are there, and for every other cell one that says it is missing.
+def _was_started(namespace: Mapping[str, Any]) -> bool:
+    """Whether this is the file, or the folder or archive, that `sys.argv` begins with, or is read from stdin."""
+    started, file = Path(sys.argv[0] if sys.argv else ""), Path(namespace.get("__file__") or "<none>")
+    other = {"__main__.py": file.parent.name, "<stdin>": "-"}.get(file.name, file.name)
+    return _program(started.name) in (_program(file.name), _program(other))
 
-    Raises `NoRunError` if there is nothing at all to show.
+
+def _program(name: str) -> str:
+    """The name without what Windows adds to that of an entry point."""
+    return re.sub(r"(-script\.pyw?|\.exe)$", "", name)
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _is_library(frame: FrameType, own: str) -> bool:
+    """Whether this is the code of somebody else, who calls it for a reason of their own."""
+    package = _package(frame)
+    is_installed = {"site-packages", "dist-packages"} & set(Path(frame.f_code.co_filename).parts)
+    return package != own and (bool(is_installed) or package in ("unittest", "doctest"))
+
+
+def parser(prog: str | None = None) -> "argparse.ArgumentParser":
+    """The parser that the table describes; what it refuses is a `UsageError`."""
+    import argparse  # only who has a command line pays for it
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(message)
+
+        def print_help(self, file: Any = None) -> None:
+            say(self.format_help().rstrip())
+
+    made = Parser(
+        prog=prog,
+        usage="%(prog)s [options] [key=value ...]",
+        description="Run the experiment for each of its configs, load what is finished, and report on the results.",
+        epilog="Each switch is taken back by its --no- form (--no-check), where the script has set it. Results are "
+        "kept below DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 130 (Ctrl-C).",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    made.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDE_HELP)
+    for title, options in GROUPS.items():
+        group = made.add_argument_group(title)
+        for option in options:
+            if option.metavar is not None:
+                told = option.help + default_of(option)
+                group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, help=told)
+                continue
+            on, off = ("store_true", "store_false") if option.sets else ("store_false", "store_true")
+            group.add_argument(*option.flags, dest=option.field, action=on, help=option.help)
+            if option.off is not None:
+                group.add_argument(option.off, dest=option.field, action=off, help=argparse.SUPPRESS)
+    return made
+
+
+def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
+    """What an argv list says, by field of `Options`; fields that it does not name are absent.
+
+    Raises `UsageError` with one line for an unknown flag, naming the nearest known, or a value that is wrong.
+    `--help` prints the help and exits, as argparse does.
     """
-    run = seen.run
-    if run is None or all(step.action is Action.MISSING for step in seen.plan.steps):
-        where = "" if run is None else f" in {run.path}"
-        raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report")
-    return Results.of(seen.plan.steps.map(lambda step: _shown(run, step, seen.sights.get(step.cell.folder))))
+    if not argv:
+        return {}
+    known = [flag for option in OPTIONS for flag in (*option.flags, option.off) if flag] + ["--help"]
+    found, unknown = parser(prog).parse_known_intermixed_args(list(argv))
+    for argument in unknown:
+        flag = argument.partition("=")[0]
+        raise UsageError(f"unknown option {flag!r}; {nearest(flag, known, 'the options are')}")
+    said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
+    return checked(said, "the command line")
 
 
-def _shown(run: Run, step: Step, sight: Sight | None) -> Result:
-    cell = step.cell
-    if step.action is Action.LOAD and sight is not None and sight.record is not None:
-        return store.result(run, cell, sight.record)
-    return store.result(run, cell, missing(cell.name, cell.config, cell.hash, step.reason))
+def say(text: str) -> None:
+    """Print the text. What stdout cannot spell is spelled out; a reader that has gone has seen enough."""
+    try:
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding
+            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # else Python would complain once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -30,11 +30,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyexp.configs import freeze
-from pyexp.dotted import Config
+from pyexp.configs import Config, freeze
 from pyexp.errors import UsageError, nearest
 from pyexp.executors.base import Ended, Executor, Halt, Pool, Task, Terms, Threads, drive
-from pyexp.outcome import Outcome
+from pyexp.results import Outcome
 from pyexp.worker import guardian
 
 if TYPE_CHECKING:

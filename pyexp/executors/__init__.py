@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyexp.executors.fork import ForkExecutor
     from pyexp.executors.inline import InlineExecutor
     from pyexp.executors.process import SubprocessExecutor
-    from pyexp.executors.ray import RayExecutor
+    from pyexp.executors.ray.executor import RayExecutor
 
 __all__ = [
     "Executor",
@@ -30,7 +30,7 @@ _HOME = {
     "InlineExecutor": "inline",
     "SubprocessExecutor": "process",
     "ForkExecutor": "fork",
-    "RayExecutor": "ray",
+    "RayExecutor": "ray.executor",
 }
 _NAMED = {
     "inline": "InlineExecutor",
@@ -58,7 +58,7 @@ def get_executor(name: str | Executor) -> Executor:
     if not isinstance(name, str):
         return name
     if name.startswith("ray://"):
-        from pyexp.executors.ray import RayExecutor
+        from pyexp.executors.ray.executor import RayExecutor
 
         return RayExecutor(address=name)
     made: Executor = __getattr__(_NAMED[name])()

@@ -19,13 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, TypeAlias
 
-from pyexp import files
-from pyexp.configs import FrozenConfig, thaw
-from pyexp.dotted import Config
+from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.errors import ExecutorError
-from pyexp.outcome import Outcome, attempt, done, failed, failure
-from pyexp.results import LOG_ENDS, Attempt
+from pyexp.results import LOG_ENDS, Attempt, Outcome, done
+from pyexp.store import files, pickling
 from pyexp.worker.guardian import STOPPING
+from pyexp.worker.outcome import attempt, failed, failure
 
 #: Seconds after which the loop looks for signals and for cells that others have left, while nothing else happens.
 TICK = 0.1
@@ -371,7 +370,7 @@ def committed(task: Task) -> Outcome | None:
     try:
         content = files.read(task.result_path, trusted=True)
         size, sealed = files.unsealed(content)
-        return done(*files.load_noting(content, size)) if sealed else None
+        return done(*pickling.load_noting(content, size)) if sealed else None
     except Exception:  # none there, or damaged, or not to be loaded
         return None
 
@@ -422,7 +421,7 @@ class Threads(Pool):
                 return
             if returned:
                 outcome = attempt(
-                    returned.pop, lambda value: files.save(task.result_path, value, durable=self._durable)
+                    returned.pop, lambda value: pickling.save(task.result_path, value, durable=self._durable)
                 )
             if outcome["status"] != "done":
                 with suppress(OSError):  # it may have written a result before it failed

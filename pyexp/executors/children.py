@@ -15,17 +15,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
-from pyexp import claims
-from pyexp.configs import thaw
-from pyexp.dotted import Config
+from pyexp.configs import Config, thaw
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import Pool, Running, Task, Terms, log_tail
 from pyexp.executors.echo import Echo
-from pyexp.files import dumps
-from pyexp.outcome import Outcome, failure
+from pyexp.results import Outcome
+from pyexp.store import claims
+from pyexp.store.pickling import dumps
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, unix
 from pyexp.worker.cell import Cell
+from pyexp.worker.outcome import failure
 
 #: Seconds after which a killed process that does not go (it hangs in the kernel, on a dead disk) is given up.
 GIVEN_UP = 30.0

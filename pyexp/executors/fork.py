@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from pyexp.dotted import Config
+from pyexp.configs import Config
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import Task, Terms
 from pyexp.executors.children import Child, Ends, Process, Processes, is_gone, status_pipe

@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from types import FrameType
 from typing import Any
 
-from pyexp.dotted import Config
+from pyexp.configs import Config
 from pyexp.executors.base import Pool, Running, Task, Terms
-from pyexp.files import BINARY
-from pyexp.outcome import Outcome, attempt
-from pyexp.results import is_library
+from pyexp.results import Outcome, is_library
+from pyexp.store.files import BINARY
 from pyexp.worker.cell import commit, leave_if_forked, unbuffered
+from pyexp.worker.outcome import attempt
 
 
 class InlineExecutor(Pool):

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from pyexp.dotted import Config
+from pyexp.configs import Config
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import TICK, Task, Terms
 from pyexp.executors.children import Child, Process, Processes, is_gone, is_taken, ready, status_pipe

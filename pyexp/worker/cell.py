@@ -5,6 +5,8 @@ process, in Python's order: threads are waited for, exit handlers run, what is o
 is committed. It leaves by `_exit`, as a fork must not run its parent's code.
 """
 
+from __future__ import annotations
+
 import atexit
 import faulthandler
 import gc
@@ -21,11 +23,14 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from types import FunctionType
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from pyexp import files
-from pyexp.outcome import Outcome, attempt, failed
+from pyexp.store import files, pickling
 from pyexp.worker import guardian, messages, unix
+from pyexp.worker.outcome import attempt, failed
+
+if TYPE_CHECKING:
+    from pyexp.results import Outcome
 
 
 def _module(name: str) -> Any:
@@ -145,7 +150,7 @@ def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None
     kept: list[bytes] = []
 
     def keep(value: Any) -> list[str]:
-        payload, needs = files.packed(value) if os.getpid() == pid else (b"", [])
+        payload, needs = pickling.packed(value) if os.getpid() == pid else (b"", [])
         kept.append(payload)
         return needs
 
@@ -246,8 +251,8 @@ def _tell(outcome: Outcome, cell: Cell) -> None:
 
 
 def commit(value: Any, result_path: str, durable: bool, cell: int) -> list[str]:
-    """Commit the result, if this is the cell's process; return what loading it needs. Raises what `files.save` does."""
-    return files.save(result_path, value, durable=durable) if os.getpid() == cell else []
+    """Commit the result, if this is the cell's process; return what loading it needs. Raises what saving raises."""
+    return pickling.save(result_path, value, durable=durable) if os.getpid() == cell else []
 
 
 def leave_if_forked(outcome: Outcome, cell: int) -> None:

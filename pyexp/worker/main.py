@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import pyexp.dotted  # noqa: F401  # what a config is of, before a server forks
-from pyexp import files
+from pyexp.store import pickling
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, script, unix
 from pyexp.worker.cell import Cell
@@ -149,7 +148,7 @@ def _live(
 
     def run() -> Any:
         cells.take_log(cell.log_path, written)
-        config = files.loads(cell.config)
+        config = pickling.loads(cell.config)
         config["out"] = Path(cell.result_path).parent
         return call(config)
 
@@ -163,6 +162,8 @@ def _load(kit: Kit) -> tuple[Lack, BaseException | None]:
     """Load the script; what this worker lacks then, and what the script raised."""
     sys.path[:] = kit.path
     sys.argv[:] = kit.argv
+    import pyexp.results  # noqa: F401  # what configs and outcomes are made by, before a server forks
+
     sys.meta_path.insert(0, script.Finder(kit.sources))
     try:
         if kit.script is not None:

@@ -14,7 +14,7 @@ from io import BytesIO
 from types import CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
-from pyexp.byvalue import Pickler
+from pyexp.store.byvalue import Pickler
 from pyexp.worker.script import MAIN, Survey, lookup, main_namespace, of_main
 
 #: So many functions may be wrapped around one another.

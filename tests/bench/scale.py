@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import pyexp
-from pyexp import archive, files
 from pyexp.executors.base import Pool, Running, Task, Terms
-from pyexp.outcome import Outcome, done
+from pyexp.results import Outcome, done
+from pyexp.store import history, pickling
 
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 #: Works for which cells have to be on disk: so many at most, as they take a folder and three files each.
@@ -76,7 +76,7 @@ def warm_start(folder: str, count: int) -> float:
 def listing(folder: str, count: int) -> float:
     """The list of runs, with their cells by status."""
     made(folder).run(grid(count), report=lambda results: None, argv=[])
-    return seconds(lambda: archive.runs(os.path.join(folder, "e")))
+    return seconds(lambda: history.kept(os.path.join(folder, "e")))
 
 
 def loading(folder: str, count: int) -> float:
@@ -120,7 +120,7 @@ class Simulated(Pool):
         ended = []
         while self._due and self._due[0][0] <= time.monotonic():
             one = heapq.heappop(self._due)[2]
-            files.save(one.task.result_path, {"value": 0}, durable=False)
+            pickling.save(one.task.result_path, {"value": 0}, durable=False)
             ended.append((one, done({"value": 0}, [])))
         return ended
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import pmap
 
-from pyexp.outcome import done, failed
 from pyexp.progress import MOST_FAILURES, Progress, pace, printable, span
-from pyexp.results import Record, record_of
+from pyexp.results import Record, done, record_of
+from pyexp.worker.outcome import failed
 from tests.cli.scripts import SCRIPT, environment, go, ran, write
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pyexp import Tensor, UsageError, concat, merge, sample, sweep
 from pyexp.configs import FrozenConfig, equal, freeze, lookup, thaw
-from pyexp.overrides import overridden, override_of, overrides_of
+from pyexp.options import overridden, override_of, overrides_of
 from pyexp.sweep import grid_of
 from pyexp.tensor import Axis
 

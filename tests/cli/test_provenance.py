@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 import pyexp
+from pyexp.store.history import history
+from pyexp.store.layout import Run
 from tests.cli.scripts import SCRIPT, environment, go, ran, write
 
 ONE_LINE = ("--executor", "inline", "-q", "--timestamp", "t")
@@ -117,7 +119,8 @@ def test_the_commit_is_there_and_whether_the_code_is_clean(folder: Path) -> None
     (folder / "new.py").touch()
     go(folder, *ONE_LINE, "+commit=3")
     one, two = git(folder, "rev-parse", "HEAD~1"), git(folder, "rev-parse", "HEAD")
-    states = [command["git"] for command in told(folder)["commands"]]
+    commands = history(Run(str(folder / "out" / "mnist" / "t"))).commands  # each ran another grid
+    states = [command["git"] for command in commands]
     assert states == [
         {"commit": None, "state": "dirty"},
         {"commit": one, "state": "clean"},

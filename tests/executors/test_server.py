@@ -12,7 +12,7 @@ import pytest
 from conftest import alive, of_two_cells
 
 import pyexp
-from pyexp import claims
+from pyexp.store import claims
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no server")
 

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from effects import in_child
 from workbench import Bench
 
 import pyexp
-from pyexp import files, store
+from pyexp.store import files, pickling, records
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(os.name != "posix", reason="links, pipes and owners")]
 
@@ -125,7 +126,7 @@ def test_a_whole_run_of_another_user_is_not_trusted(bench: Bench) -> None:
     for path in [cell, *cell.iterdir()]:
         os.chown(path, 12345, 12345)
     facts = (cell / "result.pkl").lstat()
-    sealed(stamp=list(store.stamp_of(facts)))(cell / "record.json")
+    sealed(stamp=list(files.stamp_of(facts)))(cell / "record.json")
     shown = bench.run("--report", timestamp="t")[1]
     assert (shown["type"], "another user" in shown["message"]) == ("NotRun", True)
 
@@ -152,7 +153,7 @@ def sealed(**changes: Any) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         told = json.loads(path.read_bytes())
         del told["checksum"]
-        path.write_bytes(store.checked_json({**told, **changes}))
+        path.write_bytes(files.checked_json({**told, **changes}))
 
     return change
 
@@ -307,7 +308,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(publ
 
 
 @pytest.mark.parametrize("what", ["cell", "run", "everything"])
-def test_a_folder_that_is_removed_while_it_is_used_fails_that_cell_alone(what: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_while_it_is_used_is_made_again(what: str, tmp_path: Path) -> None:
     bench = Bench(tmp_path / "bench")
 
     removed = []
@@ -322,40 +323,53 @@ def test_a_folder_that_is_removed_while_it_is_used_fails_that_cell_alone(what: s
     configs = [{"name": name, "x": 1} for name in "abc"]
     out = bench.root / "deep" / "out"
     results = experiment.run(configs, lambda results: results, output_dir=out, timestamp="t")
-    assert [result.get("type") for result in results] == [None, "FileNotFoundError", None]
+    assert [result.get("type") for result in results] == [None, None, None]
     bench.begin(1)
     results = experiment.run(configs, lambda results: results, output_dir=out, resume=True)
     assert [result["x"] for result in results] == [1, 1, 1]
-    assert "c" not in bench.ran
+    assert bench.ran == ([] if what == "cell" else ["a"])
 
 
 def test_every_flipped_bit_of_a_sealed_result_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "result.pkl"
     value = {"loss": 0.5, "curve": [1.0, 2.5], "name": "a"}
-    files.save(str(path), value, durable=False)
+    pickling.save(str(path), value, durable=False)
     content = path.read_bytes()
     for position in range(len(content) * 8):
         damaged = bytearray(content)
         damaged[position // 8] ^= 1 << position % 8
         path.write_bytes(damaged)
         with pytest.raises(pyexp.errors.ResultError):
-            store.load_verified(str(path))
+            records.load_verified(str(path))
     for size in range(len(content)):
         path.write_bytes(content[:size])
         try:
-            assert store.load_verified(str(path))[0] == value
+            assert records.load_verified(str(path))[0] == value
         except pyexp.errors.ResultError:
             continue
         assert size == len(content) - files.SEAL, "only the whole pickle, without its seal, is a plain result"
 
 
+def test_a_result_of_the_first_seal_is_one(tmp_path: Path) -> None:
+    payload = pickle.dumps({"loss": 0.5})
+    path = tmp_path / "result.pkl"
+    path.write_bytes(
+        payload + b"\npyexp-seal-1\n" + len(payload).to_bytes(8, "big") + zlib.crc32(payload).to_bytes(4, "big")
+    )
+    assert records.load_verified(str(path))[0] == {"loss": 0.5}
+    assert files.seal_of(str(path)) == files.trailer(str(path)) == (len(payload), zlib.crc32(payload), b"")
+    flipped(0.3)(path)
+    with pytest.raises(files.DamagedError):
+        files.seal_of(str(path))
+
+
 def test_every_flipped_bit_of_a_record_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
-    content = store.checked_json({"outputs": {"loss": 0.5}, "name": "é\ud800"})
+    content = files.checked_json({"outputs": {"loss": 0.5}, "name": "é\ud800"})
     path.write_bytes(content)
-    assert store.read_checked(str(path))["name"] == "é\ud800"
+    assert files.read_checked(str(path))["name"] == "é\ud800"
     for position in range(len(content) * 8):
         damaged = bytearray(content)
         damaged[position // 8] ^= 1 << position % 8
         path.write_bytes(damaged)
-        assert store.read_checked(str(path)) is None
+        assert files.read_checked(str(path)) is None

@@ -9,8 +9,8 @@ from typing import Any
 from effects import Disk, Effects, in_child
 
 import pyexp
-from pyexp import performance
-from pyexp.files import is_temporary
+from pyexp import runner
+from pyexp.store.files import is_temporary
 
 CONFIGS = [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "bad", "x": 3}]
 
@@ -75,14 +75,14 @@ def performed(
     """Run in a child that is killed at an effect: whether it was, and its effects, its reports of cells among them."""
 
     def do(tell: Callable[[Any], None]) -> None:
-        take = performance.Performance._take
+        take = runner.Runner._take
 
-        def taking(performance: Any, cell: Any, record: Any) -> None:
-            take(performance, cell, record)
+        def taking(self: Any, cell: Any, record: Any) -> None:
+            take(self, cell, record)
             if not record.failed:
                 tell(("report", cell.name))
 
-        performance.Performance._take = taking  # type: ignore[method-assign]
+        runner.Runner._take = taking  # type: ignore[method-assign]
         Effects(bench.root, tell, fatal, torn).install()
         bench.run(**options)
 

@@ -7,8 +7,8 @@ import pytest
 
 from on_ray.ray_scripts import Script
 from pyexp import ExecutorError, RayExecutor, UsageError
-from pyexp.executors import ray_connection
-from pyexp.executors.ray import fitting, wanted
+from pyexp.executors.ray import connection as ray_connection
+from pyexp.executors.ray.executor import fitting, wanted
 from pyexp.worker import guardian
 
 pytestmark = pytest.mark.ray

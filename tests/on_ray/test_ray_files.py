@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pyexp.errors import StoreError
-from pyexp.executors import ray_files
-from pyexp.executors.ray_files import Item, pack, unpack
+from pyexp.executors.ray import files as ray_files
+from pyexp.executors.ray.files import Item, pack, unpack
 
 
 def carried(source: Path, target: Path, kept: list[bytes] | None = None) -> list[Item]:

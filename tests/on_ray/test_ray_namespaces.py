@@ -192,7 +192,7 @@ import os, sys, time
 class Gate:
     @staticmethod
     def find_spec(name, *_):
-        while name == "pyexp.executors.ray_node" and os.path.exists("NOTES_/gate"):
+        while name == "pyexp.executors.ray.node" and os.path.exists("NOTES_/gate"):
             time.sleep(0.1)
 
 sys.meta_path.insert(0, Gate)

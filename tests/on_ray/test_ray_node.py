@@ -14,10 +14,11 @@ import pytest
 pytest.importorskip("ray", reason="the extra [ray] is not installed")
 
 from pyexp.configs import freeze
-from pyexp.executors import process, ray_node
+from pyexp.executors import process
 from pyexp.executors.base import Ended, Halt, Task, Terms, drive
 from pyexp.executors.process import import_path
-from pyexp.executors.ray_node import Kit, Order
+from pyexp.executors.ray import node as ray_node
+from pyexp.executors.ray.node import Kit, Order
 from pyexp.executors.shipment import Shipment
 from pyexp.worker import guardian
 from pyexp.worker.main import Lack

@@ -22,13 +22,12 @@ from pyexp import (
     Status,
     StoreError,
     UsageError,
-    claims,
     experiment,
     sample,
-    store,
     sweep,
 )
-from pyexp.store import CLAIMS, RECORD, RESULT, RUN
+from pyexp.store import claims
+from pyexp.store.layout import CLAIMS, RECORD, RESULT, RUN
 
 #: The names of the cells that ran, and of those that are to fail.
 RAN: list[str] = []
@@ -204,6 +203,5 @@ def test_a_module_that_exits_when_it_is_imported_makes_its_results_unreadable_an
     (tmp_path / "kinds_that_exit.py").write_text("raise SystemExit('usage: …')\n")
     monkeypatch.delitem(sys.modules, "kinds_that_exit")
     importlib.invalidate_caches()
-    store._is_at_hand.cache_clear()
     (step,) = made.plan([{"name": "a"}]).steps
     assert (step.status, step.action) == (Status.UNFINISHED, Action.RUN)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from pyexp.configs import freeze, matches
 from pyexp.errors import SelectionError
-from pyexp.outcome import done
-from pyexp.results import Result, record_of
+from pyexp.results import Result, done, record_of
 from pyexp.sweep import sweep
 from pyexp.tables import Results
 from pyexp.tensor import Tensor

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import bad_keys, configs, maps, parts, plain, scalars, typed, values
 
 from pyexp import Config, ConfigError
-from pyexp.dotted import split
+from pyexp.configs import split
 from pyexp.errors import PyexpError, listing, nearest
 
 

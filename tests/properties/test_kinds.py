@@ -16,10 +16,10 @@ from pyrsistent import PVector
 from strategies import CONFUSABLE, SAME, Colour, Couple, Point, Right, configs, confusables, first
 
 from pyexp import HashError, NotLoaded, config_hash, freeze, register_encoder, thaw
-from pyexp import plain as plain_form
+from pyexp import results as plain_form
 from pyexp.configs import equal
 from pyexp.hashing import encode
-from pyexp.plain import MOST_CHARACTERS, config_data, plain, restored
+from pyexp.results import MOST_CHARACTERS, config_data, plain, restored
 
 VALUES = [value for group in (*CONFUSABLE, *SAME) for value in group]
 #: What is known by a class, a function or a module of the user's.

@@ -1,5 +1,6 @@
 """Runs that were written by earlier versions are loaded, and continued."""
 
+import pickle
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 import pyexp
 from pyexp import NotLoaded
+from pyexp.store import pickling
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -59,3 +61,9 @@ def test_a_run_of_format_1_is_continued(run: Path) -> None:
     assert results.axes[1].coords == (0.01, 0.1)
     failed = results.sel(width=3)[0].config
     assert (failed.bytes, failed.range, repr(failed.colour)) == (b"ab", range(3), "<main.Colour.RED, not loaded>")
+
+
+def test_what_was_pickled_by_a_module_that_has_moved_is_found() -> None:
+    """Results hold the name of the function that finds the classes of a script."""
+    loaded, _ = pickling.load_noting(b"cpyexp.byvalue\nclass_of_main\n.")
+    assert loaded("NoSuchClass", pickle.dumps(Path)) is Path

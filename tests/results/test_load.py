@@ -1,6 +1,7 @@
 """A run is loaded from its folder, from anywhere, without the script; only what is looked at is unpickled."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -68,14 +69,31 @@ def test_the_grid_and_its_axes_are_back_with_what_was_never_started(run: Path) -
     assert results.sel(width=1).item().out == run / results[0].out.name
 
 
-def test_only_what_is_looked_at_is_unpickled(run: Path) -> None:
-    for path in run.glob("*/result.pkl"):
-        path.write_bytes(b"no pickle")
+def test_only_what_is_looked_at_is_unpickled(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in run.glob("*/result.pkl"):  # as a copy has it: the record knows the content by its seal
+        shutil.copy(path, path.with_suffix(".copy")).replace(path)
+    monkeypatch.setattr(pickle, "Unpickler", None)
     results = pyexp.load(run)
     assert results[0]["accuracy"] == 0.1
     assert results.mean("width", skipna=True)[0]["accuracy"] == pytest.approx(0.15)
-    with pytest.raises(ResultError, match=r"result\.pkl cannot be loaded"):
+    monkeypatch.undo()
+    assert results[0]["layers"] == [1, 1, 1]
+
+
+def test_a_result_that_is_damaged_later_is_named_when_it_is_looked_at(run: Path) -> None:
+    results = pyexp.load(run)
+    (run / results[0].out / "result.pkl").write_bytes(b"no pickle")
+    with pytest.raises(ResultError, match=r"the result of 'exp_w1' cannot be loaded again: .*result\.pkl"):
         results[0]["layers"]
+
+
+def test_two_results_that_were_swapped_are_believed_by_nobody(run: Path) -> None:
+    one, two = sorted(run.glob("exp_w[12]-*"))
+    (one / "result.pkl").rename(run / "x")
+    (two / "result.pkl").rename(one / "result.pkl")
+    (run / "x").rename(two / "result.pkl")
+    messages = [result.record.message for result in pyexp.load(run)][:2]
+    assert messages == ["started, not finished (its result is unreadable: it is the result of another cell)"] * 2
 
 
 def test_a_class_of_the_script_comes_back_without_the_script(run: Path) -> None:
@@ -103,13 +121,14 @@ def test_the_summary_of_a_run_is_that_of_its_folders(run: Path) -> None:
     (run / results[0].out / "result.pkl").unlink()
     (run / results[1].out / "record.json").write_text("{")
     shutil.rmtree(run / results[2].out)
-    messages = [result.record.message for result in pyexp.load(run)]
-    assert messages == [
-        "its result is gone",
-        "its record cannot be read; --continue makes it again",
+    again = pyexp.load(run)
+    assert [result.record.message for result in again] == [
+        "started, not finished (its result is gone)",
+        "",
         "never started",
         "never started",
     ]
+    assert again[1]["accuracy"] == results[1]["accuracy"]
     (run / results[3].out).mkdir()
     assert pyexp.load(run)[3].message == "started, not finished"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from pyexp import Config
-from pyexp.outcome import failed
 from pyexp.results import LOG_ENDS, place
+from pyexp.worker.outcome import failed
 
 LIBRARY = "/venv/lib/python3.11/site-packages/fitting.py"
 

@@ -15,9 +15,8 @@ from pyrsistent import pmap
 
 from pyexp import HashError, NotLoaded, ResultError, config_hash
 from pyexp.configs import freeze
-from pyexp.outcome import done, failed
-from pyexp.plain import FORMAT, plain, restored
-from pyexp.results import Attempt, Record, from_json, missing, record_of, to_json
+from pyexp.results import FORMAT, Attempt, Record, done, from_json, missing, plain, record_of, restored, to_json
+from pyexp.worker.outcome import failed
 from tests.strategies import CONFUSABLE, configs, names, values
 
 #: Values that are equal to themselves by their repr. Leaves out arrays, and all that takes a class.
@@ -52,7 +51,7 @@ def records() -> st.SearchStrategy[Record]:
     return st.builds(
         lambda name, config, outcome, tries, at: record_of(
             name, config, "abc", outcome, started=at, seconds=1.5, attempts=tuple(tries), host="h", executor="E"
-        ).stamped((1, 2)),
+        )._replace(stamp=(1, 2), seal="7:0a"),
         names(), config, outcomes(), attempts, st.floats(0, 1e9),
     )  # fmt: skip
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pyexp import Config, Result, ResultError, Results, Tensor
 from pyexp.configs import freeze
-from pyexp.outcome import done, failed
-from pyexp.results import missing, record_of
+from pyexp.results import done, missing, record_of
+from pyexp.worker.outcome import failed
 
 CONFIG = freeze({"name": "exp", "mlp": {"width": 64}})
 OUT = Path("/out/exp-abc")

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import pyexp
 from pyexp import Axis, Result, ResultError, Results, SelectionError, Tensor, concat, replicate, sweep, zipped
 from pyexp.configs import equal
-from pyexp.outcome import done, failed
-from pyexp.results import record_of
+from pyexp.results import done, record_of
 from pyexp.sweep import grid_of
+from pyexp.worker.outcome import failed
 
 LRS, OPTS, SEEDS = (0.1, 0.2, 0.3), ("adam", "sgd"), (0, 1, 2)
 NAMES = ["lr", "opt", "seed"]

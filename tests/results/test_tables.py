@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import pyexp
 from pyexp import ExtraError, Result, ResultError, Results, SelectionError, sweep
 from pyexp.configs import equal, matches
-from pyexp.outcome import done, failed
-from pyexp.results import missing, record_of
+from pyexp.results import done, missing, record_of
 from pyexp.tables import common_config, common_name, counts, table
+from pyexp.worker.outcome import failed
 
 LRS, SEEDS = (0.1, 0.01), (1, 2, 3)
 

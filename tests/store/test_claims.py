@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pyexp import claims
+from pyexp.store import claims
 
 HOLD = """
 import sys
-from pyexp import claims
+from pyexp.store import claims
 held = claims.claim(sys.argv[1], sys.argv[2])
 print("held" if held else "refused", flush=True)
 sys.stdin.read()

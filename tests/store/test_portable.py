@@ -46,7 +46,7 @@ print(experiment.run(configs=[{"x": 1}, {"x": 2}], report=lambda results: [r.val
 
 CLAIM = """
 import sys
-from pyexp import claims
+from pyexp.store import claims
 
 held = claims.claim("claims", "a")
 if held:

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import pyexp
-from pyexp import claims, files, store
 from pyexp.plan import cells_of
-from pyexp.store import Run
+from pyexp.store import claims, files, layout, records
+from pyexp.store.layout import Run
 from pyexp.sweep import grid_of
 
 NAMES = [
@@ -70,8 +70,8 @@ def test_when_a_run_began_is_read_from_its_first_lines(tmp_path: Path) -> None:
         cells = [{"name": "x" * 1000} for _ in range(1000)]
         text = json.dumps({"format": 1, "started": 1000.5 + number, "cells": cells}, indent=1)
         (tmp_path / name / "run.json").write_text(text[: len(text) // 2])  # only the head of it can be right
-    assert sorted(store.runs(str(tmp_path))) == [(1000.5, "b"), (1001.5, "a"), (1002.5, "c")]
-    assert store.latest_run(str(tmp_path)) == "c"
+    assert sorted(layout.runs(str(tmp_path))) == [(1000.5, "b", ""), (1001.5, "a", ""), (1002.5, "c", "")]
+    assert layout.latest_run(str(tmp_path)) == "c"
 
 
 def test_a_folder_that_is_no_run_is_not_taken_for_one(tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_a_folder_that_is_no_run_is_not_taken_for_one(tmp_path: Path) -> None:
         (tmp_path / name / "data").mkdir(parents=True)
         (tmp_path / name / "data" / "file.txt").write_text("")
     (tmp_path / "file").write_text("")
-    assert store.runs(str(tmp_path)) == []
-    assert store.runs(str(tmp_path / "nowhere")) == []
+    assert layout.runs(str(tmp_path)) == []
+    assert layout.runs(str(tmp_path / "nowhere")) == []
 
 
 def test_a_run_that_begins_now_is_after_all_others_whatever_the_clock_says(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_run_that_begins_now_is_after_all_others_whatever_the_clock_says(tmp_p
     (tmp_path / "e" / "old").mkdir(parents=True)
     (tmp_path / "e" / "old" / "run.json").write_text(json.dumps({"started": ahead}, indent=1))
     run([{"name": "a"}], tmp_path)
-    assert store.latest_run(str(tmp_path / "e")) != "old"
+    assert layout.latest_run(str(tmp_path / "e")) != "old"
 
 
 def test_looking_changes_nothing_and_reads_each_record_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_looking_changes_nothing_and_reads_each_record_once(tmp_path: Path, monk
 
     before = {path: path.lstat().st_ctime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(os, "open", counting)
-    sights = store.look(Run(str(tmp_path / "e" / "t")), cells)
+    sights = records.look(Run(str(tmp_path / "e" / "t")), cells)
     assert len(sights) == 20
     assert len(opened) == len(set(opened)) == 20
     assert all(path.endswith("record.json") for path in opened)

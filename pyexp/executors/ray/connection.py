@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from pyexp.errors import ExecutorError
-from pyexp.executors import ray_marks
+from pyexp.executors.ray import marks as ray_marks
 
 #: Seconds that an address has to accept a connection; Ray's own patience is between 30 and 120.
 DOOR = 5.0

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
-from pyexp import files
 from pyexp.errors import StoreError
 from pyexp.executors.base import RESULT
+from pyexp.store import files
 
 #: Bytes of a part of a large file: enough that a part's own cost is small, little enough to hold several.
 PART = 16 << 20

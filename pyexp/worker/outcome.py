@@ -1,26 +1,20 @@
 """How one call ended, as plain data that crosses a pipe: an `Outcome` is made where the call is, by `attempt`.
 
-It stands on the ground floor, where a worker and its parent both find it.
+It stands on a place where a worker and its parent both find it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-#: `{"status": "done", "outputs": …, "kinds": …, "needs": …}`, or `{"status": "failed", "type": …, "message": …,
-#: "traceback": …}`: dicts, lists, strings and numbers only.
-Outcome = dict[str, Any]
-
-#: A longer string is no scalar: it stays in the result, out of the record.
-LONGEST_TEXT = 1000
+if TYPE_CHECKING:
+    from pyexp.results import Outcome
 
 #: The message of a cell that asked for input.
 NO_TERMINAL = "a cell has no terminal: add --executor inline -s -k NAME"
 #: What a debugger and `input` raise where they find no input: module, type and message.
 _WANTED_TERMINAL = (("bdb", "BdbQuit", ""), ("builtins", "EOFError", "EOF when reading a line"))
-
-_SCALARS = (bool, int, float, str, type(None))
 
 
 def attempt(call: Callable[[], Any], save: Callable[[Any], list[str]], has_terminal: bool = False) -> Outcome:
@@ -31,28 +25,11 @@ def attempt(call: Callable[[], Any], save: Callable[[Any], list[str]], has_termi
     """
     try:
         value = call()
+        from pyexp.results import done  # a worker finds it once the kit has said where modules are
+
         return done(value, save(value))
     except BaseException as error:  # a cell may raise anything, and the next one still has to run
         return failed(error, has_terminal)
-
-
-def done(value: Any, needs: list[str]) -> Outcome:
-    """The outcome of a call that returned `value`: its scalar outputs, and what kind each output is of.
-
-    >>> done({"loss": 0.5, "w": [1]}, [])["outputs"], done(3, [])["outputs"]
-    ({'loss': 0.5}, {'value': 3})
-    """
-    is_named = is_spread(value)
-    # `__error__` says of a result that it has failed, whatever else is called so.
-    spread = {str(key): item for key, item in value.items() if key != "__error__"} if is_named else {"value": value}
-    scalars = {key: scalar(item) for key, item in spread.items()}
-    return {
-        "status": "done",
-        "spread": is_named,
-        "outputs": {key: item for key, item in scalars.items() if item is not NotImplemented},
-        "kinds": {key: kind_of(item) for key, item in spread.items()},
-        "needs": needs,
-    }
 
 
 def failed(error: BaseException, has_terminal: bool = False) -> Outcome:
@@ -70,30 +47,6 @@ def failed(error: BaseException, has_terminal: bool = False) -> Outcome:
 def failure(kind: str, message: str, traceback: str = "") -> Outcome:
     """The outcome of a call that ended without a result, for a reason that is said in words."""
     return {"status": "failed", "type": kind, "message": message, "traceback": traceback}
-
-
-def is_spread(value: Any) -> bool:
-    """Whether a result is a mapping by name, whose items are outputs of their own."""
-    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
-
-
-def kind_of(value: Any) -> str:
-    """The name of the value's class; a scalar whose kind is a bare name is in the record as it is.
-
-    >>> kind_of(1.0), kind_of(len)
-    ('float', 'builtins.builtin_function_or_method')
-    """
-    kind = type(value)
-    return kind.__name__ if kind in _SCALARS else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def scalar(value: Any) -> Any:
-    """The value as a plain number, short string, bool or None; NotImplemented if it is none of these."""
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
-    if type(value) not in _SCALARS or (type(value) is str and len(value) > LONGEST_TEXT):
-        return NotImplemented
-    return value
 
 
 def text_of(error: BaseException) -> str:

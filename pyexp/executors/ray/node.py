@@ -19,14 +19,15 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pyexp import __version__
-from pyexp.configs import freeze
-from pyexp.dotted import Config
-from pyexp.executors import ray_files, ray_marks
+from pyexp.configs import Config, freeze
 from pyexp.executors.base import Halt, Task, Terms, drive
 from pyexp.executors.process import Interpreter, SubprocessExecutor, can_serve, import_path
-from pyexp.executors.ray_connection import Hearing
-from pyexp.outcome import Outcome, failed, failure
+from pyexp.executors.ray import files as ray_files
+from pyexp.executors.ray import marks as ray_marks
+from pyexp.executors.ray.connection import Hearing
+from pyexp.results import Outcome
 from pyexp.worker import guardian, main
+from pyexp.worker.outcome import failed, failure
 
 #: Seconds between two signs of life of the head, and those without one after which a cell here is ended. A run gives a
 #: node up no sooner than 45 s after it was cut off: Ray needs 15 s to see it, and `PATIENCE` comes after.

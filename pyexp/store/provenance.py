@@ -38,6 +38,17 @@ def this_command() -> dict[str, Any]:
     }
 
 
+def libraries() -> dict[str, str]:
+    """The versions of the installed packages that this process has imported, as far as they say one themselves."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        said = getattr(module, "__dict__", {})
+        version, file = said.get("__version__"), said.get("__file__")
+        if "." not in name and type(version) is str and type(file) is str and "-packages" in file:
+            found[name] = version
+    return dict(sorted(found.items()))
+
+
 def code_folder() -> Path:
     """The folder of the script, or else (a notebook, a prompt) the working directory."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)

@@ -12,19 +12,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pyexp import files
-from pyexp.configs import thaw
-from pyexp.dotted import Config
+from pyexp.configs import Config, thaw
 from pyexp.errors import ExecutorError, UsageError
-from pyexp.executors import ray_files
 from pyexp.executors.base import Pool, Running, Task, Terms
 from pyexp.executors.echo import Echo
 from pyexp.executors.process import import_path, interpreter_flags, rest_for_others
-from pyexp.executors.ray_connection import Connection, brief
-from pyexp.executors.ray_marks import NOWHERE
+from pyexp.executors.ray import files as ray_files
+from pyexp.executors.ray.connection import Connection, brief
+from pyexp.executors.ray.marks import NOWHERE
 from pyexp.executors.shipment import Shipment
-from pyexp.files import dumps
-from pyexp.outcome import Outcome, failed, failure
+from pyexp.results import Outcome
+from pyexp.store import files
+from pyexp.store.pickling import dumps
+from pyexp.worker.outcome import failed, failure
 
 #: Cells handed to Ray for each one that can run: enough that no slot waits for us, few enough to cost nothing.
 WINDOW = 3
@@ -89,7 +89,7 @@ class RayExecutor(Pool):
         self._token: str | None = None
 
     def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
-        from pyexp.executors import ray_node
+        from pyexp.executors.ray import node as ray_node
 
         if os.name != "posix":
             raise ExecutorError("RayExecutor needs a POSIX system; use executor='inline'")
@@ -146,7 +146,7 @@ class RayExecutor(Pool):
         return running
 
     def _hand_over(self, one: RayCell) -> None:
-        from pyexp.executors.ray_node import Order, supervise
+        from pyexp.executors.ray.node import Order, supervise
 
         # Tasks of one function wait for one another's places, also for those that a lost node never gave.
         if self._lost != len(self._watch.gone):

@@ -1,0 +1,1 @@
+"""Cells on the nodes of a Ray cluster."""

@@ -1,0 +1,718 @@
+"""The options of a run: one table that the decorator, `run()`, the command line, its help and the docs share.
+
+Knows argv lists and option values; a parser, nothing else. `parse` turns an argv list into what was said on it,
+`spelled` turns that back, and `settle` lays command line over `run()` over decorator over defaults.
+"""
+
+import math
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from pyrsistent import PMap
+
+from pyexp.axes import MISSING, Axis, Steps, strides_of, taken
+from pyexp.configs import (
+    NOTHING,
+    Config,
+    FrozenConfig,
+    Path,
+    applied,
+    equal,
+    freeze,
+    leaves,
+    lookup,
+    remembering,
+    split,
+    thaw,
+)
+from pyexp.errors import ConfigError, UsageError, listing, nearest
+from pyexp.plan import Mode, component
+from pyexp.tensor import Tensor
+
+
+class UnknownKeyError(UsageError):
+    """No config has the key of an override: it may be meant for another experiment of the script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One key that is to have one value in every config; `adds` says that it need not be there before.
+
+    `word` is the value as it was typed, to be read as the kind of what it replaces; None if `value` is to be taken as
+    it is. `value` is also what the word means where nothing tells its kind. `text` is how the override was written.
+    """
+
+    path: Path
+    value: Any
+    adds: bool
+    text: str
+    word: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key as it is written, with dots."""
+        return ".".join(self.path)
+
+
+def override_of(text: str) -> Override:
+    """The override that is spelled `key=value`, `key:=literal`, or either with a `+` before it.
+
+    `:=` and quotes say what kind the value is of. Without them that is the kind of what it replaces, and where that
+    does not tell, a Python literal or else a string.
+
+    >>> override_of("mlp.width=64").value, override_of("model=cnn").value, override_of("+debug:=True").adds
+    (64, 'cnn', True)
+
+    Raises `UsageError` for what is not spelled so.
+    """
+    key, equals, word = text.partition("=")
+    if not equals:
+        raise UsageError(f"unexpected argument {text!r}; an override is written key=value")
+    if key.endswith(":"):
+        return override(key.removesuffix(":"), _forced(key, word), text)
+    if _QUOTED.fullmatch(word.strip()) and (value := _literal(word)) is not NOTHING:
+        return override(key, value, text)
+    return override(key, _guessed(word), text, word)
+
+
+def overrides_of(given: Any) -> tuple[Override, ...]:
+    """The overrides in a dict by key (`{"mlp.width": 64, "+debug": True}`) or in a list of `key=value`.
+
+    The values of a dict are taken as they are. Raises `UsageError` for what is neither.
+    """
+    if isinstance(given, Mapping):
+        return tuple(override(key, value, f"{key}:={value!r}") for key, value in given.items())
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise UsageError(f"overrides is {given!r}; it takes a dict by key, or a list of 'key=value'")
+    return tuple(item if isinstance(item, Override) else override_of(item) for item in given)
+
+
+def override(key: Any, value: Any, text: str, word: str | None = None) -> Override:
+    """The override of a key, which adds it where it begins with `+`. Raises `UsageError` for a key that is none."""
+    where = f"the override {text!r}"
+    try:
+        path = split(key.removeprefix("+") if isinstance(key, str) else key, where)
+        frozen = freeze(value, where)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    if path[0] in ("name", "out"):
+        why = "is what tells the cells apart" if path[0] == "name" else "is the folder that pyexp gives each cell"
+        raise UsageError(f"{where} cannot be: {path[0]!r} {why}")
+    return Override(path, frozen, key.startswith("+"), text, word)
+
+
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_INT = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_WORDS_FOR_FLOATS = re.compile(r"[+-]?(?:inf|infinity|nan)", re.I)
+#: Whole floats up to here are the number that was typed.
+_EXACT = 2.0**53
+
+
+def _literal(word: str) -> Any:
+    """What Python reads the word as; `NOTHING` if it is no literal, or holds a number too large for a float."""
+    import warnings  # only an override pays for these
+    from ast import Constant, literal_eval, parse, walk
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python's about how the literal is written, as in "\d"
+            tree = parse(word.strip(), mode="eval")
+            constants = [node.value for node in walk(tree) if isinstance(node, Constant)]
+            # No literal spells infinity: it is a number that Python could not hold.
+            if any(isinstance(each, (float, complex)) and math.isinf(abs(each)) for each in constants):
+                return NOTHING
+            return literal_eval(tree)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return NOTHING
+
+
+def _guessed(word: str) -> Any:
+    """The word as a literal, else as text. Digits with underscores stay text: `1_1_1` is more often a name."""
+    value = _literal(word)
+    is_number = isinstance(value, (int, float, complex))
+    return word if value is NOTHING or (is_number and "_" in word) else value
+
+
+def _forced(key: str, word: str) -> Any:
+    """What is typed after `:=`."""
+    value = float(word) if _WORDS_FOR_FLOATS.fullmatch(word.strip()) else _literal(word)
+    if value is NOTHING:
+        raise UsageError(f"{key}={word} is no Python literal; for text write {_typed(f'{key}={word!r}')}")
+    return value
+
+
+def _typed(text: str) -> str:
+    """The text as a shell takes it."""
+    import shlex
+
+    quoted = shlex.quote(text)
+    return quoted if quoted == text or re.search(r'["$`\\!]', text) else f'"{text}"'
+
+
+def _bool(word: str) -> Any:
+    return _BOOLS.get(word.strip().lower(), NOTHING)
+
+
+_BOOLS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+def _int(word: str) -> Any:
+    word = word.strip()
+    if _INT.fullmatch(word):
+        try:
+            return int(word)
+        except ValueError:  # of more digits than Python reads
+            return NOTHING
+    number = _float(word)
+    return int(number) if number is not NOTHING and number.is_integer() and abs(number) <= _EXACT else number
+
+
+def _float(word: str) -> Any:
+    word = word.strip()
+    if _WORDS_FOR_FLOATS.fullmatch(word):
+        return float(word)
+    if not _FLOAT.fullmatch(word):
+        return NOTHING
+    number = float(word)
+    is_lost = math.isinf(number) or (number == 0 and re.search("[1-9]", re.split("[eE]", word)[0]))
+    return NOTHING if is_lost else number
+
+
+def _of_kind(kind: type) -> Callable[[str], Any]:
+    def read(word: str) -> Any:
+        value = _literal(word)
+        return value if type(value) is kind else NOTHING
+
+    return read
+
+
+class Kind(NamedTuple):
+    """How a word is read as a value of one kind (`NOTHING`: it is none), and what to write, after the key."""
+
+    read: Callable[[str], Any]
+    wanted: str
+
+
+#: What is there tells how a word is read, by its class.
+KINDS: Mapping[type, Kind] = {
+    bool: Kind(_bool, "{key}=true or {key}=false"),
+    int: Kind(_int, "a number like {key}=10"),
+    float: Kind(_float, "a number like {key}=0.1 or {key}=1e-3"),
+    str: Kind(lambda word: word, "any text"),
+    list: Kind(_of_kind(list), "a list like {key}='[1, 2]'"),
+    tuple: Kind(_of_kind(tuple), "a tuple like {key}='(1, 2)'"),
+    set: Kind(_of_kind(set), "a set like {key}='{{1, 2}}'"),
+    frozenset: Kind(lambda word: _with(frozenset, _of_kind(set)(word)), "a set like {key}='{{1, 2}}'"),
+    Config: Kind(_of_kind(dict), "one of its keys like {key}.{inner}=…, or a whole dict"),
+}
+
+
+#: What no word is read as.
+_FOREIGN = Kind(lambda word: NOTHING, "such a value in the script")
+
+
+def _with(make: Callable[[Any], Any], value: Any) -> Any:
+    return value if value is NOTHING else make(value)
+
+
+def kind_of(there: Any) -> Kind:
+    """How to read what replaces this value, which is as an experiment would get it."""
+    if isinstance(there, Enum):
+        members = type(there).__members__
+        names = listing(members).replace("'", "")
+        return Kind(lambda word: members.get(word.strip(), NOTHING), f"the name of a member: {names}")
+    if isinstance(there, PurePath):
+        return Kind(type(there), "a path")
+    return KINDS.get(type(there), _FOREIGN)
+
+
+def _fitted(one: Override, there: Any) -> Any:
+    """The frozen value that the override puts in the place of this one; `NOTHING` if it is of another kind."""
+    if one.word is None or there is NOTHING or there is None:
+        return one.value
+    value = kind_of(_plain(there)).read(one.word)
+    return value if value is NOTHING else freeze(value)
+
+
+def _plain(there: Any) -> Any:
+    """The value as an experiment gets it, a number of NumPy's as the Python number it equals."""
+    is_number = type(there).__module__ == "numpy" and getattr(there, "shape", None) == () and hasattr(there, "dtype")
+    return there.item() if is_number else thaw(there)
+
+
+def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> Tensor[FrozenConfig]:
+    """The grid with the overrides laid over every config, the later over the earlier; coordinates follow.
+
+    What is typed is read as the kind of the value that the script has there, in each config for itself.
+
+    Raises `UsageError` for a key that is not in every config (unless it is added), naming the nearest that is; for one
+    in which the configs differ, as that is what the grid is made of; and for a word that is not of the kind.
+    """
+    if not overrides or not configs:
+        return configs
+    cells = tuple(configs)
+    for one in overrides:
+        _refuse_misplaced(one, cells)
+    readers = [(one, remembering(partial(_fitted, one))) for one in overrides]
+    changed = tuple(
+        applied(config, [(one.path, read(lookup(config, one.key, NOTHING))) for one, read in readers])
+        for config in cells
+    )
+    along = zip(configs.axes, strides_of(configs.shape), strict=True)
+    axes = []
+    for axis, stride in along:
+        codes = Steps(range(len(cells)), stride, axis.size)
+        levels = [
+            replace(level, axis=_axis_after(level.axis, taken(level.codes, codes), cells, changed, overrides))
+            for level in axis.levels
+        ]
+        axes.append(replace(_axis_after(axis, codes, cells, changed, overrides), levels=tuple(levels)))
+    return Tensor.of_cells(changed, axes)
+
+
+def _axis_after(
+    axis: Axis,
+    codes: Sequence[int],
+    before: Sequence[FrozenConfig],
+    after: Sequence[FrozenConfig],
+    overrides: Iterable[Override],
+) -> Axis:
+    """The axis on which each config is at its code, after the overrides.
+
+    An override may reach a coordinate where all are the same in what it sets: on an axis of one, or inside of maps.
+    """
+    path = axis.key or axis.name
+    parts = tuple(path.split("."))
+    if not any(one.path[: len(parts)] == parts[: len(one.path)] for one in overrides):
+        return axis
+    held = (lookup(config, path, NOTHING) for config in before)
+    are_held = (code == MISSING or equal(value, axis.coords[code]) for value, code in zip(held, codes, strict=True))
+    if axis.key is None and not all(are_held):  # it only bears the name of a key
+        return axis
+    first = {code: cell for cell, code in reversed(tuple(enumerate(codes)))}
+    now = [
+        lookup(after[first[code]], path, NOTHING) if code in first else axis.coords[code] for code in range(axis.size)
+    ]
+    coords = [None if value is NOTHING else value for value in now]
+    return replace(
+        axis, coords=tuple(coords), key=None if any(value is NOTHING for value in now) else axis.key, marks=None
+    )
+
+
+def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:
+    values = [lookup(config, one.key, NOTHING) for config in cells]
+    known = [value for value in values if value is not NOTHING]
+    for value in known:
+        if value is not known[0] and not equal(value, known[0]):
+            raise UsageError(
+                f"{one.key!r} cannot be overridden: the configs differ in it ({known[0]!r}, {value!r}, …); "
+                "choose among them with -k, or change them in the script"
+            )
+    if one.adds:
+        _refuse_burying(one, cells)
+    elif len(known) < len(cells):
+        lacking = next(config for config, value in zip(cells, values, strict=True) if value is NOTHING)
+        refusal = UsageError if known else UnknownKeyError
+        raise refusal(_unknown(one, lacking, len(known), len(cells)))
+    kinds = {type(value): (config, value) for config, value in zip(cells, values, strict=True)}
+    for config, value in kinds.values():
+        if _fitted(one, value) is NOTHING:
+            of = f" of config {config.get('name', '')!r}" if len(kinds) > 1 else ""
+            raise UsageError(_misfit(one, _plain(value), of))
+
+
+def _misfit(one: Override, there: Any, of: str) -> str:
+    word = one.word or ""
+    guess = _guessed(word)
+    inner = next(iter(there), "KEY") if isinstance(there, Mapping) else ""
+    wanted = kind_of(there).wanted.format(key=one.key, inner=inner)
+    forced = _typed(f"{'+' * one.adds}{one.key}:={guess!r}")
+    return (
+        f"{one.key!r}{of} is {reprlib.repr(there)}, of type {_kind_name(there)}, which {word!r} is not; "
+        f"write {wanted}, or {forced} to make it of type {_kind_name(guess)}"
+    )
+
+
+def _kind_name(value: Any) -> str:
+    return "dict" if isinstance(value, Config) else type(value).__name__
+
+
+def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:
+    remedy = f"to add it, write +{one.key}=…"
+    if known:
+        lacking = f"{size - known} of {size} configs, such as {config.get('name', '')!r},"
+        return f"{lacking} have no key {one.key!r}; {remedy}"
+    return f"no config has the key {one.key!r}; {nearest(one.key, _keys(config), 'the keys are')} ({remedy})"
+
+
+def _keys(config: FrozenConfig) -> list[str]:
+    """The dotted keys of a config that can be overridden, those of maps among them."""
+    paths = [path for path, _ in leaves(config) if path != "name"]
+    maps = [".".join(path.split(".")[:depth]) for path in paths for depth in range(1, path.count(".") + 1)]
+    return list(dict.fromkeys([*paths, *maps]))
+
+
+def _refuse_burying(one: Override, cells: Iterable[FrozenConfig]) -> None:
+    """Raise `UsageError` if a value that is no map stands where the added key's map would have to."""
+    for depth in range(1, len(one.path)):
+        above = ".".join(one.path[:depth])
+        for config in cells:
+            value = lookup(config, above, NOTHING)
+            if value is not NOTHING and not isinstance(value, PMap):
+                raise UsageError(f"+{one.key} cannot be added: {above!r} is {value!r} and not a map of keys")
+
+
+class Options(NamedTuple):
+    """Every option of a run, settled."""
+
+    name: str | None = None
+    executor: Any = "subprocess"
+    output_dir: Any = "out"
+    timestamp: Any = True
+    resume: bool = False
+    report: bool = False
+    rerun: bool = False
+    last_failed: bool = False
+    select: str | None = None
+    dry_run: bool = False
+    list_runs: bool = False
+    jobs: Any = 1
+    timeout: float | None = None
+    grace: float = 10
+    retries: int = 0
+    fail_fast: bool = False
+    pdb: bool = False
+    capture: bool = True
+    durable: bool = True
+    check: bool = False
+    quiet: bool = False
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def mode(self) -> Mode:
+        """What the run is for."""
+        if self.report:
+            return Mode.REPORT
+        return Mode.RERUN if self.rerun else Mode.FAILED if self.last_failed else Mode.RUN
+
+    @property
+    def latest(self) -> bool:
+        """Whether the run is the latest one there is, and not a new one."""
+        return self.timestamp is True and (self.resume or self.report or self.last_failed)
+
+
+def _seconds(text: Any) -> float:
+    number = float(_no_flag(text))
+    if not 0 <= number < float("inf"):
+        raise ValueError(text)
+    return number
+
+
+def _positive(text: Any) -> float:
+    number = _seconds(text)
+    if number == 0:
+        raise ValueError(text)
+    return number
+
+
+def _count(text: Any) -> int:
+    number = int(_no_flag(text))
+    if number < 0 or (isinstance(text, float) and text != number):
+        raise ValueError(text)
+    return number
+
+
+def _jobs(text: Any) -> int | str:
+    if text == "auto":
+        return "auto"
+    number = _count(text)
+    if number == 0:
+        raise ValueError(text)
+    return number
+
+
+def _timestamp(text: Any) -> str | bool:
+    return text if isinstance(text, bool) else component(str(text), "timestamp")
+
+
+def _name(text: Any) -> str:
+    return component(str(text), "name")
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(value)
+    return value
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for a number
+        raise TypeError(value)
+    return value
+
+
+def _folder(value: Any) -> Any:
+    if value == "" or "\0" in str(PurePath(value)):
+        raise ValueError(value)
+    return value
+
+
+def _glob(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+class Option(NamedTuple):
+    """One row of the table: the field of `Options`, its flags, and how its value is read.
+
+    A row without a `metavar` is a switch, which `sets` its value; `undo` is the flag that takes it back, where it is
+    not the long flag with `--no-`. `wanted` says in words what a value has to be.
+    """
+
+    field: str
+    flags: tuple[str, ...]
+    help: str
+    read: Callable[[Any], Any] = _flag
+    wanted: str = "True or False"
+    metavar: str | None = None
+    sets: bool = True
+    undo: str | None = None
+
+    @property
+    def off(self) -> str | None:
+        """The flag that takes a switch back."""
+        return self.undo or (f"--no-{self.flags[-1].removeprefix('--')}" if self.sets and not self.metavar else None)
+
+
+#: The table, in the groups in which `--help` and the docs show it.
+GROUPS: Mapping[str, tuple[Option, ...]] = {
+    "which run": (
+        Option("timestamp", ("--timestamp",), "the run to continue, rerun or report, or the name of a new one",
+               _timestamp, "the name of a run's folder, or True (a new one) or False (no such level)", "TIMESTAMP"),
+        Option("timestamp", ("--no-timestamp",), "no folder for each run: use what is in the experiment's own",
+               _timestamp, sets=False),
+        Option("resume", ("--continue",), "continue the latest run: load what is finished, run the rest"),
+        Option("name", ("--name",), "the experiment's folder below the output folder", _name,
+               "the name of one folder", "NAME"),
+        Option("output_dir", ("--output-dir",), "the folder for all results", _folder, "a folder", "DIR"),
+    ),
+    "which cells": (
+        Option("select", ("-k", "--select"), "only the cells whose name matches", _glob, "a glob such as 'exp_*'",
+               "GLOB"),
+        Option("last_failed", ("--lf", "--last-failed"), "of the latest run (or of --timestamp), run only what failed "
+               "or did not finish"),
+        Option("rerun", ("--rerun",), "run every cell again, also finished ones"),
+    ),
+    "instead of running": (
+        Option("dry_run", ("-n", "--dry-run"), "print what would be done with every cell and why"),
+        Option("list_runs", ("--list",), "list the runs there are, with their cells by status"),
+        Option("report", ("--report",), "report what there is of the latest run (or of --timestamp)"),
+    ),
+    "how": (
+        Option("executor", ("--executor",), "where cells run: subprocess, fork, inline, ray, or an address ray://…",
+               _as_it_is, "an executor's name", "NAME"),
+        Option("jobs", ("-j", "--jobs"), "cells at a time", _jobs, "a number from 1, or 'auto' (one for each core)",
+               "N"),
+        Option("timeout", ("--timeout",), "kill a cell that runs for longer (not with inline)", _positive,
+               "seconds, more than 0", "SECONDS"),
+        Option("grace", ("--grace",), "what a cell has after Ctrl-C or SIGTERM, to save its state, before it is killed",
+               _seconds, "seconds, from 0", "SECONDS"),
+        Option("retries", ("--retries",), "try a failed cell again, up to so many times", _count, "a number from 0",
+               "N"),
+        Option("pdb", ("--pdb",), "run cells in this process, with the terminal, and open pdb where one raises"),
+        Option("fail_fast", ("-x", "--fail-fast"), "start no new cell after the first failure"),
+        Option("durable", ("--no-durable",), "do not wait for the disk: safe against kills, not against a power cut",
+               sets=False, undo="--durable"),
+        Option("check", ("--check",), "exit with status 1 if any cell failed, or with --report has no result"),
+    ),
+    "what is shown": (
+        Option("capture", ("-s", "--capture=no"), "show what the cells write, as well as keeping it in their log.txt",
+               sets=False, undo="--capture=yes"),
+        Option("quiet", ("-q", "--quiet"), "say nothing on stderr but what goes wrong"),
+    ),
+}  # fmt: skip
+
+OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for option in group)
+
+#: The row by which the value of a field is read.
+BY_FIELD: Mapping[str, Option] = {option.field: option for option in reversed(OPTIONS)}
+
+
+OVERRIDE_HELP = (
+    "lay this over every config: a dotted key that is there, and a value of the kind that is there; key:=literal gives "
+    "another kind, +key=value adds"
+)
+
+
+def default_of(option: Option) -> str:
+    """What an option is if nobody says it, in words; nothing for a switch, or where there is no value."""
+    default = getattr(Options(), option.field)
+    return f" (default: {default})" if isinstance(default, (str, int)) and not isinstance(default, bool) else ""
+
+
+def spelled(said: Mapping[str, Any]) -> list[str]:
+    """The argv list that says this: what `parse` takes back to it."""
+    words = []
+    for option in OPTIONS:
+        value = said.get(option.field)
+        if option.field not in said or (option.metavar is None) != isinstance(value, bool):
+            continue
+        if option.metavar is not None:
+            text = str(value)  # one that begins with a dash would be taken for a flag by itself
+            words += [f"{option.flags[-1]}={text}"] if text.startswith("-") else [option.flags[0], text]
+        elif value == option.sets:
+            words.append(option.flags[0])
+        else:
+            words += [option.off] if option.off else []
+    return [*words, *(override.text for override in said.get("overrides", ()))]
+
+
+def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The options with their values read. Raises `UsageError` naming the option and what it takes."""
+    return {field: _read(field, value, where) for field, value in said.items()}
+
+
+def _read(field: str, value: Any, where: str) -> Any:
+    if field == "overrides":
+        return overrides_of(value)
+    known = set(Options._fields)
+    if field not in known:
+        raise UsageError(f"{where} has no option {field!r}; {nearest(field, sorted(known))}")
+    option = BY_FIELD[field]
+    if value is None and getattr(Options(), field) is None:
+        return None
+    try:
+        return option.read(value)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        label = option.flags[-1] if where == "the command line" else field
+        raise UsageError(f"{label} is {value!r}; it takes {option.wanted}") from None
+
+
+def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[str, Any]) -> Options:
+    """The options in force: the command line over `run()` over the decorator over the defaults.
+
+    What one of them says switches off what contradicts it in those below; their overrides add up. Raises `UsageError`
+    for options within one of them that contradict each other.
+    """
+    settled: dict[str, Any] = {}
+    for said in (checked(decorator, "the decorator"), checked(call, "run()"), argv):
+        refuse_contradictions(said)
+        for field in _switched_off(settled, said):
+            settled.pop(field, None)
+        settled |= {**said, "overrides": (*settled.get("overrides", ()), *said.get("overrides", ()))}
+    return Options(**settled)
+
+
+def _switched_off(below: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]:
+    """The options from below that contradict what is said."""
+    pairs = [pair for one, other, _ in _EXCLUSIVE for pair in ((one, other), (other, one))]
+    return [loses for wins, loses in pairs if _is_on(said, wins) and _is_on(below, loses)]
+
+
+_ONE = "give one of them"
+#: Options of which a run can have one, and what to do about it.
+_EXCLUSIVE = (
+    ("report", "rerun", _ONE),
+    ("report", "last_failed", _ONE),
+    ("rerun", "last_failed", _ONE),
+    ("report", "dry_run", _ONE),
+    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run")),
+    ("pdb", "executor", "--pdb runs cells inline, in this process: leave out --executor"),
+    ("resume", "timestamp", "--continue is for the latest run, and --timestamp alone continues the one it names"),
+)
+
+
+def _is_on(said: Mapping[str, Any], field: str) -> bool:
+    value = said.get(field)
+    return isinstance(value, str) if field == "timestamp" else bool(value)
+
+
+def refuse_contradictions(said: Mapping[str, Any]) -> None:
+    """Raise `UsageError` if two of the options cannot both be meant."""
+    for one, other, remedy in _EXCLUSIVE:
+        if _is_on(said, one) and _is_on(said, other):
+            first, second = BY_FIELD[one].flags[0], BY_FIELD[other].flags[0]
+            raise UsageError(f"{first} and {second} contradict each other; {remedy}")
+
+
+def reference() -> str:
+    """The page of the docs that the table is: one row for each option."""
+    lines = [_INTRODUCTION]
+    for title, options in GROUPS.items():
+        lines += [
+            f"## {title.capitalize()}",
+            "",
+            "| command line | `run()`, decorator | what it does |",
+            "|---|---|---|",
+        ]
+        lines += [
+            f"| {_flags(option)} | {_keyword(option)} | {option.help}{default_of(option)} |" for option in options
+        ]
+        lines.append("")
+    lines += ["## Overrides", "", "| command line | `run()`, decorator | what it does |", "|---|---|---|"]
+    lines.append(f'| `key=value`, `key:=literal`, `+key=value` | `overrides={{"key": value}}` | {OVERRIDE_HELP} |')
+    lines += ["", _KINDS]
+    return "\n".join([*lines, ""])
+
+
+_INTRODUCTION = """# Options
+
+Every option can be said on the command line, to `experiment.run()`, or to the decorator; the command line wins over
+`run()`, and that over the decorator. `experiment.run()` reads the command line where it is called by the script that
+was started, or by what that calls, and so behind an installed entry point (`train = "package.train:main"`). It does
+not where a library calls it that has words of its own, such as a test runner or click. `run(argv=sys.argv[1:])` reads
+it anywhere, and `run(argv=[])` nowhere.
+
+Where a script runs several experiments, each reads the command line. If `-k` or the key of an override is only
+another's, an experiment says so in a line and runs nothing. `--check` ends the script after the first experiment of
+which a cell failed: nobody can know whether another one follows, and an exit status is set by ending.
+
+This page is made from the table in `pyexp/options.py`:
+`python -c "
+Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
+Ctrl-C.
+"""
+
+_KINDS = """What is typed keeps the kind of what it replaces, or is refused with the right spelling:
+
+| there is | what may be typed |
+|---|---|
+| a bool | `true`, `1`, `yes`, `on` or `false`, `0`, `no`, `off`, in any case |
+| an int | a number; `1e3` becomes 1000, `0.5` a float |
+| a float | a number (an int becomes a float), `inf`, `nan` |
+| a string | any text, as it is: `id=1_1_1` and `tag=None` are strings |
+| a list, tuple, set or dict | a Python literal of the same kind; a dict is not replaced by anything else |
+| a path, a member of an enum | a path, the name of a member |
+| None, or with `+` nothing | a Python literal, else text; digits with underscores are text |
+
+`key:=literal` takes a Python literal of any kind, and quotes make a string of anything: `n='"3"'`. A value in a dict
+(`overrides={"key": value}`) is taken as it is; in a list (`overrides=["key=value"]`) it is read as if it were typed.
+Where the configs have different kinds, each keeps its own, and each has to accept what is typed. See the
+[decision](../decisions/042-overrides-keep-kinds.md)."""
+
+
+def _flags(option: Option) -> str:
+    value = f" {option.metavar}" if option.metavar else ""
+    shown = [*(f"`{flag}{value}`" for flag in option.flags)]
+    return ", ".join(shown) + (f" (taken back by `{option.off}`)" if option.off else "")
+
+
+def _keyword(option: Option) -> str:
+    return f"`{option.field}={'…' if option.metavar else option.sets}`"

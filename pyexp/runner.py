@@ -1,0 +1,381 @@
+"""A plan being carried out, cell by cell: what is finished is loaded, the rest is run, each end is put down at once.
+
+It drives the executors and the store as the plan says. Whether a cell is run is never decided here: after each claim
+the plan is asked again.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyexp.configs import Config, FrozenConfig, thaw
+from pyexp.errors import ConfigError, ResultError
+from pyexp.executors import InlineExecutor, get_executor
+from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
+from pyexp.leaves import has_encoders
+from pyexp.options import Options
+from pyexp.plan import Action, Cell, Facts, Mode, Plan, Step, after_claim
+from pyexp.progress import Progress, progress
+from pyexp.results import Record, cells_in_words, record_of
+from pyexp.store import files, history, layout, records
+from pyexp.store.claims import Claim
+from pyexp.store.layout import Run
+from pyexp.store.pickling import dumps
+from pyexp.store.provenance import Git, code_folder
+from pyexp.tables import Results
+from pyexp.tensor import Tensor
+from pyexp.worker.outcome import failed
+
+#: Seconds after a signal for which nobody asks what the run is waiting for.
+SOON = 0.3
+
+
+class Job(NamedTuple):
+    """What is to be run: the experiment's name, its function, its grid of configs.
+
+    `command` asks for it once more, but for the options that say which run; `""` where no script was started. `script`
+    is what the script's module is called.
+    """
+
+    name: str
+    fn: Callable[[Config], Any]
+    configs: Tensor[FrozenConfig]
+    command: str = ""
+    initializer: Callable[[], Any] | None = None
+    script: str = ""
+
+
+class Snapshot(NamedTuple):
+    """What was found before a run: its folder (None: there is none yet), the facts about its cells, and the plan.
+
+    The plan is for the cells that were selected, `cells` is the whole grid, and `is_described` says whether `run.json`
+    has it.
+    """
+
+    run: Run | None
+    plan: Plan
+    facts: dict[str, Facts]
+    cells: Tensor[Cell]
+    is_described: bool = False
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that a signal ended; says what is finished and how to go on."""
+
+    def __init__(self, words: str, signal: int) -> None:
+        super().__init__(words)
+        self.status = 128 + signal
+
+
+def again(job: Job, options: Options, run: Run, *flags: str) -> str:
+    """What to type, or to call, to go on with this run."""
+    name = [] if options.timestamp is False else [Path(run.path).name]
+    if job.command:
+        return " ".join([job.command, *(f"--timestamp {each}" for each in name), *flags])
+    said = [*(f"timestamp={each!r}" for each in name), *("last_failed=True" for _ in flags)]
+    return f"experiment.run({', '.join(said)})"
+
+
+def run(job: Job, options: Options, snapshot: Snapshot) -> Results:
+    """Carry out the plan, and return a result for each cell. Raises `Interrupted` if a signal came."""
+    steps = snapshot.plan.steps
+    loaded, warnings = _loaded(snapshot)
+    waiting = deque(
+        step for step in steps
+        if step.action in (Action.RUN, Action.WAIT) or (step.action is Action.LOAD and step.cell.folder not in loaded)
+    )  # fmt: skip
+    with ExitStack() as stack:
+        pool = settings = None
+        if waiting:
+            validate_picklable(step.cell for step in waiting)
+            pool, settings = stack.enter_context(_ready(job, options))
+        folder = snapshot.run or layout.make_run(
+            options.output_dir, job.name, options.timestamp, durable=options.durable
+        )
+        if waiting or not snapshot.is_described:
+            git = stack.enter_context(closing(Git(code_folder())))
+            head = {"experiment": job.name, "script": job.script}
+            stack.enter_context(history.journal(folder, head, snapshot.cells, git))
+        display = stack.enter_context(closing(_display(len(waiting), options, pool)))
+        display.began(folder.path, snapshot.plan.summary())
+        for line in warnings:
+            display.line(line)
+        if pool is not None and settings is not None:
+            runner = Runner(job, options, snapshot, folder, pool, settings, display, loaded)
+            runner.run(waiting)
+            loaded = runner.records
+        else:
+            if options.mode is Mode.FAILED:
+                display.line("no cell of this run has failed: there is nothing to run again")
+            records.tidy(folder)
+        if returned_nothing(loaded.values()):
+            display.note("every result is None: did the function forget to return it?")
+    return records.results(folder, steps, loaded)
+
+
+def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
+    """The records of the cells that are finished, and warnings. Records that had to be made again are written down.
+
+    A cell whose result cannot be loaded is not among them.
+    """
+    found, warnings = {}, []
+    for step in snapshot.plan.steps:
+        folder = step.cell.folder
+        if step.action is not Action.LOAD or snapshot.run is None or folder not in snapshot.facts:
+            continue
+        try:
+            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder])
+        except ResultError as error:
+            warnings.append(f"warning: {folder}: its result is unreadable: {error}; the cell is run again")
+        except OSError as error:
+            warnings.append(f"warning: cannot write the record of {folder}; its result is kept: {error}")
+            found[folder] = records.record_for(snapshot.run, step.cell, snapshot.facts[folder])
+    return found, warnings
+
+
+def _recorded(run: Run, cell: Cell, facts: Facts) -> Record:
+    """The record of a cell that has ended, written down if it is not on disk as it should be.
+
+    Raises `ResultError` if the result cannot be loaded, and OSError if the record cannot be written.
+    """
+    record = records.record_for(run, cell, facts)
+    if not record.failed and facts.needs_repair and (claim := records.claim(run, cell)) is not None:
+        try:
+            records.repair(run, cell, record)
+        finally:
+            claim.release()
+    return record
+
+
+def returned_nothing(records: Iterable[Record]) -> bool:
+    """Whether there are results, and each of them is None."""
+    done = [record for record in records if not record.failed]
+    return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
+
+
+@contextmanager
+def _ready(job: Job, options: Options) -> Iterator[tuple[Pool, Terms]]:
+    """The executor, ready to run cells, and what holds for each of them."""
+    executor = get_executor("inline" if options.pdb else options.executor)
+    pool = executor if isinstance(executor, Pool) else Threads(executor)
+    settings = Terms(
+        jobs=pool.auto() if options.jobs == "auto" else int(options.jobs),
+        timeout=options.timeout,
+        retries=options.retries,
+        capture=options.capture and not options.pdb,
+        durable=options.durable,
+        results=layout.top(options.output_dir),
+        initializer=job.initializer,
+        grace=options.grace,
+        pdb=options.pdb,
+    )
+    try:
+        try:
+            pool.open(job.fn, settings)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted by Ctrl-C before the first cell began", signal.SIGINT) from None
+        yield pool, settings
+    finally:
+        pool.close()
+
+
+def _display(number: int, options: Options, pool: Pool | None) -> Progress:
+    """The display for so many cells; a live one only if their output does not come to the terminal."""
+
+    elsewhere = options.capture and not options.pdb and not isinstance(pool, (InlineExecutor, Threads))
+    return progress(number, quiet=options.quiet, terminal_is_free=elsewhere, environ=os.environ)
+
+
+def validate_picklable(cells: Iterable[Cell]) -> None:
+    """Raise `ConfigError` for a config that could not be sent to a worker.
+
+    Every value that pyexp can hash by itself can be pickled; only a registered type may lack that.
+    """
+    for cell in cells if has_encoders() else ():
+        try:
+            dumps(thaw(cell.config), "config")
+        except TypeError as error:
+            raise ConfigError(f"of config {cell.name!r}, {error}") from None
+
+
+@dataclass
+class Runner:
+    """One run: the claims it holds, the records it has, the failures it has seen."""
+
+    job: Job
+    options: Options
+    snapshot: Snapshot
+    folder: Run
+    pool: Pool
+    settings: Terms
+    display: Progress
+    records: dict[str, Record]
+    held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
+    failures: list[tuple[Record, str]] = field(default_factory=list)
+    stopping: bool = False
+
+    def run(self, waiting: deque[Step]) -> None:
+        """Run the cells that wait, and those that other processes lose meanwhile. Raises `Interrupted`."""
+        if self.pool.notice:
+            self.display.line(self.pool.notice)
+        with Halt() as halt:
+            try:
+                if self.options.mode is Mode.RERUN:
+                    self._remove(waiting)
+                while waiting:
+                    endings = drive(self.pool, self._tasks(waiting), self.settings, halt, lambda: self._tick(halt))
+                    with closing(endings):  # whatever happens, so that no cell is left running
+                        for ended in endings:
+                            self._commit(ended)
+                    waiting = deque() if halt.count else self._lost()
+            finally:
+                for _, claim in self.held.values():
+                    claim.release()
+                records.tidy(self.folder)
+            if halt.signal is not None:
+                raise Interrupted(self._how_to_go_on(halt.signal), halt.signal)
+        self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
+
+    def _tick(self, halt: Halt) -> None:
+        self.display.tick()
+        if time.monotonic() - halt.since > SOON and not self.stopping:
+            self.stopping = True
+            number = cells_in_words(len(self.held))
+            limit = f"{self.settings.grace:g} s"
+            self.display.line(f"waiting up to {limit} for {number} to stop; once more (Ctrl-C) kills what is left")
+
+    def _lost(self) -> deque[Step]:
+        """Cells whose result another process removed because it is rerunning them. Wait for its new result."""
+        lost: deque[Step] = deque()
+        if (self.options.fail_fast and self.failures) or not records.is_shared(self.folder):
+            return lost
+        for step in self.snapshot.plan.steps:
+            record = self.records.get(step.cell.folder)
+            path = self.folder.file(step.cell, layout.RESULT)
+            if record is not None and not record.failed and files.stamp(path) != record.stamp:
+                self.snapshot.facts.pop(step.cell.folder, None)
+                lost.append(step)
+        return lost
+
+    def _remove(self, steps: Iterable[Step]) -> None:
+        """Remove the results of all cells that are to run again before the first of them does."""
+        for step in steps:
+            stamp = self.snapshot.facts.get(step.cell.folder, Facts()).stamp
+            if stamp and (claim := records.claim(self.folder, step.cell)) is not None:
+                try:
+                    records.remove(self.folder, step.cell, stamp)
+                except OSError as error:
+                    self.display.line(f"warning: cannot remove the old result of {step.cell.folder}: {error}")
+                finally:
+                    claim.release()
+
+    def _tasks(self, waiting: deque[Step]) -> Iterator[Task | None]:
+        """A task for each cell that nobody else has; None when others have all that are left."""
+        turned_away = 0
+        while waiting and not (self.options.fail_fast and self.failures):
+            step = waiting.popleft()
+            cell = step.cell
+            if self._is_busy(step):
+                waiting.append(step)
+                turned_away += 1
+                if turned_away >= len(waiting):
+                    turned_away = 0
+                    self.display.waiting(len(waiting))
+                    yield None
+                continue
+            turned_away = 0
+            if cell.folder in self.held:
+                _, claim = self.held[cell.folder]
+                self.display.started(cell.folder, cell.name)
+                yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor)
+
+    def _is_busy(self, step: Step) -> bool:
+        """Whether another process has the cell. If none has, it is held and ready to run, or its record is taken."""
+        cell = step.cell
+        try:
+            claim = records.claim(self.folder, cell)
+            if claim is None:
+                return True
+            self.held[cell.folder] = (cell, claim)
+            if not self._make_ready(step):
+                self._release(cell)
+        except OSError as error:  # if the disk says no, that is this cell's failure and no other's
+            self._take(cell, record_of(cell.name, cell.config, cell.hash, failed(error), started=time.time()))
+            self._release(cell)
+        return False
+
+    def _make_ready(self, step: Step) -> bool:
+        """Make a claimed cell ready to run. False if it has been run meanwhile; then its record is taken."""
+        cell = step.cell
+        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, {})
+        action, why = after_claim(step, seen, now, self.options.mode).action, now.fault
+        if action is Action.LOAD:
+            try:
+                record = records.record_for(self.folder, cell, now)
+                if not record.failed and now.needs_repair:
+                    records.repair(self.folder, cell, record)
+                self._take(cell, record)
+                return False
+            except ResultError as error:
+                why = str(error)
+        elif action is not Action.RUN:
+            return False
+        if self.options.mode is Mode.RERUN:
+            records.remove(self.folder, cell, seen.stamp)
+        aside = records.prepare(self.folder, cell)
+        if aside:
+            why = f"its result is unreadable: {why}" if why else "a run that failed left a result"
+            self.display.line(f"warning: {cell.folder}: {why}; kept as {aside}, and the cell is run again")
+        return True
+
+    def _release(self, cell: Cell) -> None:
+        if cell.folder in self.held:
+            self.held.pop(cell.folder)[1].release()
+
+    def _commit(self, ended: Ended) -> None:
+        """Write down the record of a cell that has ended, and give the cell back."""
+        cell = self.held[ended.task.label][0]
+        record = record_of(
+            cell.name,
+            cell.config,
+            cell.hash,
+            ended.outcome,
+            started=ended.started,
+            seconds=ended.seconds,
+            attempts=ended.task.failures,
+            host=ended.outcome.get("host") or socket.gethostname(),
+            executor=type(self.pool.executor if isinstance(self.pool, Threads) else self.pool).__name__,
+        )
+        try:
+            record = records.commit(self.folder, cell, record)
+        except OSError as error:
+            self.display.line(f"warning: cannot write the record of {cell.folder}: {error}")
+            if isinstance(error, FileNotFoundError) and not record.failed:  # the result has vanished
+                record = record_of(cell.name, cell.config, cell.hash, failed(error), started=record.started)
+        self._take(cell, record)
+        self._release(cell)
+
+    def _take(self, cell: Cell, record: Record) -> None:
+        self.records[cell.folder] = record
+        log = ""
+        if record.failed:
+            path = self.folder.file(cell, layout.LOG)
+            log = path if os.path.exists(path) else ""  # a custom executor leaves none
+            self.failures.append((record, log))
+        self.display.cell(cell.folder, record, log)
+
+    def _how_to_go_on(self, number: int) -> str:
+        name = "Ctrl-C" if number == 2 else f"signal {number}"
+        known = (self.records.get(step.cell.folder) for step in self.snapshot.plan.steps)
+        left = sum(1 for record in known if record is None or record.failed)
+        size = cells_in_words(self.snapshot.plan.steps.size)
+        return (
+            f"interrupted by {name}; {left} of {size} are left; to go on: {again(self.job, self.options, self.folder)}"
+        )

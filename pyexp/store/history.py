@@ -1,0 +1,385 @@
+"""What a run's folder says of itself: the grids that were run in it, by which commands, and how each ended.
+
+`run.json` has the latest grid and the commands that ran it. What was run before that is in `history.jsonl`, to which
+it is appended when another grid comes: adding a few cells to a large run costs their own size. Nothing is unpickled
+here; a result is when its value is looked at.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyrsistent import pmap
+
+from pyexp.axes import MISSING, Axis, Level, default_axes
+from pyexp.errors import NoRunError, StoreError, nearest
+from pyexp.plan import Cell, Facts, Mode, Status, classify, plan
+from pyexp.results import FORMAT, cells_in_words, plain, restored
+from pyexp.store import claims, files, records
+from pyexp.store.claims import Claim
+from pyexp.store.layout import (
+    CLAIMS,
+    HISTORY,
+    RECORD,
+    RESULT,
+    RUN,
+    Run,
+    beginning,
+    latest_run,
+    runs,
+    unusable,
+)
+from pyexp.tensor import Tensor
+
+if TYPE_CHECKING:
+    from pyexp.store.provenance import Git
+
+#: Seconds that a process waits for others to describe the run they share, each of which takes milliseconds.
+PATIENCE = 600.0
+#: Seconds that git may delay the first cell, and the end.
+PATIENCE_AT_START, PATIENCE_AT_END = 0.1, 2.0
+#: Commands that ran one grid, in `run.json`; earlier ones are in the history.
+MOST_COMMANDS = 100
+
+
+def grid_json(cells: Tensor[Cell]) -> dict[str, Any]:
+    """The grid as `run.json` has it: shape, axes with their coordinates, and every cell's name, hash and folder."""
+    return {
+        "shape": list(cells.shape),
+        "axes": [_axis_json(axis) for axis in cells.axes],
+        "cells": [{"name": cell.name, "hash": cell.hash, "folder": cell.folder} for cell in cells],
+    }
+
+
+def _axis_json(axis: Axis) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": axis.name, "coords": [plain(at) for at in axis.coords]}
+    levels = [level.known() for level in axis.levels]
+    if levels:
+        told["flat"] = axis.is_flat
+        told["levels"] = [
+            {**_axis_json(level.axis), "codes": list(level.codes), "under": level.under} for level in levels
+        ]
+    return told
+
+
+def _axis_of(told: Mapping[str, Any], version: int) -> Axis:
+    """The axis in JSON data. Raises an Exception if it is not one."""
+    coords = tuple(restored(at, version) for at in told["coords"])
+    levels = []
+    for level in told.get("levels", ()):
+        axis, codes = _axis_of(level, version), tuple(level["codes"])
+        if len(codes) != len(coords) or not all(MISSING <= code < axis.size for code in codes):
+            raise ValueError("a cell is at no coordinate")
+        levels.append(Level(axis, codes, level["under"]))
+    return Axis(str(told["name"]), coords, levels=tuple(levels), is_flat=told.get("flat", False))
+
+
+def described(run: Run) -> dict[str, Any]:
+    """What `run.json` says; empty if there is none that can be read. Raises `StoreError` if its format is newer."""
+    data = files.read_json(os.path.join(run.path, RUN))
+    version = data.get("format", FORMAT) if isinstance(data, dict) else None
+    if not isinstance(version, int):  # it is damaged
+        return {}
+    if version > FORMAT:
+        raise StoreError(
+            f"the run at {run.path} was written by a newer pyexp (its format is {version}, and this one reads up to "
+            f"{FORMAT}): upgrade pyexp, or begin a new run"
+        )
+    return dict(data)
+
+
+def describes(run: Run, cells: Tensor[Cell]) -> bool:
+    """Whether `run.json` has this very grid. Raises `StoreError` if its format is newer."""
+    return grid_json(cells).items() <= described(run).items()
+
+
+class History(NamedTuple):
+    """All that was run in a folder: the grids, each as `run.json` has it, and the commands, the first begun first."""
+
+    grids: tuple[Mapping[str, Any], ...]
+    commands: tuple[Mapping[str, Any], ...]
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """The names of all cells by folder."""
+        return {str(cell["folder"]): str(cell["name"]) for grid in self.grids for cell in grid["cells"]}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the latest grid, if all cells are in it; else their number."""
+        size = len(self.cells)
+        shape = self.grids[-1].get("shape") if self.grids else None
+        if isinstance(shape, list) and all(isinstance(n, int) for n in shape) and prod(shape) == size:
+            return tuple(shape)
+        return (size,)
+
+    @property
+    def axes(self) -> Sequence[Axis]:
+        """The axes of that shape."""
+        shape = self.shape
+        try:
+            grid = self.grids[-1]
+            version = int(grid.get("format", FORMAT))
+            axes = [_axis_of(axis, version) for axis in grid["axes"]]
+        except (IndexError, KeyError, TypeError, ValueError):
+            return default_axes(shape)
+        return axes if tuple(axis.size for axis in axes) == shape else default_axes(shape)
+
+
+def history(run: Run) -> History:
+    """All that was run there; where that is lost, the cells that are there. Raises `StoreError` if it is newer."""
+    parts = [part for part in (*_earlier(run), described(run)) if part]
+    grids: dict[str, Mapping[str, Any]] = {}
+    commands: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for part in parts:
+        if _has_cells(part):
+            key = json.dumps([part.get("shape"), part.get("axes"), part["cells"]])
+            grids.pop(key, None)  # what is run again is the latest
+            grids[key] = part
+        for command in part["commands"] if isinstance(part.get("commands"), list) else ():
+            if isinstance(command, dict):
+                commands[tuple(command.get(key) for key in _COMMAND)] = command
+    if not grids:
+        with suppress(OSError):
+            here = [name for name in sorted(os.listdir(run.path)) if is_cell(os.path.join(run.path, name))]
+            grids[""] = {"cells": [{"name": "", "hash": name.rpartition("-")[2], "folder": name} for name in here]}
+    return History(tuple(grids.values()), tuple(commands.values()))
+
+
+#: What tells a command from others.
+_COMMAND = ("host", "process", "started")
+
+
+def _earlier(run: Run) -> Iterator[dict[str, Any]]:
+    """What was run before the latest grid. A line that a crash has cut off is left out."""
+    with suppress(OSError):
+        for line in files.read(os.path.join(run.path, HISTORY)).splitlines():
+            with suppress(ValueError, RecursionError):
+                part = json.loads(line)
+                if isinstance(part, dict):
+                    yield part
+
+
+def _has_cells(part: Mapping[str, Any]) -> bool:
+    cells = part.get("cells")
+    return isinstance(cells, list) and all(
+        isinstance(cell, dict) and {"folder", "name"} <= cell.keys() for cell in cells
+    )
+
+
+def is_cell(path: str) -> bool:
+    """Whether the folder at a path is a cell's."""
+    return any(os.path.exists(os.path.join(path, name)) for name in (RECORD, RESULT))
+
+
+@contextmanager
+def journal(run: Run, head: Mapping[str, Any], cells: Tensor[Cell], git: "Git") -> Iterator[None]:
+    """Write down what is run here: the grid and this command before, how it ended after.
+
+    `head` says which experiment of which script it is. What is there of earlier commands, and when the run began, is
+    kept. Raises `StoreError` if it cannot be written.
+    """
+    from pyexp.store.provenance import UNKNOWN, libraries, this_command  # a report need not pay for it
+
+    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
+    grid = grid_json(cells)
+    _enter(run, head, grid, entry)
+    status = "failed"
+    try:
+        yield
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        entry |= {"git": git.answer(PATIENCE_AT_END) or UNKNOWN, "ended": time.time(), "status": status}
+        entry |= {"libraries": libraries()}
+        with suppress(StoreError):  # the disk may be full by now; the results are what counts
+            _enter(run, head, grid, entry)
+
+
+def _enter(run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+    """Write the entry for this command down, in the place of the one it has. One process at a time.
+
+    Raises `StoreError` if the folder cannot be written to, or is described by a newer pyexp.
+    """
+    path = os.path.join(run.path, RUN)
+    try:
+        with _alone(run):
+            files.remove_temporary(run.path)
+            before = described(run)
+            known = before.get("commands")
+            known = known if isinstance(known, list) else []
+            others = [one for one in known if not (isinstance(one, dict) and _is_same(entry, one))]
+            is_known, is_here = len(others) < len(known), grid.items() <= before.items()
+            if before and entry["ended"] and not is_known:  # another process runs another grid there by now
+                _append(run, {"commands": [entry]})
+                return
+            if before and (not is_here or len(others) >= MOST_COMMANDS):
+                _append(run, before)
+                others = []
+            if run.durable and not os.path.lexists(path):
+                _sync_above(run.path)
+            about = {"format": FORMAT, "started": beginning(run), **head}
+            files.write(path, [files.json_lines({**about, "commands": [*others, entry], **grid})], durable=run.durable)
+    except OSError as error:
+        raise unusable(run.path, error) from None
+
+
+def _is_same(entry: Mapping[str, Any], one: Mapping[str, Any]) -> bool:
+    """Whether both are about one command."""
+    return all(one.get(key) == entry[key] for key in _COMMAND)
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """While this lasts, no other process describes the run."""
+    folder = os.path.join(run.path, CLAIMS)
+    held = _patiently(folder, RUN)
+    try:
+        yield
+    finally:
+        held.release()
+        with suppress(OSError):  # others have claims there
+            os.rmdir(folder)
+
+
+def _patiently(folder: str, name: str) -> Claim:
+    """A claim to a name that others have for a moment. Raises `StoreError` if one of them has it for ever."""
+    last = time.monotonic() + PATIENCE
+    while (held := claims.claim(folder, name)) is None:
+        if time.monotonic() > last:
+            holder = claims.holders(folder).get(name, "(another process)")
+            raise StoreError(f"{folder}/{name} has been claimed for {PATIENCE:.0f} s {holder}; has it been stopped?")
+        time.sleep(0.02)
+    return held
+
+
+def _append(run: Run, part: Mapping[str, Any]) -> None:
+    """Append what is to be kept of an earlier grid, on a line of its own even if a crash has cut the last one off."""
+    line = b"\n" + json.dumps(part, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+    with open(os.path.join(run.path, HISTORY), "ab") as file:
+        file.write(line)
+        file.flush()
+        if run.durable:
+            os.fsync(file.fileno())
+
+
+def _sync_above(path: str) -> None:
+    """Sync the names of a new run's folder and of all above it: their maker may have been killed before that."""
+    while path != (path := os.path.dirname(path)):
+        files.sync_folder(path)
+
+
+class Kept(NamedTuple):
+    """A run that is on disk: its name, when it began, the shape of its grid, how many cells have which status."""
+
+    name: str
+    path: str
+    started: float
+    shape: tuple[int, ...]
+    statuses: Mapping[str, int]
+    grids: int = 1
+
+    def line(self, now: float, width: int = 0) -> str:
+        """The run in a line, its name filled up to a width."""
+        counts = ", ".join(f"{number} {status}" for status, number in self.statuses.items())
+        shape = "×".join(map(str, self.shape)) if self.grids < 2 else f"{self.grids} grids"
+        when = f"{age(now - self.started)} ago"
+        return f"{self.name:<{width}}  {when:>10}  {shape:>9} = {cells_in_words(prod(self.shape))}: {counts}"
+
+
+def age(seconds: float) -> str:
+    """A time span in its largest unit.
+
+    >>> age(59.9), age(60), age(200_000)
+    ('59 s', '1 min', '2 d')
+    """
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(max(seconds, 0))} s"
+
+
+def kept(base: str) -> list[Kept]:
+    """The runs of an experiment, the first begun first."""
+    own = files.read_json(os.path.join(base, RUN))  # where there is no level of timestamps
+    started = own.get("started") if isinstance(own, dict) else None
+    found = [(started, ".")] if isinstance(started, (int, float)) else []
+    return [
+        _kept(base, name, began) for began, name in sorted([*found, *((one.started, one.name) for one in runs(base))])
+    ]
+
+
+def _kept(base: str, name: str, started: float) -> Kept:
+    run = Run(os.path.normpath(os.path.join(base, name)))
+    try:
+        here = history(run)
+    except StoreError:  # a newer pyexp's
+        here = History((), ())
+    cells = _cells(here)
+    seen = records.look(run, cells, exact=False)
+    found = [classify(seen[cell.folder]).status if cell.folder in seen else Status.NEW for cell in cells]
+    counts: dict[str, int] = {status.value: found.count(status) for status in Status if status in found}
+    return Kept(name, run.path, started, here.shape, counts, len(here.grids))
+
+
+def listing(found: Sequence[Kept]) -> str:
+    """The runs as text, one a line."""
+    now = time.time()
+    width = max(len(one.name) for one in found)
+    return "\n".join(one.line(now, width) for one in found)
+
+
+def _cells(here: History) -> tuple[Cell, ...]:
+    """The cells of a run, as far as they are known without their records."""
+    return tuple(_cell(folder, name) for folder, name in here.cells.items())
+
+
+def _cell(folder: str, name: str = "") -> Cell:
+    return Cell(pmap({"name": name}), name, folder.rpartition("-")[2], folder)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """What is kept at a path: the Results of a run's folder, or the Result of a cell's, without the script.
+
+    The folder of an experiment stands for its latest run. A run in which several grids were run gives all their cells:
+    in the shape of the latest, where that has them all, else flat. Where a record is that of its result, only the
+    record is read, so that in configs a `NotLoaded` stands for what needs a class of the script's, such as a member of
+    an Enum, and for what is too long for a record. A value is loaded when it is looked at, and a results folder is
+    code: load only your own.
+
+    Raises `NoRunError` if there is neither, `StoreError` if it was written by a newer pyexp.
+    """
+    folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    run = Run(folder)
+    if not described(run) and is_cell(folder):
+        cell = _cell(os.path.basename(folder))
+        return as_run(Run(os.path.dirname(folder)), Tensor.of_cells((cell,), default_axes((1,))))[0]
+    here = history(run)
+    if not here.cells and (latest := latest_run(folder)) is not None:
+        run = Run(os.path.join(folder, latest))
+        here = history(run)
+    if not here.cells:
+        above = os.path.dirname(folder)
+        known = sorted(os.listdir(above)) if os.path.isdir(above) else []
+        raise NoRunError(f"there is no run at {folder}; {nearest(os.path.basename(folder), known, 'beside it is')}")
+    return as_run(run, Tensor.of_cells(_cells(here), here.axes))
+
+
+def as_run(run: Run, cells: Tensor[Cell]) -> Any:
+    """The Results of these cells, with the configs that their records have."""
+    seen = records.look(run, cells, exact=False, is_script=False)
+    known = cells.map(lambda cell: _known(cell, seen.get(cell.folder)))
+    steps = plan(known, {folder: classify(facts) for folder, facts in seen.items()}, Mode.REPORT).steps
+    return records.reported(run, steps, seen)
+
+
+def _known(cell: Cell, facts: Facts | None) -> Cell:
+    """The cell with the config and name of its record."""
+    record = None if facts is None else facts.record
+    return cell if record is None else cell._replace(config=record.config, name=record.name)

@@ -1,0 +1,108 @@
+"""Values as pickles that another process can load, and back.
+
+Knows bytes and pickles; what a plain pickle cannot carry is left to `byvalue`, which needs cloudpickle.
+"""
+
+import os
+import pickle
+from io import BytesIO
+from typing import Any
+
+from pyexp.store import files
+
+loads = pickle.loads
+# In the names of the script's module, `__main__` and `__mp_main__`.
+_MAIN = b"_main__"
+
+
+def save(path: str, value: Any, *, durable: bool) -> list[str]:
+    """Commit `value` as the sealed pickle at `path`, and return what loading it needs, as `module:name`.
+
+    It is loaded once before it is committed (where anything but plain data is in it), so that what cannot be loaded
+    is an error here and now. Raises what pickling, loading or writing raises; then there is nothing at `path`.
+    """
+    payload, needs = packed(value)
+    files.commit(path, payload, durable=durable)
+    return needs
+
+
+def packed(value: Any) -> tuple[bytes, list[str]]:
+    """The value as a pickle that can be loaded again, and what loading it needs. Raises what `save` does."""
+    payload = dumps(value)
+    return payload, needed(payload)
+
+
+def dumps(value: Any, what: str = "the result") -> bytes:
+    """The value as a pickle; by value where it is of the script's own `__main__`, which another process lacks.
+
+    Raises TypeError naming the part of the value that cannot be pickled.
+    """
+    try:
+        payload = pickle.dumps(value, protocol=5)
+    except Exception:  # perhaps cloudpickle can: a lambda, a class from inside a function
+        payload = _MAIN
+    if _MAIN not in payload:
+        return payload
+    from pyexp.store.byvalue import (  # only what the plain pickle cannot carry pays for it
+        dumps_by_value,
+        unpicklable_part,
+    )
+
+    try:
+        return dumps_by_value(value)
+    except Exception as error:
+        part, path = unpicklable_part(value, what)
+        kind = f"{type(part).__module__}.{type(part).__qualname__}"
+        raise TypeError(f"{path} is a {kind}, which cannot be pickled: {error}") from error
+
+
+class _Witness(pickle.Unpickler):
+    """An unpickler that notes the classes and functions it was sent for."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.needs: dict[str, None] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module != "builtins":
+            self.needs[f"{module}:{name}"] = None
+        if module == "pyexp.byvalue":
+            import pyexp.store.byvalue  # noqa: F401  # it stands for the module that this one is called after
+        return super().find_class(module, name)
+
+
+def needed(payload: bytes) -> list[str]:
+    """What loading the pickle needs, found by loading it; at once nothing where it holds plain data only.
+
+    Raises whatever loading raises.
+    """
+    if b"\x93" not in payload:  # STACK_GLOBAL: without it, protocol 5 looks no name up
+        return []
+    return load_noting(payload)[1]
+
+
+def load_noting(content: bytes, size: int | None = None) -> tuple[Any, list[str]]:
+    """The value of the pickle in the first `size` bytes (all of them), and what loading it needed.
+
+    Raises `files.DamagedError` if the pickle ends elsewhere, and whatever loading raises.
+    """
+    size = len(content) if size is None else size
+    stream = BytesIO(content)  # shares the bytes: a result may be large
+    witness = _Witness(stream)
+    value = witness.load()
+    if stream.tell() != size:
+        raise files.DamagedError(f"its pickle ends at byte {stream.tell()} and not at {size}")
+    return value, list(witness.needs)
+
+
+def is_whole(path: str) -> bool:
+    """Whether a file is a pickle from its first byte to its last, as far as can be seen without loading it."""
+    import pickletools  # only for what a custom executor has written
+
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            *_, (opcode, _, position) = pickletools.genops(file)
+            return opcode.name == "STOP" and position == size - 1
+    except (OSError, ValueError, UnicodeError, IndexError):
+        return False

@@ -1,0 +1,393 @@
+"""What is on disk of each cell: the facts that are seen there, and the steps that change them.
+
+A result's appearance under its name is the commit; the record beside it tells people and tools what happened, and can
+be made again from the result. Looking imports and unpickles nothing, and does not say what the facts mean: `classify`
+does.
+"""
+
+import ast
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from importlib import machinery, util
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyexp.errors import ResultError, StoreError
+from pyexp.plan import Cell, Facts, Status, Step, classify, unused
+from pyexp.results import Record, Result, done, from_json, missing, record_of, to_json
+from pyexp.store import claims, files, pickling
+from pyexp.store.claims import Claim
+from pyexp.store.layout import CLAIMS, LOG, RECORD, RESULT, RUN, Run
+from pyexp.tables import Results
+from pyexp.tensor import Tensor
+
+
+def look(run: Run, cells: Iterable[Cell], *, exact: bool = True, is_script: bool = True) -> dict[str, Facts]:
+    """The facts about the cells that have a folder or are claimed, by folder. Changes nothing.
+
+    `exact` says that the cells have the very configs that were run; without it, records bring their own. With
+    `is_script`, a result counts only if the classes it needs are there; elsewhere its record is of use without them.
+    Raises `StoreError` if the run's folder cannot be read.
+    """
+    try:
+        with os.scandir(run.path) as entries:
+            present = {entry.name for entry in entries}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StoreError(f"cannot look into {run.path}: {error.strerror}") from None
+    holders = claims.holders(os.path.join(run.path, CLAIMS)) if CLAIMS in present else {}
+    findable: dict[str, bool] | None = {} if is_script else None
+    seen = {}
+    for cell in cells:
+        holder = holders.get(cell.folder, "")
+        if cell.folder in present or holder:
+            seen[cell.folder] = facts(run, cell, findable, exact=exact)._replace(holder=holder)
+    return seen
+
+
+def facts(run: Run, cell: Cell, findable: dict[str, bool] | None, *, exact: bool = True) -> Facts:
+    """The facts about one cell, also if a process has claimed it.
+
+    `findable` keeps what was found out about the classes that results need; None if they need not be there.
+    """
+    try:
+        is_folder = stat.S_ISDIR(os.lstat(run.folder(cell)).st_mode)
+    except OSError:
+        return Facts()
+    if not is_folder:
+        return Facts(there="something else")
+    record = read_record(run, cell, exact=exact)
+    path = run.file(cell, RESULT)
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return Facts("folder", record, ended=_When.of(record))
+    stamp = files.stamp_of(status)
+    if record is not None and record.failed:
+        return Facts("folder", record, stamp, ended=_When.of(record))
+    fits, fault = record is not None and record.stamp == stamp and files.is_trusted(status), ""
+    if not fits:
+        fits, fault = _verified(path, cell, record)
+    if fits and record is not None and findable is not None:
+        lost = [need for need in record.needs if not _is_findable(need, findable)]
+        fault = f"{lost[0].replace(':', '.')}, which loading it needs, is not there" if lost else ""
+    ended = _When.of(record) if fits else _When(status.st_mtime)
+    return Facts("folder", record, stamp, fits, fault, ended)
+
+
+def _verified(path: str, cell: Cell, record: Record | None) -> tuple[bool, str]:
+    """Whether the record is that of the result, which is read through; and what is wrong with the result, if anything.
+
+    A file that was copied or moved keeps its seal, by which its record knows it.
+    """
+    try:
+        seal = files.seal_of(path)
+    except files.DamagedError as error:
+        return False, str(error)
+    except OSError as error:
+        return False, error.strerror or str(error)
+    if seal is None:  # a custom executor's: a plain pickle
+        return False, "" if pickling.is_whole(path) else "its pickle breaks off"
+    if seal.cell.strip() not in (b"", cell.hash.encode()):
+        return False, "it is the result of another cell"
+    return record is not None and record.seal == seal.words, ""
+
+
+class _When(NamedTuple):
+    """When a cell ended, in seconds since 1970. It is spelled out when it is shown: few ever are."""
+
+    seconds: float
+
+    @classmethod
+    def of(cls, record: Record | None) -> "_When | str":
+        return "" if record is None else cls(record.started + record.seconds)
+
+    def __str__(self) -> str:
+        try:
+            return time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(self.seconds))
+        except (ValueError, OverflowError, OSError):
+            return "at an unknown time"
+
+
+def _is_findable(need: str, known: dict[str, bool]) -> bool:
+    """Whether a class or function, as `module:name`, can be found by who loads a result. Nothing is imported."""
+    if need not in known:
+        known[need] = _is_there(*need.split(":", 1))
+    return known[need]
+
+
+def _is_there(module: str, name: str) -> bool:
+    loaded: Any = sys.modules.get(module)
+    if loaded is not None:
+        for part in name.split("."):
+            loaded = getattr(loaded, part, None)
+        return loaded is not None
+    try:
+        spec = _spec(module)
+        if spec is None:
+            return False
+        if spec.origin is None or not spec.origin.endswith(".py") or _is_installed(spec.origin):
+            return True
+        return _defines(Path(spec.origin).read_text("utf-8"), name.partition(".")[0])
+    except (OSError, ValueError, SyntaxError, ImportError):
+        return False
+
+
+def _defines(source: str, name: str) -> bool:
+    """Whether a module's top level gives this name a value, as far as its source shows."""
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if node.name in (name, "__getattr__"):
+                return True
+        elif isinstance(node, ast.alias):
+            if node.name == "*" or (node.asname or node.name.partition(".")[0]) == name:
+                return True
+        elif isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
+            return True
+        else:
+            waiting += ast.iter_child_nodes(node)
+    return False
+
+
+def _spec(module: str) -> machinery.ModuleSpec | None:
+    """Where a module would be loaded from. A package's parts are looked for without importing the package."""
+    top, *parts = module.split(".")
+    spec = util.find_spec(top)
+    for part in parts:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = machinery.PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return spec
+
+
+def _is_installed(path: str) -> bool:
+    return "site-packages" in path or path.startswith(os.path.dirname(os.__file__))
+
+
+def read_record(run: Run, cell: Cell, *, exact: bool = True) -> Record | None:
+    """The cell's record; None if there is none that can be trusted."""
+    data = files.read_checked(run.file(cell, RECORD))
+    if not isinstance(data, dict) or data.get("hash") != cell.hash:
+        return None
+    try:
+        return from_json(data, cell.config if exact else None)
+    except (ResultError, ValueError, OverflowError, RecursionError):
+        return None
+
+
+def record_for(run: Run, cell: Cell, seen: Facts) -> Record:
+    """The record of a cell that is done or failed; made again by loading the result where none fits.
+
+    Raises `ResultError` if the result cannot be loaded.
+    """
+    path = run.file(cell, RESULT)
+    known = seen.record
+    if known is not None and (known.failed or seen.fits):
+        return known if known.failed else known._replace(stamp=seen.stamp)
+    status = os.lstat(path)
+    value, needs = load_verified(path)
+    remade = record_of(
+        cell.name,
+        cell.config,
+        cell.hash,
+        done(value, needs),
+        started=status.st_mtime if known is None else known.started,
+        seconds=0.0 if known is None else known.seconds,
+        attempts=() if known is None else known.attempts,
+        host="" if known is None else known.host,
+        executor="" if known is None else known.executor,
+    )
+    return _stamped(remade, path)
+
+
+def _stamped(record: Record, path: str) -> Record:
+    """The record with what identifies its result: the file by its stamp, the content by its seal."""
+    seal = files.trailer(path)
+    return record._replace(stamp=files.stamp_of(os.lstat(path)), seal="" if seal is None else seal.words)
+
+
+def load_verified(path: str) -> tuple[Any, list[str]]:
+    """The value in a result file, and what loading it needed.
+
+    Raises `ResultError` saying what is wrong: no regular file of one's own, damaged, or not loadable here.
+    """
+    try:
+        content = files.read(path, trusted=True)
+        return pickling.load_noting(content, files.unsealed(content)[0])
+    except KeyboardInterrupt:
+        raise
+    except files.DamagedError as error:
+        raise ResultError(str(error)) from None
+    except BaseException as error:  # a pickle is code, and can raise anything
+        raise ResultError(f"{type(error).__name__}: {error}") from None
+
+
+def _load(path: str, name: str) -> Any:
+    try:
+        return load_verified(path)[0]
+    except ResultError as error:
+        raise ResultError(f"the result of {name!r} cannot be loaded again: {error}; it is in {path}") from None
+
+
+def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Results:
+    """A result for each step, in the grid's shape: by its record, or else one that says why it is missing."""
+
+    def result(step: Step) -> Result:
+        cell = step.cell
+        record = records.get(cell.folder) or missing(cell.name, cell.config, cell.hash, step.reason)
+        return Result(record, partial(Path, run.folder(cell)), partial(_load, run.file(cell, RESULT), cell.name))
+
+    return Results.of(steps.map(result))
+
+
+def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts]) -> Results:
+    """The results that are there, and for every other cell one that says why it is missing. Changes nothing."""
+    records = {}
+    for step in steps:
+        here = seen.get(step.cell.folder)
+        if here is not None and classify(here).status in (Status.DONE, Status.FAILED):
+            try:
+                records[step.cell.folder] = record_for(run, step.cell, here)
+            except (ResultError, OSError) as error:
+                words = f"its result is unreadable: {error}"
+                records[step.cell.folder] = missing(step.cell.name, step.cell.config, step.cell.hash, words)
+    return results(run, steps, records)
+
+
+def commit(run: Run, cell: Cell, record: Record) -> Record:
+    """Put the record of a cell that has ended beside its result, and return it with what identifies the result.
+
+    Of a failure no result stays, whoever wrote one; nor does what a dead worker left half-written. Raises OSError. The
+    caller has claimed the cell.
+    """
+    if record.failed or record.attempts:  # a cell that finished at once has left nothing half-written
+        with suppress(FileNotFoundError):
+            files.remove_temporary(run.folder(cell))
+    if record.failed:
+        _remove(run.file(cell, RESULT))
+    else:
+        record = _stamped(record, run.file(cell, RESULT))
+    _write_record(run, cell, record)
+    return record
+
+
+def _write_record(run: Run, cell: Cell, record: Record) -> None:
+    path, content = run.file(cell, RECORD), files.checked_json(to_json(record))
+    try:  # not synced: after a power cut it is made again from the result
+        files.write(path, [content], durable=False)
+    except FileNotFoundError:  # somebody has removed the folder
+        files.make_folders(run.folder(cell), durable=run.durable)
+        files.write(path, [content], durable=False)
+    except IsADirectoryError:
+        set_aside(path)
+        files.write(path, [content], durable=False)
+
+
+def repair(run: Run, cell: Cell, record: Record) -> None:
+    """Write down the record that was made again from a result; its writer was killed, or somebody has moved it.
+
+    Until then it may not have come to the syncs that make a finished cell safe. Nothing, if the result is another one
+    by now. Raises OSError. The caller has claimed the cell.
+    """
+    path = run.file(cell, RESULT)
+    if files.stamp(path) != record.stamp:
+        return
+    if run.durable:
+        files.sync(path)
+        files.sync_folder(run.folder(cell))
+        files.sync_folder(run.path)
+    files.remove_temporary(run.folder(cell))
+    _write_record(run, cell, record)
+
+
+def prepare(run: Run, cell: Cell) -> str:
+    """Make the cell's folder ready for a run: there, with the experiment's own files and none of an earlier run's.
+
+    What stands in the place of the folder or of the result is set aside; returns its new path, or `""`. Raises OSError.
+    """
+    folder = run.folder(cell)
+    aside = ""
+    try:
+        os.mkdir(folder)
+        is_new = True
+    except FileExistsError:
+        is_new = os.path.islink(folder) or not os.path.isdir(folder)
+        if is_new:
+            aside = set_aside(folder)
+            os.mkdir(folder)
+    if run.durable:  # also if the folder was there: its maker may have been killed before this step
+        files.sync_folder(run.path)
+    return aside if is_new else _cleared(run, cell)
+
+
+def _cleared(run: Run, cell: Cell) -> str:
+    """Take what an earlier run of the cell has left out of its folder; as `prepare`."""
+    aside = ""
+    # The result before the record: of what failed, no file of that name may count, whenever this is interrupted.
+    if os.path.lexists(run.file(cell, RESULT)):
+        aside = set_aside(run.file(cell, RESULT))
+    for name in (RECORD, LOG):
+        _remove(run.file(cell, name))
+    files.remove_temporary(run.folder(cell))
+    return aside
+
+
+def remove(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
+    """Remove the result that was seen with this stamp, and its record, so that no crash can bring them back.
+
+    Not a result with another one: it was not there when it was decided to remove it. Raises OSError.
+    """
+    if not seen or files.stamp(run.file(cell, RESULT)) != seen:
+        return
+    _remove(run.file(cell, RESULT))
+    _remove(run.file(cell, RECORD))
+    if run.durable:
+        files.sync_folder(run.folder(cell))
+
+
+def _remove(path: str) -> None:
+    """Take away what is at `path`: a file, a symlink and not its target; a folder is set aside. Raises OSError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        if not os.path.isdir(path):
+            raise
+        set_aside(path)
+
+
+def set_aside(path: str) -> str:
+    """Give what is at `path` another name beside it, and return that. Raises OSError."""
+    folder, name = os.path.split(path)
+    aside = os.path.join(folder, unused(f"{name}.unreadable", os.listdir(folder)))
+    os.replace(path, aside)
+    return aside
+
+
+def claim(run: Run, cell: Cell) -> Claim | None:
+    """A claim to the cell; None if another process has it. Raises OSError."""
+    return claims.claim(os.path.join(run.path, CLAIMS), cell.folder)
+
+
+def is_shared(run: Run) -> bool:
+    """Whether other processes are running cells of this run, while this one has no claim."""
+    return bool(claims.holders(os.path.join(run.path, CLAIMS)))
+
+
+def tidy(run: Run) -> None:
+    """Remove the claims that dead processes left, and what they had half-written beside the cells."""
+    folder = os.path.join(run.path, CLAIMS)
+    with suppress(OSError):
+        if any(map(files.is_temporary, os.listdir(run.path))) and (held := claims.claim(folder, RUN)) is not None:
+            files.remove_temporary(run.path)
+            held.release()
+    claims.tidy(folder)

@@ -1,0 +1,76 @@
+"""What is seen of a cell has one meaning, and only the facts make it."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyexp.configs import freeze
+from pyexp.plan import POLICY, Action, Cell, Facts, Mode, Status, after_claim, classify, step_of
+from pyexp.results import Record
+
+CELL = Cell(freeze({"name": "exp"}), "exp", "abc", "exp-abc")
+
+
+def records() -> st.SearchStrategy[Record | None]:
+    """No record, or one of a cell that finished or failed at a drawn time."""
+    made = st.builds(
+        lambda status, started, message: Record(
+            "exp", CELL.config, "abc", status, type="E", message=message, started=started
+        ),
+        st.sampled_from(["done", "failed"]),
+        st.floats(0, 3),
+        st.sampled_from(["", "two\nlines", "{}"]),
+    )
+    return st.none() | made
+
+
+def facts() -> st.SearchStrategy[Facts]:
+    """Facts that may be seen together."""
+    return st.builds(
+        Facts,
+        there=st.sampled_from(["", "folder", "something else"]),
+        record=records(),
+        stamp=st.sampled_from([(), (1, 2), (3, 4)]),
+        fits=st.booleans(),
+        fault=st.sampled_from(["", "its checksum does not fit"]),
+        ended=st.sampled_from(["", "at 12:03"]),
+        holder=st.sampled_from(["", "(process 7 on a)"]),
+    )
+
+
+@given(facts())
+def test_a_cell_is_done_if_there_is_a_result_that_can_be_used_and_no_failure(seen: Facts) -> None:
+    failed = seen.record is not None and seen.record.failed
+    usable = seen.there == "folder" and bool(seen.stamp) and not seen.fault and not failed and not seen.holder
+    assert (classify(seen).status is Status.DONE) == usable
+
+
+@given(facts())
+def test_a_claimed_cell_is_busy_whatever_else_is_there(seen: Facts) -> None:
+    assert (classify(seen).status is Status.BUSY) == bool(seen.holder)
+
+
+@given(facts())
+def test_what_is_wrong_is_in_the_words(seen: Facts) -> None:
+    found = classify(seen)
+    if found.status is Status.UNFINISHED and seen.there == "folder" and seen.stamp:
+        assert seen.fault in str(found.detail)
+    if found.status is Status.FAILED:
+        assert seen.record is not None
+        assert str(found.detail).endswith(f"with E: {seen.record.message}".partition("\n")[0])
+
+
+@given(facts(), facts(), st.sampled_from([Mode.RUN, Mode.RERUN, Mode.FAILED]))
+def test_a_cell_that_another_process_ran_meanwhile_is_loaded_in_every_mode(seen: Facts, now: Facts, mode: Mode) -> None:
+    now = now._replace(holder="")  # this process has claimed it
+    found = classify(now)
+    ended = seen.version != now.version and found.status in (Status.DONE, Status.FAILED)
+    step = after_claim(step_of(CELL, classify(seen), mode), seen, now, mode)
+    assert step.action is (Action.LOAD if ended else POLICY[found.status, mode][0])
+
+
+@given(facts())
+def test_a_record_needs_repair_unless_it_is_that_of_the_very_file(seen: Facts) -> None:
+    very: Any = seen.record is not None and seen.fits and seen.record.stamp == seen.stamp
+    assert seen.needs_repair is not very
