@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pyexp.axes import Axis
     from pyexp.configs import Config, freeze, merge, thaw
     from pyexp.errors import (
         ConfigError,
@@ -37,13 +38,14 @@ if TYPE_CHECKING:
     from pyexp.plan import Action, Mode, Plan, Status, Step
     from pyexp.results import Record, Result
     from pyexp.store.history import load
-    from pyexp.sweep import concat, replicate, sample, sweep
+    from pyexp.sweep import concat, derive, replicate, sample, sweep, zipped
     from pyexp.tables import Results
-    from pyexp.tensor import Axis, Tensor
+    from pyexp.tensor import Tensor
 
 _HOME = {
     name: module
     for module, names in {
+        "pyexp.axes": "Axis",
         "pyexp.store.history": "load",
         "pyexp.configs": "Config freeze merge thaw",
         "pyexp.errors": "ConfigError ExecutorError ExtraError HashError NoRunError PyexpError ResultError "
@@ -55,9 +57,9 @@ _HOME = {
         "pyexp.leaves": "NotLoaded register_encoder",
         "pyexp.plan": "Action Mode Plan Status Step",
         "pyexp.results": "Record Result",
-        "pyexp.sweep": "concat replicate sample sweep",
+        "pyexp.sweep": "concat derive replicate sample sweep zipped",
         "pyexp.tables": "Results",
-        "pyexp.tensor": "Axis Tensor",
+        "pyexp.tensor": "Tensor",
     }.items()
     for name in names.split()
 }
@@ -68,8 +70,8 @@ __all__ = [
     "ExtraError", "ForkExecutor", "HashError", "InlineExecutor", "Mode", "NoRunError", "NotLoaded", "Plan",
     "PyexpError", "RayExecutor", "Record", "Result", "ResultError", "Results", "RunOptions", "SelectionError",
     "Status", "Step", "StoreError", "SubprocessExecutor", "Tensor", "UsageError", "__version__", "concat",
-    "config_hash", "experiment", "freeze", "get_executor", "load", "merge", "register_encoder", "replicate", "sample",
-    "sweep", "thaw",
+    "config_hash", "derive", "experiment", "freeze", "get_executor", "load", "merge", "register_encoder", "replicate",
+    "sample", "sweep", "thaw", "zipped",
 ]  # fmt: skip
 
 

@@ -79,3 +79,28 @@ def nearest(word: object, known: Iterable[object], otherwise: str = "there is") 
     if close:
         return f"did you mean {' or '.join(repr(item) for item in close)}?"
     return f"{otherwise} {listing(words)}" if words else "there is nothing"
+
+
+def closest(value: object, known: Iterable[object], limit: int = 8) -> str:
+    """The word on a value nearest to one that is not there, to stand before a `listing`; `""` where that says enough.
+
+    Of a few numbers, only one that looks the same is worth a word.
+
+    >>> closest(0.57, [0.1, 0.5700000000000001]), closest(0.3, [0.1, 0.2]), closest(0.3, [i / 4 for i in range(20)])
+    ('; nearest 0.5700000000000001', '', '; nearest 0.25')
+    """
+    items = list(known)
+    if isinstance(value, str):
+        from difflib import get_close_matches  # only a mistake pays for it
+
+        close = get_close_matches(value, [item for item in items if isinstance(item, str)], n=1)
+        return f"; nearest {close[0]!r}" if close else ""
+    numbers = [item for item in items if isinstance(item, (int, float)) and not isinstance(item, bool) and item == item]
+    if not numbers or not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:
+        return ""
+    try:
+        near = min(numbers, key=lambda item: abs(item - value))
+        is_same = abs(near - value) <= 1e-6 * abs(value)
+    except OverflowError:  # an int that no float holds
+        return ""
+    return f"; nearest {near!r}" if is_same or len(items) > limit else ""

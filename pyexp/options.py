@@ -8,7 +8,7 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from pyrsistent import PMap
 
+from pyexp.axes import MISSING, Axis, Steps, strides_of, taken
 from pyexp.configs import (
     NOTHING,
     Config,
@@ -32,7 +33,7 @@ from pyexp.configs import (
 )
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component
-from pyexp.tensor import Axis, Tensor, strides_of
+from pyexp.tensor import Tensor
 
 
 class UnknownKeyError(UsageError):
@@ -268,18 +269,25 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
         for config in cells
     )
     along = zip(configs.axes, strides_of(configs.shape), strict=True)
-    axes = [_axis_after(axis, stride, cells, changed, overrides) for axis, stride in along]
+    axes = []
+    for axis, stride in along:
+        codes = Steps(range(len(cells)), stride, axis.size)
+        levels = [
+            replace(level, axis=_axis_after(level.axis, taken(level.codes, codes), cells, changed, overrides))
+            for level in axis.levels
+        ]
+        axes.append(replace(_axis_after(axis, codes, cells, changed, overrides), levels=tuple(levels)))
     return Tensor.of_cells(changed, axes)
 
 
 def _axis_after(
     axis: Axis,
-    stride: int,
+    codes: Sequence[int],
     before: Sequence[FrozenConfig],
     after: Sequence[FrozenConfig],
     overrides: Iterable[Override],
 ) -> Axis:
-    """The axis, whose neighbours are a `stride` apart among the configs, after the overrides.
+    """The axis on which each config is at its code, after the overrides.
 
     An override may reach a coordinate where all are the same in what it sets: on an axis of one, or inside of maps.
     """
@@ -287,13 +295,18 @@ def _axis_after(
     parts = tuple(path.split("."))
     if not any(one.path[: len(parts)] == parts[: len(one.path)] for one in overrides):
         return axis
-    expected = (axis.coords[position // stride % axis.size] for position in range(len(before)))
     held = (lookup(config, path, NOTHING) for config in before)
-    if axis.key is None and not all(map(equal, held, expected)):  # it only bears the name of a key
+    are_held = (code == MISSING or equal(value, axis.coords[code]) for value, code in zip(held, codes, strict=True))
+    if axis.key is None and not all(are_held):  # it only bears the name of a key
         return axis
-    now = [lookup(after[position * stride], path, NOTHING) for position in range(axis.size)]
+    first = {code: cell for cell, code in reversed(tuple(enumerate(codes)))}
+    now = [
+        lookup(after[first[code]], path, NOTHING) if code in first else axis.coords[code] for code in range(axis.size)
+    ]
     coords = [None if value is NOTHING else value for value in now]
-    return Axis(axis.name, coords, None if any(value is NOTHING for value in now) else axis.key)
+    return replace(
+        axis, coords=tuple(coords), key=None if any(value is NOTHING for value in now) else axis.key, marks=None
+    )
 
 
 def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:

@@ -75,7 +75,7 @@ def look(job: Job, options: Options) -> Snapshot:
 def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list[FrozenConfig]:
     """The configs of the finished cells of a run, of whatever grid."""
     mine = {cell.folder for cell in cells}
-    others = records.look(run, (cell for cell in history.cells(run) if cell.folder not in mine), exact=False)
+    others = records.look(run, (cell for cell in history.history(run).cells if cell.folder not in mine), exact=False)
     seen = (*facts.values(), *others.values())
     return [each.record.config for each in seen if each.record and classify(each).status in ENDED - {Status.FAILED}]
 
@@ -165,7 +165,7 @@ def perform(job: Job, options: Options) -> Performed:
     if options.mode is not Mode.REPORT:
         return runner.run(job, options, snapshot)
     run = snapshot.run
-    left_out = 0 if run is None else len(history.history(run).cells.keys() - {cell.folder for cell in snapshot.cells})
+    left_out = 0 if run is None else len(history.history(run).folders - {cell.folder for cell in snapshot.cells})
     more = f"{cells_in_words(left_out)} of other grids; --as-run shows the run as it was" if left_out else ""
     if run is None or all(step.action is Action.MISSING for step in snapshot.plan.steps):
         where = "" if run is None else f" in {run.path}"

@@ -5,13 +5,14 @@ is built, sliced and sampled at once. It knows nothing of running, hashing or fo
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from hashlib import sha256, shake_256
-from itertools import accumulate, count
+from itertools import accumulate, count, repeat
 from operator import index as as_int
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
+from pyexp.axes import MISSING, Axis, Level, flat_axis, told
 from pyexp.configs import (
     Change,
     FrozenConfig,
@@ -25,7 +26,9 @@ from pyexp.configs import (
     updated,
 )
 from pyexp.errors import ConfigError, SelectionError
-from pyexp.tensor import Axis, Box, Cells, Tensor, default_axes
+from pyexp.tensor import Cells, Tensor, may_be_walked
+
+T = TypeVar("T")
 
 #: What a sweep starts from: configs as dicts or frozen, in a list or a Tensor.
 Configs: TypeAlias = "Tensor[FrozenConfig] | Iterable[Mapping[str, Any]]"
@@ -61,6 +64,10 @@ class Product:
         config = self.cells[base]
         return updated(config, self.variations[here].sets(config, name_of(config)))
 
+    @property
+    def may_be_walked(self) -> bool:
+        return may_be_walked(self.cells)
+
     def __iter__(self) -> Iterator[FrozenConfig]:
         shared = remembering(inside)
         for config in self.cells:
@@ -75,17 +82,21 @@ def name_of(config: FrozenConfig) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Generic[T]):
     """The cells of several tensors one after the other; `ends` are the flat positions at which each ends."""
 
-    parts: tuple[Cells[FrozenConfig], ...]
+    parts: tuple[Cells[T], ...]
     ends: tuple[int, ...]
 
-    def __getitem__(self, position: int) -> FrozenConfig:
+    def __getitem__(self, position: int) -> T:
         part = bisect_right(self.ends, position)
         return self.parts[part][position - (self.ends[part - 1] if part else 0)]
 
-    def __iter__(self) -> Iterator[FrozenConfig]:
+    @property
+    def may_be_walked(self) -> bool:
+        return all(map(may_be_walked, self.parts))
+
+    def __iter__(self) -> Iterator[T]:
         return (config for part in self.parts for config in part)
 
 
@@ -102,21 +113,115 @@ def sweep(
     >>> grid.shape, grid[0, 1]["name"], grid.axes[1].name, grid.axes[1].coords
     ((1, 2), 'exp_lr1', 'lr', (0.1, 1.0))
 
-    Raises `ConfigError` for configs or variations that are an empty list, a single dict, or hold what is no mapping. A
-    selection that holds nothing gives a grid that holds nothing.
+    Of variations that were `zipped`, the value of each key is a coordinate too: `grid.sel(batch=32)`.
+
+    Raises `ConfigError` for configs that are an empty list, and for configs or variations that are a single dict, or
+    hold something else than mappings. No variations, or a selection that holds nothing, give an empty grid.
     """
     base = grid_of(configs)
-    listed = _listed(variations, "variations")
+    listed = _listed(variations, "variations", may_be_empty=True)
     made = tuple(_variation(variation, f"variations[{i}]") for i, variation in enumerate(listed))
-    taken = [known.name for known in base.axes]
+    before = [_after(known, made) for known in base.axes]
+    taken = [*dict.fromkeys(name for known in before for name in (known.name, *known.known))]
     if axis is not None and not (isinstance(axis, str) and axis):
         raise ConfigError(
             f"the name of an axis is {axis!r}, of type {type(axis).__name__}; it is a string that is not empty"
         )
     if axis in taken:
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
-    before = (replace(known, key=None) if _touches(made, known.key) else known for known in base.axes)
-    return Tensor.of_cells(Product(base.cells, made), (*before, _axis(made, taken, axis)))
+    new = _axis(made, taken, axis, base.ndim, keys_of(variations))
+    return Tensor.of_cells(Product(base.cells, made), (*before, new))
+
+
+def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:
+    """The axis of a grid once it is varied: without a key whose value is changed, or one of a zip that is replaced."""
+    levels = tuple(
+        replace(level, axis=_after(level.axis, made))
+        for level in axis.levels
+        if (axis.is_flat and level.under is None) or not _replaces(made, level.name)
+    )
+    return replace(axis, key=None if _touches(made, axis.key) else axis.key, levels=levels)
+
+
+def zipped(variations: Mapping[str, Iterable[Any]] | None = None, /, **keys: Iterable[Any]) -> list[dict[str, Any]]:
+    """The variations that take the first value of each key, then the second, and so on: for one axis of a sweep.
+
+    Each key is a coordinate on that axis. Keys with dots go in a dict: `zipped({"opt.lr": [0.1, 1.0]})`.
+
+    >>> zipped(lr=[0.1, 1.0], batch=[32, 64])
+    [{'lr': 0.1, 'batch': 32}, {'lr': 1.0, 'batch': 64}]
+
+    Raises `ConfigError` if there is no key, a key is given twice, has no list of values, or not as many as another.
+    """
+    if variations is not None and not isinstance(variations, Mapping):
+        raise ConfigError(f"zipped takes a dict of lists or keyword arguments, not {variations!r}")
+    twice = [key for key in variations or () if key in keys]
+    if twice:
+        raise ConfigError(f"zipped has the key {twice[0]!r} twice, in the dict and as a keyword")
+    lists: dict[str, list[Any]] = {}
+    for key, values in {**(variations or {}), **keys}.items():
+        if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
+            raise ConfigError(f"zipped takes a list of values for each key, and {key!r} is {values!r}")
+        lists[key] = list(values)
+    if not lists:
+        raise ConfigError("zipped has no keys; give each key its values: zipped(lr=[0.1, 1.0], batch=[32, 64])")
+    (first, *_), size = lists, len(next(iter(lists.values())))
+    for key, each in lists.items():
+        if len(each) != size:
+            raise ConfigError(
+                f"zipped has {size} values for {first!r} and {len(each)} for {key!r}; give as many for each"
+            )
+    return Zipped(lists, [dict(zip(lists, at, strict=True)) for at in zip(*lists.values(), strict=True)])
+
+
+class Zipped(list[dict[str, Any]]):
+    """Variations, and the keys that each of them sets."""
+
+    def __init__(self, keys: Iterable[str], variations: Iterable[dict[str, Any]]):
+        super().__init__(variations)
+        self.varied = tuple(key for key in keys if key != "name")
+
+
+def keys_of(variations: Any) -> Sequence[str]:
+    """The keys from which variations were zipped."""
+    return variations.varied if isinstance(variations, Zipped) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The cells of a grid with what a function makes of each laid over it."""
+
+    cells: Cells[FrozenConfig]
+    fn: Callable[[FrozenConfig], Mapping[str, Any]]
+
+    def __getitem__(self, position: int) -> FrozenConfig:
+        return self._made(self.cells[position])
+
+    def __iter__(self) -> Iterator[FrozenConfig]:
+        return map(self._made, self.cells)
+
+    def _made(self, config: FrozenConfig) -> FrozenConfig:
+        where = f"what derive's function returns for {name_of(config)!r}"
+        made = updated(config, settled(config, changes(self.fn(config), where)))
+        _name(made.get("name"), where)
+        return made
+
+
+def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) -> Tensor[FrozenConfig]:
+    """The configs, each with the mapping that `fn` returns for it merged over it; of the same shape and axes.
+
+    Lazy: `fn` is called for a cell whenever that is looked at, so it should return the same each time.
+
+    >>> derive([{"lr": 1.0}, {"lr": 2.0}], lambda config: {"decay": config["lr"] / 10})[1]["decay"]
+    0.2
+
+    Raises `ConfigError` for configs that are not a list of them. Once a cell is looked at, raises it if `fn` returned
+    something else than a mapping that can be merged.
+    """
+    grid = grid_of(configs)
+    if not callable(fn):
+        raise ConfigError(f"derive takes a function of a config, not {fn!r}")
+    return Tensor.of_cells(Derived(grid.cells, fn), [axis.loose(fn) for axis in grid.axes])
 
 
 def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
@@ -127,23 +232,23 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
     if isinstance(configs, Tensor):
         if isinstance(configs.cells, tuple):  # not made by a sweep: its items may be anything
             checked = tuple(_config(item, f"an item of {what}") for item in configs)
-            return Tensor.of_cells(checked, [replace(axis, key=None) for axis in configs.axes])
+            return Tensor.of_cells(checked, [axis.loose() for axis in configs.axes])
         return configs
     listed = _listed(configs, what)
     frozen = tuple(_config(config, f"{what}[{i}]") for i, config in enumerate(listed))
     first = tuple(Variation(config.get("name", ""), _plain_changes(config)) for config in frozen)
-    return Tensor.of_cells(frozen, (_axis(first, [], None),))
+    return Tensor.of_cells(frozen, (_axis(first, [], None, 0, keys_of(configs)),))
 
 
 def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
-    """Every config `n` times, along a new axis `seed` with numbers below 2^32 for the key `seed`.
+    """Every config `n` times, along a new axis `seed`, with a number below 2^32 under the key `seed`.
 
-    The numbers are distinct, and the same for the same `seed` in every process: those of fewer replicates begin those
-    of more. Each is the beginning of SHA-256 of seed and index.
+    The coordinates are 0 to n-1, as in `grid.sel(seed=0)`. The numbers are distinct, and the same for the same `seed`
+    in every process: those of fewer replicates begin those of more. Each is the beginning of SHA-256 of seed and index.
 
     >>> grid = replicate([{"name": "exp"}], 2, seed=0)
-    >>> grid.shape, grid[0, 1]["name"], grid.axes[1].coords == (grid[0, 0]["seed"], grid[0, 1]["seed"])
-    ((1, 2), 'exp_seed1', True)
+    >>> grid.shape, grid[0, 1]["name"], grid.sel(seed=0)[0]["seed"]
+    ((1, 2), 'exp_seed1', 3602217196)
 
     Raises `ConfigError` if `n` is no number from 1, or an axis is called `seed` already.
     """
@@ -154,11 +259,13 @@ def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConf
     tries = count()
     while len(drawn) < n:
         drawn[int(sha256(f"{drawing}:{next(tries)}".encode()).hexdigest()[:8], 16)] = None
-    return sweep(configs, [{"name": f"seed{i}", "seed": number} for i, number in enumerate(drawn)], axis="seed")
+    grid = sweep(configs, [{"name": f"seed{i}", "seed": number} for i, number in enumerate(drawn)], axis="seed")
+    *before, seeds = grid.axes
+    return Tensor.of_cells(grid.cells, (*before, replace(seeds, coords=range(n), key=None)))
 
 
 def sample(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
-    """`n` distinct cells drawn at random, flat: the same for the same seed in every process.
+    """`n` distinct cells drawn at random, flat, with their coordinates: the same for a seed in every process.
 
     A larger sample with the same seed begins with the smaller one. The draw is Fisher and Yates's shuffle, of which
     only the places that were touched are kept, with SHAKE-256 of seed and step as its source of numbers.
@@ -180,8 +287,7 @@ def sample(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]
         pick = step + number % (grid.size - step)
         drawn.append(moved.get(pick, pick))
         moved[pick] = moved.get(step, step)
-    cells = Box(grid.cells, (tuple(drawn),), (1,))
-    return Tensor.of_cells(cells, default_axes((n,)))
+    return grid[drawn]
 
 
 def _seed(seed: Any) -> str:
@@ -197,7 +303,9 @@ def _whole(number: Any, what: str) -> int:
 
 
 def concat(tensors: Iterable[Configs]) -> Tensor[FrozenConfig]:
-    """The cells of all the tensors (or lists of configs), one after the other, flat.
+    """The cells of all the tensors (or lists of configs), one after the other, flat, with their coordinates.
+
+    Positions on axes of one name are one coordinate where their variations are the same.
 
     >>> concat([[{"x": 1}], [{"x": 2}, {"x": 3}]]).shape
     (3,)
@@ -206,19 +314,100 @@ def concat(tensors: Iterable[Configs]) -> Tensor[FrozenConfig]:
     """
     if isinstance(tensors, Tensor):
         raise ConfigError("tensors is one Tensor; give a list of them: concat([a, b])")
-    grids = [grid_of(part, f"tensors[{i}]") for i, part in enumerate(_listed(tensors, "tensors"))]
+    return joined([grid_of(part, f"tensors[{i}]") for i, part in enumerate(_listed(tensors, "tensors"))])
+
+
+def joined(grids: Sequence[Tensor[T]]) -> Tensor[T]:
+    """The items of all grids, one after the other, flat, with their coordinates."""
     ends = tuple(accumulate(grid.size for grid in grids))
-    return Tensor.of_cells(Chain(tuple(grid.cells for grid in grids), ends), default_axes((ends[-1],)))
+    parts = [flat_axis(grid.axes, range(grid.size)).levels for grid in grids]
+    names = dict.fromkeys(level.name for levels in parts for level in levels)
+    each = [[next((level for level in levels if level.name == name), None) for levels in parts] for name in names]
+    levels = tuple(_joined(found, ends) for found in each)
+    axis = Axis("axis_0", range(ends[-1]), levels=levels, is_flat=True)
+    return Tensor.of_cells(Chain(tuple(grid.cells for grid in grids), ends), (axis,))
 
 
-def _listed(given: Any, what: str) -> Sequence[Any]:
-    """The given configs or variations as a list that is not empty."""
+@dataclass(frozen=True, slots=True)
+class Codes(Sequence[int]):
+    """The codes of several levels one after the other, by the tables that say what each is now."""
+
+    parts: tuple[tuple[Sequence[int], Sequence[int]] | None, ...]
+    ends: tuple[int, ...]
+
+    def __getitem__(self, at: Any) -> Any:
+        part = bisect_right(self.ends, at)
+        found = self.parts[part]
+        if found is None:
+            return MISSING
+        codes, table = found
+        code = codes[at - (self.ends[part - 1] if part else 0)]
+        return MISSING if code == MISSING else table[code]
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __iter__(self) -> Iterator[int]:
+        for found, start, end in zip(self.parts, (0, *self.ends), self.ends, strict=False):
+            codes, table = found or (repeat(MISSING, end - start), ())
+            yield from (MISSING if code == MISSING else table[code] for code in codes)
+
+
+def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
+    """The levels of one name, one after the other; a part of the cells may have none."""
+    known = [level for level in levels if level is not None]
+    first = known[0].axis
+    tables: list[Sequence[int]]
+    if all(level.axis is first for level in known):
+        axis, tables = first, [range(first.size) for _ in known]
+    else:
+        axis, tables = _union([level.axis for level in known])
+    found = iter(tables)
+    parts = tuple(None if level is None else (level.codes, next(found)) for level in levels)
+    above = {level.under for level in known}
+    is_everywhere = len(known) == len(levels)
+    return Level(
+        axis if is_everywhere else replace(axis, key=None),
+        Codes(parts, ends),
+        above.pop() if len(above) == 1 else None,
+    )
+
+
+def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
+    """The axis with the positions of several, and where those of each are on it. Positions with equal marks are one."""
+    place: dict[Any, int] = {}
+    coords: list[Any] = []
+    marks: list[Any] = []
+    tables: list[Sequence[int]] = []
+    for axis in axes:
+        table = []
+        for i, at in enumerate(axis.coords):
+            mark = object() if axis.marks is None else _told(axis.marks[i], axis.key is not None)
+            if mark not in place:
+                place[mark] = len(coords)
+                coords.append(at)
+                marks.append(mark)
+            table.append(place[mark])
+        tables.append(tuple(table))
+    keys = {axis.key for axis in axes}
+    return Axis(axes[0].name, coords, keys.pop() if len(keys) == 1 else None, marks=marks), tables
+
+
+def _told(mark: Any, is_key: bool = False) -> Any:
+    """What tells a mark from others: what its variation changes, and its name where that is the coordinate."""
+    if isinstance(mark, Variation):
+        return (None if is_key else mark.name, tuple((path, told(value)) for path, value in mark.changes))
+    return tuple(map(_told, mark)) if isinstance(mark, tuple) else mark
+
+
+def _listed(given: Any, what: str, *, may_be_empty: bool = False) -> Sequence[Any]:
+    """The given configs or variations as a list."""
     if isinstance(given, Mapping):
         raise ConfigError(f"{what} is one {type(given).__name__}; give a list of them: [{{…}}]")
     if isinstance(given, (str, bytes, Set)) or not isinstance(given, Iterable):  # a set has no order
         raise ConfigError(f"{what} is {given!r}; give a list of dicts, or what sweep() returns")
     listed = list(given)
-    if not listed:
+    if not listed and not may_be_empty:
         raise ConfigError(f"{what} is empty; a grid needs at least one of them")
     return listed
 
@@ -251,16 +440,39 @@ def _plain_changes(config: FrozenConfig) -> tuple[Change, ...]:
     return tuple(((key,), config[key]) for key in sorted(config) if key != "name")
 
 
-def _axis(variations: tuple[Variation, ...], taken: list[str], name: str | None) -> Axis:
-    """The axis along which these variations lie, unlike the ones in `taken`."""
-    default = next(free for i in count(len(taken)) if (free := f"axis_{i}") not in taken)
-    key = _differing(variations)
+def _axis(
+    variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, zipped: Sequence[str]
+) -> Axis:
+    """The axis along which these variations lie, the one of this number, unlike the ones in `taken`.
+
+    If they were zipped from several keys, each of these is a coordinate.
+    """
+    default = next(free for i in count(number) if (free := f"axis_{i}") not in taken)
+    key = _differing(variations) if len(zipped) < 2 else None
     if key is not None and (name or key not in taken):
-        values = (next(value for path, value in variation.changes if ".".join(path) == key) for variation in variations)
-        return Axis(name or key, tuple(values), None if _touches(variations, key, besides=True) else key)
+        values = tuple(_value(variation, key) for variation in variations)
+        is_key = not _touches(variations, key, besides=True)
+        return Axis(name or key, values, key if is_key else None, marks=variations)
     names = tuple(variation.name for variation in variations)
-    distinct = all(names) and len(set(names)) == len(names)
-    return Axis(name or default, names if distinct else range(len(names)))
+    distinct = bool(names) and all(names) and len(set(names)) == len(names)
+    # Where one of the keys has no name of its own, the others would not tell the positions apart.
+    levels = () if {name or default, *taken} & {*zipped} else tuple(_level(variations, key) for key in zipped)
+    return Axis(name or default, names if distinct else range(len(names)), levels=levels, marks=variations)
+
+
+def _level(variations: tuple[Variation, ...], key: str) -> Level:
+    """The values that all the variations set at a key, each once."""
+    values = [_value(variation, key) for variation in variations]
+    place: dict[Any, int] = {}
+    codes = tuple(place.setdefault(told(value), len(place)) for value in values)
+    coords = tuple(values[codes.index(code)] for code in range(len(place)))
+    is_key = not _touches(variations, key, besides=True)
+    marks = tuple((None, ((tuple(key.split(".")), mark),)) for mark in place)  # as if nothing else were varied
+    return Level(Axis(key, coords, key if is_key else None, marks=marks), codes)
+
+
+def _value(variation: Variation, key: str) -> Any:
+    return next(value for path, value in variation.changes if ".".join(path) == key)
 
 
 def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
@@ -270,10 +482,17 @@ def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool =
     return any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
 
 
+def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
+    """Whether each variation sets what is at a key anew."""
+    parts = tuple(key.split("."))
+    paths = [{path for path, _ in variation.changes} for variation in variations]
+    return all(any(parts[: len(path)] == path for path in each) for each in paths)
+
+
 def _differing(variations: tuple[Variation, ...]) -> str | None:
     """The one key in which the variations differ, if each of them sets it; for a single variation its one key."""
     tables = [{".".join(path): value for path, value in variation.changes} for variation in variations]
-    keys = list(tables[0])
+    keys = list(tables[0]) if tables else []
     if any(table.keys() != tables[0].keys() for table in tables):
         return None
     if len(tables) > 1:

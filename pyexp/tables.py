@@ -1,24 +1,27 @@
 """`Results`, the Tensor that a report gets, and the tables made of it: text, records, pandas, xarray, means.
 
-Only what the records hold is looked at, scalar outputs, so no table loads a result. pandas, xarray and NumPy are
-imported by the methods that give their types.
+Only what the records hold is looked at, scalar outputs, so no table loads a result unless it is asked for arrays.
+pandas, xarray and NumPy are imported by the methods that give their types.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from itertools import product
-from operator import attrgetter, is_, itemgetter
-from typing import TYPE_CHECKING, Any
+from itertools import chain, product
+from operator import attrgetter, is_, itemgetter, mul
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyrsistent import PMap, pmap
 
+from pyexp.axes import MISSING, Axis, Level, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, leaves, lookup, thaw
-from pyexp.errors import ExtraError, ResultError
+from pyexp.errors import ExtraError, ResultError, SelectionError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, records_of, spelled
-from pyexp.tensor import Tensor
+from pyexp.tensor import Tensor, array_of, object_array
 
 if TYPE_CHECKING:
     import pandas
@@ -29,6 +32,9 @@ WIDEST = 60
 
 #: The columns that every table has; an axis or an output of such a name is called `axis.…` or `output.…` there.
 FIRST, LAST = ("name",), ("status", "seconds", "failure")
+
+#: The axes to reduce, as xarray names them: one, several, all (`...`).
+Dim: TypeAlias = str | Iterable[str] | EllipsisType | None
 
 
 class Results(Tensor[Result]):
@@ -44,8 +50,8 @@ class Results(Tensor[Result]):
     def __str__(self) -> str:
         return table(self)
 
-    def _axis_at(self, path: str) -> int | None:
-        return self._axis_with(path.removeprefix("config.")) if path.startswith("config.") else None
+    def _key_at(self, path: str) -> str | None:
+        return path.removeprefix("config.") if path.startswith("config.") else None
 
     def _column(self, path: str) -> list[Any]:
         if path in OWN:
@@ -55,87 +61,138 @@ class Results(Tensor[Result]):
         scalars = _scalars(records_of(self), path)
         return [_output(result, path) for result in self] if scalars is None else scalars
 
-    def to_records(self) -> list[dict[str, Any]]:
+    def _by_key(self, key: str, names: Sequence[str]) -> Any:
+        outputs = [known for known in _outputs(records_of(self)) if known not in OWN]
+        if key in outputs:
+            return self.map(partial(_value, key))
+        words = self._unnamed(key, names)
+        raise SelectionError(f"{words}; the outputs are {listing(outputs)}" if outputs else words)
+
+    def to_records(self, *, arrays: bool = False) -> list[dict[str, Any]]:
         """A dict for each cell, all with the same keys in the same order.
 
-        They are `name`, the coordinate on each axis, `config.…` for each leaf of the configs, the scalar outputs,
-        `status`, `seconds`, `failure`; None stands for what a cell has not. An output of such a name is `output.…`.
+        They are `name`, the cell's coordinates, `config.…` for each leaf of the configs, the scalar outputs (with
+        `arrays` all of them, which loads the results), `status`, `seconds`, `failure`; None stands for what is missing
+        from a cell. An output of such a name is `output.…`.
         """
-        rows = list(_rows(self))
-        labels = axis_labels(self)
+        rows = list(_rows(self, arrays))
+        labels = coord_labels(self)
         keys = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda key: _rank(key, labels))
         return [{key: row.get(key) for key in keys} for row in rows]
 
-    def to_pandas(self) -> "pandas.DataFrame":
+    def to_pandas(self, *, arrays: bool | None = None) -> "pandas.DataFrame":
         """The records as a DataFrame; a column that lacks an int or a bool is nullable, so that the others stay exact.
+
+        With `arrays`, an output that is not a scalar is a column of objects, and the results are loaded. Otherwise it
+        is left out, and a UserWarning says so, unless `arrays=False` does.
 
         Raises `ExtraError` (an ImportError) without pandas.
         """
-        module, rows = _imported("pandas", "to_pandas"), self.to_records()
+        module = _imported("pandas", "to_pandas")
+        if arrays is None:
+            _warn_of(_others(records_of(self)), "to_pandas()", "arrays=False")
+        rows = self.to_records(arrays=bool(arrays))
         columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
         made: pandas.DataFrame = module.DataFrame(
             {key: module.Series(values, dtype=_pandas_type(values)) for key, values in columns.items()}
         )
         return made
 
-    def to_xarray(self) -> "xarray.Dataset":
+    def to_xarray(self, *, dims: Mapping[str, str | Sequence[str]] | None = None) -> "xarray.Dataset":
         """A Dataset of the scalar outputs, `status` and `seconds`: the axes are its dimensions, NaN what is missing.
 
-        Numbers that no one NumPy type holds exactly are there as objects, a coordinate that is no scalar as text.
-        Raises `ExtraError` (an ImportError) without xarray.
+        The cells of a flat selection are laid back on their grid, with NaN in the holes. Integers beside NaN are floats
+        if a float holds each of them exactly. What no single NumPy type holds exactly is an array of objects, and so
+        are bools and texts beside NaN. A coordinate that is not a scalar is text.
+
+        `dims` names the dimensions of outputs that are arrays or lists: `{"curve": ["step"]}`. They count from 0, and
+        what is shorter than others ends in NaN. Arrays are left out otherwise; a UserWarning says so, without `dims`.
+
+        Raises `SelectionError` for `dims` that do not fit, and if two cells have the same coordinates; `ResultError`
+        for a grid that is much larger than memory; `ExtraError` (an ImportError) without xarray.
         """
-        labels = axis_labels(self)
-        coords = {label: (label, _coordinates(axis.coords)) for label, axis in zip(labels, self.axes, strict=True)}
+        module = _imported("xarray", "to_xarray")
         records = records_of(self)
-        columns = {label_of(key, labels): [r.outputs.get(key) for r in records] for key in _keys(records)}
+        if dims is None:
+            _warn_of(_others(records), "to_xarray()", "dims={}")
+        grid = _layout(self, [record.name for record in records])
+        columns = {key: [r.outputs.get(key) for r in records] for key in _keys(records) if key not in (dims or {})}
+        columns = {label_of(key, grid.coords): values for key, values in columns.items()}
         columns["status"] = [record.status for record in records]
         columns["seconds"] = [record.seconds if record.status != "missing" else None for record in records]
-        shaped = {key: (labels, _array(values).reshape(self.shape)) for key, values in columns.items()}
-        made: xarray.Dataset = _imported("xarray", "to_xarray").Dataset(shaped, coords)
+        shaped = {key: (grid.dims, _array(grid.laid(values)).reshape(grid.shape)) for key, values in columns.items()}
+        stacked, counted = _stacked(self, grid, dims or {})
+        made: xarray.Dataset = module.Dataset(shaped | stacked, grid.coords | counted)
         return made
 
-    def reduce(self, fn: Callable[[list[float]], float], *axes: str, skipna: bool = False) -> "Results":
+    def reduce(
+        self, fn: Callable[[list[float]], float], *axes: str, dim: Dim = None, skipna: bool = False
+    ) -> "Results":
         """The Results without these axes (without any, if none is named), each output `fn` of the numbers along them.
 
-        Outputs that are no numbers are left out. A config keeps what is the same along the axes; in the name, `*`
-        stands for what is not, so that it selects the cells it comes from.
+        The axes are named one by one, or by `dim=` as in xarray. In a flat selection, the cells that agree in all
+        other coordinates are taken together. Outputs that are no numbers are left out. A config keeps what is the same
+        along the axes; in the name, `*` stands for what is not, so that it selects the cells it comes from.
 
         Raises `ResultError` if a cell has no result or lacks an output, unless `skipna`, which leaves out what is
         missing or NaN and gives NaN for what has no number at all; `SelectionError` for an unknown axis.
         """
         if not self.size:
             raise ResultError("there are no cells to reduce")
+        gone = self._gone(axes, dim)
         if not self.ndim:
             return self
-        gone = {self._number(name) for name in axes or [axis.name for axis in self.axes]}
+        entries: list[Sequence[Any]] = []
+        left: list[Axis] = []
+        for axis in self.axes:
+            if gone is None or any(map(axis.bears, gone)):
+                entries.append([slice(None)])
+                continue
+            groups, rest = axis.grouped(gone) if gone & axis.known.keys() else (range(axis.size), axis)
+            entries.append(groups)
+            left += [] if rest is None else [rest]
+        if gone is not None and not gone:
+            entries = [[[i] for i in each] for each in entries]
         keys = _numeric(records_of(self), skipna)
-        index = product(*((slice(None),) if i in gone else range(size) for i, size in enumerate(self.shape)))
-        made = tuple(_reduced(self[at], fn, keys, skipna) for at in index)
-        return Results.of_cells(made, [axis for i, axis in enumerate(self.axes) if i not in gone])
+        made = tuple(_reduced(self[at], fn, keys, skipna) for at in product(*entries))
+        return Results.of_cells(made, left)
 
-    def mean(self, *axes: str, skipna: bool = False) -> "Results":
+    def _gone(self, axes: Sequence[str], dim: Dim) -> set[str] | None:
+        """The names of the axes to reduce; None for all of them."""
+        if (dim is None and not axes) or dim is ...:
+            return None
+        gone = {*axes, *((dim,) if isinstance(dim, str) else dim or ())}
+        for name in gone:
+            self._number(name)
+        return gone
+
+    def mean(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The mean along the axes; see `reduce`."""
-        return self.reduce(_mean, *axes, skipna=skipna)
+        return self.reduce(_mean, *axes, dim=dim, skipna=skipna)
 
-    def std(self, *axes: str, ddof: int = 0, skipna: bool = False) -> "Results":
-        """The standard deviation along the axes, as NumPy and xarray take it; `ddof=1` for that of a sample."""
-        return self.reduce(lambda numbers: _std(numbers, ddof), *axes, skipna=skipna)
+    def std(self, *axes: str, dim: Dim = None, ddof: int = 0, skipna: bool = False) -> "Results":
+        """The standard deviation along the axes; see `reduce`.
 
-    def median(self, *axes: str, skipna: bool = False) -> "Results":
+        The squares are divided by the number of values less `ddof`, 0 as in NumPy and xarray; `ddof=1`, as in pandas,
+        is for the deviation of a sample.
+        """
+        return self.reduce(lambda numbers: _std(numbers, ddof), *axes, dim=dim, skipna=skipna)
+
+    def median(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The median along the axes; see `reduce`."""
-        return self.reduce(_unless_nan(_median), *axes, skipna=skipna)
+        return self.reduce(_unless_nan(_median), *axes, dim=dim, skipna=skipna)
 
-    def min(self, *axes: str, skipna: bool = False) -> "Results":
+    def min(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The least along the axes; see `reduce`."""
-        return self.reduce(_unless_nan(min), *axes, skipna=skipna)
+        return self.reduce(_unless_nan(min), *axes, dim=dim, skipna=skipna)
 
-    def max(self, *axes: str, skipna: bool = False) -> "Results":
+    def max(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The greatest along the axes; see `reduce`."""
-        return self.reduce(_unless_nan(max), *axes, skipna=skipna)
+        return self.reduce(_unless_nan(max), *axes, dim=dim, skipna=skipna)
 
-    def sum(self, *axes: str, skipna: bool = False) -> "Results":
+    def sum(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The sum along the axes; see `reduce`."""
-        return self.reduce(sum, *axes, skipna=skipna)
+        return self.reduce(sum, *axes, dim=dim, skipna=skipna)
 
 
 def _scalars(records: Sequence[Record], path: str) -> list[Any] | None:
@@ -161,10 +218,19 @@ def _output(result: Result, path: str) -> Any:
     return lookup(result, path, NOTHING)
 
 
-def axis_labels(results: Tensor[Result]) -> list[str]:
-    """What the axes are called in a table."""
-    own = {*FIRST, *LAST}
-    return [f"axis.{axis.name}" if axis.name in own else axis.name for axis in results.axes]
+def _value(key: str, result: Result) -> Any:
+    """The result's output of this name, NaN if it has none."""
+    return result[key] if key in result.record.kinds else math.nan
+
+
+def coord_labels(results: Tensor[Result]) -> list[str]:
+    """What the coordinates are called in a table."""
+    return [coord_label(name) for axis in results.axes for name in axis.known]
+
+
+def coord_label(name: str) -> str:
+    """What a coordinate is called in a table."""
+    return f"axis.{name}" if name in (*FIRST, *LAST) else name
 
 
 def label_of(key: str, axes: Iterable[str]) -> str:
@@ -172,14 +238,20 @@ def label_of(key: str, axes: Iterable[str]) -> str:
     return f"output.{key}" if key in (*FIRST, *axes, *LAST) or key.startswith("config.") else key
 
 
-def _rows(results: Results) -> Iterator[dict[str, Any]]:
-    labels = axis_labels(results)
-    for at, result in zip(product(*(axis.coords for axis in results.axes)), results, strict=True):
+def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
+    labels = coord_labels(results)
+    along = (zip(*map(_thawed, axis.known.values()), strict=True) for axis in results.axes)
+    for at, result in zip(product(*along), results, strict=True):
         record = result.record
         config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
-        outputs = {label_of(key, labels): value for key, value in record.outputs.items()}
+        outputs = {key: result[key] for key in record.kinds if key not in OWN} if arrays else record.outputs
+        outputs = {label_of(key, labels): value for key, value in outputs.items()}
         last = {"status": record.status, "seconds": record.seconds, "failure": brief_error(record)}
-        yield {"name": record.name, **dict(zip(labels, map(thaw, at), strict=True)), **config, **outputs, **last}
+        yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}
+
+
+def _thawed(coords: Sequence[Any]) -> Iterator[Any]:
+    return map(thaw, coords)
 
 
 def _rank(key: str, axes: Sequence[str]) -> int:
@@ -191,6 +263,36 @@ def _rank(key: str, axes: Sequence[str]) -> int:
 def brief_error(record: Record) -> str | None:
     """A failure in a line; None for a success."""
     return clipped(f"{record.type}: {record.message}").rstrip(": ") if record.failed else None
+
+
+def _outputs(records: Iterable[Record]) -> list[str]:
+    """The names of all outputs, in the order in which they are first met."""
+    return list(dict.fromkeys(key for record in records if not record.failed for key in record.kinds))
+
+
+def _others(records: Iterable[Record]) -> list[str]:
+    """The names of the outputs that are not scalars: to have them, a result has to be loaded."""
+    return list(
+        dict.fromkeys(
+            key
+            for record in records
+            if len(record.kinds) > len(record.outputs)
+            for key in record.kinds
+            if key not in record.outputs
+        )
+    )
+
+
+def _warn_of(others: Sequence[str], what: str, silent: str) -> None:
+    """Say which outputs a method of `Results` leaves out, and how to have them."""
+    if others:
+        import warnings  # only what is left out pays for it
+
+        warnings.warn(
+            f"{what} leaves out what is not a scalar: {listing(others)}; to_xarray(dims={{{others[0]!r}: ['step']}}) "
+            f"and to_pandas(arrays=True) have it, and with {silent} there is no warning",
+            stacklevel=3,
+        )
 
 
 def _keys(records: Iterable[Record]) -> list[str]:
@@ -211,21 +313,167 @@ def _coordinates(coords: Sequence[Any]) -> Any:
     return _array(plain)
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The grid that cells are laid on: its dimensions, coordinates by label, and the flat positions of the cells."""
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    coords: dict[str, Any]
+    places: Sequence[int]
+
+    def laid(self, values: Sequence[Any]) -> list[Any]:
+        """The values of the cells in the order of the grid, None in the holes."""
+        if isinstance(self.places, range):
+            return list(values)
+        laid: list[Any] = [None] * math.prod(self.shape)
+        for place, value in zip(self.places, values, strict=True):
+            laid[place] = value
+        return laid
+
+
+#: A grid with more places is made only if there is a cell at each.
+MOST_PLACES = 10_000_000
+
+
+def _layout(results: Results, names: Sequence[str]) -> _Layout:
+    """The grid that the results, of these names, are laid on."""
+    sizes: dict[str, int] = {}
+    coords: dict[str, Any] = {}
+    spread: list[list[Sequence[int]]] = []
+    for axis in results.axes:
+        levels = [level.known() for level in axis.levels]
+        if not (axis.is_flat and levels):
+            heads = [Level(axis, range(axis.size))]
+            under = [(level, axis.name) for level in levels]
+        else:
+            heads = [level for level in levels if level.under is None]
+            under = [(level, level.under) for level in levels if level.under is not None]
+        for head in heads:
+            label = coord_label(head.name)
+            # A cell without a coordinate is at one more position.
+            values = [*head.axis.coords, *([None] if MISSING in head.codes else [])]
+            sizes[label] = len(values)
+            coords[label] = (label, _coordinates(values))
+            first = {code: position for position, code in reversed(tuple(enumerate(head.codes)))}
+            for level, name in under:
+                if name == head.name:
+                    found = [level.coords[first[code]] for code in range(head.axis.size)]
+                    found += [None] * (len(values) - len(found))
+                    coords[coord_label(level.name)] = (label, _coordinates(found))
+        spread.append([[code % sizes[coord_label(head.name)] for code in head.codes] for head in heads])
+    shape = tuple(sizes.values())
+    if math.prod(shape) > MOST_PLACES and math.prod(shape) > results.size:
+        raise ResultError(
+            f"{cells_in_words(results.size)} are spread over a grid of {math.prod(shape)} places, too many for an "
+            "array; use to_pandas(), or select some of them"
+        )
+    if not any(axis.is_flat and axis.levels for axis in results.axes):
+        return _Layout(tuple(sizes), shape, coords, range(results.size))
+    strides = iter(strides_of(shape))
+    offsets = []
+    for codes in spread:
+        steps = [next(strides) for _ in codes]
+        offsets.append([sum(map(mul, at, steps)) for at in zip(*codes, strict=True)])
+    places = [sum(at) for at in product(*offsets)]
+    if len(set(places)) < len(places):
+        first_at: dict[int, int] = {}
+        one, other = next((first_at[place], i) for i, place in enumerate(places) if first_at.setdefault(place, i) != i)
+        raise SelectionError(
+            f"{names[one]!r} and {names[other]!r} have the same coordinates, where a grid has one place; "
+            "use to_pandas(), or select one of them"
+        )
+    return _Layout(tuple(sizes), shape, coords, places)
+
+
+def _stacked(
+    results: Results, grid: _Layout, dims: Mapping[str, str | Sequence[str]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The outputs that are arrays as variables of a Dataset, and the coordinates of their dimensions."""
+    known = _outputs(records_of(results))
+    sizes: dict[str, int] = {}
+    found: dict[str, tuple[tuple[str, ...], list[Any]]] = {}
+    for key, given in dims.items():
+        if key not in known:
+            raise SelectionError(f"dims names {key!r}, and no result has it; {nearest(key, known, 'the outputs are')}")
+        own = (given,) if isinstance(given, str) else tuple(given)
+        taken = {*grid.coords, *(label_of(each, grid.coords) for each in known), "status", "seconds"} & {*own}
+        if taken or len(set(own)) < len(own):
+            raise SelectionError(f"dims of {key!r} are {list(own)}; each has to be a name of its own, unlike any other")
+        values = [_as_array(result, key, len(own)) if key in result.record.kinds else None for result in results]
+        for shape in (value.shape for value in values if value is not None):
+            for name, size in zip(own, shape, strict=True):
+                sizes[name] = max(size, sizes.get(name, 0))
+        found[key] = own, values
+    made = {}
+    for key, (own, values) in found.items():
+        whole = _padded(grid.laid(values), tuple(sizes[name] for name in own))
+        made[label_of(key, grid.coords)] = (grid.dims + own, whole.reshape(grid.shape + whole.shape[1:]))
+    return made, {name: (name, _array(list(range(size)))) for name, size in sizes.items()}
+
+
+def _as_array(result: Result, key: str, ndim: int) -> Any:
+    """An output as a NumPy array of so many dimensions, that holds what it holds."""
+    numpy = import_module("numpy")
+    value = result[key]
+    if isinstance(value, (list, tuple)):
+        try:
+            objects = numpy.array(value, dtype=object)
+        except ValueError:  # of lists of arrays that have other shapes
+            objects = object_array(value)
+        made = array_of(objects.ravel().tolist()).reshape(objects.shape)
+    else:
+        made = numpy.asarray(value)
+    if made.ndim != ndim:
+        raise SelectionError(
+            f"{key!r} of {result.name!r} has the shape {made.shape}, and dims names {ndim} for it; give a name for "
+            "each dimension"
+        )
+    return made
+
+
+def _padded(arrays: Sequence[Any], shape: tuple[int, ...]) -> Any:
+    """The arrays, or None, in one array, each filled up with NaN to a shape; of a type that changes none of them."""
+    numpy = import_module("numpy")
+    known = [array for array in arrays if array is not None]
+    is_complete = all(array is not None and array.shape == shape for array in arrays)
+    made = numpy.empty((len(arrays), *shape), _common_type(known, is_complete))
+    if not is_complete:
+        made.fill(math.nan)
+    for i, array in enumerate(arrays):
+        if array is not None:
+            made[(i, *map(slice, array.shape))] = array
+    return made
+
+
+def _common_type(arrays: Sequence[Any], is_complete: bool) -> Any:
+    """The NumPy type that holds all the elements of the arrays, and NaN if they are not complete, as they are."""
+    numpy = import_module("numpy")
+    types = {array.dtype for array in arrays}
+    kinds = {each.kind for each in types}
+    if not types or kinds <= {"f"} or kinds == {"c"} or (is_complete and (len(types) == 1 or kinds == {"U"})):
+        return numpy.result_type(*types) if types else float
+    common = numpy.result_type(*types) if kinds <= set("iuf") else numpy.dtype(object)
+    if is_complete and common.kind in "iu":
+        return common
+    is_exact = kinds <= set("iuf") and all(
+        array.dtype.kind == "f" or not array.size or (array.min() >= -(1 << 53) and array.max() <= 1 << 53)
+        for array in arrays
+    )
+    return numpy.result_type(common, float) if is_exact else object
+
+
 def _array(values: list[Any]) -> Any:
     """The scalars as a flat NumPy array, with NaN for None; of the narrowest type that changes none of them."""
     numpy = import_module("numpy")
     kinds = _kinds(values)
     is_complete = all(value is not None for value in values)
     if is_complete and kinds in ({str}, {bool}, {int}):
-        made = numpy.array(values)
-        if kinds != {int} or made.dtype.kind in "iu":
-            return made
+        return array_of(values)
     filled = [math.nan if value is None else value for value in values]
-    if kinds <= {int, float} and not (is_complete and kinds == {int}) and all(map(_is_float, filled)):
+    if kinds <= {int, float} and all(map(_is_float, filled)):
         return numpy.array(filled, dtype=float)
-    made = numpy.empty(len(values), dtype=object)
-    made[:] = filled
-    return made
+    return object_array(filled)
 
 
 def _kinds(values: Iterable[Any]) -> set[type]:
@@ -376,6 +624,8 @@ def table(results: Tensor[Result]) -> str:
         lines.append(
             f"{row[0]:<{widths[0]}}  {record.status}: {brief_error(record)}" if record.failed else _line(row, widths)
         )
+    if others := _others(records):
+        lines.append(f"not shown, as not a scalar: {', '.join(others)}")
     if any(record.failed for record in records):
         lines.append(counts([record.status for record in records]))
     return "\n".join(lines)

@@ -5,24 +5,24 @@ may be lazy: `cells` is whatever gives the item at a flat position, so a slice o
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import translate
-from itertools import chain, product
+from importlib import import_module
+from itertools import chain, compress, product
 from math import prod
 from operator import index as as_int
-from typing import Any, Generic, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, overload
+from operator import lt
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, SupportsIndex, TypeVar, overload
 
+from pyexp.axes import Axis, Picked, Positions, Shape, count, default_axes, fitting, flat_axis, strides_of
 from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, shown
-from pyexp.errors import SelectionError, listing, nearest
+from pyexp.errors import SelectionError, closest, listing, nearest
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
-
-Shape: TypeAlias = tuple[int, ...]
-#: The positions kept along one axis, in order.
-Positions: TypeAlias = Sequence[int]
 
 
 class Cells(Protocol[T_co]):
@@ -32,36 +32,9 @@ class Cells(Protocol[T_co]):
     def __iter__(self) -> Iterator[T_co]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """One direction of a grid: its name, and a coordinate for each position along it.
-
-    `key` is the dotted path at which every config of the grid has its coordinate; None where that is not known to hold.
-    """
-
-    name: str
-    coords: Sequence[Any] = field(repr=False)
-    key: str | None = field(default=None, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.coords, (tuple, range)):  # a list could still change
-            object.__setattr__(self, "coords", tuple(self.coords))
-
-    @property
-    def size(self) -> int:
-        """The number of positions, also where `len` cannot say it."""
-        return count(self.coords)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def take(self, positions: Positions) -> "Axis":
-        """The axis with only these positions."""
-        if isinstance(positions, range):  # a slice of coordinates that are a range is one too, of any length
-            stop = positions.stop if positions.stop >= 0 else None
-            kept = slice(positions.start, stop, positions.step) if positions else slice(0)
-            return replace(self, coords=self.coords[kept])
-        return replace(self, coords=tuple(self.coords[i] for i in positions))
+def may_be_walked(cells: Cells[Any]) -> bool:
+    """Whether cells may be made that nobody looks at: not if a user's function makes them, which may fail."""
+    return isinstance(cells, tuple) or bool(getattr(cells, "may_be_walked", False))
 
 
 #: Along a longer axis, positions are worked out one by one and not listed.
@@ -84,29 +57,28 @@ class Box(Generic[T]):
             source += positions[here] * stride
         return self.cells[source]
 
+    @property
+    def may_be_walked(self) -> bool:
+        return may_be_walked(self.cells)
+
     def __iter__(self) -> Iterator[T]:
         if any(count(positions) > _LONG for positions in self.kept):
             return (self[i] for i in range(prod(map(count, self.kept))))
+        is_worth_it = self.strides == (1,) and not isinstance(self.cells, tuple) and may_be_walked(self.cells)
+        if is_worth_it and (kept := _flags(self.kept[0], self.offset)):
+            return compress(self.cells, kept)
         steps = ([position * stride for position in kept] for kept, stride in zip(self.kept, self.strides, strict=True))
         return map(self.cells.__getitem__, map(sum, product([self.offset], *steps)))
 
 
-def count(items: Sequence[Any]) -> int:
-    """How many there are: `len`, which stops at 2^63, where a range of positions in a grid may go on.
-
-    >>> count(range(0, 10**30, 2)) == 10**30 // 2
-    True
-    """
-    return (items[-1] - items[0]) // items.step + 1 if isinstance(items, range) and items else len(items)
-
-
-def strides_of(shape: Shape) -> tuple[int, ...]:
-    """How far apart in C order the neighbours along each axis are.
-
-    >>> strides_of((2, 3, 4))
-    (12, 4, 1)
-    """
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+def _flags(positions: Positions, offset: int) -> bytearray:
+    """For each item whether it is at one of the positions, if these are ascending and so many that a walk is faster."""
+    if not positions or positions[-1] + offset >= 8 * len(positions) or not all(map(lt, positions, positions[1:])):
+        return bytearray()
+    flags = bytearray(positions[-1] + offset + 1)
+    for position in positions:
+        flags[position + offset] = 1
+    return flags
 
 
 def box_of(positions: Positions, shape: Shape) -> tuple[Positions, ...] | None:
@@ -136,7 +108,7 @@ def globbed(names: Sequence[str | None], pattern: str) -> list[int]:
     return [i for i, name in enumerate(names) if name is not None and piece in name and fits(name)]
 
 
-class Tensor(Generic[T]):
+class Tensor(Collection[T_co], Generic[T_co]):
     """Items in a grid: immutable, of any element type.
 
     One rule for indexing: a single index speaks of the flat sequence (C order), a tuple of the axes, and a string, a
@@ -147,9 +119,13 @@ class Tensor(Generic[T]):
     ('e', 'e', ['a', 'd'], (2, 2))
     """
 
-    __slots__ = ("_axes", "_cells", "_shape")
+    __slots__ = ("_axes", "_cells", "_pending", "_shape")
+    _axes: tuple[Axis, ...]
+    _cells: Cells[T_co]
+    _shape: Shape
+    _pending: "tuple[Self, Callable[[T_co], Any]]"
 
-    def __init__(self, items: Iterable[T], shape: Iterable[int] | None = None, axes: Sequence[Axis] | None = None):
+    def __init__(self, items: Iterable[T_co], shape: Iterable[int] | None = None, axes: Sequence[Axis] | None = None):
         """A tensor of the items, which come in C order; flat without a `shape`.
 
         Raises `SelectionError` (a ValueError) if the shape holds another number of items, or the axes do not fit it.
@@ -162,16 +138,30 @@ class Tensor(Generic[T]):
             raise SelectionError(f"axes of {tuple(map(len, axes))} coordinates do not fit the shape {shape}")
         if axes is not None and len({axis.name for axis in axes}) != len(axes):
             raise SelectionError(f"two axes have the same name: {[axis.name for axis in axes]}")
-        self._cells: Cells[T] = cells
-        self._shape: Shape = shape
+        self._cells = cells
+        self._shape = shape
         self._axes = tuple(axes) if axes is not None else default_axes(shape)
 
     @classmethod
-    def of_cells(cls, cells: Cells[T], axes: Sequence[Axis]) -> Self:
+    def of_cells(cls, cells: Cells[T_co], axes: Sequence[Axis]) -> Self:
         """The tensor whose items the cells make when they are looked at."""
         self = cls.__new__(cls)
         self._cells, self._axes, self._shape = cells, tuple(axes), tuple(axis.size for axis in axes)
         return self
+
+    if not TYPE_CHECKING:  # pragma: no branch  # a checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            # Only what is not there is asked for here: of what `where` returned, the cells until one looks at them.
+            if name in ("_axes", "_cells", "_shape") and (pending := getattr(self, "_pending", None)) is not None:
+                made = pending[0].filter(pending[1])
+                self._axes, self._cells, self._shape = made._axes, made._cells, made._shape
+                del self._pending
+                return getattr(self, name)
+            words = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_") and self.size == 1:
+                words += f"; to look into its one item, use .item().{name}"
+            raise AttributeError(words, name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).of_cells, (self._cells, self._axes)
@@ -197,7 +187,28 @@ class Tensor(Generic[T]):
         return self._axes
 
     @property
-    def cells(self) -> Cells[T]:
+    def dims(self) -> tuple[str, ...]:
+        """The names of the axes, as xarray calls them."""
+        return tuple(axis.name for axis in self._axes)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of positions along each axis, by its name."""
+        return {axis.name: axis.size for axis in self._axes}
+
+    @property
+    def coords(self) -> dict[str, Sequence[Any]]:
+        """The coordinates by name: one for each position along the axis on which they are.
+
+        A selection that does not fill a box of its grid is flat. It has a coordinate of each cell for each axis of the
+        grid.
+        """
+        found = [item for axis in self._axes for item in axis.known.items()]
+        is_long = {name: not isinstance(coords, Picked) or count(coords) > _LONG for name, coords in found}
+        return {name: coords if is_long[name] else tuple(coords) for name, coords in found}
+
+    @property
+    def cells(self) -> Cells[T_co]:
         """What gives the item at a flat position: for those who build lazy tensors on this one."""
         return self._cells
 
@@ -207,8 +218,21 @@ class Tensor(Generic[T]):
     def __bool__(self) -> bool:
         return self.size > 0  # len() fails where there are more than 2^63
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[T_co]:
+        if (pending := getattr(self, "_pending", None)) is not None:  # no further than one looks
+            return filter(pending[1], pending[0])
         return iter(self._cells)
+
+    def __contains__(self, item: object) -> bool:
+        """Whether it is the name of an item, or equal to one."""
+        return (isinstance(item, str) and item in self.names) or any(equal(own, item) for own in self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """A NumPy array of this shape, of numbers or texts. Where one of them would change, it holds objects."""
+        if copy is False:
+            raise ValueError("a Tensor has no array to share, so that copy=False cannot be; use numpy.asarray")
+        made = array_of(list(self)) if dtype is None else object_array(list(self)).astype(dtype)
+        return made.reshape(self._shape)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tensor):
@@ -224,9 +248,13 @@ class Tensor(Generic[T]):
         return f"<Tensor ({axes}) [{items}{', …' if self.size > 3 else ''}]>"
 
     @overload
-    def __getitem__(self, index: SupportsIndex) -> T: ...
+    def __getitem__(self, index: SupportsIndex) -> T_co: ...
     @overload
-    def __getitem__(self, index: slice | Mapping[str, Any] | Callable[[T], Any] | list[int]) -> Self: ...
+    def __getitem__(
+        self, index: "slice | list[int] | Mapping[str, Any] | Callable[[T_co], Any] | Tensor[bool] | EllipsisType"
+    ) -> Self: ...
+    @overload
+    def __getitem__(self, index: tuple[slice | list[int], ...]) -> Self: ...
     @overload
     def __getitem__(self, index: Any) -> Any: ...
     def __getitem__(self, index: Any) -> Any:
@@ -259,21 +287,24 @@ class Tensor(Generic[T]):
         stays = {i: entry for i, entry in enumerate(kept) if not isinstance(entry, int)}
         return self._box(stays, offset) if stays else self._cells[offset]
 
-    def _box(self, kept: Mapping[int, Positions], offset: int = 0) -> Self:
+    def _box(self, kept: Mapping[int, Positions], offset: int = 0, axes: Sequence[Axis] | None = None) -> Self:
         """The product of the positions kept along some axes, `offset` saying where along the others."""
         strides = tuple(self._strides[i] for i in kept)
-        axes = [self._axes[i].take(positions) for i, positions in kept.items()]
+        if axes is None:
+            axes = [self._axes[i].take(positions) for i, positions in kept.items()]
         return self._view(Box(self._cells, tuple(kept.values()), strides, offset), axes)
 
     def _flat(self, positions: Positions) -> Self:
-        return self._view(Box(self._cells, (positions,), (1,)), default_axes((count(positions),)))
+        if self.ndim == 1:
+            return self._box({0: positions})
+        return self._view(Box(self._cells, (positions,), (1,)), [flat_axis(self._axes, positions)])
 
     def _selected(self, positions: Positions) -> Self:
         """The items at ascending flat positions: with axes where they are a box, else flat."""
         box = box_of(positions, self._shape) if positions else None
         return self._flat(positions) if box is None else self._box(dict(enumerate(box)))
 
-    def _view(self, box: Box[T], axes: Sequence[Axis]) -> Self:
+    def _view(self, box: Box[T_co], axes: Sequence[Axis]) -> Self:
         # Items that are there already are taken out, so that a small selection does not keep a large tensor alive.
         return self.of_cells(tuple(box) if isinstance(self._cells, tuple) else box, axes)  # of a subclass: the same
 
@@ -298,9 +329,16 @@ class Tensor(Generic[T]):
             return self._cells[names.index(name)]
         found = agreeing(names, name) if exact else globbed(names, name)
         if not found:
-            hint = nearest(name, [known for known in names if known is not None], "the names are")
-            raise SelectionError(f"no item is named {name!r} or matches it as a glob; {hint}")
+            return self._by_key(name, [known for known in names if known is not None])
         return self._selected(found)
+
+    def _by_key(self, key: str, names: Sequence[str]) -> Any:
+        """What a string selects that no name matches; raise `SelectionError` if that is nothing."""
+        raise SelectionError(self._unnamed(key, names))
+
+    def _unnamed(self, name: str, names: Sequence[str]) -> str:
+        words = f"no item is named {name!r} or matches it as a glob; {nearest(name, names, 'the names are')}"
+        return f"{words}; to look into its one item, use .item()[{name!r}]" if self.size == 1 else words
 
     @property
     def names(self) -> list[Any]:
@@ -311,26 +349,29 @@ class Tensor(Generic[T]):
         """The items' values at a dotted path, flat; NOTHING for an item that has none there."""
         return [lookup(item, path, NOTHING) for item in self]
 
-    def _axis_at(self, path: str) -> int | None:
-        """The axis whose coordinates are the items' values at this path, if that is known.
+    def _key_at(self, path: str) -> str | None:
+        """The key of an axis that an item's value at this path is the coordinate for, if it is one's.
 
-        It is of the cells of a sweep, which are lazy. Items that are there already may be anything.
+        It is in the cells of a sweep, which are lazy. Items that are there already may be anything.
         """
-        return None if isinstance(self._cells, tuple) else self._axis_with(path)
+        return None if isinstance(self._cells, tuple) else path
 
-    def _axis_with(self, key: str) -> int | None:
-        return next((i for i, axis in enumerate(self._axes) if axis.key == key), None)
+    def _along(self, path: str) -> tuple[int, Sequence[Any]] | None:
+        """The axis whose coordinates are the items' values at this path, and these, if there is one."""
+        key = self._key_at(path)
+        along = ((number, axis.at_key(key)) for number, axis in enumerate(self._axes) if key is not None)
+        return next(((number, coords) for number, coords in along if coords is not None), None)
 
     def _by_query(self, query: Mapping[str, Any]) -> Self:
         boxed: dict[int, Positions] = {}
         rest = dict(query)
         for path, wanted in query.items():
-            number = self._axis_at(path)
-            if number is not None and number not in boxed:
-                axis = self._axes[number]
-                boxed[number] = agreeing(axis.coords, rest.pop(path))
+            number, coords = self._along(path) or (-1, ())
+            if number >= 0 and number not in boxed:
+                boxed[number] = fitting(coords, rest.pop(path))
                 if not boxed[number]:
-                    raise SelectionError(f"{path!r} is {wanted!r} in no item; there is {listing(axis.coords)}")
+                    hint = f"{closest(wanted, coords)}; there is {listing(coords)}"
+                    raise SelectionError(f"{path!r} is {wanted!r} in no item{hint}")
         return self._in_box(boxed)._by_columns(rest)
 
     def _in_box(self, boxed: Mapping[int, Positions]) -> Self:
@@ -342,7 +383,7 @@ class Tensor(Generic[T]):
         """The items that agree with the query at each of its paths, each path looked up in all items at once."""
         if not query and self.size:
             return self
-        agreed = [agreeing(self._column(path), wanted) for path, wanted in query.items()]
+        agreed = [fitting(self._column(path), wanted) for path, wanted in query.items()]
         found = sorted(set.intersection(*map(set, agreed))) if len(agreed) > 1 else [*chain(*agreed)]
         if not found:
             raise SelectionError(self._why_none(query))
@@ -356,27 +397,60 @@ class Tensor(Generic[T]):
                 known = {known for item in self for known in _paths(item)}
                 return f"no item has {path!r}; {nearest(path, sorted(known))}"
             if not self._some({path: wanted}):
-                return f"{path!r} is {wanted!r} in no item; there is {listing(_distinct(values))}"
+                there = _distinct(values)
+                return f"{path!r} is {wanted!r} in no item{closest(wanted, there)}; there is {listing(there)}"
         return f"no item has all of {dict(query)!r} at once"
 
     def _some(self, query: Mapping[str, Any]) -> bool:
         return any(matches(item, query) for item in self)
 
-    def filter(self, predicate: Callable[[T], Any]) -> Self:
+    def filter(self, predicate: Callable[[T_co], Any]) -> Self:
         """The items for which the predicate holds; with axes where they are a box, else flat. May be empty.
+
+        In a flat one each item keeps its coordinates, so that `sel` and the means along an axis go on.
 
         >>> Tensor([1, 2, 3, 4], (2, 2)).filter(lambda n: n % 2 == 0).shape
         (2, 1)
         """
         return self._selected([i for i, item in enumerate(self) if predicate(item)])
 
-    def item(self) -> T:
+    def where(self, predicate: Callable[[T_co], Any]) -> Self:
+        """What `filter` returns, but no item is looked at before it is; a walk goes no further than it is followed.
+
+        >>> next(iter(Tensor([1, 2, 3, 4]).where(lambda n: n > 2)))
+        3
+        """
+        made = type(self).__new__(type(self))
+        made._pending = (self, predicate)
+        return made
+
+    def item(self) -> T_co:
         """The sole item. Raises `SelectionError` if there is another number of them."""
         if self.size != 1:
             raise SelectionError(f"item() takes the sole item out of a tensor, and this one has {self.size}")
         return self._cells[0]
 
-    def map(self, fn: Callable[[T], U]) -> "Tensor[U]":
+    def squeeze(self, *axes: str) -> Self:
+        """The items without the axes (or these) that have one position, and without coordinates that all share.
+
+        Raises `SelectionError` for an unknown axis, or one of another length.
+
+        >>> Tensor("ab", (1, 2)).squeeze().shape
+        (2,)
+        """
+        kept, left = {}, []
+        for number, axis in enumerate(self._axes):
+            rest = axis.squeezed(axes)
+            if rest is not None:
+                kept[number] = range(axis.size)
+                left.append(rest)
+        for name in axes:
+            if any(name in axis.known for axis in left):
+                raise SelectionError(f"axis {name!r} has more than one coordinate, so it cannot be left out")
+            self._number(name)
+        return self._box(kept, axes=left)
+
+    def map(self, fn: Callable[[T_co], U]) -> "Tensor[U]":
         """The tensor of what `fn` returns for each item, of the same shape and axes."""
         return Tensor.of_cells(tuple(fn(item) for item in self), self._axes)
 
@@ -389,49 +463,75 @@ class Tensor(Generic[T]):
             nested = [nested[i : i + size] for i in range(0, len(nested), size)]
         return nested if self.ndim else nested[0]  # NumPy too gives a bare item for no axes
 
+    @overload
+    def isel(
+        self,
+        indexers: Mapping[str, slice | list[int]] | None = None,
+        /,
+        **kwargs: slice | list[int],
+    ) -> Self: ...
+    @overload
+    def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any:
         """The items at positions along named axes: an int drops its axis, a slice or list keeps it.
+
+        Raises `SelectionError` for an unknown axis or position, and where cells have a coordinate of this name but
+        do not lie along an axis of it.
 
         >>> Tensor("abcdef", (2, 3)).isel(axis_1=-1).tolist()
         ['c', 'f']
         """
         wanted = {**(indexers or {}), **kwargs}
-        by_number = {self._number(name): entry for name, entry in wanted.items()}
+        by_number = {}
+        for name, entry in wanted.items():
+            number = self._number(name)
+            if self._axes[number].level(name) is not None:
+                raise SelectionError(
+                    f"{name!r} is a coordinate here, and no axis along which positions are counted; "
+                    f"use sel({name}=…), or index the flat sequence"
+                )
+            by_number[number] = entry
         return self._by_axes(tuple(by_number.get(i, slice(None)) for i in range(self.ndim)))
 
+    @overload
+    def sel(self, indexers: Mapping[str, slice] | None = None, /, **kwargs: slice) -> Self: ...
+    @overload
+    def sel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
     def sel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any:
-        """The items at coordinates along named axes: one value drops its axis, a list of values keeps it.
+        """The items at coordinates along named axes: one value drops its axis, several keep it.
 
+        Several values are a list, tuple, range or array of them, or a slice from one to another, both included.
         A name with dots goes in a dict: `t.sel({"mlp.width": 64})`. A value that several positions share
-        keeps the axis.
+        keeps the axis. In a flat selection, one value drops its coordinate.
 
         Raises `SelectionError` for an unknown axis or coordinate, saying what there is.
+
+        >>> Tensor("abcdef", (2, 3)).sel(axis_1=slice(1, 2)).tolist()
+        [['b', 'c'], ['e', 'f']]
         """
-        wanted = {**(indexers or {}), **kwargs}
-        return self.isel({name: self._coordinate(self._number(name), value) for name, value in wanted.items()})
+        by_number: dict[int, dict[str, Any]] = {}
+        for name, value in {**(indexers or {}), **kwargs}.items():
+            by_number.setdefault(self._number(name), {})[name] = value
+        kept: dict[int, Positions] = {}
+        axes: list[Axis] = []
+        offset = 0
+        for number, (axis, stride) in enumerate(zip(self._axes, self._strides, strict=True)):
+            found, left = axis.select(by_number[number]) if number in by_number else (range(axis.size), axis)
+            if isinstance(found, int):
+                offset += found * stride
+            else:
+                kept[number] = found
+                axes.append(left)
+        return self._box(kept, offset, axes) if kept else self._cells[offset]
 
     def _number(self, name: str) -> int:
-        names = [axis.name for axis in self._axes]
-        if name not in names:
-            raise SelectionError(f"no axis is named {name!r}; {nearest(name, names, 'the axes are')}")
-        return names.index(name)
-
-    def _coordinate(self, number: int, value: Any) -> int | list[int]:
-        axis = self._axes[number]
-        found = [i for i, coord in enumerate(axis.coords) if equal(coord, value)]
-        if len(found) == 1:
-            return found[0]
-        if not found and isinstance(value, list):
-            each = [self._coordinate(number, item) for item in value]
-            return [i for found in each for i in (found if isinstance(found, list) else [found])]
-        if not found:
-            raise SelectionError(f"axis {axis.name!r} has no coordinate {value!r}; there is {listing(axis.coords)}")
-        return found
-
-
-def default_axes(shape: Shape) -> tuple[Axis, ...]:
-    """Axes without names of their own: `axis_0`, `axis_1`, …, with the positions as coordinates."""
-    return tuple(Axis(f"axis_{i}", range(size)) for i, size in enumerate(shape))
+        """The axis of this name, or on which the items have a coordinate of this name."""
+        for number, axis in enumerate(self._axes):
+            if name in axis.known:
+                return number
+        if name in self.dims:
+            return self.dims.index(name)
+        raise SelectionError(f"no axis is named {name!r}; {nearest(name, self.coords, 'the axes are')}")
 
 
 def _spread(index: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
@@ -463,6 +563,36 @@ def _kept(entry: Any, size: int, what: str) -> int | Positions:
     if not -size <= position < size:
         raise SelectionError(f"index {position} is outside {what}, which has {size} positions")
     return position % size
+
+
+def object_array(items: Sequence[Any]) -> Any:
+    """The items in a flat NumPy array of objects, each as it is."""
+    made = import_module("numpy").empty(len(items), dtype=object)
+    for i, item in enumerate(items):
+        made[i] = item
+    return made
+
+
+def array_of(items: list[Any]) -> Any:
+    """The items in a flat NumPy array, of the type that NumPy chooses. Where that changes an item, it holds objects."""
+    kinds = set(map(type, items))
+    if _is_scalar(kinds) or kinds in ({float}, {complex}):
+        return import_module("numpy").array(items)
+    if kinds in ({int}, {bool}, {str}, {bytes}):
+        made = import_module("numpy").array(items)
+        if made.tolist() == items and (kinds != {int} or made.dtype.kind in "iu"):
+            return made
+    if kinds in (set(), {int, float}):
+        made = import_module("numpy").array(items)
+        if all(value == item or item != item for value, item in zip(made.tolist(), items, strict=True)):
+            return made
+    return object_array(items)
+
+
+def _is_scalar(kinds: set[type]) -> bool:
+    """Whether the items are of one type of NumPy's numbers."""
+    parents = {(at.__module__, at.__name__) for kind in kinds for at in kind.__mro__}
+    return len(kinds) == 1 and ("numpy", "generic") in parents
 
 
 def _plain(entry: Any) -> Any:

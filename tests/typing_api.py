@@ -4,7 +4,7 @@
 (an ignore that nothing needs is itself an error).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -26,12 +26,14 @@ from pyexp import (
     Tensor,
     concat,
     config_hash,
+    derive,
     get_executor,
     merge,
     register_encoder,
     replicate,
     sample,
     sweep,
+    zipped,
 )
 from pyexp.configs import FrozenConfig
 
@@ -93,6 +95,21 @@ def report(results: Tensor[Result]) -> float:
     first: Result = results[0, 0, 1]  # of a tuple or a string, the types cannot tell an item from a selection
     wide: Tensor[Result] = results["*_w64*"]
     row: Tensor[Result] = results.sel(seed=1)
+    mask = results.map(lambda r: accuracy(r) > 0.5)
+    assert_type(results[mask], Tensor[Result])
+    assert_type(results.isel(seed=[0, 2]), Tensor[Result])
+    assert_type(results.where(lambda r: r.name != ""), Tensor[Result])
+    assert_type(results[:, [0, 1]], Tensor[Result])
+    assert_type(results[...], Tensor[Result])
+    assert_type(results[results.map(lambda r: accuracy(r) > 0.5)], Tensor[Result])
+    assert_type(results.squeeze("axis_0"), Tensor[Result])
+    assert_type(results.dims, tuple[str, ...])
+    assert_type(results.sizes, dict[str, int])
+    assert_type(results.coords["seed"], Sequence[Any])
+    anything: Tensor[object] = results  # what only gives items may give more special ones
+    items: Collection[Mapping[str, Any]] = results
+    assert "exp" in anything
+    assert len(items) > 0
     assert_type(iter(wide), Iterator[Result])
     return sum(accuracies) + accuracy(first) + len(row)
 
@@ -104,6 +121,9 @@ def accuracy(result: Result) -> float:
 def wrong_uses(results: Tensor[Result]) -> None:
     results.shape = (1,)  # type: ignore[misc]
     results[0] = results[1]  # type: ignore[index]
+    results.filtr(lambda r: True)  # type: ignore[attr-defined]
+    zipped([{"lr": 1}])  # type: ignore[arg-type]
+    derive([{"x": 1}], {"y": 1})  # type: ignore[arg-type]
     results[0].name = "other"  # type: ignore[misc]
     sweep([{"name": "exp"}], [{"seed": 1}], axis=3)  # type: ignore[arg-type]
     sample([{"x": 1}], 1)  # type: ignore[call-arg]
@@ -147,6 +167,12 @@ def main() -> None:
     assert_type(found[1:3].filter(lambda r: r["accuracy"] > 0.9), Results)
     assert_type(found.mean("seed", skipna=True).std("lr", ddof=1), Results)
     assert_type(found.to_records(), list[dict[str, Any]])
+    assert_type(found.mean(dim=["seed", "lr"]).max(dim="epochs").min(dim=...), Results)
+    found.to_pandas(arrays=True)
+    found.to_xarray(dims={"curve": ["step"], "loss": "step"})
+    assert_type(zipped({"opt.lr": [0.1, 1.0]}, batch=(32, 64))[0], dict[str, Any])
+    assert_type(sweep(configs(), zipped(lr=[0.1, 1.0], batch=[32, 64])), Tensor[FrozenConfig])
+    assert_type(derive(configs(), lambda config: {"decay": config["lr"] / 10}), Tensor[FrozenConfig])
     assert_type(replicate(configs(), 3, seed=0), Tensor[FrozenConfig])
     assert_type(bare.plan(jobs=2), Plan)
     assert_type(bare.plan().steps[0].status, Status)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyrsistent import pmap
 
+from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.errors import NoRunError, StoreError, nearest
 from pyexp.plan import Cell, Facts, Mode, Status, classify, plan, unused
 from pyexp.results import FORMAT, cells_in_words, plain, restored
@@ -32,8 +33,9 @@ from pyexp.store.layout import (
     runs,
     unusable,
 )
+from pyexp.sweep import joined
 from pyexp.tables import Results
-from pyexp.tensor import Axis, Tensor, default_axes
+from pyexp.tensor import Tensor
 
 if TYPE_CHECKING:
     from pyexp.store.provenance import Git
@@ -50,9 +52,33 @@ def grid_json(cells: Tensor[Cell]) -> dict[str, Any]:
     """The grid as `run.json` has it: shape, axes with their coordinates, and every cell's name, hash and folder."""
     return {
         "shape": list(cells.shape),
-        "axes": [{"name": axis.name, "coords": [plain(at) for at in axis.coords]} for axis in cells.axes],
+        "axes": [_axis_json(axis) for axis in cells.axes],
         "cells": [{"name": cell.name, "hash": cell.hash, "folder": cell.folder} for cell in cells],
     }
+
+
+def _axis_json(axis: Axis) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": axis.name, "coords": [plain(at) for at in axis.coords]}
+    levels = [level.known() for level in axis.levels]
+    if levels:
+        told["flat"] = axis.is_flat
+        told["levels"] = [
+            {**_axis_json(level.axis), "codes": list(level.codes), "under": level.under} for level in levels
+        ]
+    return told
+
+
+def _axis_of(told: Mapping[str, Any], version: int) -> Axis:
+    """The axis in JSON data. Raises an Exception if it is not one."""
+    coords = tuple(restored(at, version) for at in told["coords"])
+    levels = []
+    for level in told.get("levels", ()):
+        axis, codes = _axis_of(level, version), tuple(level["codes"])
+        if len(codes) != len(coords) or not all(MISSING <= code < axis.size for code in codes):
+            raise ValueError("a cell is at no coordinate")
+        levels.append(Level(axis, codes, level["under"]))
+    marks = tuple(json.dumps(at) for at in told["coords"])  # positions of several grids are one where these agree
+    return Axis(str(told["name"]), coords, levels=tuple(levels), is_flat=told.get("flat", False), marks=marks)
 
 
 def described(run: Run) -> dict[str, Any]:
@@ -81,32 +107,40 @@ class History(NamedTuple):
     commands: tuple[Mapping[str, Any], ...]
 
     @property
-    def cells(self) -> dict[str, str]:
-        """The names of all cells by folder."""
-        return {str(cell["folder"]): str(cell["name"]) for grid in self.grids for cell in grid["cells"]}
+    def folders(self) -> set[str]:
+        """The folders of all cells."""
+        return {str(cell["folder"]) for grid in self.grids for cell in grid["cells"]}
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the latest grid, if all cells are in it; else their number."""
-        size = len(self.cells)
-        shape = self.grids[-1].get("shape") if self.grids else None
-        if isinstance(shape, list) and all(isinstance(n, int) for n in shape) and prod(shape) == size:
-            return tuple(shape)
-        return (size,)
+    def cells(self) -> Tensor[Cell]:
+        """All cells, as far as they are known without their records: the latest grid, if they are all in it; else flat.
 
-    @property
-    def axes(self) -> Sequence[Axis]:
-        """The axes of that shape."""
-        shape = self.shape
-        try:
-            grid = self.grids[-1]
-            version = int(grid.get("format", FORMAT))
-            axes = [
-                Axis(str(axis["name"]), tuple(restored(at, version) for at in axis["coords"])) for axis in grid["axes"]
-            ]
-        except (IndexError, KeyError, TypeError, ValueError):
-            return default_axes(shape)
-        return axes if tuple(axis.size for axis in axes) == shape else default_axes(shape)
+        Where they are flat, each has the coordinates that it had in its grid.
+        """
+        if not self.grids:
+            return Tensor([])
+        folders = self.folders
+        latest = _grid_of(self.grids[-1])
+        if latest.size == len(folders):
+            return latest
+        cells = joined([*map(_grid_of, self.grids[:-1]), latest])
+        first: dict[str, int] = {}
+        for position, cell in enumerate(cells):
+            first.setdefault(cell.folder, position)
+        return cells[list(first.values())]
+
+
+def _grid_of(told: Mapping[str, Any]) -> Tensor[Cell]:
+    """The grid that `run.json` has; flat, where the shape or the axes are damaged."""
+    cells = tuple(_cell(str(cell["folder"]), str(cell["name"])) for cell in told["cells"])
+    try:
+        version = int(told.get("format", FORMAT))
+        axes = [_axis_of(axis, version) for axis in told["axes"]]
+        if tuple(axis.size for axis in axes) == tuple(told["shape"]) and prod(told["shape"]) == len(cells):
+            return Tensor.of_cells(cells, axes)
+    except (KeyError, TypeError, ValueError):
+        pass
+    return Tensor.of_cells(cells, default_axes((len(cells),)))
 
 
 def history(run: Run) -> History:
@@ -313,11 +347,11 @@ def _kept(base: str, name: str, started: float) -> Kept:
         here = history(run)
     except StoreError:  # a newer pyexp's
         here = History((), ())
-    cells = _cells(here)
+    cells = here.cells
     seen = records.look(run, cells, exact=False)
     found = [classify(seen[cell.folder]).status if cell.folder in seen else Status.NEW for cell in cells]
     counts: dict[str, int] = {status.value: found.count(status) for status in Status if status in found}
-    return Kept(name, run.path, started, here.shape, counts, len(here.grids))
+    return Kept(name, run.path, started, cells.shape, counts, len(here.grids))
 
 
 def listing(found: Sequence[Kept]) -> str:
@@ -325,15 +359,6 @@ def listing(found: Sequence[Kept]) -> str:
     now = time.time()
     width = max(len(one.name) for one in found)
     return "\n".join(one.line(now, width) for one in found)
-
-
-def cells(run: Run) -> tuple[Cell, ...]:
-    """The cells of a run, as far as they are known without their records. Raises `StoreError`."""
-    return _cells(history(run))
-
-
-def _cells(here: History) -> tuple[Cell, ...]:
-    return tuple(_cell(folder, name) for folder, name in here.cells.items())
 
 
 def _cell(folder: str, name: str = "") -> Cell:
@@ -357,10 +382,10 @@ def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
         cell = _cell(os.path.basename(folder))
         return as_run(Run(os.path.dirname(folder), trust=trust), Tensor.of_cells((cell,), default_axes((1,))))[0]
     here = history(run)
-    if not here.cells and (latest := latest_run(folder)) is not None:
+    if not here.folders and (latest := latest_run(folder)) is not None:
         run = Run(os.path.join(folder, latest), trust=trust)
         here = history(run)
-    if not here.cells:
+    if not here.folders:
         raise NoRunError(f"there is no run at {folder}; {_what_there_is(folder)}")
     return load_run(run)
 
@@ -378,10 +403,10 @@ def _what_there_is(folder: str) -> str:
 
 def load_run(run: Run) -> Results:
     """The Results of all cells of a run. Raises `NoRunError` if there are none, and `StoreError`."""
-    here = history(run)
-    if not here.cells:
+    cells = history(run).cells
+    if not cells:
         raise NoRunError(f"there is no cell in {run.path}")
-    return as_run(run, Tensor.of_cells(_cells(here), here.axes))
+    return as_run(run, cells)
 
 
 def as_run(run: Run, cells: Tensor[Cell]) -> Results:

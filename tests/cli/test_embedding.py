@@ -78,7 +78,7 @@ def test_an_experiment_of_a_notebook_runs_in_processes_and_goes_on_in_another_ke
         "results = experiment.run(resume=True)",
         "model = results[1]['model']\nisinstance(model, Model), model.width",
         "experiment.plan(resume=True).summary()",
-        "experiment.results().to_pandas().shape",
+        "experiment.results().to_pandas(arrays=False).shape",
         "async def main():\n    return experiment.run(resume=True)\n\n(await main()).shape",
     )
     assert (tmp_path / "ran.txt").read_text().split() == ["w3", "w3"]

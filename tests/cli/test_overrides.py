@@ -359,3 +359,28 @@ def test_what_no_word_can_be_read_as_is_refused() -> None:
 
 def test_infinity_is_typed_as_a_word() -> None:
     assert [over(grid_of([{"k": 0.5}]), f"k={word}")[0]["k"] for word in ("inf", "-inf")] == [math.inf, -math.inf]
+
+
+@given(st.lists(VARIATIONS, min_size=2, max_size=3), st.lists(TEXTS, min_size=1, max_size=2), st.data())
+def test_the_coordinates_of_scattered_cells_follow_overrides_too(lists, texts, data) -> None:
+    first, *others = lists
+    grid = grid_of(first)
+    for variations in others:
+        grid = sweep(grid, variations)
+    grid = grid[data.draw(st.lists(st.integers(0, grid.size - 1), min_size=1, max_size=4))]
+    try:
+        made = over(grid, *texts)
+    except UsageError:
+        return
+    for axis, before in zip(made.axes, grid.axes, strict=True):
+        for level, old in zip(axis.levels, before.levels, strict=True):
+            assert (level.name, list(level.codes)) == (old.name, list(old.codes))
+            path = old.axis.key or old.name
+            if all(
+                code == -1 or equal(lookup(config, path, None), old.axis.coords[code])
+                for config, code in zip(grid, old.codes, strict=True)
+            ):
+                held = [lookup(config, path, None) for config in made]
+                assert all(code == -1 or equal(level.axis.coords[code], held[i]) for i, code in enumerate(level.codes))
+            else:
+                assert level.axis.coords == old.axis.coords

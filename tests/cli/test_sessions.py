@@ -130,7 +130,7 @@ def test_last_failed_with_nothing_failed_says_so_and_is_no_error(folder: Path) -
     done = go(folder, "--lf", "fixed=True")
     assert (done.returncode, ran(folder)) == (0, [])
     assert "no cell of this run has failed" in done.stderr
-    assert len(done.stdout.splitlines()) == 7
+    assert len(done.stdout.splitlines()) == 8
 
 
 def test_fail_fast_starts_no_cell_after_the_first_failure(folder: Path) -> None:

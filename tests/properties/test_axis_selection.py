@@ -99,7 +99,7 @@ def test_a_query_on_the_axes_of_a_huge_grid_looks_at_no_cell():
     for axis in range(12):
         grid = sweep(grid, [{f"k{axis}.x": i} for i in range(10)])
     assert grid[{"k0.x": 3, "k7.x": 9}].shape == (1, 1, 10, 10, 10, 10, 10, 10, 1, 10, 10, 10, 10)
-    with pytest.raises(SelectionError, match=r"'k0.x' is 10 in no item; there is 0, 1, 2"):
+    with pytest.raises(SelectionError, match=r"'k0.x' is 10 in no item; nearest 9; there is 0, 1, 2"):
         grid[{"k0.x": 10}]
 
 

@@ -25,6 +25,7 @@ from pyexp import (
     Tensor,
     concat,
     config_hash,
+    derive,
     freeze,
     merge,
     replicate,
@@ -283,18 +284,18 @@ def test_replicates_are_a_sweep_of_distinct_seeds_and_begin_with_the_fewer(confi
     """Along an axis called `seed`, with numbers that other tools take as seeds; more of them keep those there were."""
     fewer = min(n, fewer)
     grid = replicate(configs, n, seed=seed)
-    numbers = grid.axes[1].coords
+    numbers = [config["seed"] for config in grid[0, :]]
     assert grid == sweep(configs, [{"name": f"seed{i}", "seed": number} for i, number in enumerate(numbers)])
-    assert grid.axes[1].name == "seed"
+    assert (grid.axes[1].name, grid.axes[1].coords) == ("seed", range(n))
     assert len(set(numbers)) == n
     assert all(0 <= number < 2**32 for number in numbers)
-    assert replicate(configs, fewer, seed=seed).axes[1].coords == numbers[:fewer]
+    assert list(replicate(configs, fewer, seed=seed)[0, :]) == list(grid[0, :fewer])
 
 
 def test_replicates_are_the_same_from_version_to_version():
     """Those who have results can have more of the same."""
-    assert replicate([{}], 3, seed=0).axes[1].coords == (3602217196, 1576796291, 601572053)
-    assert replicate([{}], 3, seed="a").axes[1].coords == (4112219145, 1583460175, 1174163662)
+    for seed, numbers in [(0, (3602217196, 1576796291, 601572053)), ("a", (4112219145, 1583460175, 1174163662))]:
+        assert tuple(config["seed"] for config in replicate([{}], 3, seed=seed)) == numbers
 
 
 @pytest.mark.parametrize(
@@ -313,6 +314,48 @@ def test_replicates_that_cannot_be_made_are_refused(n, seed, words):
     assert str(refused.value) == words
     with pytest.raises(ConfigError, match=r"^an axis is called 'seed' already"):
         replicate(sweep([{}], [{"seed": 1}]), 2, seed=0)
+
+
+# What is derived
+
+
+@given(grids(), grids(), maps())
+def test_what_is_derived_is_merged_into_each_config_when_it_is_looked_at(base, variations, update):
+    """By index as by a walk, in the grid's shape; nothing is called before."""
+    seen = []
+    grid = sweep(base, variations)
+    made = derive(grid, lambda config: seen.append(config) or update)
+    assert seen == []
+    assert (made.shape, made.axes) == (grid.shape, grid.axes)
+    assert list(made) == [made[i] for i in range(made.size)] == [merge(config, update) for config in grid]
+    assert seen == [*grid, *grid]
+    assert list(derive(base, lambda config: update)) == [merge(config, update) for config in base]
+
+
+def test_a_query_on_a_derived_value_looks_at_it():
+    """Though an axis is called like its key; `sel` goes by the axis."""
+    made = derive(sweep([{"name": "e"}], [{"lr": 1}, {"lr": 2}]), lambda config: {"lr": 3 - config["lr"], "a.b": 0})
+    assert [config["lr"] for config in made[{"lr": 1}]] == [1]
+    assert [config["lr"] for config in made.sel(lr=[1])[0, :]] == [2]
+    assert [config["lr"] for config in made.filter(lambda config: True)[{"lr": 1, "a": {"b": 0}}]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (None, "what derive's function returns for 'e' is None, of type NoneType; it has to be a mapping"),
+        ({1: 2}, "a key of what derive's function returns for 'e' is 1"),
+        ({"name": 5}, "what derive's function returns for 'e'.name is 5, of type int; a name is a string"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused_with_the_config_it_is_for(returned, words):
+    """When the cell is looked at."""
+    made = derive([{"name": "e"}], lambda config: returned)
+    with pytest.raises(ConfigError) as refused:
+        made[0]
+    assert str(refused.value).startswith(words)
+    with pytest.raises(ConfigError, match=r"^derive takes a function of a config, not {'a': 1}$"):
+        derive([{}], {"a": 1})
 
 
 # Unions
@@ -437,7 +480,10 @@ def test_axes_have_different_names():
     ids=["dict", "map", "None", "int", "str", "bytes", "set", "empty", "iterator"],
 )
 def test_what_is_no_list_is_refused(make, words, bad, rest):
-    """One dict, nothing, an empty list, a set without order: each has its message."""
+    """One dict, nothing, an empty list, a set without order: each has its message. No variations are no error."""
+    if words == "variations" and rest.startswith(" is empty"):
+        assert make(bad).shape == (1, 0)
+        return
     with pytest.raises(ConfigError) as refused:
         make(bad)
     assert str(refused.value).startswith(words + rest)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import tracemalloc
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from itertools import product
 from math import prod
@@ -15,6 +16,7 @@ from pyrsistent import pmap
 from strategies import names, numbered, shapes
 
 from pyexp import Axis, SelectionError, Tensor, freeze
+from pyexp.configs import equal
 from pyexp.errors import PyexpError
 from pyexp.tensor import Box, box_of, count, default_axes, strides_of
 
@@ -543,3 +545,75 @@ def test_the_items_of_a_long_slice_are_made_one_by_one():
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+# NumPy and the protocols
+
+
+ITEMS = st.one_of(
+    st.lists(st.sampled_from([0, 1, -1, 1 << 63, (1 << 60) + 1, 10**400]), min_size=1, max_size=4),
+    st.lists(st.sampled_from([0.5, -0.0, 1.0, float("nan"), float("inf")]), min_size=1, max_size=4),
+    st.lists(st.sampled_from([0, 0.5, (1 << 60) + 1, True]), min_size=1, max_size=4),
+    st.lists(st.sampled_from([True, False]), min_size=1, max_size=4),
+    st.lists(st.sampled_from(["a", "1", "a\x00", "é", 1]), min_size=1, max_size=4),
+    st.lists(st.sampled_from([None, [1], (1, 2), {"a": 1}, np.ones(2), np.ones((2, 2)), 1j]), min_size=1, max_size=4),
+    st.lists(st.sampled_from([np.float32(0.1), np.float32(2)]), min_size=1, max_size=4),
+)
+
+
+@given(ITEMS)
+@example([(1 << 60) + 1, 0.5])
+@example(["a\x00"])
+@example([1 << 80])
+def test_an_array_has_the_shape_of_the_grid_and_the_items_as_they_are(items):
+    """Whatever they are, of the type that NumPy gives them, or of objects where that would change one."""
+    for shape in ((len(items),), (1, len(items), 1)):
+        made = np.asarray(Tensor(items, shape))
+        assert made.shape == shape
+        for item, kept in zip(items, made.ravel().tolist(), strict=True):
+            assert kept is item or equal(kept, item)
+            assert made.dtype.kind == "f" or type(kept) is type(item) or made.dtype == np.float32
+    if {*map(type, items)} in ({int}, {float}, {bool}, {str}) and np.array(items).tolist() == items:
+        assert made.dtype == np.array(items).dtype or 1 << 63 in items
+
+
+def test_an_array_is_of_the_type_that_is_asked_for_and_is_never_shared():
+    """As with what else has no array of its own."""
+    tensor = Tensor([1, 2, None], (3, 1))
+    assert np.asarray(tensor, dtype=float).tolist()[:2] == [[1.0], [2.0]]
+    assert np.array(tensor[:2], dtype="int8").dtype == np.int8
+    assert np.asarray(tensor, dtype=object)[2, 0] is None
+    assert np.asarray(Tensor([])).shape == (0,)
+    with pytest.raises(ValueError, match="copy=False cannot be"):
+        tensor.__array__(copy=False)
+    assert tensor.__array__(copy=True).shape == (3, 1)
+    assert np.mean(Tensor([1, 2, 3, 4], (2, 2)), axis=0).tolist() == [2.0, 3.0]
+
+
+@given(st.lists(NAMED := st.sampled_from(["a", "b", None, 1]), max_size=4), NAMED)
+def test_a_name_and_an_item_are_in_a_tensor(known, wanted):
+    """A name as a whole, never as a glob; an item by its value."""
+    tensor = named(known)
+    assert (wanted in tensor) is (wanted in [name for name in known if isinstance(name, str)])
+    assert (wanted in Tensor(known)) is (wanted in known)
+    assert ({"name": wanted, "at": 0} in tensor) is (known[:1] == [wanted])
+    assert isinstance(tensor, Collection)
+
+
+def test_a_selection_of_one_item_that_is_asked_for_a_key_names_item():
+    """Or says nothing of it, where there are more."""
+    tensor = named(["a", "b"])
+    with pytest.raises(SelectionError, match=r"; to look into its one item, use \.item\(\)\['at'\]$"):
+        tensor[:1]["at"]
+    with pytest.raises(AttributeError, match=r"no attribute 'at'; to look into its one item, use \.item\(\)\.at$"):
+        tensor[:1].at
+    for attribute in ("at", "_at"):
+        with pytest.raises(AttributeError, match=f"^'Tensor' object has no attribute '{attribute}'$"):
+            getattr(tensor, attribute)
+    assert not hasattr(tensor[:1], "_ipython_display_")
+
+
+@pytest.mark.parametrize("item", Tensor([1, 2], (1, 2)))
+def test_a_tensor_parametrizes_a_test(item):
+    """Without a warning, which is an error here."""
+    assert item in (1, 2)

@@ -139,7 +139,7 @@ def test_an_axis_of_a_taken_name_is_kept_under_another() -> None:
 
 
 def test_pandas_gets_the_records_with_nan_for_what_is_missing() -> None:
-    frame = grid(gappy).to_pandas()
+    frame = grid(gappy).to_pandas(arrays=False)
     assert list(frame.columns) == list(grid(gappy).to_records()[0])
     assert frame["accuracy"].dtype == float
     assert frame["accuracy"].isna().sum() == 2
@@ -147,14 +147,14 @@ def test_pandas_gets_the_records_with_nan_for_what_is_missing() -> None:
 
 
 def test_xarray_has_the_axes_as_dimensions_and_nan_for_what_is_missing() -> None:
-    data = grid(gappy).to_xarray()
+    data = grid(gappy).to_xarray(dims={})
     assert dict(data.sizes) == {"lr": 2, "seed": 3}
     assert data["lr"].values.tolist() == list(LRS)
     assert data["accuracy"].sel(lr=0.01, seed=3).item() == pytest.approx(0.03)
     assert np.isnan(data["accuracy"].values).tolist() == [[False, False, True], [False, True, False]]
     assert data["status"].sel(lr=0.1, seed=3).item() == "failed"
     assert set(data) == {"accuracy", "steps", "kind", "status", "seconds"}
-    whole = grid(accuracy).to_xarray()
+    whole = grid(accuracy).to_xarray(dims={})
     assert (whole["steps"].dtype.kind, whole["kind"].dtype.kind) == ("i", "U")
 
 
@@ -360,10 +360,11 @@ def test_the_text_has_a_row_for_each_cell_and_tells_failures() -> None:
         "exp_lr0.01_s1      0.01      1   cnn",
         "exp_lr0.01_s2  missing: NotRun: never started",
         "exp_lr0.01_s3      0.03      3   cnn",
+        "not shown, as not a scalar: weights",
         "6 cells: 4 done, 1 failed, 1 missing",
     ]
     assert table(grid(accuracy)[:0]) == "name"
-    assert len(str(grid(accuracy)).splitlines()) == 7
+    assert len(str(grid(accuracy)).splitlines()) == 8
     assert counts(["done"]) == "1 cell: 1 done"
 
 

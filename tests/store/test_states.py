@@ -160,6 +160,25 @@ def test_a_grid_that_grows_keeps_its_shape(tmp_path: Path) -> None:
         made.run(pyexp.sweep([{"x": 1}, {"x": 2}], [{"y": y} for y in range(size)]), list, argv=[])
     grid = pyexp.load(tmp_path / "e" / "s")
     assert (grid.shape, [axis.name for axis in grid.axes]) == ((2, 3), ["x", "y"])
+    assert [result.value for result in grid] == [1, 2, 3, 2, 3, 4]
+    assert [result.value for result in grid.sel(y=2)] == [3, 4]
+
+
+def test_grids_that_lie_beside_each_other_keep_their_coordinates(tmp_path: Path) -> None:
+    made = pyexp.experiment(name="e", executor="inline", quiet=True, output_dir=tmp_path, timestamp="s")(
+        lambda config: {"sum": 10 * config.x + config.y}
+    )
+    grids = [
+        pyexp.sweep([{"x": 1}, {"x": 2}], [{"y": 0}, {"y": 1}]),
+        pyexp.sweep([{"x": 2}, {"x": 3}], [{"y": 1}, {"y": 2}]),
+    ]
+    for configs in grids:
+        made.run(configs, list, argv=[])
+    there = pyexp.load(tmp_path / "e" / "s")
+    assert there.shape == (7,)
+    assert sorted(result["sum"] for result in there.sel(y=1)) == [11, 21, 31]
+    means = {result.config.x: result["sum"] for result in there.mean("y")}
+    assert means == {1: 10.5, 2: 21.0, 3: 31.5}
 
 
 def test_a_batch_added_to_a_large_run_writes_its_own_size(tmp_path: Path) -> None:
