@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pyexp.configs import Config, freeze, merge, thaw
+    from pyexp.configs import Config, FrozenConfig, freeze, merge, thaw
     from pyexp.errors import (
         ConfigError,
         ExecutorError,
@@ -45,7 +45,7 @@ _HOME = {
     name: module
     for module, names in {
         "pyexp.store.history": "load",
-        "pyexp.configs": "Config freeze merge thaw",
+        "pyexp.configs": "Config FrozenConfig freeze merge thaw",
         "pyexp.errors": "ConfigError ExecutorError ExtraError HashError NoRunError PyexpError ResultError "
         "SelectionError StoreError UsageError",
         "pyexp.executors": "Executor ExecutorName ForkExecutor InlineExecutor RayExecutor SubprocessExecutor "
@@ -64,8 +64,8 @@ _HOME = {
 
 # Written out, as type checkers do not run code: `_HOME` has the same names.
 __all__ = [
-    "Action", "Axis", "Config", "ConfigError", "Executor", "ExecutorError", "ExecutorName", "Experiment",
-    "ExtraError", "ForkExecutor", "HashError", "InlineExecutor", "Mode", "NoRunError", "NotLoaded", "Plan",
+    "Action", "Axis", "Config", "ConfigError", "Executor", "ExecutorError", "ExecutorName", "Experiment", "ExtraError",
+    "ForkExecutor", "FrozenConfig", "HashError", "InlineExecutor", "Mode", "NoRunError", "NotLoaded", "Plan",
     "PyexpError", "RayExecutor", "Record", "Result", "ResultError", "Results", "RunOptions", "SelectionError",
     "Status", "Step", "StoreError", "SubprocessExecutor", "Tensor", "UsageError", "__version__", "concat",
     "config_hash", "experiment", "freeze", "get_executor", "load", "merge", "register_encoder", "replicate", "sample",

@@ -16,8 +16,9 @@ from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple, TypeVar
 
-from pyrsistent import PMap, pmap
+from pyrsistent import pmap
 
+from pyexp.configs import encoders, registered
 from pyexp.errors import HashError
 
 Encoder = Callable[[Any], Any]
@@ -86,9 +87,9 @@ class Leaf(NamedTuple):
 def apart(value: Any) -> Parts:
     """What a leaf that is no plain value is made of. Raises `NoContent` if it has no stable content."""
     kind = type(value)
-    registered = next((parent for parent in kind.__mro__ if parent in _registered), None)
-    if registered is not None:
-        return Parts("registered", f"{qualified(registered)}:{qualified(kind)}", _as_registered(value, registered))
+    parent = registered(kind)
+    if parent is not None:
+        return Parts("registered", f"{qualified(parent)}:{qualified(kind)}", _as_registered(value, parent))
     if isinstance(value, Enum):
         # How a flag of several members is called depends on the version of Python.
         return Parts("enum", qualified(kind), value.value if isinstance(value, Flag) else value.name)
@@ -115,7 +116,7 @@ def together(kind: str, name: str, content: Any) -> Any:
 def _as_registered(value: Any, kind: type) -> Any:
     """What the encoder that is registered for the kind makes of the value."""
     try:
-        return _registered[kind](value)
+        return encoders[kind](value)
     except Exception as error:  # user code
         words = f"a {qualified(type(value))}, whose registered encoder raised {type(error).__name__}: {error}"
         raise NoContent(value, words) from error
@@ -368,18 +369,17 @@ _LEAVES: dict[str, Leaf] = {
 }
 LEAVES = pmap(_LEAVES)
 
-_registered: "PMap[type, Encoder]" = pmap()
-
 
 def has_encoders() -> bool:
     """Whether any foreign type was registered: all values that are known without it can be pickled."""
-    return bool(_registered)
+    return bool(encoders)
 
 
 def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
     """Teach the hash a foreign type: `encoder` takes a value apart into plainer values that tell it from others.
 
-    The encoder serves subclasses too, each under its own name. It has to give the same for equal values in every
+    The encoder serves subclasses too, each under its own name. A mapping or list of such a type is kept as it is, where
+    others become maps and lists. It has to give the same for equal values in every
     process. Registering a type again replaces its encoder.
 
     >>> class Angle:
@@ -388,7 +388,6 @@ def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
     >>> apart(Angle(90)).content
     90
     """
-    global _registered
     if not isinstance(kind, type):
         raise HashError(f"{kind!r} is no class; register_encoder takes the class whose values the encoder takes apart")
-    _registered = _registered.set(kind, encoder)
+    encoders[kind] = encoder

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from pyrsistent import PMap
-
 from pyexp.configs import (
     NOTHING,
     Config,
@@ -23,10 +21,14 @@ from pyexp.configs import (
     Path,
     applied,
     equal,
-    freeze,
+    freeze_value,
+    is_map,
+    joined,
     leaves,
     lookup,
+    parts_of,
     remembering,
+    route,
     split,
     thaw,
 )
@@ -56,7 +58,7 @@ class Override:
     @property
     def key(self) -> str:
         """The key as it is written, with dots."""
-        return ".".join(self.path)
+        return joined(self.path)
 
 
 def override_of(text: str) -> Override:
@@ -97,7 +99,7 @@ def override(key: Any, value: Any, text: str, word: str | None = None) -> Overri
     where = f"the override {text!r}"
     try:
         path = split(key.removeprefix("+") if isinstance(key, str) else key, where)
-        frozen = freeze(value, where)
+        frozen = freeze_value(value, where)
     except ConfigError as error:
         raise UsageError(str(error)) from None
     if path[0] in ("name", "out"):
@@ -240,7 +242,7 @@ def _fitted(one: Override, there: Any) -> Any:
     if one.word is None or there is NOTHING or there is None:
         return one.value
     value = kind_of(_plain(there)).read(one.word)
-    return value if value is NOTHING else freeze(value)
+    return value if value is NOTHING else freeze_value(value)
 
 
 def _plain(there: Any) -> Any:
@@ -264,12 +266,17 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
         _refuse_misplaced(one, cells)
     readers = [(one, remembering(partial(_fitted, one))) for one in overrides]
     changed = tuple(
-        applied(config, [(one.path, read(lookup(config, one.key, NOTHING))) for one, read in readers])
+        applied(config, [(_path_in(config, one), read(lookup(config, one.key, NOTHING))) for one, read in readers])
         for config in cells
     )
     along = zip(configs.axes, strides_of(configs.shape), strict=True)
     axes = [_axis_after(axis, stride, cells, changed, overrides) for axis, stride in along]
     return Tensor.of_cells(changed, axes)
+
+
+def _path_in(config: FrozenConfig, one: Override) -> Path:
+    """The keys that the override leads through in this config, where a dot may belong to a key."""
+    return route(config, one.path) or one.path
 
 
 def _axis_after(
@@ -284,7 +291,7 @@ def _axis_after(
     An override may reach a coordinate where all are the same in what it sets: on an axis of one, or inside of maps.
     """
     path = axis.key or axis.name
-    parts = tuple(path.split("."))
+    parts = parts_of(path)
     if not any(one.path[: len(parts)] == parts[: len(one.path)] for one in overrides):
         return axis
     expected = (axis.coords[position // stride % axis.size] for position in range(len(before)))
@@ -345,17 +352,17 @@ def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:
 def _keys(config: FrozenConfig) -> list[str]:
     """The dotted keys of a config that can be overridden, those of maps among them."""
     paths = [path for path, _ in leaves(config) if path != "name"]
-    maps = [".".join(path.split(".")[:depth]) for path in paths for depth in range(1, path.count(".") + 1)]
+    maps = [joined(parts[:depth]) for parts in map(parts_of, paths) for depth in range(1, len(parts))]
     return list(dict.fromkeys([*paths, *maps]))
 
 
 def _refuse_burying(one: Override, cells: Iterable[FrozenConfig]) -> None:
     """Raise `UsageError` if a value that is no map stands where the added key's map would have to."""
     for depth in range(1, len(one.path)):
-        above = ".".join(one.path[:depth])
+        above = joined(one.path[:depth])
         for config in cells:
             value = lookup(config, above, NOTHING)
-            if value is not NOTHING and not isinstance(value, PMap):
+            if value is not NOTHING and not is_map(value):
                 raise UsageError(f"+{one.key} cannot be added: {above!r} is {value!r} and not a map of keys")
 
 

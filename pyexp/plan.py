@@ -6,20 +6,19 @@ called on disk, as pure text. It does not know how a status is found or an actio
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from itertools import chain
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from pyrsistent import pmap
 
-from pyexp.configs import FrozenConfig, inside, remembering, updated
-from pyexp.errors import ConfigError, HashError, UsageError
-from pyexp.hashing import Pairs, Sharing, digest, encode, whole
+from pyexp.configs import FrozenConfig
+from pyexp.errors import ConfigError, UsageError
+from pyexp.hashing import digest, encode, encoder_of_many
 from pyexp.results import cells_in_words
-from pyexp.sweep import Chain, Product, name_of
-from pyexp.tensor import Cells, Tensor
+from pyexp.sweep import name_of
+from pyexp.tensor import Tensor
 
 #: More cells than this are no plan but a mistake: a person meant `sample`.
 MOST_CELLS = 10_000_000
@@ -193,11 +192,8 @@ def cells_of(configs: Tensor[FrozenConfig]) -> Tensor[Cell]:
     would share a folder; `HashError` for a value that cannot be hashed.
     """
     refuse_too_many(configs)
-    sharing = Sharing()
-    try:
-        made = tuple(_cell(*parts) for parts in encoded(configs.cells, sharing))
-    except HashError:  # for a value that a variation replaces, perhaps
-        made = tuple(_cell(*parts) for parts in encoded_each(configs, sharing))
+    encoded = encoder_of_many()
+    made = tuple(_cell(config, encoded) for config in configs)
     cells = Tensor.of_cells(made, configs.axes)
     _refuse_twins(cells)
     return cells
@@ -212,40 +208,14 @@ def refuse_too_many(configs: Tensor[FrozenConfig]) -> None:
         )
 
 
-#: A config with its name and its encoded pairs.
-Encoded: TypeAlias = tuple[FrozenConfig, str, Pairs]
-
-
-def encoded(cells: Cells[FrozenConfig], sharing: Sharing) -> Iterator[Encoded]:
-    """Each config, encoded: that of a product as the one that it is made of, but for what the variation sets."""
-    if isinstance(cells, Chain):
-        return chain.from_iterable(encoded(part, sharing) for part in cells.parts)
-    return encoded_product(cells, sharing) if isinstance(cells, Product) else encoded_each(cells, sharing)
-
-
-def encoded_each(configs: Iterable[FrozenConfig], sharing: Sharing) -> Iterator[Encoded]:
-    """Each config, encoded for itself."""
-    return ((config, name_of(config), sharing.pairs(config)) for config in configs)
-
-
-def encoded_product(product: Product, sharing: Sharing) -> Iterator[Encoded]:
-    """Each config of a product, encoded. What it is made of has to be hashable too."""
-    shared = remembering(inside)
-    for base, before, pairs in encoded(product.cells, sharing):
-        in_order = dict(sorted(pairs.items()))  # so that those of each cell are soon sorted
-        for variation in product.variations:
-            values = variation.sets(base, before, shared)
-            config = updated(base, values)
-            yield config, values.get("name", before), in_order | sharing.pairs(config, values.items())
-
-
-def _cell(config: FrozenConfig, name: str, pairs: Pairs) -> Cell:
-    if "out" in pairs:
+def _cell(config: FrozenConfig, encoded: Callable[[FrozenConfig], bytes]) -> Cell:
+    name = name_of(config)
+    if "out" in config:
         raise ConfigError(
             f"config {name!r} holds the key 'out', which is pyexp's: the experiment gets its "
             "folder there; use another key"
         )
-    hashed = digest(whole(pairs))
+    hashed = digest(encoded(config))
     return Cell(config, name, hashed, f"{folder_name(name)}-{hashed}")
 
 

@@ -20,6 +20,8 @@ from pyexp.configs import (
     equal,
     freeze_config,
     inside,
+    joined,
+    parts_of,
     remembering,
     settled,
     updated,
@@ -256,7 +258,7 @@ def _axis(variations: tuple[Variation, ...], taken: list[str], name: str | None)
     default = next(free for i in count(len(taken)) if (free := f"axis_{i}") not in taken)
     key = _differing(variations)
     if key is not None and (name or key not in taken):
-        values = (next(value for path, value in variation.changes if ".".join(path) == key) for variation in variations)
+        values = (next(value for path, value in variation.changes if joined(path) == key) for variation in variations)
         return Axis(name or key, tuple(values), None if _touches(variations, key, besides=True) else key)
     names = tuple(variation.name for variation in variations)
     distinct = all(names) and len(set(names)) == len(names)
@@ -265,14 +267,14 @@ def _axis(variations: tuple[Variation, ...], taken: list[str], name: str | None)
 
 def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
     """Whether a variation changes what is at a key: by this key (unless `besides` it is meant) or through it."""
-    parts = tuple((key or "").split("."))
+    parts = parts_of(key or "")
     paths = {path for variation in variations for path, _ in variation.changes} - ({parts} if besides else set())
     return any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
 
 
 def _differing(variations: tuple[Variation, ...]) -> str | None:
     """The one key in which the variations differ, if each of them sets it; for a single variation its one key."""
-    tables = [{".".join(path): value for path, value in variation.changes} for variation in variations]
+    tables = [{joined(path): value for path, value in variation.changes} for variation in variations]
     keys = list(tables[0])
     if any(table.keys() != tables[0].keys() for table in tables):
         return None

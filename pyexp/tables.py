@@ -13,9 +13,7 @@ from itertools import product
 from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
-from pyrsistent import PMap, pmap
-
-from pyexp.configs import NOTHING, FrozenConfig, equal, leaves, lookup, thaw
+from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, thaw
 from pyexp.errors import ExtraError, ResultError
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, records_of, spelled
 from pyexp.tensor import Tensor
@@ -335,11 +333,11 @@ def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
         theirs = [other[key] for other in others if key in other]
         if len(theirs) < len(others):
             continue
-        if isinstance(value, PMap) and all(isinstance(each, PMap) for each in theirs):
+        if isinstance(value, FrozenConfig) and all(isinstance(each, FrozenConfig) for each in theirs):
             kept[key] = common_config([value, *theirs])
         elif all(equal(value, each) for each in theirs):
             kept[key] = value
-    return pmap(kept)
+    return frozen_map(kept)
 
 
 def _mean(numbers: list[float]) -> float:

@@ -350,7 +350,7 @@ class Tensor(Generic[T]):
 
     def _why_none(self, query: Mapping[str, Any]) -> str:
         """Which key or value of a query no item has, and what there is."""
-        for path, wanted in leaves(query):
+        for path, wanted in _asked(query):
             values = [value for item in self if (value := lookup(item, path, NOTHING)) is not NOTHING]
             if not values:
                 known = {known for item in self for known in _paths(item)}
@@ -491,6 +491,13 @@ def _paths(item: Any) -> list[str]:
     """The dotted paths of an item that is a mapping, or shows one."""
     mapping = shown(item)
     return [path for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
+
+
+def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The dotted paths of a query, whose own keys are dotted, and the values it asks for there."""
+    for key in sorted(query, key=str):
+        value = query[key]
+        yield from leaves(value, f"{key}.") if isinstance(value, Mapping) and value else [(f"{key}", value)]
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

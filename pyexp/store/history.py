@@ -11,8 +11,7 @@ from hashlib import sha256
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyrsistent import pmap
-
+from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, ResultError, StoreError, nearest
 from pyexp.plan import Cell, Status
 from pyexp.results import FORMAT, Record, Result, cells_in_words, from_json, missing, plain, restored
@@ -270,7 +269,7 @@ def _result(run: Run, folder: str, name: str = "") -> Result:
             "started, not finished" if os.path.isdir(path) else
             "never started"
         )  # fmt: skip
-        config = pmap({"name": name}) if record is None else record.config
+        config = FrozenConfig(name=name) if record is None else record.config
         record = missing(name, config, folder.rpartition("-")[2], words)
     return store.result(run, Cell(record.config, record.name, record.hash, folder), record)
 
