@@ -374,7 +374,7 @@ def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
             raise ConfigError(f"a key of {where} is {key!r}; a key has at least one character")
         item, text = value[key], str.__str__(key)
         if text in items:
-            raise ConfigError(f"two keys of {where} are {text!r}, one of them of type {type(key).__name__}; keep one")
+            raise ConfigError(f"two keys of {where} are {text!r}; keep one of them")
         items[text] = item if type(item) in _ATOMS else _freeze(item, f"{where}.{_as_part(text)}")
     return frozen_map(items)
 

@@ -13,7 +13,7 @@ from itertools import product
 from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
-from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, thaw
+from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, records_of, spelled
 from pyexp.tensor import Tensor
@@ -62,7 +62,8 @@ class Results(Tensor[Result]):
         rows = list(_rows(self))
         labels = axis_labels(self)
         keys = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda key: _rank(key, labels))
-        return [{key: row.get(key) for key in keys} for row in rows]
+        names = _plain_names(keys)
+        return [{name: row.get(key) for key, name in names.items()} for row in rows]
 
     def to_pandas(self) -> "pandas.DataFrame":
         """The records as a DataFrame; a column that lacks an int or a bool is nullable, so that the others stay exact.
@@ -178,6 +179,12 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
         outputs = {label_of(key, labels): value for key, value in record.outputs.items()}
         last = {"status": record.status, "seconds": record.seconds, "failure": brief_error(record)}
         yield {"name": record.name, **dict(zip(labels, map(thaw, at), strict=True)), **config, **outputs, **last}
+
+
+def _plain_names(columns: Sequence[str]) -> dict[str, str]:
+    """What each column is called: the dots of keys are written as they are, unless two columns were then the same."""
+    names = {key: ".".join(parts_of(key)) if key.startswith("config.") else key for key in columns}
+    return names if len(set(names.values())) == len(names) else dict(zip(columns, columns, strict=True))
 
 
 def _rank(key: str, axes: Sequence[str]) -> int:
