@@ -87,13 +87,36 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
 
 
+def _load(name: str) -> object:
+    """The module of this name, which may have dots."""
+    __import__(name)
+    return sys.modules[name]
+
+
+def _unwarned() -> object:
+    """A context in which nothing is warned of."""
+    import warnings
+
+    return warnings.catch_warnings(action="ignore")
+
+
+#: What the pure modules need of the world, by module: each is given it when it is loaded.
+_WORLD: dict[str, dict[str, object]] = {
+    "leaves": {"modules": sys.modules, "load": _load},
+    "options": {"unwarned": _unwarned},
+}
+
+
 class _Package(type(sys)):  # type: ignore[misc]  # the class of modules, without importing types
     """The package, in which a function wins over the module of the same name.
 
-    Importing `pyexp.sweep` binds the module to that name in its package, where users look for the function.
+    Importing `pyexp.sweep` binds the module to that name in its package, where users look for the function. A pure
+    module is given what it needs of the world at that moment.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
+        for needed, given in _WORLD.get(name, {}).items():
+            setattr(value, needed, given)
         if not (name in _HOME and isinstance(value, type(sys))):
             super().__setattr__(name, value)
 

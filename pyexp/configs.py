@@ -262,7 +262,7 @@ _HOLDING = (dict, list, tuple, PMap, *_LISTS, *_SETS)
 def _dotted(value: Any) -> Any:
     """The value with every dict in it, through lists and tuples, made a Config, and what is frozen thawed."""
     kind = type(value)
-    if kind is Config or kind in _ATOMS or isinstance(value, Enum):
+    if kind is Config or kind in _ATOMS or isinstance(value, Enum) or _is_leaf(kind):
         return value
     if isinstance(value, (dict, PMap)):
         return Config(value)
@@ -309,7 +309,7 @@ def is_map(value: Any) -> bool:
     (True, False)
     """
     kind = type(value)
-    return kind is FrozenConfig or kind is dict or (isinstance(value, Mapping) and registered(kind) is None)
+    return kind is FrozenConfig or (isinstance(value, Mapping) and not _is_leaf(kind))
 
 
 def freeze(value: Any, where: str = "config") -> Any:
@@ -344,7 +344,7 @@ def _freeze(value: Any, where: str) -> Any:
     kind = type(value)
     if kind in _FROZEN or isinstance(value, Enum):  # a member of an enum may be a tuple too
         return value
-    if kind not in _BUILT_IN and registered(kind):
+    if _is_leaf(kind):
         return _own(value)
     if isinstance(value, Mapping):
         return _freeze_map(value, where)
@@ -356,11 +356,12 @@ def _freeze(value: Any, where: str) -> Any:
         return frozenset(_freeze(item, f"an element of {where}") for item in value)
     if isinstance(value, Set):
         return FrozenSet(_freeze(item, f"an element of {where}") for item in value)
+    _refuse_lazy(value, where)
     return _own(as_python(value))
 
 
 _FROZEN = _ATOMS | {FrozenConfig, FrozenList, FrozenSet}
-_BUILT_IN = frozenset({dict, list, tuple, set, frozenset})
+_BUILT_IN = frozenset({dict, list, tuple, set, frozenset, Config})
 
 
 def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
@@ -379,8 +380,8 @@ def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
     return frozen_map(items)
 
 
-def _refuse_lazy(value: Mapping[Any, Any], where: str) -> None:
-    """Refuse a config of OmegaConf's, whose values and lists resolve when they are asked for."""
+def _refuse_lazy(value: Any, where: str) -> None:
+    """Refuse a config or list of OmegaConf's, whose items are worked out where they are asked for."""
     if any(parent.__module__.partition(".")[0] == "omegaconf" for parent in type(value).__mro__):
         raise ConfigError(
             f"{where} is a {type(value).__name__} of OmegaConf; give OmegaConf.to_container(config, resolve=True)"
@@ -409,6 +410,11 @@ def _frozen_items(items: Sequence[Any], where: str) -> list[Any]:
     return [item if type(item) in _ATOMS else _freeze(item, f"{where}[{i}]") for i, item in enumerate(items)]
 
 
+def _is_leaf(kind: type) -> bool:
+    """Whether values of this class are leaves in whatever form, as it has a registered encoder."""
+    return kind not in _BUILT_IN and kind not in _FROZEN and registered(kind) is not None
+
+
 def thaw(value: Any) -> Any:
     """A private, changeable copy of a frozen value: Configs with sorted keys, lists, sets, tuples.
 
@@ -417,7 +423,9 @@ def thaw(value: Any) -> Any:
     """
     if type(value) in _ATOMS or isinstance(value, Enum):
         return value
-    if is_map(value):
+    if _is_leaf(type(value)):
+        return _copied(value)
+    if isinstance(value, Mapping):
         config = Config()
         for key in sorted(value):
             dict.__setitem__(config, key, thaw(value[key]))
@@ -433,6 +441,8 @@ def thaw(value: Any) -> Any:
 
 def _thaw_element(value: Any) -> Any:
     """An element of a set, which has to stay hashable."""
+    if _is_leaf(type(value)):
+        return _copied(value)
     if isinstance(value, (PSet, frozenset)):
         return frozenset(_thaw_element(item) for item in value)
     if isinstance(value, tuple) and not isinstance(value, Enum):

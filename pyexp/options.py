@@ -8,6 +8,7 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -35,6 +36,9 @@ from pyexp.configs import (
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component
 from pyexp.tensor import Axis, Tensor, strides_of
+
+#: A context in which nothing is warned of. The package gives it when this module is loaded.
+unwarned: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 class UnknownKeyError(UsageError):
@@ -118,12 +122,10 @@ _EXACT = 2.0**53
 
 def _literal(word: str) -> Any:
     """What Python reads the word as; `NOTHING` if it is no literal, or holds a number too large for a float."""
-    import warnings  # only an override pays for these
-    from ast import Constant, literal_eval, parse, walk
+    from ast import Constant, literal_eval, parse, walk  # only an override pays for these
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python's about how the literal is written, as in "\d"
+        with unwarned():  # of Python's warnings about how a literal is written, as in "\d"
             tree = parse(word.strip(), mode="eval")
             constants = [node.value for node in walk(tree) if isinstance(node, Constant)]
             # No literal spells infinity: it is a number that Python could not hold.

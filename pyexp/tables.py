@@ -8,7 +8,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from importlib import import_module
 from itertools import product
 from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any
@@ -205,7 +204,7 @@ def _keys(records: Iterable[Record]) -> list[str]:
 
 def _imported(module: str, method: str) -> Any:
     try:
-        return import_module(module)
+        return __import__(module)
     except ImportError as error:
         raise ExtraError(f"{method}() needs {module}: pip install {module} ({error})") from None
 
@@ -218,7 +217,7 @@ def _coordinates(coords: Sequence[Any]) -> Any:
 
 def _array(values: list[Any]) -> Any:
     """The scalars as a flat NumPy array, with NaN for None; of the narrowest type that changes none of them."""
-    numpy = import_module("numpy")
+    numpy: Any = __import__("numpy")
     kinds = _kinds(values)
     is_complete = all(value is not None for value in values)
     if is_complete and kinds in ({str}, {bool}, {int}):
