@@ -3,6 +3,7 @@
 from collections import ChainMap, OrderedDict, UserDict, defaultdict, namedtuple
 from copy import deepcopy
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 from threading import Lock
 from types import MappingProxyType
@@ -20,9 +21,11 @@ from strategies import (
     Word,
     bad_keys,
     configs,
+    data_keys,
     maps,
     parts,
     plain,
+    scalars,
     shuffled,
     typed,
     undotted_keys,
@@ -71,6 +74,70 @@ def test_the_order_of_keys_does_not_matter(config, data):
     assert freeze(other) == freeze(config)
     assert list(thaw(freeze(config))) == sorted(plain(config))
     assert repr(thaw(freeze(other))) == repr(thaw(freeze(config)))
+
+
+class Rows(list):
+    """A list of another class."""
+
+
+class Triple(tuple):
+    """A tuple of another class."""
+
+    __slots__ = ()
+
+
+class Bag(set):
+    """A set of another class."""
+
+
+class Still(frozenset):
+    """A frozen set of another class."""
+
+    __slots__ = ()
+
+
+def in_kinds(inner):
+    """Collections of many kinds. Leaves out what has no fixed form, as a view or an iterator."""
+    element = st.recursive(
+        st.sampled_from([1, True, 1.0, "1", None, Word.ONE, Size.ONE]),
+        lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=2) | st.builds(Pair, inner, inner),
+    )
+    lists = st.lists(inner, max_size=2)
+    return st.one_of(
+        *(lists.map(kind) for kind in (list, Rows, tuple, Triple)),
+        *(st.lists(element, max_size=3).map(kind) for kind in (set, Bag, frozenset, Still)),
+        *(st.dictionaries(data_keys(), inner, max_size=2).map(kind) for kind in (dict, OrderedDict, Config)),
+        st.builds(Pair, inner, inner),
+    )
+
+
+def as_arrived(value):
+    """The oracle: what an experiment gets for a value, with its type: a subclass of a collection becomes that one."""
+    if isinstance(value, dict):
+        return (Config, [(key, as_arrived(value[key])) for key in sorted(value)])
+    if isinstance(value, Enum):
+        return value
+    kinds = (list, tuple, set, frozenset)
+    kind = next((kind for kind in (Pair, *kinds) if isinstance(value, kind)), None)
+    if kind in (set, frozenset):
+        return (kind, sorted(repr(as_arrived(item)) for item in value))
+    return (type(value), repr(value)) if kind is None else (kind, [as_arrived(item) for item in value])
+
+
+@given(st.dictionaries(parts(), st.recursive(scalars() | st.sampled_from([Word.ONE, Size.ONE]), in_kinds), max_size=3))
+def test_what_an_experiment_gets_is_what_was_written(config):
+    """In value and type, at any depth: a frozenset as one, a dot in a key as one."""
+    arrived = thaw(freeze(config))
+    assert as_arrived(arrived) == as_arrived(config)
+    assert kinds_of(arrived) <= {Config, list, tuple, set, frozenset, Pair}
+
+
+def kinds_of(value):
+    """The classes of the collections in a value."""
+    if isinstance(value, Enum) or not isinstance(value, (dict, list, tuple, set, frozenset)):
+        return set()
+    inner = value.values() if isinstance(value, dict) else value
+    return {type(value)}.union(*map(kinds_of, inner))
 
 
 def scribble(value):
