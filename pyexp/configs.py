@@ -634,6 +634,17 @@ def route(item: Any, parts: Path) -> Path | None:
     return None
 
 
+def plainly(item: Any, path: str) -> str:
+    r"""The path without a sign for the dots of keys, where it leads to the same place: as a person would write it.
+
+    >>> plainly({"files": {"train.csv": 1}}, r"files.train\.csv")
+    'files.train.csv'
+    """
+    parts = parts_of(path)
+    plain = ".".join(parts)
+    return plain if route(shown(item), parts_of(plain)) == parts else path
+
+
 def equal(left: Any, right: Any) -> bool:
     """Whether two values are equal with `==`, element by element: arrays by array equality, lists as tuples.
 

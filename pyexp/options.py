@@ -28,6 +28,7 @@ from pyexp.configs import (
     leaves,
     lookup,
     parts_of,
+    plainly,
     remembering,
     route,
     split,
@@ -355,7 +356,7 @@ def _keys(config: FrozenConfig) -> list[str]:
     """The dotted keys of a config that can be overridden, those of maps among them."""
     paths = [path for path, _ in leaves(config) if path != "name"]
     maps = [joined(parts[:depth]) for parts in map(parts_of, paths) for depth in range(1, len(parts))]
-    return list(dict.fromkeys([*paths, *maps]))
+    return [plainly(config, path) for path in dict.fromkeys([*paths, *maps])]
 
 
 def _refuse_burying(one: Override, cells: Iterable[FrozenConfig]) -> None:

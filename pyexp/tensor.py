@@ -13,7 +13,7 @@ from math import prod
 from operator import index as as_int
 from typing import Any, Generic, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, overload
 
-from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, shown
+from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, plainly, shown
 from pyexp.errors import SelectionError, listing, nearest
 
 T = TypeVar("T")
@@ -490,7 +490,7 @@ def _hollow(shape: Shape) -> list[Any]:
 def _paths(item: Any) -> list[str]:
     """The dotted paths of an item that is a mapping, or shows one."""
     mapping = shown(item)
-    return [path for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
+    return [plainly(mapping, path) for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
 
 
 def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
