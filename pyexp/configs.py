@@ -372,7 +372,7 @@ def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
         if not isinstance(key, str):
             raise _no_string(key, where)
         if not key:
-            raise ConfigError(f"a key of {where} is {key!r}; a key has at least one character")
+            raise ConfigError(f"a key of {where} is {key!r}, which has an empty part; a key has at least one character")
         item, text = value[key], str.__str__(key)
         if text in items:
             raise ConfigError(f"two keys of {where} are {text!r}; keep one of them")

@@ -681,8 +681,9 @@ Where a script runs several experiments, each reads the command line. If `-k` or
 another's, an experiment says so in a line and runs nothing. `--check` ends the script after the first experiment of
 which a cell failed: nobody can know whether another one follows, and an exit status is set by ending.
 
-This page is made from the table in `pyexp/cli.py`:
-`python -c "
+This page is made from the table in `pyexp/options.py`:
+`python -c "from pyexp.options import reference; print(reference(), end='')" > docs/reference/options.md`.
+
 Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
 Ctrl-C.
 """
@@ -701,7 +702,8 @@ _KINDS = """What is typed keeps the kind of what it replaces, or is refused with
 
 `key:=literal` takes a Python literal of any kind, and quotes make a string of anything: `n='"3"'`. A value in a dict
 (`overrides={"key": value}`) is taken as it is; in a list (`overrides=["key=value"]`) it is read as if it were typed.
-Where the configs have different kinds, each keeps its own, and each has to accept what is typed. See the
+Where the configs have different kinds, each keeps its own, and each has to accept what is typed. A key that holds a dot
+is written with `\\.` for it (`files.train\\.csv=2`), or plainly where the key is there (`files.train.csv=2`). See the
 [decision](../decisions/042-overrides-keep-kinds.md)."""
 
 
