@@ -334,6 +334,8 @@ def test_a_config_that_contains_itself_is_refused():
         for enter in (freeze, changes):
             with pytest.raises(ConfigError, match=r"^config contains itself, or nests too deep to be a config$"):
                 enter(bad)
+        with pytest.raises(ConfigError, match=r"^config contains itself, or nests too deep to be a config$"):
+            freeze([bad])
 
 
 @pytest.mark.parametrize("value", [None, 5, "a", [("a", 1)]])

@@ -816,6 +816,13 @@ def test_what_is_wrong_with_a_config_is_said_by_the_hash_too(bad, words):
         config_hash(bad)
 
 
+@pytest.mark.parametrize("value", [{"a": 1}, [1, {"b": 2}]])
+def test_collections_in_a_leaf_are_encoded_by_what_they_hold(value):
+    """A field of a dataclass is not frozen, and may hold a persistent or foreign map."""
+    foreign = MappingProxyType(value) if isinstance(value, dict) else pvector([1, pmap({"b": 2})])
+    assert encode(Point(foreign)) == encode(Point(value)) == encode(Point(freeze(value)))
+
+
 # Registered types that look like collections
 
 
