@@ -24,7 +24,6 @@ from pyexp.configs import (
     is_map,
     joined,
     registered,
-    remembering,
 )
 from pyexp.errors import ConfigError, HashError
 from pyexp.leaves import NoContent, apart, field_names, has_fields
@@ -113,21 +112,38 @@ def _error(value: Any, refused: Exception) -> HashError:
     return HashError("config contains itself, or nests too deep to be hashed")
 
 
+#: So many encoded items are kept at a time: enough for what the cells of a grid share.
+MOST_PAIRS = 10_000
+
+
 def encoder_of_many() -> Callable[[FrozenConfig], bytes]:
-    """`encode` for the configs of one grid: a list, map or other large part that they share is encoded once.
+    """`encode` for the configs of one grid: what they share, the very same value under one key, is encoded once.
 
     >>> encoded = encoder_of_many()
     >>> encoded(freeze_config({"a": [1]})) == encode({"a": [1]})
     True
     """
-    shared = remembering(_encode)
+    # A value is known by its identity, which is its own for as long as it is kept here beside its encoding.
+    known: dict[tuple[str, int], tuple[bytes, Any]] = {}
+
+    def pair(key: str, value: Any) -> bytes:
+        made = _encode_key(key) + _encode(value)
+        if key != "name":  # which no two cells share
+            if len(known) >= MOST_PAIRS:
+                known.clear()
+            known[key, id(value)] = (made, value)
+        return made
 
     def encoded(config: FrozenConfig) -> bytes:
         try:
-            pairs = [_encode_key(key) + _PLAIN.get(type(item), shared)(item) for key, item in config.items()]
+            pairs = [
+                found[0] if (found := known.get((key, id(value)))) else pair(key, value)
+                for key, value in config.items()
+            ]
         except (NoContent, RecursionError) as refused:
             raise _error(config, refused) from refused.__cause__
-        return _framed(b"m", b"".join(sorted(pairs)))
+        pairs.sort()
+        return _framed(b"m", b"".join(pairs))
 
     return encoded
 
