@@ -130,7 +130,8 @@ class Config(dict[str, Any]):
         super().__setitem__(key, _dotted(value))
 
     def update(self, /, *args: Any, **kwargs: Any) -> None:
-        for key, value in dict(*args, **kwargs).items():
+        own = [thaw(each) if type(each) is FrozenConfig else each for each in args]  # what is frozen is not shared
+        for key, value in dict(*own, **kwargs).items():
             self[key] = value
 
     def setdefault(self, key: str, default: Any = None) -> Any:
@@ -139,10 +140,18 @@ class Config(dict[str, Any]):
         return self[key]
 
     def __or__(self, other: Any) -> Any:
-        return Config({**self, **other}) if hasattr(other, "keys") else NotImplemented
+        if not hasattr(other, "keys"):
+            return NotImplemented
+        made = Config(self)
+        made.update(other)
+        return made
 
     def __ror__(self, other: Any) -> Any:
-        return Config({**other, **self}) if hasattr(other, "keys") else NotImplemented
+        if not hasattr(other, "keys"):
+            return NotImplemented
+        made = Config(other)
+        made.update(self)
+        return made
 
     def __ior__(self, other: Any) -> Config:  # type: ignore[override]  # dict's own overloads say Self
         self.update(other)
@@ -266,9 +275,9 @@ def _dotted(value: Any) -> Any:
         return value
     if isinstance(value, (dict, PMap)):
         return Config(value)
-    if isinstance(value, _SETS):
+    if isinstance(value, (FrozenList, *_SETS)):
         return thaw(value)
-    if isinstance(value, _LISTS) or (kind is list and any(isinstance(item, _HOLDING) for item in value)):
+    if isinstance(value, PVector) or (kind is list and any(isinstance(item, _HOLDING) for item in value)):
         return [_dotted(item) for item in value]
     if isinstance(value, tuple) and any(isinstance(item, _HOLDING) for item in value):
         return _retupled(value, [_dotted(item) for item in value])

@@ -5,13 +5,14 @@ import json
 import pickle
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import pmap, pset, pvector
 from strategies import Pair, Size, bad_keys, configs, maps, parts, plain, scalars, typed, values
 
-from pyexp import Config, ConfigError, FrozenConfig, freeze, merge, sweep, thaw
+from pyexp import Config, ConfigError, FrozenConfig, config_hash, freeze, merge, sweep, thaw
 from pyexp.configs import FrozenList, FrozenSet, equal, split
 from pyexp.errors import PyexpError, listing, nearest
 
@@ -357,6 +358,28 @@ def test_copies_of_a_frozen_config(config):
         own["newer"] = 2
         assert "newer" not in frozen
     assert (frozen | {"new": 1})["new"] == 1
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        Config,
+        thaw,
+        FrozenConfig.copy,
+        FrozenConfig.to_dict,
+        lambda c: c | {},
+        lambda c: {} | c,
+        lambda c: Config(y=c).y,
+    ],
+    ids=["Config", "thaw", "copy", "to_dict", "or", "ror", "inside"],
+)
+def test_a_copy_of_ones_own_shares_nothing_that_can_change_with_the_cell(own):
+    """An array too is a copy: the cell, and what was hashed, stay as they are."""
+    cell = freeze({"a": np.zeros(2), "b": [np.zeros(2), {"c": bytearray(2)}], "t": (np.zeros(2),)})
+    before = config_hash(cell)
+    copied = own(cell)
+    copied["a"][0] = copied["b"][0][0] = copied["b"][1]["c"][0] = copied["t"][0][0] = 1
+    assert config_hash(cell) == before
 
 
 CHANGES = {
