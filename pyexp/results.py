@@ -16,9 +16,20 @@ from types import NoneType
 from typing import Any, NamedTuple
 from weakref import ref
 
-from pyrsistent import PVector, pmap, pset, pvector
+from pyrsistent import PVector
 
-from pyexp.configs import Config, FrozenConfig, as_python, equal, thaw
+from pyexp.configs import (
+    Config,
+    FrozenConfig,
+    FrozenList,
+    FrozenSet,
+    as_python,
+    equal,
+    frozen_map,
+    is_map,
+    registered,
+    thaw,
+)
 from pyexp.errors import HashError, ResultError, nearest
 from pyexp.hashing import encode
 from pyexp.leaves import NoContent, NotLoaded, apart, qualified, together
@@ -54,9 +65,11 @@ def plain(value: Any, most: float = MOST_ITEMS) -> Any:
     if kind in _SCALARS:
         return _SCALARS[kind](value)
     inner = partial(plain, most=most)
-    if isinstance(value, Mapping):
+    if registered(kind):
+        return _leaf_data(value, inner)
+    if is_map(value):
         return _map({key: inner(value[key]) for key in sorted(value)})
-    if kind is list or isinstance(value, PVector):
+    if kind is list or isinstance(value, (FrozenList, PVector)):
         return [inner(item) for item in value]
     if kind is tuple:
         return _marked("tuple", [inner(item) for item in value])
@@ -152,8 +165,8 @@ def _digest(value: Any) -> str:
 
 _digests: dict[int, tuple[ref[Any], str]] = {}
 
-# What the persistent containers were before they were frozen.
-_THAWED = {qualified(type(frozen)): name for frozen, name in ((pmap(), "dict"), (pvector(), "list"), (pset(), "set"))}
+# What the frozen containers were before they were frozen.
+_THAWED = {qualified(kind): name for kind, name in ((FrozenConfig, "dict"), (FrozenList, "list"), (FrozenSet, "set"))}
 
 
 def _shown(value: Any) -> str:
@@ -170,11 +183,11 @@ def restored(value: Any, version: int = FORMAT) -> Any:
     (1, inf, 2j)
     """
     if isinstance(value, list):
-        return pvector([restored(item, version) for item in value])
+        return FrozenList([restored(item, version) for item in value])
     if not isinstance(value, dict):
         return value
     if "!" not in value:
-        return pmap({key: restored(item, version) for key, item in value.items()})
+        return frozen_map({key: restored(item, version) for key, item in value.items()})
     kind, content = value["!"], value["value"]
     make = (_MAKERS if version > 1 else _MAKERS_1).get(kind)
     if make is not None:
@@ -207,9 +220,9 @@ def _leaf_1(kind: str, text: str) -> Any:
 Maker = Callable[[Any, int], Any]
 
 _MAKERS: dict[str, Maker] = {
-    "map": lambda items, version: pmap({key: restored(item, version) for key, item in items.items()}),
+    "map": lambda items, version: frozen_map({key: restored(item, version) for key, item in items.items()}),
     "tuple": lambda items, version: tuple(restored(item, version) for item in items),
-    "set": lambda items, version: pset([restored(item, version) for item in items]),
+    "set": lambda items, version: FrozenSet([restored(item, version) for item in items]),
     "frozenset": lambda items, version: frozenset(restored(item, version) for item in items),
     "float": lambda text, version: float(text),
     "int": lambda text, version: int(text, 16),
@@ -261,8 +274,8 @@ class Record(NamedTuple):
     config: FrozenConfig
     hash: str
     status: str
-    outputs: Mapping[str, Any] = pmap()
-    kinds: Mapping[str, str] = pmap()
+    outputs: Mapping[str, Any] = FrozenConfig()
+    kinds: Mapping[str, str] = FrozenConfig()
     spread: bool = True
     needs: tuple[str, ...] = ()
     type: str = ""
@@ -292,7 +305,7 @@ def record_of(
         config=config,
         hash=digest,
         status=outcome["status"],
-        outputs=dict(outcome.get("outputs", {})),  # in the experiment's own order, which a PMap would lose
+        outputs=dict(outcome.get("outputs", {})),  # in the experiment's own order, which a frozen map would lose
         kinds=_kinds(tuple(outcome.get("kinds", {}).items())),
         needs=tuple(outcome.get("needs", ())),
         started=started,

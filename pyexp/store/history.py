@@ -13,9 +13,8 @@ from contextlib import contextmanager, suppress
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyrsistent import pmap
-
 from pyexp.axes import MISSING, Axis, Level, default_axes
+from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, StoreError, nearest
 from pyexp.plan import Cell, Facts, Mode, Status, classify, plan, unused
 from pyexp.results import FORMAT, cells_in_words, plain, restored
@@ -33,7 +32,7 @@ from pyexp.store.layout import (
     runs,
     unusable,
 )
-from pyexp.sweep import joined
+from pyexp.sweep import chained
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
@@ -123,7 +122,7 @@ class History(NamedTuple):
         latest = _grid_of(self.grids[-1])
         if latest.size == len(folders):
             return latest
-        cells = joined([*map(_grid_of, self.grids[:-1]), latest])
+        cells = chained([*map(_grid_of, self.grids[:-1]), latest])
         first: dict[str, int] = {}
         for position, cell in enumerate(cells):
             first.setdefault(cell.folder, position)
@@ -362,7 +361,7 @@ def listing(found: Sequence[Kept]) -> str:
 
 
 def _cell(folder: str, name: str = "") -> Cell:
-    return Cell(pmap({"name": name}), name, folder.rpartition("-")[2], folder)
+    return Cell(FrozenConfig(name=name), name, folder.rpartition("-")[2], folder)
 
 
 def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:

@@ -130,6 +130,13 @@ def sweep_walk(count):
     return timed(lambda: [None for _ in grid]) / count
 
 
+def config_hash(count):
+    import pyexp
+
+    config = {"name": "e", "opt": {"name": "adam", "betas": [0.9, 0.99]}, **{f"b{i}": i / 7 for i in range(18)}}
+    return timed(lambda: [pyexp.config_hash(config) for _ in range(count)]) / count
+
+
 def hash_walk(count):
     from pyexp.plan import cells_of
 
