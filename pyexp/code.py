@@ -11,7 +11,6 @@ all of a project takes longer than the rest together.
 import ast
 import builtins
 import re
-from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -109,13 +108,13 @@ _ACTS = re.compile(r"(?:set|seed|manual_seed|configure|enable|disable|register|p
 
 #: Builtin functions, and methods of loggers, that change nothing which a result depends on.
 _IDLE_BUILTINS = frozenset(
-    "abs all any bool dict enumerate float frozenset int len list max min print range repr reversed round set sorted"
-    " str sum tuple zip".split()
+    ["abs", "all", "any", "bool", "dict", "enumerate", "float", "frozenset", "int", "len", "list", "max", "min"]
+    + ["print", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"]
 )
 _IDLE_METHODS = frozenset(["critical", "debug", "error", "exception", "info", "log", "warn", "warning"])
 
-#: What a notebook or script does with an experiment when it is run; a worker that loads the script goes no further.
-_RUNS = frozenset(["plan", "results", "run"])
+#: The method of an experiment that ends the loading of a script: what comes after it is not for the workers.
+_RUN = "run"
 
 #: Bases that give a class no use for the annotations in its body, by their last name.
 _PLAIN_BASES = frozenset(
@@ -508,7 +507,7 @@ class _Reading:
             self._plain(node)
             return
         last = chain[-1] if chain else base.id
-        if chain and last in _RUNS:
+        if chain and last == _RUN:
             self.runs.append(_Use(base.id, chain[:-1]))
         if last in (_BY_STRING if not chain else _MODULE_BY_STRING) and self._by_string(node, last):
             return
@@ -601,7 +600,7 @@ def _constant_token(value: Any) -> str:
     """A constant by type and value, in letters that no version of Unicode changes."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"int {value:x}"  # repr is limited
-    return f"{type(value).__name__} {ascii(value)}"
+    return f"{type(value).__name__} {value!a}"
 
 
 def _joined_parts(node: Any) -> list[Any]:
@@ -629,3 +628,974 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str | None, _I
             yield alias.asname, _Import(0, alias.name, None)
         else:
             yield alias.name.partition(".")[0], _Import(0, alias.name, "")
+
+
+# A module: its top-level statements, by the names that they bind or change.
+
+
+class _CutWrongly(Exception):
+    """Raised when a source turns out not to be cut at its statements."""
+
+
+class _DoesNotParse(Exception):
+    """Raised for a source that this Python does not parse, with the reason."""
+
+
+class _Unit:
+    """A top-level statement, or one inside `if` at the top level, with the conditions that it stands under.
+
+    A function or class is a text until it is read.
+    """
+
+    def __init__(self, module: "_Module", line: int, node: ast.stmt | str, conditions: Sequence[ast.AST]) -> None:
+        self.module = module
+        self.line = line
+        self.node = node
+        self.conditions = conditions
+        self.is_definition = isinstance(node, (str, *_DEFINITIONS))
+        self.is_outline = not self.is_definition and isinstance(node, _COMPOUND)
+        self.value_only = False
+        self._reading: _Reading | None = None
+
+    def reading(self) -> _Reading:
+        """What the statement says. Raises `_DoesNotParse`, or `_CutWrongly`."""
+        if self._reading is None:
+            node = self._parsed() if isinstance(self.node, str) else self.node
+            found = _Reading(self.module.makers, is_outline=self.is_outline)
+            for each in self.conditions:
+                found.tokens.append("if")
+                if isinstance(each, ast.stmt):
+                    outline = _Reading(self.module.makers, is_outline=True)
+                    outline.read(each)
+                    found.tokens += outline.tokens
+                    found.uses.update(outline.uses)
+                else:
+                    found.read(each)
+            found.read(node.value if self.value_only else node)  # type: ignore[attr-defined]
+            self._reading = found
+        return self._reading
+
+    def _parsed(self) -> ast.stmt:
+        try:
+            (node,) = ast.parse(str(self.node)).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            _parsed(self.module.text)
+            _whole.add(self.module.text)
+            raise _CutWrongly from None
+        return node
+
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_COMPOUND = (*_CONDITIONAL, ast.With, ast.AsyncWith)
+
+#: The sources that must be parsed as a whole.
+_whole: set[str] = set()
+
+
+def _parsed(text: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SyntaxError as error:
+        raise _DoesNotParse(f"line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise _DoesNotParse(str(error)) from None
+
+
+class _Effect(NamedTuple):
+    """A statement that changes something other than by binding a name.
+
+    `root` is what it acts on; None if that is not a name. Under the script's guard it `waits`: it counts for a global
+    that is reached, but not by itself.
+    """
+
+    unit: _Unit
+    root: str | None
+    is_call: bool
+    waits: bool
+
+
+class _Hook(NamedTuple):
+    """A function or class that may be registered where it is defined: by a decorator, a base or a metaclass.
+
+    `levels` is how deep the functions of a decorator run there: 2 where it is called first.
+    """
+
+    name: str
+    kind: str
+    by: _Use
+    levels: int = 0
+
+
+class _Module:
+    """What a source defines. Raises `_DoesNotParse`."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.units: dict[str, list[_Unit]] = {}
+        self.changes: dict[str, list[_Unit]] = {}
+        self.imports: dict[str, list[_Import]] = {}
+        self.stars: list[tuple[int, _Import]] = []
+        self.loads: list[_Import] = []
+        self.effects: list[_Effect] = []
+        self.hooks: list[_Hook] = []
+        self.runs: list[tuple[int, _Use]] = []
+        self.makers: set[tuple[str, ...]] = set()
+        self.experiments: set[str] = set()
+        self.aside: set[str] = set()
+        self.last: dict[str, int] = {}
+        self.lines: list[tuple[int, str, _Unit]] = []
+        self._has_walrus = ":=" in text
+        self._has_run = f".{_RUN}(" in text
+        cut = None if text in _whole else _cut(text)
+        try:
+            body = _parsed(text if cut is None else cut[0]).body
+        except _DoesNotParse:
+            if cut is None:
+                raise
+            cut, body = None, _parsed(text).body
+        if body and isinstance(body[0], ast.Expr) and _text(body[0].value) is not None:
+            self._add("__doc__", _Unit(self, 0, ast.Assign(targets=[], value=body[0].value), ()))
+        for node in body:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self._find_makers(node)
+        left = {} if cut is None else dict(cut[1])
+        for node in body:
+            line = min((each.lineno for each in getattr(node, "decorator_list", ())), default=node.lineno)
+            for other in [each for each in left if each < line]:  # they are in order
+                name, definition = left.pop(other)
+                self._add(name, _Unit(self, other, definition, ()))
+            if line in left and isinstance(node, _DEFINITIONS):
+                _, definition = left.pop(line)
+                self._defined(_Unit(self, line, definition, ()), node)
+            else:
+                self._statement(node, (), False)
+        for other, (name, definition) in left.items():
+            self._add(name, _Unit(self, other, definition, ()))
+        for effect in self.effects:
+            if effect.root in self.units and self._is_changed(effect.root, effect):
+                self.changes.setdefault(effect.root, []).append(effect.unit)
+
+    def _is_changed(self, name: str, effect: _Effect) -> bool:
+        """Whether an effect is one on the value of a name, not a call of a function."""
+        return not (effect.is_call and self.is_defined(name))
+
+    # Sorting statements.
+
+    def _find_makers(self, node: ast.Import | ast.ImportFrom) -> None:
+        """Note what pyexp's decorator is called here."""
+        for name, what in _imports(node):
+            if name is not None and not what.level and what.module.partition(".")[0] == _MAKER[0]:
+                if what.attribute == _MAKER[1]:
+                    self.makers.add((name,))
+                elif not what.attribute:
+                    self.makers.add((name, _MAKER[1]))
+
+    def _add(self, name: str, unit: _Unit) -> None:
+        self.units.setdefault(name, []).append(unit)
+        self.last[name] = unit.line
+        self.lines.append((unit.line, name, unit))
+
+    def _defined(self, unit: _Unit, node: Any) -> None:
+        """A function or class, of which the node may have no more than its head."""
+        decorators = []
+        for each in node.decorator_list:
+            base, chain = _chain(each.func if isinstance(each, ast.Call) else each)
+            if isinstance(base, ast.Name):
+                decorators.append(_Hook(node.name, "decorator", _Use(base.id, chain), 1 + isinstance(each, ast.Call)))
+        if any((use.chain or (use.name,))[-1] == "overload" for _, _, use, _ in decorators):
+            return
+        self._add(node.name, unit)
+        for hook in decorators:
+            if (hook.by.name, *hook.by.chain) in self.makers:
+                self.experiments.add(node.name)
+            else:
+                self.hooks.append(hook)
+                if hook.by.chain[-1:] in (("configs",), ("report",)):
+                    self.aside.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            bases = [("base", each) for each in node.bases]
+            for kind, each in [*bases, *(("metaclass", keyword.value) for keyword in node.keywords)]:
+                base, chain = _chain(each.value if isinstance(each, ast.Subscript) else each)
+                if isinstance(base, ast.Name):
+                    self.hooks.append(_Hook(node.name, kind, _Use(base.id, chain)))
+
+    def _statement(self, node: ast.stmt, conditions: tuple[ast.AST, ...], waits: bool) -> None:
+        unit = _Unit(self, node.lineno, node, conditions)
+        if isinstance(node, _DEFINITIONS):
+            unit.line = min((each.lineno for each in node.decorator_list), default=node.lineno)
+            self._defined(unit, node)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            self._imported(unit, node, waits, is_conditional=bool(conditions))
+        elif isinstance(node, ast.If):
+            self._branches(node, conditions, waits)
+        elif isinstance(node, _COMPOUND):
+            self._compound(unit, node, waits)
+        else:
+            self._simple(unit, node, waits)
+
+    def _branches(self, node: ast.If, conditions: tuple[ast.AST, ...], waits: bool) -> None:
+        is_guard, is_typing = _is_guard(node.test), _chain(node.test)
+        if is_guard:
+            bodies = [(node.body, conditions, True), (node.orelse, conditions, waits)]
+        elif is_typing[1][-1:] == ("TYPE_CHECKING",) or getattr(node.test, "id", None) == "TYPE_CHECKING":
+            bodies = [(node.orelse, conditions, waits)]
+        else:
+            negated = ast.UnaryOp(op=ast.Not(), operand=node.test)
+            bodies = [
+                (node.body, (*conditions, node.test), waits),
+                (node.orelse, (*conditions, negated), waits),
+            ]
+            if self._has_walrus:
+                self._simple(_Unit(self, node.lineno, ast.Expr(node.test), conditions), ast.Expr(node.test), True)
+        for body, stands_under, is_waiting in bodies:
+            for each in body:
+                self._statement(each, stands_under, is_waiting)
+
+    def _compound(self, unit: _Unit, node: ast.stmt, waits: bool) -> None:
+        """A loop, `with`, `try` or `match`: one piece, but for the functions and classes in it."""
+        for name in self._bound(node, unit):
+            self._add(name, unit)
+        for each in _inside(node):
+            if isinstance(each, _DEFINITIONS):
+                self._defined(_Unit(self, each.lineno, each, (*unit.conditions, node)), each)
+            elif isinstance(each, (ast.Import, ast.ImportFrom)):
+                self._imported(unit, each, waits, is_conditional=False)
+            else:
+                self._effects(unit, each, waits)
+
+    def _simple(self, unit: _Unit, node: ast.stmt, waits: bool) -> None:
+        self.lines.append((unit.line, "", unit))
+        for name in self._bound(node, unit):
+            self._add(name, unit)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                base, chain = _chain(node.value.func)
+                if (getattr(base, "id", ""), *chain) in self.makers:
+                    self.experiments.add(name)
+        self._effects(unit, node, waits)
+
+    def _bound(self, node: ast.stmt, unit: _Unit) -> Iterable[str]:
+        if not self._has_walrus and not isinstance(node, _COMPOUND):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)]):
+                    return [name]
+                case ast.AnnAssign(value=None) | ast.Expr() | ast.Assert() | ast.Pass():
+                    return []
+        return sorted(unit.reading().bound)
+
+    def _imported(self, unit: _Unit, node: ast.Import | ast.ImportFrom, waits: bool, *, is_conditional: bool) -> None:
+        for name, what in _imports(node):
+            if not waits:
+                self.loads.append(what)
+            if name is None:
+                self.stars.append((node.lineno, what))
+            else:
+                self.imports.setdefault(name, []).append(what)
+                self.last[name] = node.lineno
+                if is_conditional:
+                    self._add(name, unit)
+
+    def _effects(self, unit: _Unit, node: ast.stmt, waits: bool) -> None:
+        if not waits:
+            for each in ast.walk(node) if self._has_run else (getattr(node, "value", None),):
+                base, chain = _chain(each.func) if isinstance(each, ast.Call) else (None, ())
+                if isinstance(base, ast.Name) and (not chain or chain[-1] == _RUN):
+                    self.runs.append((unit.line, _Use(base.id, chain)))
+        for root, is_call in _roots(node):
+            self.effects.append(_Effect(unit, root, is_call, waits))
+        value = getattr(node, "value", None)
+        if isinstance(value, ast.Call) and isinstance(node, (ast.Assign, ast.AnnAssign)):
+            base, chain = _chain(value.func)
+            called = chain[-1] if chain else getattr(base, "id", "")
+            is_unnamed = isinstance(node, ast.Assign) and [getattr(each, "id", "") for each in node.targets] == ["_"]
+            if called not in _BUILTINS and (is_unnamed or _ACTS.match(called)):
+                acting = _Unit(self, unit.line, node, unit.conditions)
+                acting.value_only = True
+                self.effects.append(_Effect(acting, getattr(base, "id", None), True, waits))
+
+    # Asking.
+
+    def is_bound(self, name: str) -> bool:
+        """Whether a statement of this module binds the name."""
+        return name in self.units or name in self.imports
+
+    def is_defined(self, name: str) -> bool:
+        """Whether the name is that of a function or class here."""
+        return any(unit.is_definition for unit in self.units.get(name, ()))
+
+    def at(self, line: int) -> tuple[str, _Unit] | None:
+        """The statement on a line, and the name that it binds, or an empty one."""
+        before = [each for each in self.lines if each[0] <= line]
+        return max(before, key=lambda each: each[:2])[1:] if before else None
+
+    def is_constant(self, name: str) -> bool:
+        """Whether the name stands for a value that cannot change."""
+        return name not in self.changes and all(
+            isinstance(unit.node, ast.Assign) and not unit.is_outline and _is_fixed(unit.node.value)
+            for unit in self.units.get(name, ())
+        )
+
+    def is_fresh(self, name: str) -> bool:
+        """Whether the name stands for a list, dict or the like that is made here and holds nothing changeable."""
+        return all(
+            isinstance(unit.node, (ast.Assign, ast.AnnAssign, ast.AugAssign))
+            and unit.node.value is not None
+            and self._is_fresh(unit.node.value)
+            for unit in self.units[name]
+        )
+
+    def _is_fresh(self, node: ast.AST) -> bool:
+        own = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+        for each in ast.walk(node):
+            if isinstance(each, ast.Name) and each.id not in own:
+                is_idle = each.id in _IDLE_BUILTINS and not self.is_bound(each.id)
+                if not is_idle and not (each.id in self.units and self.is_constant(each.id)):
+                    return False
+            elif isinstance(each, (ast.Attribute, ast.Subscript, ast.Lambda, ast.NamedExpr, ast.Await)):
+                return False
+        return True
+
+    def exports(self) -> tuple[frozenset[str], bool]:
+        """What `__all__` lists, and whether it says so plainly; without `__all__`, nothing plainly."""
+        match [unit.node for unit in self.units.get("__all__", ())]:
+            case [ast.Assign(value=ast.List(elts=names) | ast.Tuple(elts=names))] if "__all__" not in self.changes:
+                return frozenset(_text(each) or "" for each in names), True
+        return frozenset(), False
+
+
+@lru_cache(maxsize=4096)
+def _module(text: str, _is_whole: bool) -> _Module:
+    return _Module(text)
+
+
+def _is_guard(test: ast.expr) -> bool:
+    """Whether a condition holds only in the script that was started."""
+    match test:
+        case ast.BoolOp(op=ast.And(), values=tests):
+            return any(map(_is_guard, tests))
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            return {getattr(left, "id", _text(left)), getattr(right, "id", _text(right))} == {"__name__", "__main__"}
+    return False
+
+
+def _is_fixed(node: ast.AST) -> bool:
+    match node:
+        case ast.Constant():
+            return True
+        case ast.UnaryOp(operand=inner):
+            return _is_fixed(inner)
+        case ast.Tuple(elts=inside):
+            return all(map(_is_fixed, inside))
+        case ast.BinOp(left=left, right=right):
+            return _is_fixed(left) and _is_fixed(right)
+    return False
+
+
+def _inside(node: ast.AST) -> Iterator[ast.stmt]:
+    """The statements inside a compound one that hold no others, and the functions and classes."""
+    for each in ast.iter_child_nodes(node):
+        if isinstance(each, (ast.ExceptHandler, ast.match_case, *_COMPOUND)):
+            yield from _inside(each)
+        elif isinstance(each, ast.stmt):
+            yield each
+
+
+def _roots(node: ast.AST) -> Iterator[tuple[str | None, bool]]:
+    """The names that a statement acts on, None where it is not a name, and whether it does by a call."""
+    match node:
+        case ast.Expr(value=value):
+            yield from ((root, True) for root in _called(value))
+        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+            yield from ((root, False) for target in targets for root in _set(target))
+        case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
+            yield from ((root, False) for root in _set(target))
+
+
+def _set(target: ast.expr) -> Iterator[str | None]:
+    match target:
+        case ast.Tuple(elts=inside) | ast.List(elts=inside):
+            for each in inside:
+                yield from _set(each)
+        case ast.Starred(value=inner):
+            yield from _set(inner)
+        case ast.Attribute() | ast.Subscript():
+            yield _root(target)
+
+
+def _root(node: ast.expr) -> str | None:
+    """The name that a chain of attributes, items and calls begins with."""
+    while True:
+        match node:
+            case ast.Attribute(value=inner) | ast.Subscript(value=inner) | ast.Call(func=inner):
+                node = inner
+            case ast.Name(id=name):
+                return name
+            case _:
+                return None
+
+
+def _called(node: ast.AST) -> Iterator[str | None]:
+    """What is called for its effect in an expression that is a statement."""
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=args) if name in _IDLE_BUILTINS:
+            yield name
+            for each in args:
+                yield from _called(each)
+        case ast.Call(func=ast.Attribute(attr=name)) if name in _IDLE_METHODS:
+            return
+        case ast.Call():
+            yield _root(node)
+        case ast.Constant() | ast.Name() | ast.Attribute() | ast.Subscript() | ast.JoinedStr() | ast.Lambda():
+            return
+        case ast.ListComp(elt=inner) | ast.SetComp(elt=inner) | ast.GeneratorExp(elt=inner):
+            yield from _called(inner)
+        case ast.Await(value=inner) | ast.NamedExpr(value=inner) | ast.Starred(value=inner):
+            yield from _called(inner)
+        case _:
+            for each in ast.iter_child_nodes(node):
+                if isinstance(each, ast.expr):
+                    yield from _called(each)
+
+
+# Cutting a source into its top-level statements.
+
+_STRING = (
+    r"(?P<string>[bBfFrRtTuU]{0,2}(?:"
+    r'''"""(?:[^"\\]|\\.|"(?!""))*"""|'''
+    r""""(?:[^"\\\n]|\\.)*"|"""
+    r"""'''(?:[^'\\]|\\.|'(?!''))*'''|"""
+    r"'(?:[^'\\\n]|\\.)*'))"
+)
+_TOKEN = re.compile(
+    rf"""(?P<skip>\#[^\n]*|\\\n)|{_STRING}|(?P<open>[(\[{{])|(?P<close>[)\]}}])|(?P<bad>["'])|"""
+    r"(?P<cut>\n(?=[^\s#)\]}]))",
+    re.DOTALL,
+)
+_HEAD = re.compile(r"(?:async[ \t]+)?(def|class)[ \t]+(\w+)[ \t]*(\([^()'\"#]*\))?[ \t]*(:)?")
+_GOES_ON = re.compile(r"(?:else|elif|except|finally)\b")
+
+
+def _cut(text: str) -> tuple[str, dict[int, tuple[str, str]]] | None:
+    """The source with no more than the heads of its functions and classes, and these by their lines, with their names.
+
+    Where a head tells nothing, it is left out, too. None if the source cannot be cut safely.
+    """
+    starts = _starts(text)
+    if starts is None:
+        return None
+    kept: list[str] = []
+    definitions: dict[int, tuple[str, str]] = {}
+    line = 1
+    i = 0
+    while i < len(starts) - 1:
+        begin = starts[i]
+        head = begin
+        while text.startswith("@", head) and i < len(starts) - 2:
+            i += 1
+            head = starts[i]
+        end = starts[i + 1]
+        i += 1
+        piece = text[begin:end]
+        lines = piece.count("\n")
+        found = _HEAD.match(text, head)
+        if found is None:
+            kept.append(piece)
+        else:
+            kind, name, bases, colon = found.groups()
+            if head > begin or (kind == "class" and (bases or not colon)):
+                if kind == "def":
+                    stub = f"{text[begin:head]}def {name}(): pass"
+                elif colon:
+                    stub = f"{text[begin:head]}class {name}{bases or ''}: pass"
+                else:
+                    stub = None
+            else:
+                stub = ""
+            if stub is None:
+                kept.append(piece)
+            else:
+                definitions[line] = (name, piece)
+                kept.append(stub + "\n" * (lines - stub.count("\n")))
+        line += lines
+    return "".join(kept), definitions
+
+
+def _starts(text: str) -> list[int] | None:
+    """Where the top-level statements begin, and where the text ends; None if that is not certain.
+
+    A string within an f-string may have the same quotes since Python 3.12; its braces tell that it was cut there.
+    """
+    starts = [0]
+    depth = 0
+    for found in _TOKEN.finditer(text):
+        kind = found.lastgroup
+        if kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth -= 1
+        elif kind == "cut":
+            if not depth and not _GOES_ON.match(text, found.end()):
+                starts.append(found.end())
+        elif kind == "bad":
+            return None
+        elif kind == "string":
+            string = found.group()
+            if "{" in string and string[0] not in "\"'" and _is_open(string):
+                return None
+    return None if depth else [*starts, len(text)]
+
+
+def _is_open(string: str) -> bool:
+    plain = string.replace("{{", "").replace("}}", "")
+    return plain.count("{") != plain.count("}")
+
+
+# From the entries to all that they reach.
+
+
+class _Target(NamedTuple):
+    """What a name stands for: a part of a module, a module as a whole (no name), or something outside the project.
+
+    `rest` are the attributes that are taken of it.
+    """
+
+    module: str
+    name: str | None
+    rest: tuple[str, ...] = ()
+    is_outside: bool = False
+
+
+class _Walk:
+    """What the entries reach, as far as that has been followed."""
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        sources: Mapping[str, str],
+        packages: Container[str],
+        partial: Container[str],
+    ) -> None:
+        self._sources = sources
+        self._packages = packages
+        self._partial = partial
+        self._entries = {(entry.module, entry.name) for entry in entries}
+        self._modules: dict[str, _Module | str | None] = {}
+        self._reached: dict[tuple[str, str], list[_Unit]] = {}
+        self._unknown: dict[tuple[str, str], str] = {}
+        self._blind: set[tuple[str, str, str]] = set()
+        self._loaded: dict[str, list[_Unit]] = {}
+        self._targets: dict[tuple[str, _Use], list[_Target]] = {}
+        self._left: list[tuple[str, str]] = []
+        self._asks_subclasses = False
+        self._whole: set[tuple[str, str]] = set()
+        for entry in entries:
+            self._begin(entry)
+        self._follow_all()
+
+    def code(self) -> Code:
+        """The fingerprint of what is reached."""
+        shown = self._shown()
+        parts = {
+            f"{shown[module]}.{name}": self._digest(module, name, units, shown)
+            for (module, name), units in self._reached.items()
+        }
+        parts |= {f"{shown[module]}.{name}": f"{UNKNOWN}: {why}" for (module, name), why in self._unknown.items()}
+        parts = dict(sorted(parts.items()))
+        is_known = not self._unknown
+        blind = sorted(f"{shown[module]}.{name}: {what}" for module, name, what in self._blind)
+        return Code(_hash([SCHEME, *map(repr, parts.items())]) if is_known else UNKNOWN, parts, tuple(blind))
+
+    def _shown(self) -> dict[str, str]:
+        """What the modules are called: those of the entries by their last name, if no other one goes by it."""
+        names = {module for module, _ in (*self._reached, *self._unknown, *self._entries)} | set(self._modules)
+        short = {module: module.rpartition(".")[2] for module, _ in self._entries}
+        return {
+            module: short[module] if module in short and short[module] not in self._with_parts() - {module} else module
+            for module in names
+        }
+
+    def _with_parts(self) -> set[str]:
+        return {module for module, _ in (*self._reached, *self._unknown)}
+
+    # Finding.
+
+    def _module(self, name: str) -> _Module | None:
+        """The module of the project; None if there is none, or it cannot be parsed."""
+        found = self._source(name)
+        return found if isinstance(found, _Module) else None
+
+    def _source(self, name: str) -> _Module | str | None:
+        if name not in self._modules:
+            text = self._sources.get(name)
+            if text is None:
+                self._modules[name] = None
+            else:
+                text = text.removeprefix("\ufeff")
+                if "\r" in text:
+                    text = text.replace("\r\n", "\n").replace("\r", "\n")
+                try:
+                    self._modules[name] = _module(text, text in _whole)
+                except _DoesNotParse as why:
+                    self._modules[name] = str(why)
+        return self._modules[name]
+
+    def _absolute(self, module: str, what: _Import) -> str:
+        """The full name of the module that an import names."""
+        if not what.level:
+            return what.module
+        up = what.level - (module in self._packages)
+        package = module.split(".")[: len(module.split(".")) - up]
+        return ".".join([*package, what.module] if what.module else package)
+
+    def _imported(self, module: str, what: _Import, chain: tuple[str, ...], seen: frozenset[Any]) -> list[_Target]:
+        absolute = self._absolute(module, what)
+        if what.attribute is None:
+            return self._of_module(absolute, chain, seen)
+        if not what.attribute:
+            return self._of_module(absolute.partition(".")[0], chain, seen)
+        return self._of_module(absolute, (what.attribute, *chain), seen)
+
+    def _of_module(self, module: str, chain: tuple[str, ...], seen: frozenset[Any]) -> list[_Target]:
+        """What a chain of attributes of a module stands for."""
+        source = self._source(module)
+        if not chain:
+            return [_Target(module, None, is_outside=source is None)]
+        first, rest = chain[0], chain[1:]
+        inner = f"{module}.{first}"
+        if isinstance(source, str):
+            return [_Target(module, first, rest)]
+        if source is None:
+            if first != "*" and self._source(inner) is not None:
+                return self._of_module(inner, rest, seen)
+            return [_Target(module, ".".join(chain), is_outside=True)]
+        if first in ("*", "__dict__"):
+            return [_Target(module, None, ("*",))]
+        found = self._of_name(module, first, rest, seen)
+        if found and any(not target.is_outside for target in found):
+            return found
+        if self._source(inner) is not None:
+            return self._of_module(inner, rest, seen)
+        if not found and source.is_bound("__getattr__"):
+            return self._of_name(module, "__getattr__", (), seen)
+        return found or [_Target(module, first, ("?",), is_outside=True)]
+
+    def _of_name(self, module: str, name: str, chain: tuple[str, ...], seen: frozenset[Any]) -> list[_Target]:
+        """What a global name of a module stands for: all that it is bound to, in order; nothing if it is not."""
+        source = self._module(module)
+        if source is None or (module, name) in seen:
+            return []
+        seen |= {(module, name)}
+        found = [
+            target for what in source.imports.get(name, ()) for target in self._imported(module, what, chain, seen)
+        ]
+        if name in source.units:
+            found.append(_Target(module, name, chain))
+        bound_at = source.last.get(name, 0)
+        for line, what in source.stars:
+            if line > bound_at:
+                found += self._of_star(module, what, name, chain, seen)
+        return found
+
+    def _of_star(
+        self, module: str, what: _Import, name: str, chain: tuple[str, ...], seen: frozenset[Any]
+    ) -> list[_Target]:
+        star = self._absolute(module, what)
+        source = self._module(star)
+        if source is None:
+            return [] if name.startswith("_") else [_Target(star, f"*.{name}", is_outside=True)]
+        listed, is_plain = source.exports()
+        if name not in listed if is_plain else name.startswith("_") and "__all__" not in source.units:
+            return []
+        found = self._of_name(star, name, chain, seen)
+        if not found and self._source(f"{star}.{name}") is not None:
+            found = self._of_module(f"{star}.{name}", chain, seen)
+        if found and "__all__" in source.units and not is_plain:
+            found.append(_Target(star, "__all__"))
+        return found
+
+    def _stands_for(self, module: str, use: _Use) -> list[_Target]:
+        key = (module, use)
+        if key not in self._targets:
+            if use.name == "*":
+                self._targets[key] = [_Target(module, None, ("*",))]
+            else:
+                self._targets[key] = self._of_name(module, use.name, use.chain, frozenset())
+        return self._targets[key]
+
+    def _is_experiment(self, target: _Target) -> bool:
+        if target.is_outside or target.name is None:
+            return False
+        source = self._module(target.module)
+        return (target.module, target.name) in self._entries or (
+            source is not None and target.name in source.experiments
+        )
+
+    # Following.
+
+    def _begin(self, entry: Entry) -> None:
+        source = self._source(entry.module)
+        self._load(entry.module)
+        name = entry.name.partition(".")[0]
+        if not isinstance(source, _Module):
+            self._unknown[entry.module, entry.name or TOP] = source or "its source is not known"
+        elif source.is_bound(name):
+            self._reach_all(entry.module, self._of_name(entry.module, name, (), frozenset()))
+        elif name:
+            found = source.at(entry.line) if entry.line is not None else None
+            if found is None:
+                self._unknown[entry.module, entry.name] = f"{entry.module} does not define it"
+            else:
+                self._reach(entry.module, found[0] or name, [found[1]])
+
+    def _reach(self, module: str, name: str, units: list[_Unit] | None = None) -> None:
+        if (module, name) in self._reached or (module, name) in self._unknown:
+            return
+        source = self._source(module)
+        if not isinstance(source, _Module):
+            self._unknown[module, name] = str(source)
+            return
+        if units is None or name in source.units:
+            units = [*source.units.get(name, ()), *source.changes.get(name, ())]
+        self._reached[module, name] = units
+        self._left.append((module, name))
+
+    def _reach_all(self, module: str, targets: Iterable[_Target]) -> None:
+        for target in targets:
+            if target.is_outside:
+                continue
+            if target.name is not None:
+                self._reach(target.module, target.name)
+                continue
+            source = self._source(target.module)
+            self._load(target.module)
+            if not isinstance(source, _Module):
+                self._unknown[target.module, TOP] = str(source)
+                continue
+            for name in (*source.units, *source.imports):
+                if (target.module, name) not in self._whole and name not in source.aside:
+                    self._whole.add((target.module, name))
+                    self._reach_all(module, self._of_name(target.module, name, (), frozenset()))
+
+    def _load(self, module: str) -> None:
+        """Count what happens when a module and the packages around it are loaded."""
+        left = [module]
+        while left:
+            name = left.pop()
+            if name.rpartition(".")[0]:
+                left.append(name.rpartition(".")[0])
+            if name in self._loaded:
+                continue
+            self._loaded[name] = []
+            source = self._source(name)
+            if isinstance(source, str):
+                self._unknown[name, TOP] = source
+            elif source is not None:
+                left += self._loads(name, source.loads)
+                self._act(name, source)
+
+    def _loads(self, module: str, imports: Iterable[_Import]) -> list[str]:
+        names = []
+        for what in imports:
+            absolute = self._absolute(module, what)
+            names.append(absolute)
+            if (what.attribute and self._source(absolute) is None) or (what.attribute and absolute in self._packages):
+                names.append(f"{absolute}.{what.attribute}")
+        return names
+
+    def _act(self, module: str, source: _Module) -> None:
+        """Sort what a module does when it is loaded: to its own globals, or to anything else."""
+        end = min((line for line, use in source.runs if self._runs(module, use)), default=None)
+        top = self._loaded[module]
+        for effect in source.effects:
+            root = effect.root
+            if effect.waits or (end is not None and effect.unit.line >= end) or effect.unit in top:
+                continue
+            if root is not None and not source.is_bound(root) and effect.is_call and root in _IDLE_BUILTINS:
+                continue
+            targets = [] if root is None else self._stands_for(module, _Use(root))
+            if any(map(self._is_experiment, targets)):
+                continue
+            if root is None or root not in source.units or root in source.imports:
+                top.append(effect.unit)
+            elif not source.is_defined(root):
+                if not source.is_fresh(root):
+                    self._reach(module, root)
+            elif effect.is_call:
+                top.append(effect.unit)
+        if top:
+            self._reach(module, TOP, top)
+
+    def _runs(self, module: str, use: _Use) -> bool:
+        """Whether a call runs an experiment, itself or in the function that it calls."""
+        if use.chain:
+            return any(map(self._is_experiment, self._stands_for(module, _Use(use.name, use.chain[:-1]))))
+        for target in self._stands_for(module, use):
+            source = None if target.is_outside or target.name is None else self._module(target.module)
+            for unit in () if source is None else source.units.get(target.name or "", ()):
+                if unit.is_definition and any(
+                    self._is_experiment(each) for run in unit.reading().runs for each in self._stands_for(module, run)
+                ):
+                    return True
+        return False
+
+    def _follow_all(self) -> None:
+        while self._left:
+            while self._left:
+                module, name = self._left.pop()
+                for unit in self._reached[module, name]:
+                    self._follow(module, name, unit)
+            for module in list(self._loaded):
+                source = self._module(module)
+                for hook in () if source is None else source.hooks:
+                    if (module, hook.name) not in self._reached and self._registers(module, hook):
+                        self._reach(module, hook.name)
+
+    def _follow(self, module: str, name: str, unit: _Unit) -> None:
+        reading = unit.reading()
+        self._asks_subclasses |= reading.asks_subclasses
+        self._blind.update((module, name, what) for what in reading.blind)
+        for each in self._loads(module, reading.imports):
+            self._load(each)
+        uses = [*reading.uses]
+        for about in reading.classes:
+            if about.hints and not self._is_plain(module, about, frozenset()):
+                uses += about.uses
+        found = [(use.name, self._stands_for(module, use)) for use in uses]
+        found += [(what.module, self._imported(module, what, chain, frozenset())) for what, chain in reading.imported]
+        for used, targets in found:
+            self._reach_all(module, targets)
+            if not targets and used not in _BUILTINS:
+                if module in self._partial:
+                    self._unknown[module, used] = "its source is not known"
+                else:
+                    self._blind.add((module, name, f"{used} is not defined"))
+            for target in targets:
+                if "*" in target.rest:
+                    self._blind.add((module, name, f"an attribute of {used} by a name that is computed"))
+                elif target.rest == ("?",) and target.is_outside:
+                    self._blind.add((module, name, f"{used}.{target.name} is not defined"))
+
+    def _is_plain(self, module: str, about: _Class, seen: frozenset[int]) -> bool:
+        """Whether the annotations in a class's body mean nothing to Python."""
+        if not about.is_plain or id(about) in seen:
+            return about.is_plain
+        for base in about.bases:
+            if base is None:
+                return False
+            targets = self._stands_for(module, base)
+            if not targets and (base.chain or base.name not in _PLAIN_BASES):
+                return False
+            for target in targets:
+                if target.is_outside or target.name is None:
+                    if (target.name or "").rpartition(".")[2] not in _PLAIN_BASES:
+                        return False
+                    continue
+                source = self._module(target.module)
+                for unit in () if source is None else source.units.get(target.name, ()):
+                    classes = unit.reading().classes
+                    if not classes or not self._is_plain(target.module, classes[0], seen | {id(about)}):
+                        return False
+        return True
+
+    # What registers itself.
+
+    def _registers(self, module: str, hook: _Hook) -> bool:
+        """Whether a function or class that nothing names is entered where it is defined into something reached."""
+        for target in self._stands_for(module, hook.by):
+            if self._is_experiment(target):
+                continue
+            key = (target.module, target.name or "")
+            if target.is_outside:
+                if hook.kind == "decorator" and _ACTS.match((hook.by.chain or (hook.by.name,))[-1]):
+                    return True
+            elif hook.kind == "decorator":
+                if any(each in self._reached for each in self._kept_by(key, hook.levels, bool(target.rest), set())):
+                    return True
+            elif key in self._reached and (
+                hook.kind == "metaclass" or self._asks_subclasses or self._knows_subclasses(key, frozenset())
+            ):
+                return True
+        return False
+
+    def _knows_subclasses(self, key: tuple[str, str], seen: frozenset[Any]) -> bool:
+        """Whether a class, or one that it is derived from, is told of each class that is derived from it."""
+        source = self._module(key[0])
+        if source is None or key in seen:
+            return False
+        if any("(FunctionDef __init_subclass__" in unit.reading().tokens for unit in source.units.get(key[1], ())):
+            return True
+        above = [
+            (hook.kind, (target.module, target.name or ""))
+            for hook in source.hooks
+            if hook.name == key[1] and hook.kind != "decorator"
+            for target in self._stands_for(key[0], hook.by)
+            if not target.is_outside
+        ]
+        return any(kind == "metaclass" or self._knows_subclasses(each, seen | {key}) for kind, each in above)
+
+    def _kept_by(
+        self, key: tuple[str, str], levels: int, is_of_it: bool, seen: set[tuple[str, str]]
+    ) -> Iterator[tuple[str, str]]:
+        """The globals whose values a decorator may change where it is used."""
+        module, name = key
+        source = self._module(module)
+        if source is None or not source.units.get(name):
+            return
+        is_value = not source.is_defined(name)
+        if (is_value and not source.is_constant(name)) or is_of_it:
+            yield key
+        if key in seen:
+            return
+        seen.add(key)
+        for unit in source.units[name]:
+            for use, depth in unit.reading().uses.items():
+                for target in self._stands_for(module, use) if depth <= levels else ():
+                    if not target.is_outside and target.name is not None:
+                        yield from self._kept_by((target.module, target.name), 1, bool(target.rest), seen)
+
+    # Digests.
+
+    def _digest(self, module: str, name: str, units: Iterable[_Unit], shown: Mapping[str, str]) -> str:
+        tokens = [SCHEME]
+        for unit in sorted(dict.fromkeys(units), key=lambda unit: unit.line):
+            tokens.append("unit")
+            tokens += self._tokens(module, name, unit, shown)
+        return _hash(tokens)
+
+    def _tokens(self, module: str, name: str, unit: _Unit, shown: Mapping[str, str]) -> list[str]:
+        reading = unit.reading()
+        tokens = list(reading.tokens)
+        uses = dict(reading.uses)
+        for about in reading.classes:
+            if about.hints and not self._is_plain(module, about, frozenset()):
+                tokens += ["hints", *about.hints]
+                uses |= about.uses
+        named = [
+            (".".join((use.name, *use.chain)), self._stands_for(module, use), depth) for use, depth in uses.items()
+        ]
+        named += [
+            (".".join((what.module, what.attribute or "", *chain)), self._imported(module, what, chain, frozenset()), 1)
+            for (what, chain) in reading.imported
+        ]
+        for said, targets, depth in sorted(named, key=lambda each: each[0]):
+            for target in targets:
+                label = f"{shown.get(target.module, target.module)}.{target.name or '*'}"
+                tokens.append(f"{said}: {label}{self._moment(target, module, unit, depth)}")
+        if not unit.is_definition and reading.has_call and name != TOP:
+            before = sum(each.line < unit.line for each in self._loaded.get(module, ()))
+            if before:
+                tokens.append(f"after {before}")
+        return tokens
+
+    def _moment(self, target: _Target, module: str, unit: _Unit, depth: int) -> str:
+        """Which value of a global of several a statement meets that uses it there and then."""
+        if depth or target.is_outside or target.module != module or target.name is None:
+            return ""
+        source = self._module(module)
+        values = () if source is None else self._reached.get((module, target.name), ())
+        if source is None or source.is_defined(target.name) or len(values) < 2:
+            return ""
+        return f"@{sum(each.line < unit.line for each in values)}"
+
+
+def _hash(tokens: Iterable[str]) -> str:
+    return sha256("\n".join(tokens).encode("utf-8", "surrogatepass")).hexdigest()[:16]
