@@ -116,6 +116,9 @@ _IDLE_METHODS = frozenset(["critical", "debug", "error", "exception", "info", "l
 #: The method of an experiment that ends the loading of a script: what comes after it is not for the workers.
 _RUN = "run"
 
+#: The decorators of an experiment for functions that are no part of it, or begin one.
+_ASIDE = (("configs",), ("report",), ("initializer",))
+
 #: Bases that give a class no use for the annotations in its body, by their last name.
 _PLAIN_BASES = frozenset(
     ["ABC", "Generic", "Module", "Protocol"]
@@ -346,12 +349,24 @@ class _Reading:
             self._bind(node.rest)
         self._plain(node)
 
+    def _assign(self, node: ast.Assign) -> None:
+        """The value first: in a class, it may use a name from outside that is bound there from then on."""
+        self.tokens.append("(Assign")
+        self._node(node.value)
+        self._list("targets", node.targets)
+        self.tokens.append(")")
+
+    def _augment(self, node: ast.AugAssign) -> None:
+        if isinstance(node.target, ast.Name):
+            self._use(node.target.id)
+        self._plain(node)
+
     def _walrus(self, node: ast.NamedExpr) -> None:
-        inner, self._scope = self._scope, self._not_comprehension()
         self.tokens.append("(NamedExpr")
+        self._node(node.value)
+        inner, self._scope = self._scope, self._not_comprehension()
         self._node(node.target)
         self._scope = inner
-        self._node(node.value)
         self.tokens.append(")")
 
     def _not_comprehension(self) -> _Scope:
@@ -551,8 +566,10 @@ _CONDITIONAL = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, 
 _FIELDS: dict[type[ast.AST], tuple[str, ...]] = {}
 _SPECIAL: dict[type[ast.AST], Any] = {
     ast.AnnAssign: _Reading._hint,
+    ast.Assign: _Reading._assign,
     ast.AsyncFunctionDef: _Reading._function,
     ast.Attribute: _Reading._attribute,
+    ast.AugAssign: _Reading._augment,
     ast.Call: _Reading._call,
     ast.ClassDef: _Reading._class,
     ast.Constant: _Reading._constant,
@@ -810,7 +827,7 @@ class _Module:
                 self.experiments.add(node.name)
             else:
                 self.hooks.append(hook)
-                if hook.by.chain[-1:] in (("configs",), ("report",)):
+                if hook.by.chain[-1:] in _ASIDE:
                     self.aside.add(node.name)
         if isinstance(node, ast.ClassDef):
             bases = [("base", each) for each in node.bases]
@@ -1501,7 +1518,7 @@ class _Walk:
     def _registers(self, module: str, hook: _Hook) -> bool:
         """Whether a function or class that nothing names is entered where it is defined into something reached."""
         for target in self._stands_for(module, hook.by):
-            if self._is_experiment(target):
+            if self._is_experiment(target) and hook.by.chain[-1:] in _ASIDE:
                 continue
             key = (target.module, target.name or "")
             if target.is_outside:
