@@ -108,9 +108,23 @@ _ACTS = re.compile(r"(?:set|seed|manual_seed|configure|enable|disable|register|p
 
 #: Builtin functions, and methods of loggers, that change nothing which a result depends on.
 _IDLE_BUILTINS = frozenset(
-    ["abs", "all", "any", "bool", "dict", "enumerate", "float", "frozenset", "int", "len", "list", "max", "min"]
-    + ["print", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"]
-)
+    [
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "dict",
+        "enumerate",
+        "float",
+        "frozenset",
+        "int",
+        "len",
+        "list",
+        "max",
+        "min",
+        "print",
+    ]
+) | {"range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"}
 _IDLE_METHODS = frozenset(["critical", "debug", "error", "exception", "info", "log", "warn", "warning"])
 
 #: The method of an experiment that ends the loading of a script: what comes after it is not for the workers.
@@ -672,12 +686,13 @@ class _Unit:
         self.is_definition = isinstance(node, (str, *_DEFINITIONS))
         self.is_outline = not self.is_definition and isinstance(node, _COMPOUND)
         self.value_only = False
+        self.inside = ""  # the function that it is of, if that is not read as a whole
         self._reading: _Reading | None = None
 
     def reading(self) -> _Reading:
         """What the statement says. Raises `_DoesNotParse`, or `_CutWrongly`."""
         if self._reading is None:
-            node = self._parsed() if isinstance(self.node, str) else self.node
+            node = self.parsed()
             found = _Reading(self.module.makers, is_outline=self.is_outline)
             for each in self.conditions:
                 found.tokens.append("if")
@@ -692,9 +707,12 @@ class _Unit:
             self._reading = found
         return self._reading
 
-    def _parsed(self) -> ast.stmt:
+    def parsed(self) -> ast.stmt:
+        """The tree of the statement."""
+        if not isinstance(self.node, str):
+            return self.node
         try:
-            (node,) = ast.parse(str(self.node)).body
+            (node,) = ast.parse(self.node).body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             _parsed(self.module.text)
             _whole.add(self.module.text)
@@ -721,12 +739,13 @@ def _parsed(text: str) -> ast.Module:
 class _Effect(NamedTuple):
     """A statement that changes something other than by binding a name.
 
-    `root` is what it acts on; None if that is not a name. Under the script's guard it `waits`: it counts for a global
+    `root` is what it acts on, and `chain` the attributes taken of it; None if that is not a name. Under the script's guard it `waits`: it counts for a global
     that is reached, but not by itself.
     """
 
     unit: _Unit
     root: str | None
+    chain: tuple[str, ...]
     is_call: bool
     waits: bool
 
@@ -788,9 +807,24 @@ class _Module:
                 self._statement(node, (), False)
         for other, (name, definition) in left.items():
             self._add(name, _Unit(self, other, definition, ()))
+        if "global " in text:
+            self._find_setters()
         for effect in self.effects:
             if effect.root in self.units and self._is_changed(effect.root, effect):
                 self.changes.setdefault(effect.root, []).append(effect.unit)
+
+    def _find_setters(self) -> None:
+        """Note the assignments to a global in functions, which may be called though nothing here reaches them."""
+        for name, unit in [(name, unit) for name, units in self.units.items() for unit in units if unit.is_definition]:
+            if isinstance(unit.node, str) and "global " not in unit.node:
+                continue
+            inside = list(ast.walk(unit.parsed()))
+            declared = {each for node in inside if isinstance(node, ast.Global) for each in node.names}
+            for node in inside if declared else ():
+                for each in declared & set(_set_names(node)):
+                    setter = _Unit(self, unit.line, node, ())  # type: ignore[arg-type]
+                    setter.inside = name
+                    self.changes.setdefault(each, []).append(setter)
 
     def _is_changed(self, name: str, effect: _Effect) -> bool:
         """Whether an effect is one on the value of a name, not a call of a function."""
@@ -917,8 +951,8 @@ class _Module:
                 base, chain = _chain(each.func) if isinstance(each, ast.Call) else (None, ())
                 if isinstance(base, ast.Name) and (not chain or chain[-1] == _RUN):
                     self.runs.append((unit.line, _Use(base.id, chain)))
-        for root, is_call in _roots(node):
-            self.effects.append(_Effect(unit, root, is_call, waits))
+        for (root, chain), is_call in _roots(node):
+            self.effects.append(_Effect(unit, root, chain, is_call, waits))
         value = getattr(node, "value", None)
         if isinstance(value, ast.Call) and isinstance(node, (ast.Assign, ast.AnnAssign)):
             base, chain = _chain(value.func)
@@ -927,7 +961,7 @@ class _Module:
             if called not in _BUILTINS and (is_unnamed or _ACTS.match(called)):
                 acting = _Unit(self, unit.line, node, unit.conditions)
                 acting.value_only = True
-                self.effects.append(_Effect(acting, getattr(base, "id", None), True, waits))
+                self.effects.append(_Effect(acting, getattr(base, "id", None), chain, True, waits))
 
     # Asking.
 
@@ -1016,8 +1050,12 @@ def _inside(node: ast.AST) -> Iterator[ast.stmt]:
             yield each
 
 
-def _roots(node: ast.AST) -> Iterator[tuple[str | None, bool]]:
-    """The names that a statement acts on, None where it is not a name, and whether it does by a call."""
+#: A name, or None for what is none, and the attributes that are taken of it.
+_Root = tuple[str | None, tuple[str, ...]]
+
+
+def _roots(node: ast.AST) -> Iterator[tuple[_Root, bool]]:
+    """What a statement acts on, and whether it does by a call."""
     match node:
         case ast.Expr(value=value):
             yield from ((root, True) for root in _called(value))
@@ -1027,7 +1065,14 @@ def _roots(node: ast.AST) -> Iterator[tuple[str | None, bool]]:
             yield from ((root, False) for root in _set(target))
 
 
-def _set(target: ast.expr) -> Iterator[str | None]:
+def _set_names(node: ast.AST) -> Iterator[str]:
+    targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
+    if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+        for target in targets:
+            yield from (each.id for each in ast.walk(target) if isinstance(each, ast.Name))
+
+
+def _set(target: ast.expr) -> Iterator[_Root]:
     match target:
         case ast.Tuple(elts=inside) | ast.List(elts=inside):
             for each in inside:
@@ -1038,23 +1083,23 @@ def _set(target: ast.expr) -> Iterator[str | None]:
             yield _root(target)
 
 
-def _root(node: ast.expr) -> str | None:
-    """The name that a chain of attributes, items and calls begins with."""
+def _root(node: ast.expr) -> _Root:
+    chain: tuple[str, ...] = ()
     while True:
         match node:
-            case ast.Attribute(value=inner) | ast.Subscript(value=inner) | ast.Call(func=inner):
-                node = inner
-            case ast.Name(id=name):
-                return name
+            case ast.Attribute(value=inner, attr=name):
+                node, chain = inner, (name, *chain)
+            case ast.Subscript(value=inner) | ast.Call(func=inner):
+                node, chain = inner, ()
             case _:
-                return None
+                return (node.id if isinstance(node, ast.Name) else None), chain
 
 
-def _called(node: ast.AST) -> Iterator[str | None]:
+def _called(node: ast.AST) -> Iterator[_Root]:
     """What is called for its effect in an expression that is a statement."""
     match node:
         case ast.Call(func=ast.Name(id=name), args=args) if name in _IDLE_BUILTINS:
-            yield name
+            yield name, ()
             for each in args:
                 yield from _called(each)
         case ast.Call(func=ast.Attribute(attr=name)) if name in _IDLE_METHODS:
@@ -1064,8 +1109,6 @@ def _called(node: ast.AST) -> Iterator[str | None]:
         case ast.Constant() | ast.Name() | ast.Attribute() | ast.Subscript() | ast.JoinedStr() | ast.Lambda():
             return
         case ast.ListComp(elt=inner) | ast.SetComp(elt=inner) | ast.GeneratorExp(elt=inner):
-            yield from _called(inner)
-        case ast.Await(value=inner) | ast.NamedExpr(value=inner) | ast.Starred(value=inner):
             yield from _called(inner)
         case _:
             for each in ast.iter_child_nodes(node):
@@ -1087,6 +1130,7 @@ _TOKEN = re.compile(
     r"(?P<cut>\n(?=[^\s#)\]}]))",
     re.DOTALL,
 )
+_F_STRING = re.compile(r"[fFtT]|[rR][fFtT]")
 _HEAD = re.compile(r"(?:async[ \t]+)?(def|class)[ \t]+(\w+)[ \t]*(\([^()'\"#]*\))?[ \t]*(:)?")
 _GOES_ON = re.compile(r"(?:else|elif|except|finally)\b")
 
@@ -1156,7 +1200,7 @@ def _starts(text: str) -> list[int] | None:
             return None
         elif kind == "string":
             string = found.group()
-            if "{" in string and string[0] not in "\"'" and _is_open(string):
+            if "{" in string and _F_STRING.match(string) and _is_open(string):
                 return None
     return None if depth else [*starts, len(text)]
 
@@ -1212,7 +1256,7 @@ class _Walk:
         """The fingerprint of what is reached."""
         shown = self._shown()
         parts = {
-            f"{shown[module]}.{name}": self._digest(module, name, units, shown)
+            f"{shown[module]}.{name}": self._digest(module, name, self._counted(module, units), shown)
             for (module, name), units in self._reached.items()
         }
         parts |= {f"{shown[module]}.{name}": f"{UNKNOWN}: {why}" for (module, name), why in self._unknown.items()}
@@ -1293,6 +1337,8 @@ class _Walk:
             return self._of_module(inner, rest, seen)
         if not found and source.is_bound("__getattr__"):
             return self._of_name(module, "__getattr__", (), seen)
+        if not found and module in self._partial:
+            return [_Target(module, first, rest)]
         return found or [_Target(module, first, ("?",), is_outside=True)]
 
     def _of_name(self, module: str, name: str, chain: tuple[str, ...], seen: frozenset[Any]) -> list[_Target]:
@@ -1370,6 +1416,9 @@ class _Walk:
         if not isinstance(source, _Module):
             self._unknown[module, name] = str(source)
             return
+        if units is None and name not in source.units and module in self._partial:
+            self._unknown[module, name] = "its source is not known"
+            return
         if units is None or name in source.units:
             units = [*source.units.get(name, ()), *source.changes.get(name, ())]
         self._reached[module, name] = units
@@ -1421,10 +1470,9 @@ class _Walk:
     def _act(self, module: str, source: _Module) -> None:
         """Sort what a module does when it is loaded: to its own globals, or to anything else."""
         end = min((line for line, use in source.runs if self._runs(module, use)), default=None)
-        top = self._loaded[module]
         for effect in source.effects:
             root = effect.root
-            if effect.waits or (end is not None and effect.unit.line >= end) or effect.unit in top:
+            if effect.waits or (end is not None and effect.unit.line >= end):
                 continue
             if root is not None and not source.is_bound(root) and effect.is_call and root in _IDLE_BUILTINS:
                 continue
@@ -1432,14 +1480,29 @@ class _Walk:
             if any(map(self._is_experiment, targets)):
                 continue
             if root is None or root not in source.units or root in source.imports:
-                top.append(effect.unit)
+                self._act_on(module, effect.unit)
             elif not source.is_defined(root):
                 if not source.is_fresh(root):
                     self._reach(module, root)
             elif effect.is_call:
-                top.append(effect.unit)
-        if top:
-            self._reach(module, TOP, top)
+                self._act_on(module, effect.unit)
+
+    def _patches(self, module: str, effect: _Effect) -> bool:
+        """Whether a statement under the guard changes a global of another module that is reached."""
+        return any(
+            not target.is_outside
+            and (target.module, target.name) in self._reached
+            and (not effect.is_call or not self._modules[target.module].is_defined(target.name))
+            for target in self._stands_for(module, _Use(str(effect.root), effect.chain))
+        )
+
+    def _act_on(self, module: str, unit: _Unit) -> None:
+        """Count a statement as one that is run when the module is loaded."""
+        top = self._loaded[module]
+        if unit not in top:
+            top.append(unit)
+            self._reached[module, TOP] = top
+            self._left.append((module, TOP))
 
     def _runs(self, module: str, use: _Use) -> bool:
         """Whether a call runs an experiment, itself or in the function that it calls."""
@@ -1465,6 +1528,14 @@ class _Walk:
                 for hook in () if source is None else source.hooks:
                     if (module, hook.name) not in self._reached and self._registers(module, hook):
                         self._reach(module, hook.name)
+                for effect in () if source is None else source.effects:
+                    if (
+                        effect.waits
+                        and effect.chain
+                        and effect.root in source.imports
+                        and self._patches(module, effect)
+                    ):
+                        self._act_on(module, effect.unit)
 
     def _follow(self, module: str, name: str, unit: _Unit) -> None:
         reading = unit.reading()
@@ -1480,12 +1551,14 @@ class _Walk:
         found += [(what.module, self._imported(module, what, chain, frozenset())) for what, chain in reading.imported]
         for used, targets in found:
             self._reach_all(module, targets)
-            if not targets and used not in _BUILTINS:
+            if not targets and used not in _BUILTINS and not unit.inside:
                 if module in self._partial:
                     self._unknown[module, used] = "its source is not known"
                 else:
                     self._blind.add((module, name, f"{used} is not defined"))
             for target in targets:
+                if unit.inside:
+                    continue
                 if "*" in target.rest:
                     self._blind.add((module, name, f"an attribute of {used} by a name that is computed"))
                 elif target.rest == ("?",) and target.is_outside:
@@ -1570,6 +1643,10 @@ class _Walk:
                         yield from self._kept_by((target.module, target.name), 1, bool(target.rest), seen)
 
     # Digests.
+
+    def _counted(self, module: str, units: Iterable[_Unit]) -> list[_Unit]:
+        """The statements but for those of a function that counts itself."""
+        return [unit for unit in units if (module, unit.inside) not in self._reached]
 
     def _digest(self, module: str, name: str, units: Iterable[_Unit], shown: Mapping[str, str]) -> str:
         tokens = [SCHEME]
