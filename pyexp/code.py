@@ -108,23 +108,8 @@ _ACTS = re.compile(r"(?:set|seed|manual_seed|configure|enable|disable|register|p
 
 #: Builtin functions, and methods of loggers, that change nothing which a result depends on.
 _IDLE_BUILTINS = frozenset(
-    [
-        "abs",
-        "all",
-        "any",
-        "bool",
-        "dict",
-        "enumerate",
-        "float",
-        "frozenset",
-        "int",
-        "len",
-        "list",
-        "max",
-        "min",
-        "print",
-    ]
-) | {"range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"}
+    ["abs", "all", "any", "bool", "dict", "enumerate", "float", "frozenset", "int", "len", "list", "max", "min"]
+) | {"print", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"}
 _IDLE_METHODS = frozenset(["critical", "debug", "error", "exception", "info", "log", "warn", "warning"])
 
 #: The method of an experiment that ends the loading of a script: what comes after it is not for the workers.
@@ -739,8 +724,8 @@ def _parsed(text: str) -> ast.Module:
 class _Effect(NamedTuple):
     """A statement that changes something other than by binding a name.
 
-    `root` is what it acts on, and `chain` the attributes taken of it; None if that is not a name. Under the script's guard it `waits`: it counts for a global
-    that is reached, but not by itself.
+    `root` is what it acts on, and `chain` the attributes taken of it; None if that is not a name. Under the script's
+    guard it `waits`: it counts for a global that is reached, but not by itself.
     """
 
     unit: _Unit
@@ -794,7 +779,17 @@ class _Module:
         for node in body:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 self._find_makers(node)
-        left = {} if cut is None else dict(cut[1])
+        self._sort(body, {} if cut is None else cut[1])
+        if "global " in text:
+            self._find_setters()
+        for effect in self.effects:
+            if effect.root in self.units and self._is_changed(effect.root, effect):
+                self.changes.setdefault(effect.root, []).append(effect.unit)
+
+    # Sorting statements.
+
+    def _sort(self, body: Sequence[ast.stmt], definitions: Mapping[int, tuple[str, str]]) -> None:
+        left = dict(definitions)
         for node in body:
             line = min((each.lineno for each in getattr(node, "decorator_list", ())), default=node.lineno)
             for other in [each for each in left if each < line]:  # they are in order
@@ -807,11 +802,6 @@ class _Module:
                 self._statement(node, (), False)
         for other, (name, definition) in left.items():
             self._add(name, _Unit(self, other, definition, ()))
-        if "global " in text:
-            self._find_setters()
-        for effect in self.effects:
-            if effect.root in self.units and self._is_changed(effect.root, effect):
-                self.changes.setdefault(effect.root, []).append(effect.unit)
 
     def _find_setters(self) -> None:
         """Note the assignments to a global in functions, which may be called though nothing here reaches them."""
@@ -829,8 +819,6 @@ class _Module:
     def _is_changed(self, name: str, effect: _Effect) -> bool:
         """Whether an effect is one on the value of a name, not a call of a function."""
         return not (effect.is_call and self.is_defined(name))
-
-    # Sorting statements.
 
     def _find_makers(self, node: ast.Import | ast.ImportFrom) -> None:
         """Note what pyexp's decorator is called here."""
@@ -1095,7 +1083,7 @@ def _root(node: ast.expr) -> _Root:
                 return (node.id if isinstance(node, ast.Name) else None), chain
 
 
-def _called(node: ast.AST) -> Iterator[_Root]:
+def _called(node: ast.expr) -> Iterator[_Root]:
     """What is called for its effect in an expression that is a statement."""
     match node:
         case ast.Call(func=ast.Name(id=name), args=args) if name in _IDLE_BUILTINS:
@@ -1489,12 +1477,11 @@ class _Walk:
 
     def _patches(self, module: str, effect: _Effect) -> bool:
         """Whether a statement under the guard changes a global of another module that is reached."""
-        return any(
-            not target.is_outside
-            and (target.module, target.name) in self._reached
-            and (not effect.is_call or not self._modules[target.module].is_defined(target.name))
-            for target in self._stands_for(module, _Use(str(effect.root), effect.chain))
-        )
+        for target in self._stands_for(module, _Use(str(effect.root), effect.chain)):
+            if not target.is_outside and (target.module, target.name) in self._reached:
+                source = self._module(target.module)
+                return source is not None and not (effect.is_call and source.is_defined(str(target.name)))
+        return False
 
     def _act_on(self, module: str, unit: _Unit) -> None:
         """Count a statement as one that is run when the module is loaded."""
@@ -1525,16 +1512,13 @@ class _Walk:
                     self._follow(module, name, unit)
             for module in list(self._loaded):
                 source = self._module(module)
-                for hook in () if source is None else source.hooks:
+                if source is None:
+                    continue
+                for hook in source.hooks:
                     if (module, hook.name) not in self._reached and self._registers(module, hook):
                         self._reach(module, hook.name)
-                for effect in () if source is None else source.effects:
-                    if (
-                        effect.waits
-                        and effect.chain
-                        and effect.root in source.imports
-                        and self._patches(module, effect)
-                    ):
+                for effect in source.effects:
+                    if effect.waits and effect.root in source.imports and self._patches(module, effect):
                         self._act_on(module, effect.unit)
 
     def _follow(self, module: str, name: str, unit: _Unit) -> None:
