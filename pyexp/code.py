@@ -675,7 +675,7 @@ class _Unit:
         self._reading: _Reading | None = None
 
     def reading(self) -> _Reading:
-        """What the statement says. Raises `_DoesNotParse`, or `_CutWrongly`."""
+        """What the statement says. Raises `_CutWrongly`."""
         if self._reading is None:
             node = self.parsed()
             found = _Reading(self.module.makers, is_outline=self.is_outline)
@@ -699,7 +699,6 @@ class _Unit:
         try:
             (node,) = ast.parse(self.node).body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            _parsed(self.module.text)
             _whole.add(self.module.text)
             raise _CutWrongly from None
         return node
@@ -754,7 +753,7 @@ class _Module:
         self.text = text
         self.units: dict[str, list[_Unit]] = {}
         self.changes: dict[str, list[_Unit]] = {}
-        self.imports: dict[str, list[_Import]] = {}
+        self.imports: dict[str, list[tuple[int, _Import]]] = {}
         self.stars: list[tuple[int, _Import]] = []
         self.loads: list[_Import] = []
         self.effects: list[_Effect] = []
@@ -928,7 +927,7 @@ class _Module:
             if name is None:
                 self.stars.append((node.lineno, what))
             else:
-                self.imports.setdefault(name, []).append(what)
+                self.imports.setdefault(name, []).append((node.lineno, what))
                 self.last[name] = node.lineno
                 if is_conditional:
                     self._add(name, unit)
@@ -1088,8 +1087,8 @@ def _called(node: ast.expr) -> Iterator[_Root]:
     match node:
         case ast.Call(func=ast.Name(id=name), args=args) if name in _IDLE_BUILTINS:
             yield name, ()
-            for each in args:
-                yield from _called(each)
+            for inner in args:
+                yield from _called(inner)
         case ast.Call(func=ast.Attribute(attr=name)) if name in _IDLE_METHODS:
             return
         case ast.Call():
@@ -1099,9 +1098,9 @@ def _called(node: ast.expr) -> Iterator[_Root]:
         case ast.ListComp(elt=inner) | ast.SetComp(elt=inner) | ast.GeneratorExp(elt=inner):
             yield from _called(inner)
         case _:
-            for each in ast.iter_child_nodes(node):
-                if isinstance(each, ast.expr):
-                    yield from _called(each)
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, ast.expr):
+                    yield from _called(child)
 
 
 # Cutting a source into its top-level statements.
@@ -1321,8 +1320,9 @@ class _Walk:
         found = self._of_name(module, first, rest, seen)
         if found and any(not target.is_outside for target in found):
             return found
-        if self._source(inner) is not None:
-            return self._of_module(inner, rest, seen)
+        beneath = self._of_module(inner, rest, seen) if rest or self._source(inner) is not None else []
+        if any(not target.is_outside for target in beneath):
+            return beneath
         if not found and source.is_bound("__getattr__"):
             return self._of_name(module, "__getattr__", (), seen)
         if not found and module in self._partial:
@@ -1335,11 +1335,12 @@ class _Walk:
         if source is None or (module, name) in seen:
             return []
         seen |= {(module, name)}
-        found = [
-            target for what in source.imports.get(name, ()) for target in self._imported(module, what, chain, seen)
-        ]
-        if name in source.units:
-            found.append(_Target(module, name, chain))
+        own = _Target(module, name, chain)
+        bindings: list[tuple[int, _Import | None]] = [*source.imports.get(name, ())]
+        bindings += [(unit.line, None) for unit in source.units.get(name, ())]
+        found: list[_Target] = []
+        for _, what in sorted(bindings, key=lambda each: each[0]):
+            found += self._imported(module, what, chain, seen) if what is not None else [own] * (found[-1:] != [own])
         bound_at = source.last.get(name, 0)
         for line, what in source.stars:
             if line > bound_at:
