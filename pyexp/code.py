@@ -1106,18 +1106,22 @@ def _called(node: ast.expr) -> Iterator[_Root]:
 # Cutting a source into its top-level statements.
 
 _STRING = (
-    r"(?P<string>[bBfFrRtTuU]{0,2}(?:"
+    r"(?P<string>(?:"
     r'''"""(?:[^"\\]|\\.|"(?!""))*"""|'''
     r""""(?:[^"\\\n]|\\.)*"|"""
     r"""'''(?:[^'\\]|\\.|'(?!''))*'''|"""
     r"'(?:[^'\\\n]|\\.)*'))"
 )
+#: Brackets in brackets that hold neither comments nor more than plain strings, which are most of all.
+_SIMPLE = r"""[^()\[\]{}"'#\\]++|"[^"\\\n{}]*+"(?!")|'[^'\\\n{}]*+'(?!')"""
+_FLAT = rf"[(\[{{](?:{_SIMPLE})*+[)\]}}]"
 _TOKEN = re.compile(
-    rf"""(?P<skip>\#[^\n]*|\\\n)|{_STRING}|(?P<open>[(\[{{])|(?P<close>[)\]}}])|(?P<bad>["'])|"""
-    r"(?P<cut>\n(?=[^\s#)\]}]))",
+    r"""(?:[^#\\()\[\]{}"'\n]++|\n(?![^\s#)\]}]))*+(?:"""
+    rf"""(?P<skip>\#[^\n]*|\\\n|[(\[{{](?:{_SIMPLE}|{_FLAT})*+[)\]}}])|{_STRING}|"""
+    r"""(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<bad>["'])|(?P<cut>\n))""",
     re.DOTALL,
 )
-_F_STRING = re.compile(r"[fFtT]|[rR][fFtT]")
+_F_STRING = re.compile(r"[fFtT][rR]?$")
 _HEAD = re.compile(r"(?:async[ \t]+)?(def|class)[ \t]+(\w+)[ \t]*(\([^()'\"#]*\))?[ \t]*(:)?")
 _GOES_ON = re.compile(r"(?:else|elif|except|finally)\b")
 
@@ -1186,8 +1190,9 @@ def _starts(text: str) -> list[int] | None:
         elif kind == "bad":
             return None
         elif kind == "string":
-            string = found.group()
-            if "{" in string and _F_STRING.match(string) and _is_open(string):
+            string = found.group("string")
+            before = text[max(found.start("string") - 2, 0) : found.start("string")]
+            if "{" in string and _F_STRING.search(before) and _is_open(string):
                 return None
     return None if depth else [*starts, len(text)]
 
