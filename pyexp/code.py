@@ -193,7 +193,7 @@ class _Reading:
         self.runs: list[_Use] = []
         self.blind: set[str] = set()
         self.asks_subclasses = False
-        self.is_maker = False
+        self.is_too_deep = False
         self.has_call = False
         self._makers = makers
         self._is_outline = is_outline
@@ -207,7 +207,10 @@ class _Reading:
 
     def read(self, node: ast.AST) -> None:
         """Read this, too."""
-        self._node(node)
+        try:
+            self._node(node)
+        except RecursionError:
+            self.is_too_deep = True
         self._note_uses()
 
     def _note_uses(self) -> None:
@@ -228,10 +231,11 @@ class _Reading:
         tokens = self.tokens
         kind = node.__class__
         try:
-            fields = _FIELDS[kind]
+            opening, fields = _FIELDS[kind]
         except KeyError:
-            fields = _FIELDS[kind] = tuple(name for name in kind._fields if name not in _NOT_COUNTED)
-        tokens.append(f"({kind.__name__}")
+            opening, fields = f"({kind.__name__}", tuple(name for name in kind._fields if name not in _NOT_COUNTED)
+            _FIELDS[kind] = opening, fields
+        tokens.append(opening)
         for field in fields:
             value = getattr(node, field, None)
             if value is None:
@@ -251,11 +255,7 @@ class _Reading:
         tokens.append(field + "[")
         for each in nodes:
             if isinstance(each, ast.AST):
-                special = _SPECIAL.get(each.__class__)
-                if special is None:
-                    self._plain(each)
-                else:
-                    special(self, each)
+                self._node(each)
             else:  # a name; None where a keyword has no default, or before ** in a dict
                 tokens.append(f"={each}")
         tokens.append("]")
@@ -355,6 +355,18 @@ class _Reading:
         self._list("targets", node.targets)
         self.tokens.append(")")
 
+    def _operation(self, node: ast.BinOp) -> None:
+        """An operator's operands, of a long sum without a call for each of its terms."""
+        spine: list[ast.BinOp] = [node]
+        while isinstance(spine[-1].left, ast.BinOp):
+            spine.append(spine[-1].left)
+        self.tokens.append("(BinOp" * len(spine))
+        self._node(spine[-1].left)
+        for each in reversed(spine):
+            self.tokens.append(each.op.__class__.__name__)
+            self._node(each.right)
+            self.tokens.append(")")
+
     def _augment(self, node: ast.AugAssign) -> None:
         if isinstance(node.target, ast.Name):
             self._use(node.target.id)
@@ -445,9 +457,7 @@ class _Reading:
         for each in node.decorator_list:
             called = each.func if isinstance(each, ast.Call) else each
             base, chain = _chain(called)
-            if isinstance(base, ast.Name) and (base.id, *chain) in self._makers:
-                self.is_maker = True
-            else:
+            if not isinstance(base, ast.Name) or (base.id, *chain) not in self._makers:
                 self.tokens.append("@")
                 self._node(each)
 
@@ -461,10 +471,7 @@ class _Reading:
         about = _Class(node)
         self.classes.append(about)
         self._open.append(about)
-        parameters = {each.name for each in getattr(node, "type_params", ())}
-        if parameters:
-            self._enter("comprehension")
-            self._scope.bound |= parameters
+        outer, before_it = self._scope, len(self._scope.uses)
         self._list("bases", node.bases)
         self._list("keywords", node.keywords)
         self._enter("class")
@@ -475,8 +482,8 @@ class _Reading:
             if isinstance(statement, _CONDITIONAL):  # what it binds may be bound outside instead
                 self._scope.bound &= before
         self._leave()
-        if parameters:
-            self._leave()
+        parameters = {each.name for each in getattr(node, "type_params", ())}
+        outer.uses[before_it:] = [each for each in outer.uses[before_it:] if each[0].name not in parameters]
         self._open.pop()
         self.tokens.append("])")
 
@@ -526,7 +533,6 @@ class _Reading:
         if last in (_BY_STRING if not chain else _MODULE_BY_STRING) and self._by_string(node, last):
             return
         if (base.id, *chain) in self._makers:
-            self.is_maker = True
             node = ast.Call(func=node.func, args=node.args, keywords=[])
         self._plain(node)
 
@@ -562,13 +568,14 @@ _ATTRIBUTE_BY_STRING = frozenset(["delattr", "getattr", "hasattr", "setattr"])
 _MODULE_BY_STRING = frozenset(["import_module", "run_module", "run_path"])
 _BY_STRING = _ATTRIBUTE_BY_STRING | _MODULE_BY_STRING | {"__import__", "eval", "exec", "globals"}
 _CONDITIONAL = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.Match)
-_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {}
+_FIELDS: dict[type[ast.AST], tuple[str, tuple[str, ...]]] = {}
 _SPECIAL: dict[type[ast.AST], Any] = {
     ast.AnnAssign: _Reading._hint,
     ast.Assign: _Reading._assign,
     ast.AsyncFunctionDef: _Reading._function,
     ast.Attribute: _Reading._attribute,
     ast.AugAssign: _Reading._augment,
+    ast.BinOp: _Reading._operation,
     ast.Call: _Reading._call,
     ast.ClassDef: _Reading._class,
     ast.Constant: _Reading._constant,
@@ -817,7 +824,7 @@ class _Module:
 
     def _is_changed(self, name: str, effect: _Effect) -> bool:
         """Whether an effect is one on the value of a name, not a call of a function."""
-        return not (effect.is_call and self.is_defined(name))
+        return not (effect.is_call and (self.is_defined(name) or name in self.experiments))
 
     def _find_makers(self, node: ast.Import | ast.ImportFrom) -> None:
         """Note what pyexp's decorator is called here."""
@@ -1430,6 +1437,8 @@ class _Walk:
             if not isinstance(source, _Module):
                 self._unknown[target.module, TOP] = str(source)
                 continue
+            stars = [_Target(self._absolute(target.module, what), None) for _, what in source.stars]
+            self._reach_all(module, [star for star in stars if self._source(star.module) is not None])
             for name in (*source.units, *source.imports):
                 if (target.module, name) not in self._whole and name not in source.aside:
                     self._whole.add((target.module, name))
@@ -1529,6 +1538,8 @@ class _Walk:
 
     def _follow(self, module: str, name: str, unit: _Unit) -> None:
         reading = unit.reading()
+        if reading.is_too_deep:
+            self._unknown[module, name] = "it is nested too deeply to be read"
         self._asks_subclasses |= reading.asks_subclasses
         self._blind.update((module, name, what) for what in reading.blind)
         for each in self._loads(module, reading.imports):

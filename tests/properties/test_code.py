@@ -105,6 +105,13 @@ def test_a_source_that_cannot_be_cut_is_parsed_as_a_whole() -> None:
     assert difference(old, new) == "main.x changed"
 
 
+def test_what_is_nested_too_deeply_is_unknown() -> None:
+    deep = f"import h\ndef f(c): return {'not ' * 2500}h.g"
+    found = fingerprint([Entry("main", "f")], {"main": deep, "h": "g = 1"})
+    assert found.parts["main.f"].startswith("unknown: ")
+    assert found.hash == "unknown"
+
+
 def test_an_entry_without_a_source_is_unknown() -> None:
     found = fingerprint([Entry("lib", "f"), Entry("main", "g"), Entry("other")], {"main": ""})
     assert found.parts == {
