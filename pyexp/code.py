@@ -264,23 +264,14 @@ class _Reading:
         self.tokens.append(_constant_token(node.value))
 
     def _joined(self, node: ast.JoinedStr) -> None:
-        """An f-string: how its text is cut into constants depends on the version of Python."""
-        parts = _joined_parts(node)
-        if all(isinstance(part, str) for part in parts):
-            self.tokens.append(_constant_token("".join(map(str, parts))))
-            return
-        self.tokens.append("(JoinedStr")
-        for part in parts:
-            if isinstance(part, str):
-                self.tokens.append(_constant_token(part))
-            else:
-                self.tokens.append(f"(FormattedValue {part.conversion}")
-                self._node(part.value)
-                if part.format_spec is not None and _joined_parts(part.format_spec):
-                    self.tokens.append("format_spec")
-                    self._node(part.format_spec)
-                self.tokens.append(")")
-        self.tokens.append(")")
+        """An f-string: whether there are empty texts in it depends on the version of Python."""
+        values = [each for each in node.values if getattr(each, "value", None) != ""]
+        if all(isinstance(each, ast.Constant) for each in values):
+            self.tokens.append(_constant_token("".join(str(getattr(each, "value", "")) for each in values)))
+        else:
+            self.tokens.append("(JoinedStr")
+            self._list("values", values)
+            self.tokens.append(")")
 
     def _expr(self, node: ast.Expr) -> None:
         if not isinstance(node.value, ast.Constant):  # a docstring, or a comment that is written as one
@@ -624,21 +615,6 @@ def _constant_token(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"int {value:x}"  # repr is limited
     return f"{type(value).__name__} {value!a}"
-
-
-def _joined_parts(node: Any) -> list[Any]:
-    """The texts, joined where they touch, and the values of an f-string."""
-    parts: list[Any] = []
-    for each in node.values if isinstance(node, ast.JoinedStr) else [node]:
-        new = _joined_parts(each) if isinstance(each, ast.JoinedStr) else [getattr(each, "value", each)]
-        if isinstance(each, ast.FormattedValue):
-            new = [each]
-        for part in new:
-            if isinstance(part, str) and parts and isinstance(parts[-1], str):
-                parts[-1] += part
-            elif part != "":
-                parts.append(part)
-    return parts
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str | None, _Import]]:
@@ -1552,18 +1528,21 @@ class _Walk:
         found += [(what.module, self._imported(module, what, chain, frozenset())) for what, chain in reading.imported]
         for used, targets in found:
             self._reach_all(module, targets)
-            if not targets and used not in _BUILTINS and not unit.inside:
-                if module in self._partial:
-                    self._unknown[module, used] = "its source is not known"
-                else:
-                    self._blind.add((module, name, f"{used} is not defined"))
-            for target in targets:
-                if unit.inside:
-                    continue
-                if "*" in target.rest:
-                    self._blind.add((module, name, f"an attribute of {used} by a name that is computed"))
-                elif target.rest == ("?",) and target.is_outside:
-                    self._blind.add((module, name, f"{used}.{target.name} is not defined"))
+            if not unit.inside:
+                self._note_blind(module, name, used, targets)
+
+    def _note_blind(self, module: str, part: str, used: str, targets: Sequence[_Target]) -> None:
+        """Note what cannot be followed of what a part uses."""
+        if not targets and used not in _BUILTINS:
+            if module in self._partial:
+                self._unknown[module, used] = "its source is not known"
+            else:
+                self._blind.add((module, part, f"{used} is not defined"))
+        for target in targets:
+            if "*" in target.rest:
+                self._blind.add((module, part, f"an attribute of {used} by a name that is computed"))
+            elif target.rest == ("?",) and target.is_outside:
+                self._blind.add((module, part, f"{used}.{target.name} is not defined"))
 
     def _is_plain(self, module: str, about: _Class, seen: frozenset[int]) -> bool:
         """Whether the annotations in a class's body mean nothing to Python."""

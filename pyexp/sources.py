@@ -111,7 +111,8 @@ class Sources(Mapping[str, str]):
             outer = self._spec(name.rpartition(".")[0])
             if outer is None or outer.submodule_search_locations is None:
                 return None
-            path = list(outer.submodule_search_locations)
+            places: Any = outer.submodule_search_locations
+            path = list(getattr(places, "_path", places))  # a namespace's own list wants its package to be loaded
         for finder in sys.meta_path:
             with suppress(Exception):  # a finder may be anything
                 spec = finder.find_spec(name, path, None)

@@ -14,7 +14,7 @@ import patches
 from helper import scale as scaled, unused
 from nets import Net
 from nets.layers import *
-from pyexp import experiment
+from pyexp import experiment, sweep
 
 LR = 0.1
 UNUSED = 3
@@ -547,4 +547,20 @@ PAIRS: list[tuple[str, dict[str, str], dict[str, str], str]] = [
      {"main": "class A(A): pass\nclass B(A):\n    x = 2\ndef f(c): return B().__class__.__subclasses__()"}, "main.B changed"),
     ("long sum", {"main": f"def f(c): return {' + '.join('c' * 800)}"}, {"main": f"def f(c): return {' + '.join('c' * 799)}"}, "main.f changed"),
     ("order of operators", {"main": "def f(c): return c - (c - c) - c"}, {"main": "def f(c): return c - c - c - c"}, "main.f changed"),
+    ("condition of an import", {"main": "import os\nif os.x:\n    from h import a as g\nelse:\n    from h import b as g\ndef f(c): return g", "h": "a = 1\nb = 2"},
+     {"main": "import os\nif not os.x:\n    from h import a as g\nelse:\n    from h import b as g\ndef f(c): return g", "h": "a = 1\nb = 2"}, "main.g changed"),
+    ("star that may fail", {"main": "try:\n    from h import *\nexcept ImportError:\n    pass\ndef f(c): return g", "h": "g = 1"},
+     {"main": "try:\n    from h import *\nexcept ImportError:\n    pass\ndef f(c): return g", "h": "g = 2"}, "h.g changed"),
+    ("decorator that is an item", {"main": "ds = [1]\n@ds[0]\ndef f(c): return 1"}, {"main": "ds = [2]\n@ds[0]\ndef f(c): return 1"}, "main.ds changed"),
+    ("registry of a made-up constant", {"main": "from h import *\n@d\ndef g(): return 1\ndef f(c): return X, Y", "h": "X = -(1, 2)[0]\nY = (1, -2) * 3\ndef d(g): return X, Y, nothing"},
+     {"main": "from h import *\n@d\ndef g(): return 2\ndef f(c): return X, Y", "h": "X = -(1, 2)[0]\nY = (1, -2) * 3\ndef d(g): return X, Y, nothing"}, "main.g changed"),
+    ("no registry but constants", {"main": "from h import *\nimport lib\n@d\ndef g(): return 1\n@lib.e\n@gone\ndef k(): return 1\ndef f(c): return Y", "h": "import lib\nY = (1, -2) * 3\ndef d(g): return Y, lib, d"},
+     {"main": "from h import *\nimport lib\n@d\ndef g(): return 2\n@lib.e\n@gone\ndef k(): return 2\ndef f(c): return Y", "h": "import lib\nY = (1, -2) * 3\ndef d(g): return Y, lib, d"}, ""),
+    ("class that is derived from itself", {"main": "class A(A): pass\nclass B(A):\n    x = 1\ndef f(c): return A"},
+     {"main": "class A(A): pass\nclass B(A):\n    x = 2\ndef f(c): return A"}, ""),
+    ("class of a class that is told", {"main": "import lib\nclass A(lib.L):\n    def __init_subclass__(cls): pass\nclass B(A): pass\nclass C(B):\n    x = 1\ndef f(c): return B"},
+     {"main": "import lib\nclass A(lib.L):\n    def __init_subclass__(cls): pass\nclass B(A): pass\nclass C(B):\n    x = 2\ndef f(c): return B"}, "main.C changed"),
+    ("modules that hold each other", {"main": "import h\ndef f(c): return vars(h), vars(h)", "h": "import k\nx = 1", "k": "import h\ny = 1"},
+     {"main": "import h\ndef f(c): return vars(h), vars(h)", "h": "import k\nx = 1", "k": "import h\ny = 2"}, "k.y changed"),
+    ("empty texts in an f-string", {"main": "def f(c): return f'{c:}' f'' f'{c}'"}, {"main": "def f(c): return '' f'{c:}{c}'"}, ""),
 ]  # fmt: skip

@@ -86,7 +86,7 @@ def test_a_folder_is_no_part_of_the_fingerprint() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["def f(c) return 1", "def f(c):\n  return 1\n return 2", "def g(:\ndef f(c): return 1", "'", "x = \0"]
+    "source", ["def f(c) return 1", "def f(c):\n  return 1\n return 2", "def g(:\ndef f(c): return 1", "'", "x = \0", f"x = {' + '.join('y' * 9000)}"]
 )
 def test_a_source_that_does_not_parse_is_unknown(source: str) -> None:
     found = fingerprint([Entry("main", "f")], {"main": "import h\ndef f(c): return h.f(c)", "h": source})
@@ -110,6 +110,15 @@ def test_what_is_nested_too_deeply_is_unknown() -> None:
     found = fingerprint([Entry("main", "f")], {"main": deep, "h": "g = 1"})
     assert found.parts["main.f"].startswith("unknown: ")
     assert found.hash == "unknown"
+
+
+def test_a_decorator_that_does_not_parse_registers_nothing() -> None:
+    sources = {"main": "import h\n@h.d\ndef g(): return 1\ndef f(c): return 1", "h": "("}
+    assert fingerprint([Entry("main", "f")], sources).parts.keys() == {"h.<module>", "main.f"}
+
+
+def test_an_entry_without_a_name_is_what_its_module_does() -> None:
+    assert [*fingerprint([Entry("main")], {"main": "import os\nos.go(1)\nx = 1"}).parts] == ["main.<module>"]
 
 
 def test_an_entry_without_a_source_is_unknown() -> None:
