@@ -106,19 +106,23 @@ class Sources(Mapping[str, str]):
             return spec if isinstance(spec, ModuleSpec) else None
         if name in sys.stdlib_module_names or not all(part.isidentifier() for part in name.split(".")):
             return None
-        path = None
-        if "." in name:
-            outer = self._spec(name.rpartition(".")[0])
+        places: list[str] | None = None
+        package, _, last = name.rpartition(".")
+        if package:
+            outer = self._spec(package)
             if outer is None or outer.submodule_search_locations is None:
                 return None
-            places: Any = outer.submodule_search_locations
-            path = list(getattr(places, "_path", places))  # a namespace's own list wants its package to be loaded
+            places = [*outer.submodule_search_locations]
         for finder in sys.meta_path:
             with suppress(Exception):  # a finder may be anything
-                spec = finder.find_spec(name, path, None)
+                spec = finder.find_spec(name, places, None)
                 if spec is not None:
                     return spec
-        return None
+        # A folder without `__init__.py` is not found in a package that is not loaded.
+        folders = [folder for place in places or () if os.path.isdir(folder := os.path.join(place, last))]
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = folders
+        return spec if folders else None
 
 
 def _is_own(file: str) -> bool:
