@@ -1308,14 +1308,15 @@ class _Walk:
         found = self._of_name(module, first, rest, seen)
         if found and any(not target.is_outside for target in found):
             return found
-        beneath = self._of_module(inner, rest, seen) if rest or self._source(inner) is not None else []
-        if any(not target.is_outside for target in beneath):
-            return beneath
+        is_module = self._source(inner) is not None
+        beneath = self._of_module(inner, rest, seen) if rest or is_module else []
+        if is_module or any(not target.is_outside for target in beneath):
+            return [*found, *beneath]
         if not found and source.is_bound("__getattr__"):
             return self._of_name(module, "__getattr__", (), seen)
         if not found and module in self._partial:
             return [_Target(module, first, rest)]
-        return found or [_Target(module, first, ("?",), is_outside=True)]
+        return found or [_Target(module, first, () if first in _BUILTINS else ("?",), is_outside=True)]
 
     def _of_name(self, module: str, name: str, chain: tuple[str, ...], seen: frozenset[Any]) -> list[_Target]:
         """What a global name of a module stands for: all that it is bound to, in order; nothing if it is not."""
@@ -1520,11 +1521,11 @@ class _Walk:
         self._blind.update((module, name, what) for what in reading.blind)
         for each in self._loads(module, reading.imports):
             self._load(each)
-        uses = [*reading.uses]
         for about in reading.classes:
             if about.hints and not self._is_plain(module, about, frozenset()):
-                uses += about.uses
-        found = [(use.name, self._stands_for(module, use)) for use in uses]
+                for use in about.uses:
+                    self._reach_all(module, self._stands_for(module, use))
+        found = [(use.name, self._stands_for(module, use)) for use in reading.uses]
         found += [(what.module, self._imported(module, what, chain, frozenset())) for what, chain in reading.imported]
         for used, targets in found:
             self._reach_all(module, targets)
@@ -1538,11 +1539,11 @@ class _Walk:
                 self._unknown[module, used] = "its source is not known"
             else:
                 self._blind.add((module, part, f"{used} is not defined"))
-        for target in targets:
-            if "*" in target.rest:
-                self._blind.add((module, part, f"an attribute of {used} by a name that is computed"))
-            elif target.rest == ("?",) and target.is_outside:
-                self._blind.add((module, part, f"{used}.{target.name} is not defined"))
+        if any(target.name is None and "*" in target.rest for target in targets):
+            what = "globals" if used == "*" else f"an attribute of {used} by a name that is computed"
+            self._blind.add((module, part, what))
+        elif targets and all(target.is_outside and target.rest == ("?",) for target in targets):
+            self._blind.add((module, part, f"{used}.{targets[0].name} is not defined"))
 
     def _is_plain(self, module: str, about: _Class, seen: frozenset[int]) -> bool:
         """Whether the annotations in a class's body mean nothing to Python."""

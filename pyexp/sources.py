@@ -78,7 +78,7 @@ class Sources(Mapping[str, str]):
         top = name.partition(".")[0]
         if top != name and top not in self._texts:
             with suppress(KeyError):
-                self[top]  # noqa: B018
+                self[top]
         outer = self._specs.get(top)
         if top != name and self._texts[top] is None and (outer is None or outer.origin is not None):
             return None  # the package is not of the project

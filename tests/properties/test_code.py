@@ -161,6 +161,8 @@ def test_what_a_partial_source_lacks_is_unknown() -> None:
         ("getattr(h, c)", ["main.f: an attribute of h by a name that is computed"]),
         ("getattr(h, 'x')", []),
         ("getattr(c, 'x' + c)", []),
+        ("getattr(model, c)", []),
+        ("getattr(h.x, c)", []),
         ("getattr(c)", []),
         ("getattr(h, 'nothing')", ["main.f: h.nothing is not defined"]),
         ("eval(c)", ["main.f: eval"]),
@@ -175,11 +177,16 @@ def test_what_a_partial_source_lacks_is_unknown() -> None:
         ("undefined(c)", ["main.f: undefined is not defined"]),
         ("h.undefined", ["main.f: h.undefined is not defined"]),
         ("h.np.undefined", []),
-        ("globals()", ["main.f: an attribute of * by a name that is computed"]),
+        ("h.__file__", []),
+        ("h.sub.path", []),
+        ("h.sub.sub", ["main.f: h.sub is not defined"]),
+        ("h.again", []),
+        ("globals()", ["main.f: globals"]),
     ],
 )
 def test_what_cannot_be_followed_is_named(body: str, said: list[str]) -> None:
-    sources = {"main": f"import h, importlib, runpy, model\ndef f(c): return {body}", "h": "import np\nx = 1"}
+    sources = {"main": f"import h, importlib, runpy, model\ndef f(c): return {body}", "h": "import np\nx = 1\nagain = 1\nif x:\n    from h import again",
+               "h.sub": "import path"}
     assert [*fingerprint([Entry("main", "f")], sources).blind] == said
 
 
