@@ -1,5 +1,8 @@
 """Edits of a small project, each with what the fingerprint has to say of it: nothing, or the parts that differ."""
 
+# ruff: noqa: E501  # a row of a table is a line, however long
+# fmt: off
+
 #: A project of a script, a module, a package, and a module that only the script's guard needs.
 PROJECT = {
     "main": '''"""A script."""
@@ -563,4 +566,4 @@ PAIRS: list[tuple[str, dict[str, str], dict[str, str], str]] = [
     ("modules that hold each other", {"main": "import h\ndef f(c): return vars(h), vars(h)", "h": "import k\nx = 1", "k": "import h\ny = 1"},
      {"main": "import h\ndef f(c): return vars(h), vars(h)", "h": "import k\nx = 1", "k": "import h\ny = 2"}, "k.y changed"),
     ("empty texts in an f-string", {"main": "def f(c): return f'{c:}' f'' f'{c}'"}, {"main": "def f(c): return '' f'{c:}{c}'"}, ""),
-]  # fmt: skip
+]

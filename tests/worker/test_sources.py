@@ -67,7 +67,8 @@ def show(**functions):
         parts = [part + ("?" if digest.startswith("unknown") else "") for part, digest in code.parts.items()]
         if "-v" in sys.argv:
             print(code)
-        print(name, "/", code.hash == "unknown", "/", *parts, "/", *[each for each in set(sys.modules) - before if "pkg" in each])
+        loaded = [each for each in set(sys.modules) - before if "pkg" in each]
+        print(name, "/", code.hash == "unknown", "/", *parts, "/", *loaded)
 
 if __name__ == "__main__":
     show(plain=plain, made=made.fn, experiment=made, short=short, part=part, kind=kind, method=kind.method,
@@ -182,7 +183,8 @@ def parts(folder: Path, **changes: str) -> Any:
          ["broken.<module>?", "broken.x?", "lib.f"]),
         ({"lib.py": b"import compiled\ndef f(c): return compiled.x", "compiled.so": b""}, ["compiled.x?", "lib.f"]),
         ({"lib.py": b"def f(c):\n    import there\n    return there.x", "site-packages/there.py": b"x = 1"}, ["lib.f"]),
-        ({"lib.py": b"def f(c):\n    import json.tool, email, lib\n    return lib.x, json.x, nothing.x\nx = 1"}, ["lib.f", "lib.x"]),
+        ({"lib.py": b"def f(c):\n    import json.tool, email, lib\n    return lib.x, json.x, nothing.x\nx = 1"},
+         ["lib.f", "lib.x"]),
         ({"lib.py": b"def f(c): return 1\nf.__module__ = 'elsewhere'"}, ["elsewhere.f?"]),
     ],
 )  # fmt: skip
@@ -192,7 +194,8 @@ def test_a_module_is_found_if_it_is_the_users_own(files: dict[str, bytes], expec
         (tmp_path / name).write_bytes(content)
     (tmp_path / "use.py").write_text(
         "import sys, types\n"
-        "for name in ('broken', 'compiled'):\n    sys.modules[name] = types.ModuleType(name)\n    del sys.modules[name].__spec__\n"
+        "for name in ('broken', 'compiled'):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n    del sys.modules[name].__spec__\n"
         "import lib\nfor name in ('broken', 'compiled'): del sys.modules[name]\n"
         "sys.modules['odd'] = None\nsys.meta_path.append(3)\n"
         "from importlib.machinery import ModuleSpec\n"
@@ -218,14 +221,18 @@ def test_what_is_typed_is_known_as_far_as_its_lines_are_kept(tmp_path: Path) -> 
         "@experiment\\ndef first(config): return Net().m() + len(config)\\n",
         "def second(config): return LR\\n",
     ]
-    code = "import linecache\n" + "".join(
-        f"text = '{cell}'\nlinecache.cache['<cell {i}>'] = (1, None, text.splitlines(True), '<cell {i}>')\n"
-        f"exec(compile(text, '<cell {i}>', 'exec'))\n"
-        for i, cell in enumerate(cells)
-    ) + (
-        "from pyexp.sources import code_of\n"
-        "for fn in (first, second):\n"
-        "    print(*[name + '?' * digest.startswith('unknown') for name, digest in code_of(fn).parts.items()])\n"
+    code = (
+        "import linecache\n"
+        + "".join(
+            f"text = '{cell}'\nlinecache.cache['<cell {i}>'] = (1, None, text.splitlines(True), '<cell {i}>')\n"
+            f"exec(compile(text, '<cell {i}>', 'exec'))\n"
+            for i, cell in enumerate(cells)
+        )
+        + (
+            "from pyexp.sources import code_of\n"
+            "for fn in (first, second):\n"
+            "    print(*[name + '?' * digest.startswith('unknown') for name, digest in code_of(fn).parts.items()])\n"
+        )
     )
     said = run(tmp_path, "-c", code, PYTHONPATH=str(Path(__file__).parents[2])).splitlines()
     assert said == ["__main__.Net __main__.first", "__main__.LR? __main__.second"]
