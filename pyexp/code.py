@@ -741,7 +741,7 @@ class _Module:
         self.loads: list[_Import] = []
         self.effects: list[_Effect] = []
         self.hooks: list[_Hook] = []
-        self.runs: list[tuple[int, _Use]] = []
+        self.runs: list[tuple[int, _Use | None]] = []
         self.makers: set[tuple[str, ...]] = set()
         self.experiments: set[str] = set()
         self.aside: set[str] = set()
@@ -810,6 +810,10 @@ class _Module:
                     self.makers.add((name,))
                 elif not what.attribute:
                     self.makers.add((name, _MAKER[1]))
+
+    def _is_maker(self, node: ast.expr) -> bool:
+        base, chain = _chain(node)
+        return (getattr(base, "id", ""), *chain) in self.makers
 
     def _add(self, name: str, unit: _Unit) -> None:
         self.units.setdefault(name, []).append(unit)
@@ -888,10 +892,8 @@ class _Module:
         self.lines.append((unit.line, "", unit))
         for name in self._bound(node, unit):
             self._add(name, unit)
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-                base, chain = _chain(node.value.func)
-                if (getattr(base, "id", ""), *chain) in self.makers:
-                    self.experiments.add(name)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and self._is_maker(node.value.func):
+                self.experiments.add(name)
         self._effects(unit, node, waits)
 
     def _bound(self, node: ast.stmt, unit: _Unit) -> Iterable[str]:
@@ -921,6 +923,8 @@ class _Module:
                 base, chain = _chain(each.func) if isinstance(each, ast.Call) else (None, ())
                 if isinstance(base, ast.Name) and (not chain or chain[-1] == _RUN):
                     self.runs.append((unit.line, _Use(base.id, chain)))
+                elif isinstance(base, ast.Call) and chain == (_RUN,) and self._is_maker(base.func):
+                    self.runs.append((unit.line, None))
         for (root, chain), is_call in _roots(node):
             self.effects.append(_Effect(unit, root, chain, is_call, waits))
         value = getattr(node, "value", None)
@@ -1242,15 +1246,13 @@ class _Walk:
 
     def _shown(self) -> dict[str, str]:
         """What the modules are called: those of the entries by their last name, if no other one goes by it."""
-        names = {module for module, _ in (*self._reached, *self._unknown, *self._entries)} | set(self._modules)
-        short = {module: module.rpartition(".")[2] for module, _ in self._entries}
-        return {
-            module: short[module] if module in short and short[module] not in self._with_parts() - {module} else module
-            for module in names
-        }
-
-    def _with_parts(self) -> set[str]:
-        return {module for module, _ in (*self._reached, *self._unknown)}
+        with_parts = {module for module, _ in (*self._reached, *self._unknown)}
+        shown = {module: module for module in (*self._modules, *with_parts)}
+        for module, _ in self._entries:
+            short = module.rpartition(".")[2]
+            if short not in with_parts - {module}:
+                shown[module] = short
+        return shown
 
     # Finding.
 
@@ -1483,8 +1485,10 @@ class _Walk:
             self._reached[module, TOP] = top
             self._left.append((module, TOP))
 
-    def _runs(self, module: str, use: _Use) -> bool:
-        """Whether a call runs an experiment, itself or in the function that it calls."""
+    def _runs(self, module: str, use: _Use | None) -> bool:
+        """Whether a call runs an experiment, itself or in the function that it calls; None is one made there."""
+        if use is None:
+            return True
         if use.chain:
             return any(map(self._is_experiment, self._stands_for(module, _Use(use.name, use.chain[:-1]))))
         for target in self._stands_for(module, use):

@@ -1,5 +1,6 @@
 """The fingerprint of code: what changes it, and what does not."""
 
+import ast
 import builtins
 import os
 import subprocess
@@ -406,3 +407,68 @@ def test_an_edit_that_changes_the_outcome_changes_the_fingerprint(pair: tuple[di
     if before is not None and after is not None and before != after:
         old, new = (fingerprint([Entry("main", "f")], each) for each in pair)
         assert same(old, new) is False
+
+
+@given(edits())
+def test_how_a_program_is_written_is_no_part_of_the_fingerprint(pair: tuple[dict[str, str], dict[str, str]]) -> None:
+    program, _ = pair
+    spelled = {name: ast.unparse(ast.parse(text)) for name, text in program.items()}
+    spaced = {name: text.replace("\n", "  # a comment\n\n# at the left\n") for name, text in program.items()}
+    unused = {
+        name: "def unused(x):\n    return h.g(x)\n" + text + "\nclass Unused: pass\n" for name, text in program.items()
+    }
+    for each in (spelled, spaced, unused):
+        assert fingerprint([Entry("main", "f")], each) == fingerprint([Entry("main", "f")], program)
+
+
+@given(st.data())
+def test_a_change_is_named_where_it_can_be_reached_and_only_there(data: st.DataObject) -> None:
+    """A drawn graph of functions in drawn modules, called in drawn ways; the oracle follows the same graph."""
+    size = data.draw(st.integers(1, 8))
+    homes = ["main", *(data.draw(st.sampled_from(["main", "a", "b", "p.c"])) for _ in range(size - 1))]
+    calls = [data.draw(st.sets(st.integers(0, size - 1), max_size=3)) for _ in range(size)]
+    ways = {(i, j): data.draw(st.integers(0, 4)) for i in range(size) for j in calls[i]}
+
+    def call(i: int, j: int) -> tuple[str, str, str]:
+        """What module `i` says at its top, what function `i` says first, and the call."""
+        home = homes[j]
+        if home == homes[i]:
+            return "", "", f"f{j}(x)"
+        package, _, last = home.rpartition(".")
+        return [
+            (f"import {home}", "", f"{home}.f{j}(x)"),
+            (f"import {home} as m{j}", "", f"m{j}.f{j}(x)"),
+            (f"from {home} import f{j}", "", f"f{j}(x)"),
+            ("", f"from {home} import f{j} as g", "g(x)"),
+            (
+                f"from {package} import {last}" if package else f"from {home} import *",
+                "",
+                f"{last}.f{j}(x)" if package else f"f{j}(x)",
+            ),
+        ][ways[i, j]]
+
+    def program(numbers: list[int]) -> dict[str, str]:
+        tops: dict[str, list[str]] = {home: [] for home in homes}
+        functions: dict[str, list[str]] = {home: [] for home in homes}
+        for i in range(size):
+            body = []
+            for j in sorted(calls[i]):
+                top, first, what = call(i, j)
+                tops[homes[i]].append(top)
+                body += [f"    {first or 'pass'}", f"    {what}"]
+            functions[homes[i]].append("\n".join([f"def f{i}(x):", *body, f"    return {numbers[i]}"]))
+        return {home: "\n".join([*tops[home], *functions[home]]) for home in tops} | {"p": ""}
+
+    reached, left = set[int](), [0]
+    while left:
+        i = left.pop()
+        if i not in reached:
+            reached.add(i)
+            left += calls[i]
+    changed = data.draw(st.sets(st.integers(0, size - 1)))
+    old, new = (
+        fingerprint([Entry("main", "f0")], program([int(is_new and i in changed) for i in range(size)]), {"p"})
+        for is_new in (False, True)
+    )
+    assert [*old.parts] == sorted(f"{homes[i]}.f{i}" for i in reached)
+    assert difference(old.parts, new.parts) == ", ".join(sorted(f"{homes[i]}.f{i} changed" for i in reached & changed))
