@@ -1242,16 +1242,16 @@ class _Walk:
         parts = dict(sorted(parts.items()))
         is_known = not self._unknown
         blind = sorted(f"{shown[module]}.{name}: {what}" for module, name, what in self._blind)
-        return Code(_hash([SCHEME, *map(repr, parts.items())]) if is_known else UNKNOWN, parts, tuple(blind))
+        return Code(_hash([SCHEME, *map(ascii, parts.items())]) if is_known else UNKNOWN, parts, tuple(blind))
 
     def _shown(self) -> dict[str, str]:
         """What the modules are called: those of the entries by their last name, if no other one goes by it."""
         with_parts = {module for module, _ in (*self._reached, *self._unknown)}
         shown = {module: module for module in (*self._modules, *with_parts)}
-        for module, _ in self._entries:
-            short = module.rpartition(".")[2]
-            if short not in with_parts - {module}:
-                shown[module] = short
+        short = {module: module.rpartition(".")[2] for module, _ in self._entries}
+        for module, name in short.items():
+            if name not in with_parts - {module} and [*short.values()].count(name) == 1:
+                shown[module] = name
         return shown
 
     # Finding.

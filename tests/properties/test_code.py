@@ -78,6 +78,11 @@ def test_a_module_of_the_same_last_name_keeps_the_names_apart() -> None:
     assert [*fingerprint([Entry("pkg.main", "f")], sources).parts] == ["main.f", "pkg.main.f"]
 
 
+def test_entries_of_the_same_last_name_are_kept_apart() -> None:
+    sources = {"a.main": "def f(c): return 1", "b.main": "def f(): return 2"}
+    assert [*fingerprint([Entry("a.main", "f"), Entry("b.main", "f")], sources).parts] == ["a.main.f", "b.main.f"]
+
+
 def test_a_folder_is_no_part_of_the_fingerprint() -> None:
     sources = {"main": "def f(c): return 1"}
     assert fingerprint([Entry("main", "f")], sources) == fingerprint(
