@@ -1387,7 +1387,7 @@ class _Walk:
             if found is None:
                 self._unknown[entry.module, entry.name] = f"{entry.module} does not define it"
             else:
-                self._reach(entry.module, found[0] or name, [found[1]])
+                self._reach(entry.module, found[0] or name, None if found[0] else [found[1]])
 
     def _reach(self, module: str, name: str, units: list[_Unit] | None = None) -> None:
         if (module, name) in self._reached or (module, name) in self._unknown:
@@ -1399,7 +1399,7 @@ class _Walk:
         if units is None and name not in source.units and module in self._partial:
             self._unknown[module, name] = "its source is not known"
             return
-        if units is None or name in source.units:
+        if units is None:
             units = [*source.units.get(name, ()), *source.changes.get(name, ())]
         self._reached[module, name] = units
         self._left.append((module, name))

@@ -576,4 +576,9 @@ PAIRS: list[tuple[str, dict[str, str], dict[str, str], str]] = [
      {"main": "import pyexp\n@pyexp.experiment\ndef f(c): return 1\nf.configs(lambda: [2])"}, ""),
     ("experiment of another module", {"main": "import h\nh.g.run([1])\ndef f(c): return 1", "h": "import pyexp\n@pyexp.experiment\ndef g(c): return 1"},
      {"main": "import h\nh.g.run([2])\ndef f(c): return 1", "h": "import pyexp\n@pyexp.experiment\ndef g(c): return 2"}, ""),
+    ("configs beside all globals", {"main": "import pyexp\n@pyexp.experiment\ndef f(c): return globals()\n@f.configs\ndef g(): return 1\n@f.report\ndef r(x): return 1"},
+     {"main": "import pyexp\n@pyexp.experiment\ndef f(c): return globals()\n@f.configs\ndef g(): return 2\n@f.report\ndef r(x): return 2"}, ""),
+    ("growing attribute of another function", {"main": "def f(c): return 1\ndef g(c): return 1\ng.x += 1\ng.y: int = 1"},
+     {"main": "def f(c): return 1\ndef g(c): return 1\ng.x += 2\ng.y: int = 2"}, ""),
+    ("growing item", {"main": "X = [1]\ndef f(c): return X\nX[0] += 1"}, {"main": "X = [1]\ndef f(c): return X\nX[0] += 2"}, "main.X changed"),
 ]
