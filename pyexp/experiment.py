@@ -25,8 +25,10 @@ from pyexp.plan import Mode, Plan, component
 from pyexp.runner import Interrupted, Job
 from pyexp.shell import Heard, command_line, parse, say, tell
 from pyexp.store import history, layout
+from pyexp.store.code import Code
 from pyexp.tables import Results
 from pyexp.worker import script
+from pyexp.worker.sources import code_of
 
 if TYPE_CHECKING:  # a run that is finished loads no executor
     from pyexp.executors import Executor, ExecutorName
@@ -261,7 +263,22 @@ class Experiment(Generic[R]):
         given = self._configs if configs is None else configs
         # What is there can be reported without knowing what was asked for.
         made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
-        return Job(self._folder(options), self.fn, made, _command(typed or {}), self._initializer, _script(self.fn))
+        return Job(
+            self._folder(options),
+            self.fn,
+            made,
+            _command(typed or {}),
+            self._initializer,
+            _script(self.fn),
+            self._code(),
+        )
+
+    def _code(self) -> Code | None:
+        """The fingerprint of the code; None if it cannot be taken."""
+        try:
+            return code_of(self.fn, self._initializer)
+        except Exception:  # a source may be anything, and no run fails because it is not understood
+            return None
 
     def _takes(self, typed: Mapping[str, Any]) -> bool:
         """Whether the command line chooses some of the cells, as far as that is known before `run` gives the rest."""

@@ -259,8 +259,10 @@ class Plan(NamedTuple):
 
     def summary(self) -> str:
         """The counts in a line."""
-        counts = ", ".join(f"{number} {_TOLD[action]}" for action, number in self.counts().items())
-        return f"{cells_in_words(self.steps.size)}: {counts}"
+        other = sum(step.status is Status.CHANGED and step.action is Action.LOAD for step in self.steps)
+        made = {Action.LOAD: f" ({other} made by other code)"} if other else {}
+        counts = (f"{number} {_TOLD[action]}{made.get(action, '')}" for action, number in self.counts().items())
+        return f"{cells_in_words(self.steps.size)}: {', '.join(counts)}"
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.steps), self.summary()])

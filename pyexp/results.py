@@ -267,7 +267,8 @@ class Record(NamedTuple):
 
     `outputs` holds the scalar outputs, `kinds` the class of every output by name; `spread` says whether the returned
     value was a mapping of outputs, or one value. `needs` are the classes and functions that loading the value needs.
-    `stamp` identifies the file that the result was saved to, `seal` its content.
+    `stamp` identifies the file that the result was saved to, `seal` its content. `code` is the fingerprint of the code
+    that made it: `hash`, `parts` by name, and `accepted`, the hashes of other code that it counts as made by.
     """
 
     name: str
@@ -288,6 +289,7 @@ class Record(NamedTuple):
     executor: str = ""
     stamp: tuple[int, ...] = ()
     seal: str = ""
+    code: Mapping[str, Any] = FrozenConfig()
 
     @property
     def failed(self) -> bool:
@@ -297,6 +299,7 @@ class Record(NamedTuple):
 def record_of(
     name: str, config: FrozenConfig, digest: str, outcome: Outcome, *, started: float = 0.0, seconds: float = 0.0,
     attempts: tuple[Attempt, ...] = (), host: str = "", executor: str = "",
+    code: Mapping[str, Any] = FrozenConfig(),
 ) -> Record:  # fmt: skip
     """The record of a cell that ended with this outcome."""
     told = {key: outcome[key] for key in ("type", "message", "traceback", "spread") if key in outcome}
@@ -313,6 +316,7 @@ def record_of(
         attempts=attempts,
         host=host,
         executor=executor,
+        code=code,
         **told,
     )
 
@@ -410,6 +414,8 @@ def to_json(record: Record) -> dict[str, Any]:
             {"type": a.type, "message": a.message, "started": a.started, "seconds": a.seconds} for a in record.attempts
         ],
     }
+    if record.code:
+        shown["code"] = record.code
     if record.failed:
         return {**shown, "error": {"type": record.type, "message": record.message, "traceback": record.traceback}}
     return {
@@ -449,12 +455,23 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
             executor=data["executor"],
             stamp=tuple(data.get("stamp", ())),
             seal=data.get("seal", ""),
+            code=_code(data.get("code", {})),
             **{key: error[key] for key in ("type", "message", "traceback") if key in error},
         )
         _refuse_wrong_types(record)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ResultError(f"this is no record of pyexp: {type(error).__name__}: {error}") from None
     return record
+
+
+def _code(told: Any) -> Mapping[str, Any]:
+    """The fingerprint in a record; empty where there is none."""
+    if not told:
+        return FrozenConfig()
+    texts = [told["hash"], *told["parts"], *told["parts"].values(), *told.get("accepted", ())]
+    if not all(type(text) is str for text in texts):
+        raise TypeError("there is no text in the fingerprint of the code")
+    return dict(told)
 
 
 _texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "seal")

@@ -23,12 +23,14 @@ from pyexp.leaves import has_encoders
 from pyexp.options import Options
 from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim
 from pyexp.progress import Progress, progress
-from pyexp.results import Attempt, Record, cells_in_words, record_of
+from pyexp.results import Attempt, Record, cells_in_words, clipped, record_of
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.claims import Claim
+from pyexp.store.code import Code, as_data
 from pyexp.store.layout import Run
 from pyexp.store.pickling import dumps
 from pyexp.store.provenance import Git, code_folder
+from pyexp.store.records import Program
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 from pyexp.worker.outcome import failed
@@ -41,7 +43,7 @@ class Job(NamedTuple):
     """What is to be run: the experiment's name, its function, its grid of configs (None: whatever was run).
 
     `command` asks for it once more, but for the options that say which run; `""` where no script was started. `script`
-    is what the script's module is called.
+    is what the script's module is called, `code` the fingerprint of the experiment's code.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Job(NamedTuple):
     command: str = ""
     initializer: Callable[[], Any] | None = None
     script: str = ""
+    code: Code | None = None
 
 
 class Snapshot(NamedTuple):
@@ -94,7 +97,7 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
 def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
     """Carry out the plan, and return a result for each cell. Raises `Interrupted` if a signal came."""
     steps = snapshot.plan.steps
-    loaded, warnings = _loaded(snapshot)
+    loaded, warnings = _loaded(snapshot, job.code if options.accept_code else None)
     waiting = deque(
         step for step in steps
         if step.action in (Action.RUN, Action.WAIT) or (step.action is Action.LOAD and step.cell.folder not in loaded)
@@ -114,10 +117,12 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         display = stack.enter_context(closing(_display(len(waiting), options, pool)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
-        for line in (*snapshot.notes, *_foreign(steps), *warnings, *(() if safe else (NO_LOCKS,))):
+        about = () if options.accept_code else of_other_code(snapshot)
+        for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
         if pool is not None and settings is not None:
-            runner = Runner(job, options, snapshot, folder, pool, settings, display, loaded)
+            program = Program(job.code)
+            runner = Runner(job, options, snapshot, folder, pool, settings, display, loaded, program)
             runner.run(waiting)
             loaded = runner.records
         else:
@@ -135,16 +140,30 @@ NO_LOCKS = (
 )
 
 
+def of_other_code(snapshot: Snapshot) -> list[str]:
+    """What there is to say about loaded results that other code made: how many, what changed, and what to do."""
+    loaded = [step for step in snapshot.plan.steps if step.action is Action.LOAD]
+    other = [step for step in loaded if step.status is Status.CHANGED]
+    if not other:
+        return []
+    were = "result was" if len(other) == 1 else "results were"
+    facts = (snapshot.facts[step.cell.folder] for step in other)
+    changes = dict.fromkeys(change for seen in facts for change in seen.difference.split(", "))
+    what = clipped(", ".join(changes))
+    how = "--rerun-changed runs them again, --accept-code says that the change does not matter"
+    return [f"note: {len(other)} of {len(loaded)} loaded {were} made by other code: {what}; {how}"]
+
+
 def _foreign(steps: Tensor[Step]) -> list[str]:
     """What there is to say about cells of users who are not trusted: once, however many there are."""
     found = [step for step in steps if step.status is Status.FOREIGN]
     return [f"note: {cells_in_words(len(found))} not loaded: {found[0].reason}"] if found else []
 
 
-def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
+def _loaded(snapshot: Snapshot, accepted: Code | None) -> tuple[dict[str, Record], list[str]]:
     """The records of the cells that are finished, and warnings. Records that had to be made again are written down.
 
-    A cell whose result cannot be loaded is not among them.
+    A cell whose result cannot be loaded is not among them. Results of other code count as made by the `accepted` one.
     """
     found: dict[str, Record] = {}
     warnings: list[str] = []
@@ -154,7 +173,7 @@ def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
         if step.action is not Action.LOAD or snapshot.run is None or folder not in snapshot.facts:
             continue
         try:
-            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder])
+            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder], accepted)
         except ResultError as error:
             warnings.append(f"warning: {folder}: its result is unreadable: {error}; the cell is run again")
         except OSError as error:
@@ -167,13 +186,15 @@ def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
     return found, warnings
 
 
-def _recorded(run: Run, cell: Cell, facts: Facts) -> Record:
+def _recorded(run: Run, cell: Cell, facts: Facts, accepted: Code | None = None) -> Record:
     """The record of a cell that has ended, written down if it is not on disk as it should be.
 
     Raises `ResultError` if the result cannot be loaded, and OSError if the record cannot be written.
     """
-    record = records.record_for(run, cell, facts)
-    if not record.failed and facts.needs_repair and (claim := records.claim(run, cell)) is not None:
+    record, is_accepted = records.record_for(run, cell, facts), bool(accepted and facts.difference)
+    if accepted and is_accepted:
+        record = record._replace(code={**record.code, "accepted": [*record.code.get("accepted", ()), accepted.hash]})
+    if not record.failed and (facts.needs_repair or is_accepted) and (claim := records.claim(run, cell)) is not None:
         try:
             records.repair(run, cell, record)
         finally:
@@ -249,6 +270,7 @@ class Runner:
     settings: Terms
     display: Progress
     records: dict[str, Record]
+    program: Program
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
     earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
@@ -350,7 +372,7 @@ class Runner:
     def _make_ready(self, step: Step) -> bool:
         """Make a claimed cell ready to run. False if it has been run meanwhile; then its record is taken."""
         cell = step.cell
-        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, {})
+        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, self.program)
         action, why = after_claim(step, seen, now, self.options.mode).action, now.fault
         if action is Action.LOAD:
             try:
@@ -390,6 +412,7 @@ class Runner:
             attempts=(*self.earlier.get(cell.folder, ()), *ended.task.failures),
             host=ended.outcome.get("host") or socket.gethostname(),
             executor=type(self.pool.executor if isinstance(self.pool, Threads) else self.pool).__name__,
+            code=as_data(self.job.code),
         )
         try:
             record = records.commit(self.folder, cell, record)

@@ -64,7 +64,7 @@ def look(job: Job, options: Options) -> Snapshot:
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
     if options.latest and options.mode is not Mode.REPORT and not options.extend:
         validate_common(run, cells)
-    facts = records.look(run, chosen)
+    facts = records.look(run, chosen, records.Program(job.code))
     found = {folder: classify(seen) for folder, seen in facts.items()}
     if options.dry_run:
         found |= explained(chosen, found, _finished(run, facts, cells))
@@ -75,7 +75,9 @@ def look(job: Job, options: Options) -> Snapshot:
 def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list[FrozenConfig]:
     """The configs of the finished cells of a run, of whatever grid."""
     mine = {cell.folder for cell in cells}
-    others = records.look(run, (cell for cell in history.history(run).cells if cell.folder not in mine), exact=False)
+    others = records.look(
+        run, (cell for cell in history.history(run).cells if cell.folder not in mine), records.Program(), exact=False
+    )
     seen = (*facts.values(), *others.values())
     return [each.record.config for each in seen if each.record and classify(each).status in ENDED - {Status.FAILED}]
 
@@ -174,6 +176,8 @@ def perform(job: Job, options: Options) -> Performed:
         raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report{has}{why}")
     if left_out and not options.quiet:
         tell(f"note: this grid leaves out {more}")
+    for line in runner.of_other_code(snapshot):
+        tell(line)
     return Performed(records.reported(run, snapshot.plan.steps, snapshot.facts))
 
 

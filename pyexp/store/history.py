@@ -347,7 +347,7 @@ def _kept(base: str, name: str, started: float) -> Kept:
     except StoreError:  # a newer pyexp's
         here = History((), ())
     cells = here.cells
-    seen = records.look(run, cells, exact=False)
+    seen = records.look(run, cells, records.Program(), exact=False)
     found = [classify(seen[cell.folder]).status if cell.folder in seen else Status.NEW for cell in cells]
     counts: dict[str, int] = {status.value: found.count(status) for status in Status if status in found}
     return Kept(name, run.path, started, cells.shape, counts, len(here.grids))
@@ -410,7 +410,7 @@ def load_run(run: Run) -> Results:
 
 def as_run(run: Run, cells: Tensor[Cell]) -> Results:
     """The Results of these cells, with the configs that their records have."""
-    seen = records.look(run, cells, exact=False, is_script=False)
+    seen = records.look(run, cells, records.Program(loads=False), exact=False)
     known = cells.map(lambda cell: _known(cell, seen.get(cell.folder)))
     steps = plan(known, {folder: classify(facts) for folder, facts in seen.items()}, Mode.REPORT).steps
     return records.reported(run, steps, seen)

@@ -23,17 +23,51 @@ from pyexp.plan import ENDED, Cell, Facts, Step, classify, unused
 from pyexp.results import Record, Result, done, from_json, missing, record_of, to_json
 from pyexp.store import claims, files, pickling
 from pyexp.store.claims import Claim
+from pyexp.store.code import Code, difference, same
 from pyexp.store.layout import CLAIMS, LOG, RECORD, RESULT, RUN, Run
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
 
-def look(run: Run, cells: Iterable[Cell], *, exact: bool = True, is_script: bool = True) -> dict[str, Facts]:
+class Program:
+    """The program that asks about results: which classes it finds, and which code it would run them with.
+
+    Without `loads`, it need not be able to load the results: their records are of use without the script.
+    """
+
+    def __init__(self, code: Code | None = None, *, loads: bool = True) -> None:
+        self.code = code
+        self._loads = loads
+        self._findable: dict[str, bool] = {}
+        self._differences: dict[str, str] = {}
+
+    def lacks(self, record: Record) -> str:
+        """The first class or function that loading the result needs and that is not there; `""` if there is none."""
+        for need in record.needs if self._loads else ():
+            if need not in self._findable:
+                self._findable[need] = _is_there(*need.split(":", 1))
+            if not self._findable[need]:
+                return need.replace(":", ".")
+        return ""
+
+    def difference(self, record: Record) -> str:
+        """How the code that made the result differs from this program's, in words; `""` where none is known."""
+        told = record.code
+        if self.code is None or not told or self.code.hash in (told["hash"], *told.get("accepted", ())):
+            return ""
+        key = told["hash"]
+        if key not in self._differences:
+            old = Code(told["hash"], told["parts"])
+            is_other = same(old, self.code) is False
+            self._differences[key] = difference(old.parts, self.code.parts) if is_other else ""
+        return self._differences[key]
+
+
+def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = True) -> dict[str, Facts]:
     """The facts about the cells that have a folder or are claimed, by folder. Changes nothing.
 
-    `exact` says that the cells have the very configs that were run; without it, records bring their own. With
-    `is_script`, a result counts only if the classes it needs are there; elsewhere its record is of use without them.
-    Raises `StoreError` if the run's folder cannot be read.
+    `exact` says that the cells have the very configs that were run; without it, records bring their own. Raises
+    `StoreError` if the run's folder cannot be read.
     """
     try:
         with os.scandir(run.path) as entries:
@@ -43,20 +77,16 @@ def look(run: Run, cells: Iterable[Cell], *, exact: bool = True, is_script: bool
     except OSError as error:
         raise StoreError(f"cannot look into {run.path}: {error.strerror}") from None
     holders = claims.holders(os.path.join(run.path, CLAIMS)) if CLAIMS in present else {}
-    findable: dict[str, bool] | None = {} if is_script else None
     seen = {}
     for cell in cells:
         holder = holders.get(cell.folder, "")
         if cell.folder in present or holder:
-            seen[cell.folder] = facts(run, cell, findable, exact=exact)._replace(holder=holder)
+            seen[cell.folder] = facts(run, cell, program, exact=exact)._replace(holder=holder)
     return seen
 
 
-def facts(run: Run, cell: Cell, findable: dict[str, bool] | None, *, exact: bool = True) -> Facts:
-    """The facts about one cell, also if a process has claimed it.
-
-    `findable` keeps what was found out about the classes that results need; None if they need not be there.
-    """
+def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Facts:
+    """The facts about one cell, also if a process has claimed it."""
     try:
         is_folder = stat.S_ISDIR(os.lstat(run.folder(cell)).st_mode)
     except OSError:
@@ -76,11 +106,12 @@ def facts(run: Run, cell: Cell, findable: dict[str, bool] | None, *, exact: bool
     fits, fault = record is not None and record.stamp == stamp, ""
     if not fits:
         fits, fault = _verified(run, cell, record)
-    if fits and record is not None and findable is not None:
-        lost = [need for need in record.needs if not _is_findable(need, findable)]
-        fault = f"{lost[0].replace(':', '.')}, which loading it needs, is not there" if lost else ""
+    other = ""
+    if fits and record is not None:
+        lost, other = program.lacks(record), program.difference(record)
+        fault = f"{lost}, which loading it needs, is not there" if lost else ""
     ended = _When.of(record) if fits else _When(status.st_mtime)
-    return Facts("folder", record, stamp, fits, fault, ended)
+    return Facts("folder", record, stamp, fits, fault, ended, difference=other)
 
 
 def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
@@ -116,13 +147,6 @@ class _When(NamedTuple):
             return time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(self.seconds))
         except (ValueError, OverflowError, OSError):
             return "at an unknown time"
-
-
-def _is_findable(need: str, known: dict[str, bool]) -> bool:
-    """Whether a class or function, as `module:name`, can be found by who loads a result. Nothing is imported."""
-    if need not in known:
-        known[need] = _is_there(*need.split(":", 1))
-    return known[need]
 
 
 def _is_there(module: str, name: str) -> bool:
