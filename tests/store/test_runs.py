@@ -104,7 +104,7 @@ def test_looking_changes_nothing_and_reads_each_record_once(tmp_path: Path, monk
 
     before = {path: path.lstat().st_ctime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(os, "open", counting)
-    sights = records.look(Run(str(tmp_path / "e" / "t")), cells)
+    sights = records.look(Run(str(tmp_path / "e" / "t")), cells, records.Program())
     assert len(sights) == 20
     assert len(opened) == len(set(opened)) == 20
     assert all(path.endswith("record.json") for path in opened)
