@@ -597,6 +597,22 @@ def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> FrozenConfig:
     return applied(freeze_config(base), changes(update, "update"))
 
 
+def filled(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConfig:
+    """The config with the defaults laid under it: each leaf of theirs that it lacks, where no value of its own stands.
+
+    >>> filled(freeze({"mlp": {"width": 64}}), freeze({"mlp": {"width": 32, "bias": True}, "seed": 0}))
+    FrozenConfig({'mlp': FrozenConfig({'bias': True, 'width': 64}), 'seed': 0})
+    """
+    values = {}
+    for key, default in defaults.items():
+        own = config.get(key, NOTHING)
+        if own is NOTHING:
+            values[key] = default
+        elif type(own) is type(default) is FrozenConfig:
+            values[key] = filled(own, default)
+    return updated(config, values) if values else config
+
+
 #: In the place of a value where there is none.
 NOTHING = object()
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unp
 from weakref import WeakSet
 
 from pyexp import shell
-from pyexp.configs import Config, freeze, thaw
-from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
+from pyexp.configs import Config, FrozenConfig, filled, freeze, freeze_config, thaw
+from pyexp.errors import ConfigError, ExecutorError, HashError, NoRunError, SelectionError, StoreError, UsageError
 from pyexp.executors import refuse_unknown
+from pyexp.hashing import encode
 from pyexp.leaves import script_name
 from pyexp.options import Options, UnknownKeyError, settle, spelled
 from pyexp.plan import Mode, Plan, component
@@ -80,12 +81,17 @@ class RunOptions(TypedDict, total=False):
 class Experiment(Generic[R]):
     """A function of a config, with the configs it is to be run for and the report on the results.
 
-    Called with a dict, it is the plain function. Its options are those of the command line; `run` overrides them, and
+    Called with a dict, it is the plain function. `defaults` are laid under every config, and a key that equals its
+    default is left out of the hash: a parameter that is added with the value that the code had before keeps what is
+    finished. Its options are those of the command line; `run` overrides them, and
     the command line overrides both.
     """
 
-    def __init__(self, fn: Callable[[Config], R], **options: Unpack[RunOptions]) -> None:
+    def __init__(
+        self, fn: Callable[[Config], R], *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+    ) -> None:
         refuse_unfit(fn)
+        self.defaults = _defaults(defaults)
         self.fn = fn
         self.options = _said(options)
         self._configs: Any = None
@@ -101,7 +107,7 @@ class Experiment(Generic[R]):
 
     def __call__(self, config: Mapping[str, Any]) -> R:
         """What the function returns for this config, here and now: nothing is isolated or kept."""
-        return self.fn(thaw(freeze(config)))
+        return self.fn(thaw(filled(freeze(config), self.defaults)))
 
     def __repr__(self) -> str:
         return f"<Experiment {self.name!r}>"
@@ -271,6 +277,7 @@ class Experiment(Generic[R]):
             self._initializer,
             _script(self.fn),
             self._code(),
+            self.defaults,
         )
 
     def _code(self) -> Code | None:
@@ -306,6 +313,19 @@ def _is_for_another(typed: Mapping[str, Any]) -> bool:
     """Whether cells or keys that one experiment does not have may be those of another experiment of the script."""
     chooses = bool(typed.get("select") or typed.get("overrides"))
     return chooses and (bool(_taken) or any(experiment._takes(typed) for experiment in list(_not_run)))
+
+
+def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
+    """The defaults, frozen. Raises `ConfigError` for what cannot be defaults, and `HashError`."""
+    frozen = freeze_config({} if given is None else given, "defaults")
+    for key in ("name", "out"):
+        if key in frozen:
+            raise ConfigError(f"defaults has the key {key!r}, which cannot have a default; each config has its own")
+    try:
+        encode(frozen)
+    except HashError as error:
+        raise HashError(f"in defaults, {error}") from None
+    return frozen
 
 
 def _script(fn: Any) -> str:
@@ -382,7 +402,9 @@ def _default_report(results: Results) -> Results:
 @overload
 def experiment(fn: Callable[[Config], R], /) -> Experiment[R]: ...
 @overload
-def experiment(**options: Unpack[RunOptions]) -> Callable[[Callable[[Config], R]], Experiment[R]]: ...
+def experiment(
+    *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> Callable[[Callable[[Config], R]], Experiment[R]]: ...
 def experiment(fn: Any = None, /, **options: Any) -> Any:
     """Make a function of a config an `Experiment`: `@experiment`, or `@experiment(name=…, executor=…, timestamp=…)`.
 

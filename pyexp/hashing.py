@@ -21,6 +21,7 @@ from pyexp.configs import (
     as_python,
     freeze_config,
     freeze_value,
+    frozen_map,
     is_map,
     joined,
     registered,
@@ -34,22 +35,58 @@ SCHEME = b"pyexp1"
 DIGITS = 12
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
+def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> str:
     """The hash of a config, 12 hexadecimal digits: the same for the same value in every process, on every machine.
 
     The order of keys does not matter, types do: `1`, `True`, `1.0`, `"1"`, `(1,)` and `[1]` all differ. The name
-    is part of it; `out`, which pyexp adds for the experiment, is not.
+    is part of it; `out`, which pyexp adds for the experiment, is not. Nor is a key that equals its default in
+    `defaults`: a parameter that is added with the value that the code had before changes no hash.
 
     >>> config_hash({"name": "fast", "lr": 0.1}) == config_hash({"lr": 0.1, "name": "fast"})
     True
 
+    >>> config_hash({"lr": 0.1, "dropout": 0.0}, defaults={"dropout": 0.0}) == config_hash({"lr": 0.1})
+    True
+
     Raises `ConfigError` for what is no config, `HashError` naming the path of a value that has no stable content.
     """
+    if defaults:
+        config = without_defaults(freeze_config(config), freeze_config(defaults, "defaults"))
     try:
         return digest(_encode_config(config))
     except (ConfigError, NoContent, RecursionError, TypeError):  # frozen, it shows what is wrong and where
         frozen = freeze_config(config)
         return digest(encode({key: frozen[key] for key in frozen if key != "out"}))
+
+
+def without_defaults(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConfig:
+    """The config without the leaves that equal their defaults, in value and type, and without maps that this empties.
+
+    >>> without_defaults(freeze_config({"mlp": {"bias": 1}, "seed": 1}), freeze_config({"mlp.bias": 1, "seed": 0}))
+    FrozenConfig({'seed': 1})
+    """
+    values, dropped = {}, set()
+    for key, default in defaults.items():
+        if key not in config:
+            continue
+        own = config[key]
+        if type(own) is type(default) is FrozenConfig and own and default:
+            values[key] = without_defaults(own, default)
+            if not values[key]:
+                dropped.add(key)
+        elif alike(own, default):
+            dropped.add(key)
+    if not values and not dropped:
+        return config
+    return frozen_map({key: values.get(key, own) for key, own in config.items() if key not in dropped})
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values have one encoding. A value that has none is found, with its place, where all is encoded."""
+    try:
+        return _encode(one) == _encode(other)
+    except (NoContent, RecursionError):
+        return False
 
 
 def _encode_config(config: Mapping[str, Any]) -> bytes:

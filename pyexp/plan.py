@@ -15,7 +15,7 @@ from pyrsistent import pmap
 
 from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup, thaw
 from pyexp.errors import ConfigError, UsageError
-from pyexp.hashing import digest, encode, encoder_of_many
+from pyexp.hashing import digest, encode, encoder_of_many, without_defaults
 from pyexp.results import Record, cells_in_words, clipped
 from pyexp.sweep import name_of
 from pyexp.tensor import Tensor
@@ -146,7 +146,8 @@ class Facts(NamedTuple):
     `stamp` what identifies the result file (`()`: there is none). `fits` says that the record is that of this result,
     `fault` what is wrong with the result, `ended` when the cell ended, as what becomes text when it is asked for.
     `holder` is the process that has claimed the cell, in words; `owner` the user whose files are there and who is not
-    trusted; `difference` how the code that made the result differs from the present one, in words.
+    trusted; `difference` how the code that made the result differs from the present one, in words; `default` which
+    default has changed since.
     """
 
     there: str = ""
@@ -158,6 +159,7 @@ class Facts(NamedTuple):
     holder: str = ""
     owner: str = ""
     difference: str = ""
+    default: str = ""
 
     @property
     def version(self) -> tuple[object, ...]:
@@ -185,6 +187,8 @@ def classify(facts: Facts) -> Found:
         return UNSEEN
     if facts.there != "folder":
         return Found(Status.UNFINISHED, f"(in the place of its folder there is {facts.there})")
+    if facts.default:
+        return Found(Status.UNFINISHED, f"(finished with another default: {facts.default})")
     if record is not None and record.failed:  # a file of the result's name does not undo a failure
         brief = clipped(f"{record.type}: {record.message}")
         return Found(Status.FAILED, _Words("{} with {}", (facts.ended, brief)))
@@ -324,15 +328,15 @@ def after_claim(before: Step, seen: Facts, now: Facts, mode: Mode) -> Step:
     return step_of(before.cell, found, Mode.REPORT if ended else mode)
 
 
-def cells_of(configs: Tensor[FrozenConfig]) -> Tensor[Cell]:
-    """The configs with their hashes and folders.
+def cells_of(configs: Tensor[FrozenConfig], defaults: FrozenConfig = FrozenConfig()) -> Tensor[Cell]:
+    """The configs with their hashes, which leave out what equals its default, and folders.
 
     Raises `ConfigError` for a config that holds `out`, for two cells that are the same config, and for two that
     would share a folder; `HashError` for a value that cannot be hashed.
     """
     refuse_too_many(configs)
     encoded = encoder_of_many()
-    made = tuple(_cell(config, encoded) for config in configs)
+    made = tuple(_cell(config, encoded, defaults) for config in configs)
     cells = Tensor.of_cells(made, configs.axes)
     _refuse_twins(cells)
     return cells
@@ -347,14 +351,14 @@ def refuse_too_many(configs: Tensor[FrozenConfig]) -> None:
         )
 
 
-def _cell(config: FrozenConfig, encoded: Callable[[FrozenConfig], bytes]) -> Cell:
+def _cell(config: FrozenConfig, encoded: Callable[[FrozenConfig], bytes], defaults: FrozenConfig) -> Cell:
     name = name_of(config)
     if "out" in config:
         raise ConfigError(
             f"config {name!r} holds the key 'out', which is pyexp's: the experiment gets its "
             "folder there; use another key"
         )
-    hashed = digest(encoded(config))
+    hashed = digest(encoded(without_defaults(config, defaults) if defaults else config))
     return Cell(config, name, hashed, f"{folder_name(name)}-{hashed}")
 
 

@@ -53,6 +53,7 @@ class Job(NamedTuple):
     initializer: Callable[[], Any] | None = None
     script: str = ""
     code: Code | None = None
+    defaults: FrozenConfig = FrozenConfig()
 
 
 class Snapshot(NamedTuple):
@@ -121,7 +122,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
         if pool is not None and settings is not None:
-            program = Program(job.code)
+            program = Program(job.code, job.defaults)
             runner = Runner(job, options, snapshot, folder, pool, settings, display, loaded, program)
             runner.run(waiting)
             loaded = runner.records
@@ -322,7 +323,12 @@ class Runner:
         """Set the results of all cells that are to run again apart before the first of them runs."""
         for step in steps:
             seen = self.snapshot.facts.get(step.cell.folder)
-            if self._begins_anew(step) and seen is not None and (claim := records.claim(self.folder, step.cell)):
+            if (
+                self._begins_anew(step)
+                and seen is not None
+                and not seen.default
+                and (claim := records.claim(self.folder, step.cell))
+            ):
                 try:
                     records.set_apart(self.folder, step.cell, seen.stamp)
                 except OSError as error:
@@ -385,7 +391,9 @@ class Runner:
                 why = str(error)
         elif action is not Action.RUN:
             return False
-        if self._begins_anew(step):
+        if now.default:
+            records.keep_apart(self.folder, cell)
+        elif self._begins_anew(step):
             records.set_apart(self.folder, cell, seen.stamp)
         elif now.record is not None and now.record.failed:
             self.earlier[cell.folder] = _attempts(now.record)

@@ -20,7 +20,7 @@ from pyexp.results import cells_in_words
 from pyexp.runner import Job, Performed, Snapshot
 from pyexp.store import history, layout, records
 from pyexp.store.layout import Run
-from pyexp.sweep import grid_of
+from pyexp.sweep import grid_of, with_defaults
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
@@ -64,7 +64,7 @@ def look(job: Job, options: Options) -> Snapshot:
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
     if options.latest and options.mode is not Mode.REPORT and not options.extend:
         validate_common(run, cells)
-    facts = records.look(run, chosen, records.Program(job.code))
+    facts = records.look(run, chosen, records.Program(job.code, job.defaults))
     found = {folder: classify(seen) for folder, seen in facts.items()}
     if options.dry_run:
         found |= explained(chosen, found, _finished(run, facts, cells))
@@ -98,7 +98,8 @@ def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]
     if job.configs is None:
         raise ConfigError(NO_CONFIGS)
     refuse_too_many(job.configs)
-    cells = cells_of(overridden(job.configs, options.overrides))
+    configs = with_defaults(job.configs, job.defaults) if job.defaults else job.configs
+    cells = cells_of(overridden(configs, options.overrides), job.defaults)
     return cells, cells if options.select is None else selected(cells, options.select)
 
 

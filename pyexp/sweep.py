@@ -7,6 +7,7 @@ is built, sliced and sampled at once. It knows nothing of running, hashing or fo
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256, shake_256
 from itertools import accumulate, count, repeat
 from operator import index as as_int
@@ -19,6 +20,7 @@ from pyexp.configs import (
     Inside,
     changes,
     equal,
+    filled,
     freeze_config,
     inside,
     joined,
@@ -224,6 +226,15 @@ def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) ->
     if not callable(fn):
         raise ConfigError(f"derive takes a function of a config, not {fn!r}")
     return Tensor.of_cells(Derived(grid.cells, fn), [axis.loose(fn) for axis in grid.axes])
+
+
+def with_defaults(configs: Tensor[FrozenConfig], defaults: FrozenConfig) -> Tensor[FrozenConfig]:
+    """The configs, each with the defaults laid under it; lazy, of the same shape and axes.
+
+    >>> with_defaults(grid_of([{"lr": 1.0}]), freeze_config({"dropout": 0.0}))[0]["dropout"]
+    0.0
+    """
+    return Tensor.of_cells(Derived(configs.cells, partial(filled, defaults=defaults)), configs.axes)
 
 
 def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:

@@ -18,9 +18,12 @@ from importlib import machinery, util
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup
 from pyexp.errors import ResultError, StoreError
+from pyexp.hashing import alike
+from pyexp.leaves import NotLoaded
 from pyexp.plan import ENDED, Cell, Facts, Step, classify, unused
-from pyexp.results import Record, Result, done, from_json, missing, record_of, to_json
+from pyexp.results import Record, Result, done, from_json, missing, record_of, restored, to_json
 from pyexp.store import claims, files, pickling
 from pyexp.store.claims import Claim
 from pyexp.store.code import Code, difference, same
@@ -35,8 +38,11 @@ class Program:
     Without `loads`, it need not be able to load the results: their records are of use without the script.
     """
 
-    def __init__(self, code: Code | None = None, *, loads: bool = True) -> None:
+    def __init__(
+        self, code: Code | None = None, defaults: FrozenConfig = FrozenConfig(), *, loads: bool = True
+    ) -> None:
         self.code = code
+        self._defaults = defaults
         self._loads = loads
         self._findable: dict[str, bool] = {}
         self._differences: dict[str, str] = {}
@@ -61,6 +67,20 @@ class Program:
             is_other = same(old, self.code) is False
             self._differences[key] = difference(old.parts, self.code.parts) if is_other else ""
         return self._differences[key]
+
+    def changed_default(self, cell: Cell, told: Mapping[str, Any]) -> str:
+        """Which default has another value in the cell than when it was run, where the record says this; `""` for none.
+
+        A key that is missing from the record was added since, with the value that the code had before.
+        """
+        if not self._defaults:
+            return ""
+        before = restored(told["config"], told["format"])
+        for path, _ in leaves(self._defaults):
+            old, new = lookup(before, path, NOTHING), lookup(cell.config, path, NOTHING)
+            if old is not NOTHING and not isinstance(old, NotLoaded) and not alike(old, new):
+                return f"{path} was {old!r}, and is {new!r}"
+        return ""
 
 
 def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = True) -> dict[str, Facts]:
@@ -93,16 +113,18 @@ def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Fact
         return Facts()
     if not is_folder:
         return Facts(there="something else")
-    record = read_record(run, cell, exact=exact)
+    told = _told(run, cell)
+    record = _record_in(told, cell if exact else None)
+    default = program.changed_default(cell, told) if record is not None and exact else ""
     path = run.file(cell, RESULT)
     try:
         status = os.lstat(path)
     except OSError:
-        return Facts("folder", record, ended=_When.of(record))
+        return Facts("folder", record, ended=_When.of(record), default=default)
     stamp = files.stamp_of(status)
     owner = "" if files.is_trusted(status, run.trust) else files.owner_of(status)
-    if owner or (record is not None and record.failed):
-        return Facts("folder", record, stamp, ended=_When.of(record), owner=owner)
+    if owner or default or (record is not None and record.failed):
+        return Facts("folder", record, stamp, ended=_When.of(record), owner=owner, default=default)
     fits, fault = record is not None and record.stamp == stamp, ""
     if not fits:
         fits, fault = _verified(run, cell, record)
@@ -199,13 +221,16 @@ def _is_installed(path: str) -> bool:
     return "site-packages" in path or path.startswith(os.path.dirname(os.__file__))
 
 
-def read_record(run: Run, cell: Cell, *, exact: bool = True) -> Record | None:
-    """The cell's record; None if there is none that can be trusted."""
+def _told(run: Run, cell: Cell) -> dict[str, Any]:
+    """What the cell's record says; empty if there is none that can be trusted."""
     data = files.read_checked(run.file(cell, RECORD))
-    if not isinstance(data, dict) or data.get("hash") != cell.hash:
-        return None
+    return data if isinstance(data, dict) and data.get("hash") == cell.hash else {}
+
+
+def _record_in(told: Mapping[str, Any], cell: Cell | None) -> Record | None:
+    """The record that says this, of the cell if that is known; None if it is not one."""
     try:
-        return from_json(data, cell.config if exact else None)
+        return from_json(told, None if cell is None else cell.config) if told else None
     except (ResultError, ValueError, OverflowError, RecursionError):
         return None
 
@@ -393,6 +418,7 @@ def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
     """
     if files.stamp(run.file(cell, RESULT)) != seen or not os.path.isdir(run.folder(cell)):
         return
+    files.remove_temporary(run.folder(cell))
     apart = _apart(run, cell)
     if os.path.lexists(apart) and not seen:  # the last one that finished is there already
         shutil.rmtree(run.folder(cell))
@@ -401,6 +427,13 @@ def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
         os.replace(run.folder(cell), apart)
     if run.durable:
         files.sync_folder(run.path)
+
+
+def keep_apart(run: Run, cell: Cell) -> None:
+    """Keep what a cell was with another default in a folder of its own, which is not one of the run. Raises OSError."""
+    name, _, digest = cell.folder.rpartition("-")
+    kept = unused(f"{name}_before-{digest}", os.listdir(run.path), f"{name}_before{{}}-{digest}")
+    os.replace(run.folder(cell), os.path.join(run.path, kept))
 
 
 def _apart(run: Run, cell: Cell) -> str:
