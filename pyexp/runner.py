@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.errors import ConfigError
 from pyexp.executors import get_executor
-from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
+from pyexp.executors.base import Executor, RunSettings, Session, StopRequest, Task
+from pyexp.executors.loop import Ended, schedule
 from pyexp.leaves import has_encoders
 from pyexp.options import Options
 from pyexp.plan import Action, Cell, Mode, Plan, Step
@@ -90,12 +91,12 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
 def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
     """Carry out the plan, and return a result for each cell. Raises `Interrupted` if a signal came."""
     executor = get_executor("inline" if options.pdb else options.executor)
-    pool = executor if isinstance(executor, Pool) else Threads(executor)
+    session, stop = None, StopRequest()
     git = Git(code_folder())
     refuse_unpicklable(seen.plan.steps.map(lambda step: step.cell))
-    jobs = pool.auto() if options.jobs == "auto" else int(options.jobs)
+    jobs = executor.auto_jobs() if options.jobs == "auto" else int(options.jobs)
     results = os.path.abspath(options.output_dir)
-    terms = Terms(
+    terms = RunSettings(
         jobs=jobs,
         timeout=options.timeout,
         retries=options.retries,
@@ -109,15 +110,14 @@ def performed(job: Job, options: Options, seen: Look) -> Tensor[Result]:
     with ExitStack() as at_end:
         at_end.callback(git.close)
         if seen.plan.works:  # else nobody has to get ready
-            at_end.callback(pool.close)
             try:
-                pool.open(job.fn, terms)
+                session = at_end.enter_context(executor.session(job.fn, terms, stop))
             except KeyboardInterrupt:
                 raise Interrupted("interrupted by Ctrl-C before the first cell began", signal.SIGINT) from None
         run = seen.run or store.make_run(options.output_dir, job.name, options.timestamp, durable=options.durable)
         if seen.plan.works or (options.mode is Mode.RUN and not seen.is_described):
             at_end.enter_context(archive.journal(run, job.name, seen.cells, git))
-        performance = Performance(job, options, run, seen, pool, terms)
+        performance = Performance(job, options, run, seen, executor, terms, stop, session)
         results = performance.results()
     archive.remember(run, seen.cells, seen.known, seen.unindexed(performance.records))
     return results
@@ -153,8 +153,10 @@ class Performance:
     options: Options
     run: Run
     seen: Look
-    pool: Pool
-    terms: Terms
+    executor: Executor
+    terms: RunSettings
+    stop: StopRequest
+    session: Session | None  # None where nothing is to run
     records: dict[str, Record] = field(default_factory=dict)
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
@@ -164,10 +166,10 @@ class Performance:
         """The result of every cell, once all that is to be run has run."""
         steps = self.seen.plan.steps
         waiting = deque(step for step in steps if step.action in (Action.RUN, Action.WAIT))
-        with closing(self._progress(len(waiting))) as self.progress, Halt() as halt:
+        with closing(self._progress(len(waiting))) as self.progress, self.stop as halt:
             self.progress.began(self.run.path, self.seen.plan.summary())
-            if self.pool.notice:
-                self.progress.line(self.pool.notice)
+            if self.session is not None and self.session.notice:
+                self.progress.line(self.session.notice)
             if self.options.mode is Mode.FAILED and not waiting:
                 self.progress.line("no cell of this run has failed: there is nothing to run again")
             try:
@@ -190,19 +192,18 @@ class Performance:
 
     def _progress(self, number: int) -> Progress:
         """The display for so many cells; a live one only if their output does not come to the terminal."""
-        from pyexp.executors import InlineExecutor
-
-        elsewhere = self.terms.capture and not isinstance(self.pool, (InlineExecutor, Threads))
+        elsewhere = self.terms.capture and self.executor.has_own_streams
         return progress(number, quiet=self.options.quiet, terminal_is_free=elsewhere, environ=os.environ)
 
-    def _run(self, waiting: deque[Step], halt: Halt) -> None:
+    def _run(self, waiting: deque[Step], halt: StopRequest) -> None:
         """Run the cells that wait, and put each down as it ends."""
-        endings = drive(self.pool, self._tasks(waiting), self.terms, halt, lambda: self._tick(halt))
+        assert self.session is not None
+        endings = schedule(self.session, self._tasks(waiting), lambda: self._tick(halt))
         with closing(endings):  # whatever happens, so that no cell is left running
             for ended in endings:
                 self._commit(ended)
 
-    def _tick(self, halt: Halt) -> None:
+    def _tick(self, halt: StopRequest) -> None:
         self.progress.tick()
         if time.monotonic() - halt.since > SOON and not self.stopping:
             self.stopping = True
@@ -334,9 +335,8 @@ class Performance:
             seconds=ended.seconds,
             attempts=attempts,
             host=ended.outcome.get("host") or socket.gethostname(),
-            executor=type(self.pool).__name__ if not isinstance(self.pool, Threads) else
-            type(self.pool.executor).__name__,
-        )  # fmt: skip
+            executor=type(self.executor).__name__,
+        )
 
     def _conclude(self, cell: Cell, record: Record) -> Record:
         """Write the record down; a result that has vanished is a failure, and if the disk is full it is told."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pyexp.executors.base import Executor, ExecutorName
     from pyexp.executors.fork import ForkExecutor
     from pyexp.executors.inline import InlineExecutor
-    from pyexp.executors.process import SubprocessExecutor
+    from pyexp.executors.processes import SubprocessExecutor
     from pyexp.executors.ray.executor import RayExecutor
 
 __all__ = [
@@ -28,7 +28,7 @@ _HOME = {
     "Executor": "base",
     "ExecutorName": "base",
     "InlineExecutor": "inline",
-    "SubprocessExecutor": "process",
+    "SubprocessExecutor": "processes",
     "ForkExecutor": "fork",
     "RayExecutor": "ray.executor",
 }

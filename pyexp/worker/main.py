@@ -1,7 +1,7 @@
 """What a fresh interpreter does: get ready, then run the one cell that it is given, or fork a child for each of many.
 
-It is told what to do in messages on descriptor 0, and answers on 1; descriptor 2 takes what is written before a cell
-has its log. Getting ready is the same for all: the import path, the script, what was set in it since, the initializer.
+It reads messages on descriptor 0, and answers on 1; descriptor 2 takes what is written before a cell has its log.
+Getting ready is the same for all: the import path, the script, what was set in it since, the initializer.
 """
 
 import errno
@@ -14,109 +14,50 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from pyexp.store import pickling
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, script, unix
-from pyexp.worker.cell import Cell
-from pyexp.worker.script import Script, Source, Survey
+from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap, Rest
 
 #: Device files that a process with an accelerator has open: such a process must not be forked.
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 
 
-class Kit(NamedTuple):
-    """What a worker gets ready with.
-
-    `asked` is what the experiment reaches in the script; `answers` says whether the worker tells what it lacks of that,
-    and `serves` whether it is to fork a child for each cell, if it is fit for that.
-    """
-
-    argv: Sequence[str]
-    path: Sequence[str]
-    folder: str
-    script: Script | None
-    sources: Mapping[str, Source]
-    asked: Survey
-    answers: bool = False
-    serves: bool = False
-    guardian: int | None = None
-
-
-class Lack(NamedTuple):
-    """What a worker says that it lacks, once it has loaded the script: see `naming.lacking`."""
-
-    differ: Sequence[str] = ()
-    missing: Sequence[str] = ()
-    paths: Sequence[str] = ()
-    failed: bool = False
-
-    def names(self, asked: Survey) -> set[str]:
-        """The globals that are to be sent: those that differ or are missing, or refer to what is missing."""
-        gone = set(self.paths)
-        return {*self.differ, *self.missing, *(name for name, used in asked.uses.items() if gone & used)}
-
-
-class Rest(NamedTuple):
-    """What a worker gets then: globals of the script, the experiment's function, and its initializer."""
-
-    values: Mapping[str, Any]
-    fn: Callable[[Any], Any]
-    initializer: Callable[[], Any] | None
-
-
-class Fork(NamedTuple):
-    """What a server is asked for: a child for this cell.
-
-    With the message come so many descriptors: the cell's claim, if it has one, and its status pipe. Children that are
-    `done` are reaped before.
-    """
-
-    cell: Cell
-    descriptors: int
-    done: Sequence[int]
-
-
-class Reap(NamedTuple):
-    """What a server is asked for: the exit status of this child, None while it lives."""
-
-    pid: int
-
-
 def main() -> None:
     """Get ready, and run the cell or serve; never return."""
-    control, status = cells.out_of_the_way(0), cells.out_of_the_way(1)
-    early = cells.out_of_the_way(2)
+    control, status, early = map(cells.out_of_the_way, (0, 1, 2))
     os.dup2(2, 1)
     cells.fresh_streams()
     if hasattr(signal, "SIGBREAK"):  # by which Ctrl-C is passed on where it cannot be sent to one process
         signal.signal(signal.SIGBREAK, signal.default_int_handler)
     try:
-        told = partial(os.read, control)
-        kit: Kit = pickle.loads(messages.read(told))
+        read = partial(messages.read, partial(os.read, control))
+        kit: Kit = pickle.loads(read())
         if kit.guardian is not None:  # no program that the script starts may keep it open
             os.set_inheritable(kit.guardian, False)
         with _asking_nvml() if kit.serves else nullcontext():
             lack, fault = _load(kit)
         if kit.answers:
             messages.write(status, [pickle.dumps(lack)])
-        call = _ready(kit, lack, fault, messages.read(told))
+        call = _ready(kit, lack, fault, read())
         if kit.serves:
             why = unfit()
             messages.write(status, [why.encode()])
             if not why:
                 _serve(control, kit.guardian, call, early)
-        cell: Cell = pickle.loads(messages.read(told))
+        cell: Cell = pickle.loads(read())
     except (EOFError, OSError):  # the parent has no cell for this process, or is dead
         os._exit(cells.UNTOLD)
     os.close(control)
-    cells.become(cell, None)
-    cells.reseed()
-    written = _written(early)
-    os.ftruncate(early, 0)  # what is there at the end, the parent puts into the log
-    os.lseek(early, 0, os.SEEK_SET)
-    _live(call, cell, status, written)
+    with cells.leaving(cell):
+        cells.become(cell, None)
+        cells.reseed()
+        written = _written(early)
+        os.ftruncate(early, 0)  # what is there at the end, the parent puts into the log
+        os.lseek(early, 0, os.SEEK_SET)
+        _live(call, cell, status, written)
 
 
 @contextmanager
@@ -143,7 +84,7 @@ def _written(early: int) -> bytes:
 
 def _live(
     call: Callable[[Any], Any], cell: Cell, status: int, written: bytes, before: cells.Before | None = None
-) -> NoReturn:
+) -> None:
     """Run the cell and end this process."""
 
     def run() -> Any:
@@ -152,10 +93,7 @@ def _live(
         config["out"] = Path(cell.result_path).parent
         return call(config)
 
-    try:
-        cells.live(run, cell, status, before)
-    finally:
-        os._exit(cells.UNTOLD)
+    cells.live(run, cell, status, before)
 
 
 def _load(kit: Kit) -> tuple[Lack, BaseException | None]:
@@ -178,17 +116,18 @@ def _load(kit: Kit) -> tuple[Lack, BaseException | None]:
         return Lack(), None
     from pyexp.worker import naming  # a script without globals need not pay for it
 
-    return Lack(*naming.lacking(kit.asked, script.main_namespace())), None
+    return naming.lacking(kit.asked, script.main_namespace()), None
 
 
 def _ready(kit: Kit, lack: Lack, fault: BaseException | None, rest: bytes) -> Callable[[Any], Any]:
-    """The function, once all is there that it needs; else one that raises why, so that this is a cell's outcome."""
+    """The experiment's function; if getting ready failed, one that raises why, so that this is a cell's outcome."""
     try:
         if fault is not None:
             raise fault
         values, fn, initializer = Rest(*pickle.loads(rest))
-        # Of what is sent, only what this worker lacks: the rest stays as it was loaded, as others may refer to it.
-        script.main_namespace().update({name: values[name] for name in values if name in lack.names(kit.asked)})
+        # Only what this worker lacks: the others stay as they were loaded, since the script may refer to them.
+        lacking = lack.names(kit.asked)
+        script.main_namespace().update({name: value for name, value in values.items() if name in lacking})
         if initializer is not None:
             initializer()
         return fn
@@ -233,8 +172,9 @@ def threads_after_fork() -> int:
 
 def _serve(control: int, pipe: int | None, call: Callable[[Any], Any], early: int) -> NoReturn:
     """Fork a child for each cell that is asked for, until the run hangs up; then end as any Python process does."""
-    import socket
+    import socket  # a fresh interpreter need not pay for it
 
+    unix_socket: Any = socket
     link = socket.socket(fileno=control)
     written, opened, here = _written(early), cells.open_files(), os.getpid()
     # One that was not set from Python is None, and cannot be set again.
@@ -245,11 +185,15 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any], early: in
     cells.reseed()
     gc.collect()
     gc.freeze()  # a collection in a child would copy the pages of all that was loaded
-    while (heard := _next(link)) is not None:
-        asked, descriptors = heard
+    while True:
+        try:
+            head, descriptors, _, _ = unix_socket.recv_fds(link, messages.WIDTH, 2)
+            asked: Fork | Reap = pickle.loads(messages.read(link.recv, head))
+        except (EOFError, OSError):  # the run has hung up
+            cells.end_server(opened)
         answer = reaped(asked.pid) if isinstance(asked, Reap) else _forked(asked, descriptors)
         if answer == 0 and isinstance(asked, Fork):
-            try:
+            with cells.leaving(asked.cell):
                 link.close()
                 begin(asked.cell.mark, pipe, here, handlers)
                 before = cells.set_apart(opened)
@@ -258,14 +202,11 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any], early: in
                 kept = cells.out_of_the_way(status)
                 os.close(status)
                 _live(call, asked.cell, kept, written, before)
-            finally:
-                os._exit(cells.UNTOLD)
         for descriptor in descriptors:
             os.close(descriptor)
         with suppress(OSError):  # the run has gone, which is heard next
             messages.write(control, [pickle.dumps(answer)])
         cells.reseed()  # for the next child, while this one runs
-    cells.end_server(opened)
 
 
 def _forked(asked: Fork, descriptors: Sequence[int]) -> int | OSError:
@@ -278,18 +219,6 @@ def _forked(asked: Fork, descriptors: Sequence[int]) -> int | OSError:
         return int(unix.os.fork())
     except OSError as error:
         return error
-
-
-def _next(link: Any) -> tuple[Fork | Reap, list[int]] | None:
-    """The next that is asked for, with the descriptors that came along; None when the run has hung up."""
-    import socket
-
-    unix_socket: Any = socket
-    try:
-        head, descriptors, _, _ = unix_socket.recv_fds(link, messages.WIDTH, 2)
-        return pickle.loads(messages.read(link.recv, head)), descriptors
-    except (EOFError, OSError):
-        return None
 
 
 def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> None:

@@ -17,8 +17,7 @@ from importlib.util import spec_from_file_location
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-#: What the script's module is called: in the process that was started with it, and in a worker that has loaded it.
-MAIN = ("__main__", "__mp_main__")
+from pyexp.store.pickling import MAIN
 
 
 class Script(NamedTuple):

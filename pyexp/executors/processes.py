@@ -1,0 +1,748 @@
+"""Cells in processes of their own: how they are started, waited for and ended, and how the run knows what they did.
+
+Each cell's process leads a session where there are sessions, so that it is killed with what it started. Its outcome is
+what it says on its status pipe; where it died without a word, the way it died. `SubprocessExecutor` has it forked from
+a server that has loaded the script, or starts an interpreter for each. What goes on inside is `pyexp.worker`.
+"""
+
+import math
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, NamedTuple, Protocol
+
+from pyexp.configs import thaw
+from pyexp.errors import ExecutorError
+from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task
+from pyexp.executors.logs import Echo, log_tail
+from pyexp.results import Outcome
+from pyexp.store import claims
+from pyexp.store.pickling import dumps
+from pyexp.worker import cell as cells
+from pyexp.worker import guardian, messages, unix
+from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap
+from pyexp.worker.naming import Shipment
+from pyexp.worker.outcome import failure
+
+#: Seconds after which a killed process that does not go (it hangs in the kernel, on a dead disk) is given up.
+GIVEN_UP = 30.0
+#: Seconds between two looks at children where nothing tells that one has ended.
+LOOK = 0.02
+#: Seconds that a thread has to take in what an ended process has said.
+HEARD = 5.0
+#: Seconds that a cell which is killed at its timeout has to write the stacks of its threads to its log.
+STACKS = 0.5
+#: Seconds that a server has to answer: it does so in milliseconds, unless it was stopped.
+ANSWER = 60.0
+#: Seconds that loading the script may take where a cell's timeout is shorter: a server's cells do not pay for it.
+LOADING = 60.0
+#: Seconds that a server has for its exit handlers.
+FAREWELL = 10.0
+#: Whether the system tells which pipes can be read; elsewhere one can only read them.
+CAN_POLL = hasattr(select, "poll")
+#: Libraries that start a thread for each core unless they are limited: N cells at a time would start N times as many.
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+# The worker and what it imports come from where they are here; the experiment's own import path comes after.
+_CHILD = "import sys; sys.path[:] = sys.argv[2:]; from pyexp.worker.main import main; main()"
+
+
+class Child:
+    """A process that runs a cell: its id, its mark, what it has said and how it ended. Its id is its session's too.
+
+    `gone` says whether it has ended, and leaves it in the table, so that its id stays its own until `reap` takes its
+    exit status from the system: negative for a signal, None while it lives.
+    """
+
+    def __init__(
+        self, pid: int, status: int, mark: str, *, gone: Callable[[], bool], reap: Callable[[], int | None]
+    ) -> None:
+        self.pid = pid
+        self.status = status
+        self.mark = mark
+        self.exit: int | None = None
+        self.is_silent = False
+        self.watch: int | None = None
+        self._said = bytearray()
+        self._gone, self._reap = gone, reap
+        self._has_ended = False
+        self._listener: threading.Thread | None = None
+        if CAN_POLL:
+            unix.os.set_blocking(status, False)
+        else:  # a pipe can only be waited for by reading it
+            self._listener = threading.Thread(target=self._hear_all, name="pyexp listens to a cell", daemon=True)
+            self._listener.start()
+        with suppress(AttributeError, OSError):  # elsewhere, it is asked again and again
+            self.watch = int(unix.os.pidfd_open(pid))
+
+    def listen(self) -> None:
+        """Take in what is in the status pipe."""
+        if self._listener is None:
+            self._hear_all()
+        elif self.has_ended:
+            self._listener.join(HEARD)
+
+    def _hear_all(self) -> None:
+        with suppress(OSError):  # there is no more just now
+            while part := os.read(self.status, 1 << 16):
+                self._said += part
+            self.is_silent = True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        self._has_ended = self._has_ended or (self._gone() if self.watch is None else ready([self.watch]))
+        return self._has_ended
+
+    def reap(self) -> int | None:
+        """The exit status, negative for a signal, taken from the system; None while the process lives."""
+        if self.exit is None:
+            self.exit = self._reap()
+        return self.exit
+
+    @property
+    def words(self) -> list[bytes]:
+        """What the worker has said, in whole messages: its outcome, then whether it leaves anything behind."""
+        return messages.unpacked(bytes(self._said))
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome that the worker has said; None if it has not, or not all of it."""
+        with suppress(Exception):  # an experiment may write anything there
+            outcome = pickle.loads(self.words[0])
+            return outcome if isinstance(outcome, dict) and "status" in outcome else None
+        return None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it has ended, having said that it never had a child: then there is nothing to look for."""
+        return self.has_ended and self.words[1:] == [cells.ALONE]
+
+    def hear(self, limit: float) -> bytes:
+        """Wait for what it says next. Raises EOFError if it has died, TimeoutError if it says nothing for so long."""
+        deadline = time.monotonic() + limit
+        while not self.words:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nothing was said for {limit:g} s")
+            is_over = self.is_silent or self.has_ended  # before what it said last is taken in
+            self.listen()
+            if not self.words:
+                if is_over:
+                    raise EOFError("the interpreter has died")
+                ready([self.status], 0.1)
+        word = self.words[0]
+        del self._said[: messages.WIDTH + len(word)]
+        return word
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        if self._listener is None or not self._listener.is_alive():
+            os.close(self.status)
+        if self.watch is not None:
+            os.close(self.watch)
+
+
+def ready(descriptors: Iterable[int], seconds: float = 0.0) -> bool:
+    """Whether one of the descriptors can be read, waiting up to so many seconds; True where that cannot be asked."""
+    if not CAN_POLL:
+        time.sleep(min(seconds, LOOK))
+        return True
+    system: Any = select
+    poll = system.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, system.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+class ProcessCell(Running):
+    """A cell in a child of its own."""
+
+    def __init__(self, task: Task, child: Child) -> None:
+        super().__init__(task)
+        self.child = child
+        self.echo = Echo(task)
+
+
+class ProcessSession(Session):
+    """What the executors with a process for each cell share. Raises `ExecutorError` where no process can be guarded."""
+
+    def __init__(self, settings: RunSettings, stop: StopRequest) -> None:
+        super().__init__(settings, stop)
+        if guardian.facts_of(os.getpid()) is None:
+            raise ExecutorError("nothing here tells which processes a cell has started; pip install psutil")
+        self._cells: list[ProcessCell] = []
+        self._environment = thread_limits(os.environ, settings.jobs)
+        with ExitStack() as undo:
+            undo.enter_context(standard_descriptors())
+            try:
+                self._guardian = self.make_guardian()
+            except OSError as error:
+                raise ExecutorError(f"no process can be started here: {error}") from error
+            undo.callback(self._guardian.dismiss)
+            undo.callback(self._end_cells)
+            self._undo = undo.pop_all()
+
+    def make_guardian(self) -> guardian.Guardian:
+        """What ends the cells in case that this process is killed."""
+        return guardian.Guardian()
+
+    def close(self) -> None:
+        self._undo.close()
+
+    def _end_cells(self) -> None:
+        for running in list(self._cells):
+            self.kill(running)
+
+    def _cell(self, task: Task, mark: str) -> Cell:
+        """The cell as its worker gets it."""
+        return Cell(
+            config=self._pickled_config(task),
+            result_path=task.result_path,
+            durable=self.settings.durable,
+            log_path=task.log_path,
+            mark=mark,
+            environment=self._marked(mark),
+            title=task.label,
+        )
+
+    def _pickled_config(self, task: Task) -> bytes:
+        return dumps(thaw(task.config), "config")
+
+    def _marked(self, mark: str) -> dict[str, str]:
+        """What to add to a cell's environment. The mark of a cell around this one stays, whose end ends this one."""
+        marks = f"{os.environ.get(guardian.VARIABLE, '')} {mark}".strip()
+        return {**self._environment, guardian.VARIABLE: marks}
+
+    def _started(self, task: Task, child: Child) -> ProcessCell:
+        """The cell, now that its process is there: from now on it is waited for, or killed."""
+        running = ProcessCell(task, child)
+        self._cells.append(running)
+        try:
+            self._guardian.begins(child.pid, child.mark)
+            if task.claim is not None:
+                claims.sign(task.claim, child.pid)
+        except BaseException:
+            self.kill(running)
+            raise
+        return running
+
+    def wait(self, running: Collection[ProcessCell], seconds: float) -> list[tuple[ProcessCell, Outcome]]:
+        watched = [one.child.watch for one in running if one.child.watch is not None]
+        # An end that nobody writes to any more is always ready.
+        spoken = [one.child.status for one in running if not (one.child.is_silent and one.child.watch)]
+        ready(watched + spoken, seconds)
+        found = []
+        for one in running:
+            one.child.listen()
+            if one.child.has_ended:
+                self._end(one)
+                found.append((one, one.child.outcome or death(one)))
+            else:
+                self._show(one)
+        return found
+
+    def _show(self, one: ProcessCell, *, rest: bool = False) -> None:
+        if not self.settings.capture:
+            one.echo.show(several=self.settings.jobs > 1, rest=rest)
+
+    def _end(self, one: ProcessCell) -> None:
+        """Kill what is left of the cell, take in the last word, and give everything back."""
+        self._remove(one.child)
+        self._show(one, rest=True)
+        self._cells.remove(one)
+
+    def _remove(self, child: Child) -> None:
+        """Kill what is left of a child, take in its last word, and give back what it took."""
+        if child.has_ended:
+            child.listen()
+        if not child.is_alone:
+            guardian.end(child.pid, child.mark)
+        self._guardian.ended(child.pid)
+        deadline = time.monotonic() + GIVEN_UP
+        while child.reap() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        child.listen()
+        child.close()
+
+    def kill(self, running: ProcessCell) -> Outcome | None:
+        if running in self._cells:
+            self._end(running)
+        return running.child.outcome
+
+    def overdue(self, running: ProcessCell) -> Outcome | None:
+        """Kill a cell that exceeds its timeout, once it has written to its log where its threads are."""
+        path, child = running.task.log_path, running.child
+        size = _size(path)
+        if cells.STACKS is not None and size is not None and not child.has_ended:
+            with suppress(OSError):
+                os.kill(child.pid, cells.STACKS)
+            last = time.monotonic() + STACKS
+            while _size(path) == size and not child.has_ended and time.monotonic() < last:
+                time.sleep(0.005)
+            time.sleep(0.02)  # it is written piece by piece
+        return self.kill(running)
+
+    def ask_to_stop(self, running: ProcessCell) -> None:
+        if hasattr(signal, "CTRL_BREAK_EVENT"):  # on Windows, Ctrl-C cannot be sent to another group
+            with suppress(OSError):
+                os.kill(running.child.pid, signal.CTRL_BREAK_EVENT)
+            return
+        for name in ("killpg", "kill"):  # a child that was forked just now does not lead a group yet
+            with suppress(OSError, AttributeError):
+                getattr(os, name)(running.child.pid, signal.SIGINT)
+                return
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+class Ends(NamedTuple):
+    """The descriptors by which a child is heard: the status pipe's end that is read, and the child's own."""
+
+    status: int
+    writer: int
+
+
+@contextmanager
+def status_pipe() -> Iterator[Ends]:
+    """The status pipe for a child that is made meanwhile: the end that is the child's is closed after.
+
+    The reading end stays open, unless making the child fails. Raises OSError.
+    """
+    status, writer = os.pipe()
+    try:
+        yield Ends(status, writer)
+    except BaseException:
+        os.close(status)
+        raise
+    finally:
+        os.close(writer)
+
+
+@contextmanager
+def standard_descriptors() -> Iterator[None]:
+    """While this lasts, the descriptors 0, 1 and 2 are open, so that no pipe or lock gets one of these numbers.
+
+    Those that were closed lead to /dev/null, and are closed again after.
+    """
+    opened = []
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        opened.append(null)
+    os.close(null)
+    try:
+        yield
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def thread_limits(environment: Mapping[str, str], jobs: int) -> dict[str, str]:
+    """What to add to the environment of children, so that so many at a time share the cores."""
+    if jobs == 1:
+        return {}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {name: str(max(cores // jobs, 1)) for name in THREADS if name not in environment}
+
+
+def death(one: ProcessCell) -> Outcome:
+    """The outcome of a process that ended without a word, from its exit status and the end of its log."""
+    kind, words = "Exited", ""
+    match one.child.exit:
+        case None:
+            kind, words = "Killed", f"killed, but still in the system after {GIVEN_UP:g} s: it hangs there"
+        case cells.UNKNOWN:
+            why = "the server it was forked from has died, or this process ignores SIGCHLD or reaps all children"
+            words = f"exited before it returned a result; nobody knows its status: {why}"
+        case cells.MUTE:
+            words = "the experiment closed its worker's status pipe, so its outcome is unknown"
+        case status if status < 0:
+            kind, words = "Killed", f"killed by signal {-status} ({signal_name(-status)})"
+        case status:
+            words = f"exited with status {status} before it returned a result"
+    return failure(kind, words, log_tail(one.task.log_path))
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal.
+
+    >>> signal_name(11)
+    'SIGSEGV'
+    """
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return "unnamed"
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a child of this process has ended; it stays in the table."""
+    try:
+        return _waited_for(pid) is not None
+    except AttributeError:  # this system has no such call
+        return guardian.has_gone(pid)
+    except ChildProcessError:  # somebody else took it
+        return True
+
+
+def _waited_for(pid: int) -> Any:
+    return unix.os.waitid(unix.os.P_PID, pid, unix.os.WEXITED | unix.os.WNOHANG | unix.os.WNOWAIT)
+
+
+def exit_status(child: "subprocess.Popen[bytes]") -> int | None:
+    """The child's exit status; None while it lives. If somebody else took it, `poll` alone would make one up."""
+    if child.returncode is None:
+        try:
+            _waited_for(child.pid)
+        except AttributeError:  # nobody can know
+            pass
+        except ChildProcessError:
+            child.poll()  # so that it knows that there is nothing to wait for
+            return cells.UNKNOWN
+    return child.poll()
+
+
+class Luggage(Protocol):
+    """What workers get ready with: the kit, and then the rest for one that lacks this. `Shipment` is one."""
+
+    @property
+    def kit(self) -> Kit: ...
+
+    def rest(self, lack: Lack) -> bytes: ...
+
+
+class SubprocessExecutor(SessionExecutor):
+    """Runs each cell in a clean process, which has loaded the script and nothing else of what happened here.
+
+    Where it is safe (Linux), one fresh interpreter loads the script, and is forked for each cell. Elsewhere, with
+    `fresh`, and where loading the script starts threads or opens an accelerator, each cell has a fresh interpreter.
+    """
+
+    def __init__(self, fresh: bool = False) -> None:
+        self.fresh = fresh
+
+    def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "WorkerSession":
+        if not sys.executable:
+            raise ExecutorError("this Python does not know its own interpreter (sys.executable); use executor='fork'")
+        shipment = Shipment(fn, settings.initializer, import_path())
+        session = WorkerSession(settings, stop, shipment, serves=not self.fresh and can_serve())
+        try:
+            session.get_ready()
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+
+class WorkerSession(ProcessSession):
+    """Cells whose processes load the script: forked from a server that has loaded it, or interpreters."""
+
+    def __init__(self, settings: RunSettings, stop: StopRequest, luggage: Luggage, *, serves: bool) -> None:
+        super().__init__(settings, stop)
+        self._luggage = luggage
+        self._rest = b""
+        self._flags = interpreter_flags()
+        self._serves = serves
+        self._server: Server | None = None
+        self._first: Interpreter | None = None
+        self._undo.callback(self._hang_up)
+
+    def get_ready(self) -> None:
+        """Start an interpreter that is to serve, or to run the next cell.
+
+        If it dies, it is kept: how it died is the outcome of the cell that it is given. If it hangs, so may the others:
+        each of them loads the script within the timeout of its cell. Raises `ConfigError` for what it lacks and cannot
+        be sent, and KeyboardInterrupt.
+        """
+        limit = loading_limit(self.settings)
+        self._first = first = self._interpreter(serves=self._serves)
+        unfit, lack = "", Lack(failed=True)
+        pipe = self._guardian.pipe if self._serves else None
+        try:
+            with self.stop.interrupting():
+                lack = first.lack(self._luggage.kit._replace(serves=self._serves, guardian=pipe), limit)
+                self._rest = self._luggage.rest(lack)
+                first.send(self._rest)
+                unfit = first.hear(limit).decode() if self._serves else ""
+        except TimeoutError:
+            self._rest = self._luggage.rest(lack)
+            self._serves, self._first = False, None
+            self._remove(first)
+            self.notice = f"each cell gets a fresh interpreter: loading the script took longer than {limit:g} s"
+        except (EOFError, OSError):
+            return
+        else:
+            if self._serves and not unfit:
+                self._server, self._first = Server(first), None
+            elif self._serves:
+                self._serves = False
+                self.notice = f"each cell gets a fresh interpreter: once the script is loaded, {unfit}"
+
+    def start(self, task: Task) -> ProcessCell:
+        for is_last in (False, True):
+            if self._serves and self._server is None and self._first is None:
+                self.get_ready()
+            if self._server is None:
+                break
+            try:
+                child = self._server.fork(self._cell(task, guardian.new_mark()), task.claim)
+                return self._started(task, child)
+            except ConnectionError:  # it has died: another one is started
+                dead, self._server = self._server.interpreter, None
+                self._remove(dead)
+                if is_last:
+                    raise
+        return self._started(task, self._fresh(task))
+
+    def _fresh(self, task: Task) -> Child:
+        """An interpreter for this cell alone: the one that is there already, or a new one."""
+        interpreter, self._first = self._first, None
+        sent = []
+        if interpreter is None:
+            interpreter = self._interpreter()
+            sent = [pickle.dumps(self._luggage.kit), self._rest]
+        try:
+            interpreter.take(task.log_path, [*sent, pickle.dumps(self._cell(task, interpreter.mark))])
+        except BaseException:
+            self._remove(interpreter)
+            raise
+        return interpreter
+
+    def _interpreter(self, *, serves: bool = False) -> "Interpreter":
+        """A new interpreter, which waits for what it gets ready with. Raises OSError."""
+        mark = guardian.new_mark()
+        # A server's children would bear its mark, and are not to end with it.
+        environment = {**os.environ, **(self._environment if serves else self._marked(mark))}
+        interpreter = Interpreter(mark, self._flags, environment, self._guardian.pipe if serves else None)
+        try:
+            # First the guardian, then the cell: a child whose parent dies in between has nothing to do, and ends.
+            self._guardian.begins(interpreter.pid, mark)
+        except BaseException:
+            self._remove(interpreter)
+            raise
+        return interpreter
+
+    def _hang_up(self, *, at_once: bool = False) -> None:
+        """End an interpreter that has no cell, and the server: with its exit handlers, unless it is to end at once."""
+        server, first, self._server, self._first = self._server, self._first, None, None
+        if first is not None:
+            self._remove(first)
+        if server is not None:
+            if not at_once:
+                server.hang_up()
+            self._remove(server.interpreter)
+
+
+class Interpreter(Child):
+    """A fresh interpreter, which is sent what to get ready with, and then a cell to run, or requests to fork for cells.
+
+    What it writes before it has a cell's log goes to a file without a name; if it dies until then, to the log by way of
+    this process. A server also inherits the guardian's `pipe`, for its children.
+    """
+
+    def __init__(self, mark: str, flags: Sequence[str], environment: dict[str, str], pipe: int | None = None) -> None:
+        self._log_path = ""
+        self._is_fed = False
+        self.link: socket.socket | None = None
+        with ExitStack() as ours:
+            self._early = ours.enter_context(TemporaryFile(buffering=0))
+            with ExitStack() as theirs, status_pipe() as ends:
+                stdin: Any = subprocess.PIPE
+                if pipe is not None:
+                    self.link, other = socket.socketpair()
+                    ours.callback(self.link.close)
+                    stdin = theirs.enter_context(other).fileno()
+                child = subprocess.Popen(
+                    [sys.executable, *flags, "-P", "-c", _CHILD, *worker_path()],
+                    stdin=stdin,
+                    stdout=ends.writer,
+                    stderr=self._early,
+                    bufsize=0,
+                    env=environment,
+                    pass_fds=() if pipe is None else (pipe,),
+                    **guardian.apart(),
+                )
+                self._stdin = child.stdin
+                super().__init__(
+                    child.pid,
+                    ends.status,
+                    mark,
+                    gone=lambda: is_gone(child.pid),
+                    reap=lambda: exit_status(child),
+                )
+            ours.pop_all()
+
+    def send(self, message: bytes) -> None:
+        """Send it this, and wait until it has been read. Raises OSError if it has died."""
+        if self.link is not None:
+            self.link.sendall(messages.packed(message))
+        else:
+            assert self._stdin is not None
+            messages.write(self._stdin.fileno(), [message])
+
+    def lack(self, kit: Kit, limit: float) -> Lack:
+        """Have it load the script, and hear what it lacks of that; that loading failed, also if it dies of it.
+
+        Raises TimeoutError if it says nothing for so long.
+        """
+        try:
+            self.send(pickle.dumps(kit._replace(answers=True)))
+            lack: Lack = pickle.loads(self.hear(limit))
+        except TimeoutError:
+            raise
+        except (EOFError, OSError):
+            return Lack(failed=True)
+        return lack
+
+    def take(self, log_path: str, sent: list[bytes]) -> None:
+        """Have it run the cell that the messages end with.
+
+        They are sent by a thread: their reader may be slow, or dead.
+        """
+        self._log_path, self._is_fed = log_path, True
+
+        def feed() -> None:
+            with suppress(OSError):
+                for message in sent:
+                    self.send(message)
+            self._hang_up()
+
+        threading.Thread(target=feed, name="pyexp feeds a cell", daemon=True).start()
+
+    def _hang_up(self) -> None:
+        for end in (self.link, self._stdin):
+            if end is not None:
+                with suppress(OSError):
+                    end.close()
+
+    def close(self) -> None:
+        """Give the descriptors back, when what was written too early is in the log."""
+        if not self._is_fed:
+            self._hang_up()
+        if self._log_path:
+            self._early.seek(0)
+            with suppress(OSError), open(self._log_path, "ab") as log:
+                log.write(self._early.read())
+        self._early.close()
+        super().close()
+
+
+class Server:
+    """An interpreter that has loaded the script, and forks a child for each cell."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        assert interpreter.link is not None
+        self.interpreter = interpreter
+        self._link = interpreter.link
+        self._link.settimeout(ANSWER)
+        self._done: list[int] = []
+
+    def fork(self, cell: Cell, claim: int | None) -> Child:
+        """A child that runs the cell. Raises `ConnectionError` if the server has died, OSError if it cannot fork."""
+        with status_pipe() as ends:
+            descriptors = [ends.writer] if claim is None else [claim, ends.writer]
+            done, self._done = self._done, []
+            pid = self._ask(Fork(cell, len(descriptors), done), descriptors)
+            child = Child(
+                pid, ends.status, cell.mark, gone=lambda: guardian.has_gone(pid), reap=lambda: self._reap(child)
+            )
+            return child
+
+    def _reap(self, child: Child) -> int | None:
+        pid = child.pid
+        if child.has_ended and child.outcome is not None:  # how it ended is known: the server hears of it next time
+            self._done.append(pid)
+            return 0
+        try:
+            status: int | None = self._ask(Reap(pid))
+        except OSError:  # the server has died, and how its child ended is not for us to know
+            return cells.UNKNOWN if guardian.has_gone(pid) else None
+        return status
+
+    def _ask(self, what: Any, descriptors: Sequence[int] = ()) -> Any:
+        message = messages.packed(pickle.dumps(what))
+        unix_socket: Any = socket
+        try:
+            sent = unix_socket.send_fds(self._link, [message[: messages.WIDTH]], descriptors)
+            self._link.sendall(message[sent:])
+            answer = pickle.loads(messages.read(self._link.recv))
+        except (EOFError, OSError) as error:
+            raise ConnectionError("the server has died") from error
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def hang_up(self) -> None:
+        """Let the server end as any Python process does, with its exit handlers, and wait for that a while."""
+        with suppress(OSError):
+            for pid in self._done:
+                self._ask(Reap(pid))
+        self._link.close()
+        last = time.monotonic() + FAREWELL
+        while not self.interpreter.has_ended and time.monotonic() < last:
+            time.sleep(0.001)
+
+
+def rest_for_others(shipment: Shipment, settings: RunSettings) -> bytes:
+    """What workers on other machines are sent after the kit: what an interpreter here lacks, which ends then.
+
+    What such a worker loads otherwise than one here (a host's name, a device that is there) stays as it is there.
+    Raises `ConfigError` for what is lacking and cannot be sent.
+    """
+    lack = Lack(failed=True)
+    with WorkerSession(settings, StopRequest(), shipment, serves=False) as here:
+        here._first = first = here._interpreter()
+        with suppress(TimeoutError):
+            lack = first.lack(shipment.kit._replace(path=import_path()), loading_limit(settings))
+    return shipment.rest(lack)
+
+
+def loading_limit(settings: RunSettings) -> float:
+    """Seconds that loading the script may take before each cell's interpreter loads it within the cell's timeout."""
+    return math.inf if settings.timeout is None else max(settings.timeout, LOADING)
+
+
+def can_serve() -> bool:
+    """Whether a process can be forked for each cell here: with its descriptors sent, and its threads counted."""
+    return hasattr(os, "fork") and hasattr(socket, "SCM_RIGHTS") and os.path.isdir("/proc/self/task")
+
+
+def interpreter_flags() -> list[str]:
+    """The options with which this interpreter was started, as multiprocessing hands them on."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # no public name for it
+    return flags
+
+
+def import_path() -> list[str]:
+    """Where this process finds modules, with an entry for the working directory spelled out."""
+    return [os.path.abspath(entry) if entry == "" else entry for entry in sys.path if isinstance(entry, str)]
+
+
+def worker_path() -> list[str]:
+    """Where a worker finds what it is made of: the standard library, and this pyexp.
+
+    No more, so that a `random.py` beside the script, or in the working directory, is not taken for Python's.
+    """
+    library = os.path.dirname(os.__file__)
+    own = (library, os.path.join(library, "lib-dynload"), os.path.join(sys.base_exec_prefix, "DLLs"))
+    here = set(map(os.path.normcase, own))
+    python = [entry for entry in import_path() if entry.endswith(".zip") or os.path.normcase(entry) in here]
+    return [*python, str(Path(__file__).resolve().parents[2])]
