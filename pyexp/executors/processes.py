@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from pyexp.configs import thaw
 from pyexp.errors import ExecutorError
@@ -51,13 +51,7 @@ FAREWELL = 10.0
 #: Whether the system tells which pipes can be read; elsewhere one can only read them.
 CAN_POLL = hasattr(select, "poll")
 #: Libraries that start a thread for each core unless they are limited: N cells at a time would start N times as many.
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+THREADS = (*(f"{library}_NUM_THREADS" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")), "VECLIB_MAXIMUM_THREADS")
 # The worker and what it imports come from where they are here; the experiment's own import path comes after.
 _CHILD = "import sys; sys.path[:] = sys.argv[2:]; from pyexp.worker.main import main; main()"
 
@@ -78,6 +72,8 @@ class Child:
         self.exit: int | None = None
         self.is_silent = False
         self.watch: int | None = None
+        #: A file with what it wrote before it had a log, and the log which that is to end up in.
+        self.early: tuple[Any, str] | None = None
         self._said = bytearray()
         self._gone, self._reap = gone, reap
         self._has_ended = False
@@ -150,7 +146,11 @@ class Child:
         return word
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Give the descriptors back. What was written too early, or later by others to the same file, is logged."""
+        if self.early is not None:
+            with suppress(OSError), self.early[0] as early, open(self.early[1], "ab") as log:
+                early.seek(0)
+                log.write(early.read())
         if self._listener is None or not self._listener.is_alive():
             os.close(self.status)
         if self.watch is not None:
@@ -420,15 +420,6 @@ def exit_status(child: "subprocess.Popen[bytes]") -> int | None:
     return child.poll()
 
 
-class Luggage(Protocol):
-    """What workers get ready with: the kit, and then the rest for one that lacks this. `Shipment` is one."""
-
-    @property
-    def kit(self) -> Kit: ...
-
-    def rest(self, lack: Lack) -> bytes: ...
-
-
 class SubprocessExecutor(SessionExecutor):
     """Runs each cell in a clean process, which has loaded the script and nothing else of what happened here.
 
@@ -443,7 +434,7 @@ class SubprocessExecutor(SessionExecutor):
         if not sys.executable:
             raise ExecutorError("this Python does not know its own interpreter (sys.executable); use executor='fork'")
         shipment = Shipment(fn, settings.initializer, import_path())
-        session = WorkerSession(settings, stop, shipment, serves=not self.fresh and can_serve())
+        session = WorkerSession(settings, stop, shipment.kit, shipment.rest, serves=not self.fresh and can_serve())
         try:
             session.get_ready()
         except BaseException:
@@ -453,52 +444,59 @@ class SubprocessExecutor(SessionExecutor):
 
 
 class WorkerSession(ProcessSession):
-    """Cells whose processes load the script: forked from a server that has loaded it, or interpreters."""
+    """Cells whose processes load the script: forked from a server that has loaded it, or fresh interpreters.
 
-    def __init__(self, settings: RunSettings, stop: StopRequest, luggage: Luggage, *, serves: bool) -> None:
+    They get ready with the kit, and then with the rest that is given for what a worker lacks.
+    """
+
+    def __init__(
+        self, settings: RunSettings, stop: StopRequest, kit: Kit, rest_of: Callable[[Lack], bytes], *, serves: bool
+    ) -> None:
         super().__init__(settings, stop)
-        self._luggage = luggage
-        self._rest = b""
+        self._kit, self._rest_of, self._rest = kit, rest_of, b""
         self._flags = interpreter_flags()
         self._serves = serves
         self._server: Server | None = None
-        self._first: Interpreter | None = None
+        self._first: tuple[Child, Any, Any] | None = None
         self._undo.callback(self._hang_up)
 
     def get_ready(self) -> None:
-        """Start an interpreter that is to serve, or to run the next cell.
+        """Have an interpreter load the script, to know what workers lack; keep it as the server, or for the next cell.
 
-        If it dies, it is kept: how it died is the outcome of the cell that it is given. If it hangs, so may the others:
-        each of them loads the script within the timeout of its cell. Raises `ConfigError` for what it lacks and cannot
-        be sent, and KeyboardInterrupt.
+        Where it dies or takes too long, each cell has a fresh interpreter, which does so within the cell's timeout: how
+        it died is that cell's outcome. Raises `ConfigError` for what workers lack and cannot be sent, OSError, and
+        KeyboardInterrupt.
         """
-        limit = loading_limit(self.settings)
-        self._first = first = self._interpreter(serves=self._serves)
-        unfit, lack = "", Lack(failed=True)
+        limit = math.inf if self.settings.timeout is None else max(self.settings.timeout, LOADING)
+        unfit, lack, lives = "", Lack(failed=True), False
+        child, link, early = self._first = self._waiting()
         pipe = self._guardian.pipe if self._serves else None
         try:
             with self.stop.interrupting():
-                lack = first.lack(self._luggage.kit._replace(serves=self._serves, guardian=pipe), limit)
-                self._rest = self._luggage.rest(lack)
-                first.send(self._rest)
-                unfit = first.hear(limit).decode() if self._serves else ""
+                kit = self._kit._replace(answers=True, serves=self._serves, guardian=pipe)
+                messages.write(link.fileno(), [pickle.dumps(kit)])
+                lack = pickle.loads(child.hear(limit))
+                messages.write(link.fileno(), [self._rest_of(lack)])
+                if self._serves and (why := child.hear(limit).decode()):
+                    unfit = f"once the script is loaded, {why}"
+                lives = True
         except TimeoutError:
-            self._rest = self._luggage.rest(lack)
-            self._serves, self._first = False, None
-            self._remove(first)
-            self.notice = f"each cell gets a fresh interpreter: loading the script took longer than {limit:g} s"
+            unfit = f"loading the script took longer than {limit:g} s"
         except (EOFError, OSError):
-            return
-        else:
-            if self._serves and not unfit:
-                self._server, self._first = Server(first), None
-            elif self._serves:
-                self._serves = False
-                self.notice = f"each cell gets a fresh interpreter: once the script is loaded, {unfit}"
+            unfit = "the process that loaded the script died"
+        self._rest = self._rest_of(lack)
+        if not lives:
+            self._hang_up(at_once=True)
+        elif self._serves and not unfit:
+            self._server, self._first = Server(child, link), None
+            early.close()
+        if unfit:
+            self._serves = False
+            self.notice = f"each cell gets a fresh interpreter: {unfit}"
 
     def start(self, task: Task) -> ProcessCell:
         for is_last in (False, True):
-            if self._serves and self._server is None and self._first is None:
+            if self._serves and self._server is None:
                 self.get_ready()
             if self._server is None:
                 break
@@ -506,152 +504,99 @@ class WorkerSession(ProcessSession):
                 child = self._server.fork(self._cell(task, guardian.new_mark()), task.claim)
                 return self._started(task, child)
             except ConnectionError:  # it has died: another one is started
-                dead, self._server = self._server.interpreter, None
-                self._remove(dead)
+                self._hang_up(at_once=True)
                 if is_last:
                     raise
+        if self._first is not None:
+            (child, link, early), self._first = self._first, None
+            child.early = early, task.log_path
+            try:
+                with link:
+                    messages.write(link.fileno(), [pickle.dumps(self._cell(task, child.mark))])
+                return self._started(task, child)
+            except OSError:  # it has died meanwhile
+                self._remove(child)
         return self._started(task, self._fresh(task))
 
     def _fresh(self, task: Task) -> Child:
-        """An interpreter for this cell alone: the one that is there already, or a new one."""
-        interpreter, self._first = self._first, None
-        sent = []
-        if interpreter is None:
-            interpreter = self._interpreter()
-            sent = [pickle.dumps(self._luggage.kit), self._rest]
-        try:
-            interpreter.take(task.log_path, [*sent, pickle.dumps(self._cell(task, interpreter.mark))])
-        except BaseException:
-            self._remove(interpreter)
-            raise
-        return interpreter
-
-    def _interpreter(self, *, serves: bool = False) -> "Interpreter":
-        """A new interpreter, which waits for what it gets ready with. Raises OSError."""
+        """A fresh interpreter for a cell, which finds all that it is to do in a file. Raises OSError."""
         mark = guardian.new_mark()
-        # A server's children would bear its mark, and are not to end with it.
-        environment = {**os.environ, **(self._environment if serves else self._marked(mark))}
-        interpreter = Interpreter(mark, self._flags, environment, self._guardian.pipe if serves else None)
+        with open(task.log_path, "wb"):  # of an earlier attempt, nothing stays
+            pass
+        with TemporaryFile() as stdin, open(task.log_path, "ab") as log:
+            stdin.write(messages.packed(pickle.dumps(self._kit), self._rest, pickle.dumps(self._cell(task, mark))))
+            stdin.seek(0)
+            return self._interpreter(mark, self._marked(mark), stdin, log)
+
+    def _waiting(self) -> tuple[Child, Any, Any]:
+        """An interpreter that waits for messages, what they are written to, and the file that takes what it writes.
+
+        Raises OSError.
+        """
+        mark = guardian.new_mark()
+        ours, theirs = socket.socketpair() if self._serves else _pipe()
+        with ExitStack() as undo, theirs:
+            undo.enter_context(ours)
+            early = undo.enter_context(TemporaryFile(buffering=0))
+            if self._serves:  # its children would bear its mark in their environment, and are not to end with it
+                child = self._interpreter(mark, self._environment, theirs.fileno(), early, self._guardian.pipe)
+            else:
+                child = self._interpreter(mark, self._marked(mark), theirs.fileno(), early)
+            undo.pop_all()
+        return child, ours, early
+
+    def _interpreter(self, mark: str, environment: dict[str, str], stdin: Any, log: Any, *inherits: int) -> Child:
+        with status_pipe() as ends:
+            process = subprocess.Popen(
+                [sys.executable, *self._flags, "-P", "-c", _CHILD, *worker_path()],
+                stdin=stdin,
+                stdout=ends.writer,
+                stderr=log,
+                env={**os.environ, **environment},
+                pass_fds=inherits,
+                **guardian.apart(),
+            )
+            child = Child(
+                process.pid,
+                ends.status,
+                mark,
+                gone=lambda: is_gone(process.pid),
+                reap=lambda: exit_status(process),
+            )
         try:
-            # First the guardian, then the cell: a child whose parent dies in between has nothing to do, and ends.
-            self._guardian.begins(interpreter.pid, mark)
+            self._guardian.begins(child.pid, mark)
         except BaseException:
-            self._remove(interpreter)
+            self._remove(child)
             raise
-        return interpreter
+        return child
 
     def _hang_up(self, *, at_once: bool = False) -> None:
         """End an interpreter that has no cell, and the server: with its exit handlers, unless it is to end at once."""
-        server, first, self._server, self._first = self._server, self._first, None, None
+        first, server, self._first, self._server = self._first, self._server, None, None
         if first is not None:
-            self._remove(first)
+            child, *files = first
+            for file in files:
+                file.close()
+            self._remove(child)
         if server is not None:
-            if not at_once:
-                server.hang_up()
-            self._remove(server.interpreter)
+            try:
+                server.hang_up(0.0 if at_once else FAREWELL)
+            finally:
+                self._remove(server.child)
 
 
-class Interpreter(Child):
-    """A fresh interpreter, which is sent what to get ready with, and then a cell to run, or requests to fork for cells.
-
-    What it writes before it has a cell's log goes to a file without a name; if it dies until then, to the log by way of
-    this process. A server also inherits the guardian's `pipe`, for its children.
-    """
-
-    def __init__(self, mark: str, flags: Sequence[str], environment: dict[str, str], pipe: int | None = None) -> None:
-        self._log_path = ""
-        self._is_fed = False
-        self.link: socket.socket | None = None
-        with ExitStack() as ours:
-            self._early = ours.enter_context(TemporaryFile(buffering=0))
-            with ExitStack() as theirs, status_pipe() as ends:
-                stdin: Any = subprocess.PIPE
-                if pipe is not None:
-                    self.link, other = socket.socketpair()
-                    ours.callback(self.link.close)
-                    stdin = theirs.enter_context(other).fileno()
-                child = subprocess.Popen(
-                    [sys.executable, *flags, "-P", "-c", _CHILD, *worker_path()],
-                    stdin=stdin,
-                    stdout=ends.writer,
-                    stderr=self._early,
-                    bufsize=0,
-                    env=environment,
-                    pass_fds=() if pipe is None else (pipe,),
-                    **guardian.apart(),
-                )
-                self._stdin = child.stdin
-                super().__init__(
-                    child.pid,
-                    ends.status,
-                    mark,
-                    gone=lambda: is_gone(child.pid),
-                    reap=lambda: exit_status(child),
-                )
-            ours.pop_all()
-
-    def send(self, message: bytes) -> None:
-        """Send it this, and wait until it has been read. Raises OSError if it has died."""
-        if self.link is not None:
-            self.link.sendall(messages.packed(message))
-        else:
-            assert self._stdin is not None
-            messages.write(self._stdin.fileno(), [message])
-
-    def lack(self, kit: Kit, limit: float) -> Lack:
-        """Have it load the script, and hear what it lacks of that; that loading failed, also if it dies of it.
-
-        Raises TimeoutError if it says nothing for so long.
-        """
-        try:
-            self.send(pickle.dumps(kit._replace(answers=True)))
-            lack: Lack = pickle.loads(self.hear(limit))
-        except TimeoutError:
-            raise
-        except (EOFError, OSError):
-            return Lack(failed=True)
-        return lack
-
-    def take(self, log_path: str, sent: list[bytes]) -> None:
-        """Have it run the cell that the messages end with.
-
-        They are sent by a thread: their reader may be slow, or dead.
-        """
-        self._log_path, self._is_fed = log_path, True
-
-        def feed() -> None:
-            with suppress(OSError):
-                for message in sent:
-                    self.send(message)
-            self._hang_up()
-
-        threading.Thread(target=feed, name="pyexp feeds a cell", daemon=True).start()
-
-    def _hang_up(self) -> None:
-        for end in (self.link, self._stdin):
-            if end is not None:
-                with suppress(OSError):
-                    end.close()
-
-    def close(self) -> None:
-        """Give the descriptors back, when what was written too early is in the log."""
-        if not self._is_fed:
-            self._hang_up()
-        if self._log_path:
-            self._early.seek(0)
-            with suppress(OSError), open(self._log_path, "ab") as log:
-                log.write(self._early.read())
-        self._early.close()
-        super().close()
+def _pipe() -> tuple[Any, Any]:
+    """A pipe's end to write to, and the one to read from."""
+    read, write = os.pipe()
+    return open(write, "wb", buffering=0), open(read, "rb", buffering=0)
 
 
 class Server:
     """An interpreter that has loaded the script, and forks a child for each cell."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
-        assert interpreter.link is not None
-        self.interpreter = interpreter
-        self._link = interpreter.link
+    def __init__(self, child: Child, link: socket.socket) -> None:
+        self.child = child
+        self._link: Any = link
         self._link.settimeout(ANSWER)
         self._done: list[int] = []
 
@@ -678,11 +623,11 @@ class Server:
         return status
 
     def _ask(self, what: Any, descriptors: Sequence[int] = ()) -> Any:
-        message = messages.packed(pickle.dumps(what))
+        content = messages.packed(pickle.dumps(what))
         unix_socket: Any = socket
         try:
-            sent = unix_socket.send_fds(self._link, [message[: messages.WIDTH]], descriptors)
-            self._link.sendall(message[sent:])
+            sent = unix_socket.send_fds(self._link, [content[: messages.WIDTH]], descriptors)
+            self._link.sendall(content[sent:])
             answer = pickle.loads(messages.read(self._link.recv))
         except (EOFError, OSError) as error:
             raise ConnectionError("the server has died") from error
@@ -690,14 +635,11 @@ class Server:
             raise answer
         return answer
 
-    def hang_up(self) -> None:
+    def hang_up(self, patience: float) -> None:
         """Let the server end as any Python process does, with its exit handlers, and wait for that a while."""
-        with suppress(OSError):
-            for pid in self._done:
-                self._ask(Reap(pid))
         self._link.close()
-        last = time.monotonic() + FAREWELL
-        while not self.interpreter.has_ended and time.monotonic() < last:
+        last = time.monotonic() + patience
+        while not self.child.has_ended and time.monotonic() < last:
             time.sleep(0.001)
 
 
@@ -707,17 +649,10 @@ def rest_for_others(shipment: Shipment, settings: RunSettings) -> bytes:
     What such a worker loads otherwise than one here (a host's name, a device that is there) stays as it is there.
     Raises `ConfigError` for what is lacking and cannot be sent.
     """
-    lack = Lack(failed=True)
-    with WorkerSession(settings, StopRequest(), shipment, serves=False) as here:
-        here._first = first = here._interpreter()
-        with suppress(TimeoutError):
-            lack = first.lack(shipment.kit._replace(path=import_path()), loading_limit(settings))
-    return shipment.rest(lack)
-
-
-def loading_limit(settings: RunSettings) -> float:
-    """Seconds that loading the script may take before each cell's interpreter loads it within the cell's timeout."""
-    return math.inf if settings.timeout is None else max(settings.timeout, LOADING)
+    kit = shipment.kit._replace(path=import_path())
+    with WorkerSession(settings, StopRequest(), kit, shipment.rest, serves=False) as here:
+        here.get_ready()
+        return here._rest
 
 
 def can_serve() -> bool:

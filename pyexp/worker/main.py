@@ -1,6 +1,7 @@
 """What a fresh interpreter does: get ready, then run the one cell that it is given, or fork a child for each of many.
 
-It reads messages on descriptor 0, and answers on 1; descriptor 2 takes what is written before a cell has its log.
+It reads messages on descriptor 0, and answers on 1. Descriptor 2 is the cell's log, or a file for what is written
+before there is a cell.
 Getting ready is the same for all: the import path, the script, what was set in it since, the initializer.
 """
 
@@ -27,7 +28,7 @@ _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 
 def main() -> None:
     """Get ready, and run the cell or serve; never return."""
-    control, status, early = map(cells.out_of_the_way, (0, 1, 2))
+    control, status = map(cells.out_of_the_way, (0, 1))
     os.dup2(2, 1)
     cells.fresh_streams()
     if hasattr(signal, "SIGBREAK"):  # by which Ctrl-C is passed on where it cannot be sent to one process
@@ -41,23 +42,28 @@ def main() -> None:
             lack, fault = _load(kit)
         if kit.answers:
             messages.write(status, [pickle.dumps(lack)])
-        call = _ready(kit, lack, fault, read())
+        rest = read()
         if kit.serves:
+            call = _ready(kit, lack, fault, rest)
             why = unfit()
             messages.write(status, [why.encode()])
             if not why:
-                _serve(control, kit.guardian, call, early)
+                _serve(control, kit.guardian, call)
         cell: Cell = pickle.loads(read())
     except (EOFError, OSError):  # the parent has no cell for this process, or is dead
         os._exit(cells.UNTOLD)
     os.close(control)
     with cells.leaving(cell):
         cells.become(cell, None)
+        if kit.answers:
+            written = _written()
+            os.ftruncate(2, 0)  # what is there at the end, the parent puts into the log
+            os.lseek(2, 0, os.SEEK_SET)
+            cells.take_log(cell.log_path, written)
+        if not kit.serves:
+            call = _ready(kit, lack, fault, rest)
         cells.reseed()
-        written = _written(early)
-        os.ftruncate(early, 0)  # what is there at the end, the parent puts into the log
-        os.lseek(early, 0, os.SEEK_SET)
-        _live(call, cell, status, written)
+        _live(call, cell, status)
 
 
 @contextmanager
@@ -73,22 +79,21 @@ def _asking_nvml() -> Iterator[None]:
             os.environ.pop(variable, None)
 
 
-def _written(early: int) -> bytes:
+def _written() -> bytes:
     """What this process wrote before it had a log."""
-    os.lseek(early, 0, os.SEEK_SET)
-    parts = []
-    while part := os.read(early, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
+    with open(2, "rb", closefd=False) as early:
+        early.seek(0)
+        return early.read()
 
 
 def _live(
-    call: Callable[[Any], Any], cell: Cell, status: int, written: bytes, before: cells.Before | None = None
+    call: Callable[[Any], Any], cell: Cell, status: int, before: cells.Before | None = None, written: bytes = b""
 ) -> None:
-    """Run the cell and end this process."""
+    """Run the cell and end this process; a fork takes its log first, which begins with what the server has written."""
 
     def run() -> Any:
-        cells.take_log(cell.log_path, written)
+        if before is not None:
+            cells.take_log(cell.log_path, written)
         config = pickling.loads(cell.config)
         config["out"] = Path(cell.result_path).parent
         return call(config)
@@ -170,13 +175,14 @@ def threads_after_fork() -> int:
         return 1
 
 
-def _serve(control: int, pipe: int | None, call: Callable[[Any], Any], early: int) -> NoReturn:
+def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoReturn:
     """Fork a child for each cell that is asked for, until the run hangs up; then end as any Python process does."""
     import socket  # a fresh interpreter need not pay for it
 
     unix_socket: Any = socket
     link = socket.socket(fileno=control)
-    written, opened, here = _written(early), cells.open_files(), os.getpid()
+    opened, here = cells.open_files(), os.getpid()
+    written = _written()
     # One that was not set from Python is None, and cannot be set again.
     handlers = {number: signal.getsignal(number) or signal.SIG_DFL for number in guardian.STOPPING}
     for number in guardian.STOPPING:  # the run says when to stop
@@ -201,7 +207,7 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any], early: in
                 cells.become(asked.cell, claim[0] if claim else None)
                 kept = cells.out_of_the_way(status)
                 os.close(status)
-                _live(call, asked.cell, kept, written, before)
+                _live(call, asked.cell, kept, before, written)
         for descriptor in descriptors:
             os.close(descriptor)
         with suppress(OSError):  # the run has gone, which is heard next

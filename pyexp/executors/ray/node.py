@@ -235,17 +235,6 @@ class _Pulse(threading.Thread):
             self.hearing.heard()
 
 
-class _Sent(NamedTuple):
-    """What workers get ready with, as it was sent here."""
-
-    kit: messages.Kit
-    left: bytes = b""
-
-    def rest(self, lack: messages.Lack) -> bytes:
-        """The run has found out what an interpreter lacks."""
-        return self.left
-
-
 _NO_KIT = messages.Kit([], [], "", None, {}, Survey())
 
 
@@ -258,7 +247,7 @@ class _Supervisor(WorkerSession):
     """
 
     def __init__(self) -> None:
-        super().__init__(RunSettings(), StopRequest(), _Sent(_NO_KIT), serves=can_serve())
+        super().__init__(RunSettings(), StopRequest(), _NO_KIT, lambda _: self._rest, serves=can_serve())
         self._held: tuple[str, Kit] | None = None
         self._world: Any = None
         self._config = b""
@@ -281,7 +270,7 @@ class _Supervisor(WorkerSession):
             world = (kit, dict(os.environ))
             if world != self._world:
                 self._hang_up()
-                self._luggage = _Sent(_at_home(pickle.loads(kit.kit), has_own_folder=has_own_folder), kit.rest)
+                self._kit = _at_home(pickle.loads(kit.kit), has_own_folder=has_own_folder)
                 self._rest, self._flags, self._serves, self._world = kit.rest, kit.flags, can_serve(), world
             yield
         except BaseException:  # Ray's cancel may come between what a server is asked and its answer
