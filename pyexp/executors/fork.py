@@ -86,7 +86,8 @@ class ForkSession(ProcessSession):
                     with suppress(OSError):
                         os.close(descriptor)
         os.close(ends.status)
-        cells.become(cell, None)
+        cells.dress(cell)
+        cells.become(cell)
         cells.reseed()
         status = cells.out_of_the_way(ends.writer)
         os.close(ends.writer)

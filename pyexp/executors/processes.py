@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from pyexp.store import claims
 from pyexp.store.pickling import dumps
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, unix
-from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap
+from pyexp.worker.messages import Cell, Fork, Hello, Kit, Lack, Reap
 from pyexp.worker.naming import Shipment
 from pyexp.worker.outcome import failure
 
@@ -71,6 +72,7 @@ class Child:
         self.mark = mark
         self.exit: int | None = None
         self.is_silent = False
+        self.is_guarded = False  # whether the guardian knows of it
         self.watch: int | None = None
         #: A file with what it wrote before it had a log, and the log which that is to end up in.
         self.early: tuple[Any, str] | None = None
@@ -233,7 +235,7 @@ class ProcessSession(Session):
         running = ProcessCell(task, child)
         self._cells.append(running)
         try:
-            self._guardian.begins(child.pid, child.mark)
+            self._guardian.begins(child.pid, child.mark, is_known=child.is_guarded)
             if task.claim is not None:
                 claims.sign(task.claim, child.pid)
         except BaseException:
@@ -326,16 +328,17 @@ class Ends(NamedTuple):
 def status_pipe() -> Iterator[Ends]:
     """The status pipe for a child that is made meanwhile: the end that is the child's is closed after.
 
-    The reading end stays open, unless making the child fails. Raises OSError.
+    The reading end stays open, unless making the child fails. Raises OSError, also where no descriptor would be left
+    for the run itself: it needs some to claim the next cell.
     """
-    status, writer = os.pipe()
-    try:
+    with ExitStack() as ours, ExitStack() as theirs:
+        status, writer = os.pipe()
+        ours.callback(os.close, status)
+        theirs.callback(os.close, writer)
+        for _ in range(3):
+            theirs.callback(os.close, os.dup(status))
         yield Ends(status, writer)
-    except BaseException:
-        os.close(status)
-        raise
-    finally:
-        os.close(writer)
+        ours.pop_all()
 
 
 @contextmanager
@@ -565,6 +568,7 @@ class WorkerSession(ProcessSession):
             )
         try:
             self._guardian.begins(child.pid, mark)
+            child.is_guarded = True
         except BaseException:
             self._remove(child)
             raise
@@ -602,14 +606,23 @@ class Server:
 
     def fork(self, cell: Cell, claim: int | None) -> Child:
         """A child that runs the cell. Raises `ConnectionError` if the server has died, OSError if it cannot fork."""
+        pid = 0
         with status_pipe() as ends:
             descriptors = [ends.writer] if claim is None else [claim, ends.writer]
             done, self._done = self._done, []
-            pid = self._ask(Fork(cell, len(descriptors), done), descriptors)
-            child = Child(
-                pid, ends.status, cell.mark, gone=lambda: guardian.has_gone(pid), reap=lambda: self._reap(child)
-            )
-            return child
+            with suppress(ConnectionError):
+                pid = self._ask(Fork(cell, len(descriptors), done), descriptors)
+        hello = Hello(pid, False)
+        try:  # it may be there although the server died before its answer
+            hello = pickle.loads(messages.read(partial(os.read, ends.status)))
+        except EOFError:
+            if not pid:
+                os.close(ends.status)
+                raise ConnectionError("the server has died") from None
+        pid = hello.pid
+        child = Child(pid, ends.status, cell.mark, gone=lambda: guardian.has_gone(pid), reap=lambda: self._reap(child))
+        child.is_guarded = hello.is_guarded
+        return child
 
     def _reap(self, child: Child) -> int | None:
         pid = child.pid

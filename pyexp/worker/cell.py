@@ -46,19 +46,19 @@ STACKS = getattr(signal, "SIGRTMAX", None) if hasattr(faulthandler, "register") 
 in_cell = False
 
 
-def become(cell: Cell, claim: int | None) -> None:
-    """Give this process what is the cell's own: its environment, its name, its claim."""
-    global in_cell
-    in_cell = True
+def dress(cell: Cell) -> None:
+    """Give this process the cell's environment and title."""
     for name, value in cell.environment.items():
         if os.environ.get(name) != value:
             os.environ[name] = value
-    if entitle := title_setter():
-        entitle(f"pyexp {cell.title}")
+    entitle(f"pyexp {cell.title}")
+
+
+def become(cell: Cell) -> None:
+    """Let this process be the cell's."""
+    global in_cell
+    in_cell = True
     guardian.wear(cell.mark)  # after the title, which is a name too
-    if claim is not None:
-        out_of_the_way(claim)
-        os.close(claim)
 
 
 def reseed() -> None:
@@ -68,13 +68,21 @@ def reseed() -> None:
             sys.modules["numpy.random"].seed()
 
 
+def entitle(title: str = "") -> str:
+    """Let `ps` show this title, if setproctitle is installed, and return the one before."""
+    module = _setproctitle()
+    before: str = module.getproctitle() if module else ""
+    if module and title:
+        module.setproctitle(title)
+    return before
+
+
 @cache
-def title_setter() -> Callable[[str], None] | None:
-    """What lets `ps` show what a process does, if it is installed."""
+def _setproctitle() -> Any:
     # Without this, it would write over what /proc shows as the environment, by which cells are known.
     os.environ["SPT_NOENV"] = "1"
     try:
-        from setproctitle import setproctitle
+        import setproctitle
     except ImportError:
         return None
     finally:
@@ -86,31 +94,31 @@ class Before(NamedTuple):
     """What was there when a process was forked for a cell, and is not the cell's to end.
 
     `files` are open files whose buffers were empty then; `ends` is what libraries that were there do at the end of
-    each process, and had registered before the fork.
+    each process, and had registered before the fork; `finalizers` were to run at the end.
     """
 
     files: Sequence[Any] = ()
     ends: Sequence[Callable[[], Any]] = ()
+    finalizers: Sequence[Any] = ()
 
 
 def set_apart(loaded: Sequence[Any] | None = None) -> Before:
-    """Let the end of this fork end only what is made from now on.
+    """Let the end of this process, or of its forks, end only what is made from now on.
 
     `loaded` are the open files of a server, which has loaded the script for its cells and for nothing else.
     """
     gc.freeze()  # what gc.get_objects() gives from now on was made since
     finalize: Any = weakref.finalize
-    for each in list(finalize._registry):
+    finalizers = [each for each in list(finalize._registry) if each.atexit]
+    for each in finalizers:
         each.atexit = False
     finalize._registered_with_atexit = False  # so that the next one registers after the cell has begun
     ends = []
-    if process := sys.modules.get("multiprocessing.process"):
-        process._children = set()  # type: ignore[attr-defined]  # as in multiprocessing's own forks
     if util := sys.modules.get("multiprocessing.util"):
         ends.append(util._exit_function)  # it looks whose each finalizer is
     if loaded is not None and "logging" in sys.modules:
         ends.append(sys.modules["logging"].shutdown)
-    return Before(loaded or (), ends)
+    return Before(loaded or (), ends, finalizers)
 
 
 def open_files() -> list[Any]:
@@ -174,9 +182,12 @@ def leaving(cell: Cell) -> Iterator[None]:
         os._exit(UNTOLD)
 
 
-def end_server(opened: Sequence[Any]) -> NoReturn:
+def end_server(before: Before) -> NoReturn:
     """End a process that served, in Python's order, but for taking its modules apart."""
-    _end_python({}, Before(opened))
+    for each in before.finalizers:
+        each.atexit = True
+    weakref.finalize._registered_with_atexit = True  # type: ignore[attr-defined]
+    _end_python({}, Before(before.files))
     os._exit(0)
 
 
@@ -295,7 +306,7 @@ def unbuffered(descriptor: int) -> Any:
 
 
 def out_of_the_way(descriptor: int) -> int:
-    """The pipe under a high number, which an experiment that opens and closes descriptors does not meet by chance."""
+    """The same under a high number, which an experiment that opens and closes descriptors does not meet by chance."""
     with suppress(OSError):  # no number that high
         if unix.fcntl is not None:
             return int(unix.fcntl.fcntl(descriptor, unix.fcntl.F_DUPFD_CLOEXEC, 500))

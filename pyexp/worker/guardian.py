@@ -77,8 +77,10 @@ def kill(pid: int) -> None:
 
 def wear(mark: str) -> None:
     """Give this process the mark for a name (Linux): a fork's environment does not show it."""
-    with suppress(OSError), open(f"{PROC}/self/comm", "wb", buffering=0) as name:
-        name.write(mark.encode())
+    with suppress(OSError):
+        name = os.open(f"{PROC}/self/comm", os.O_WRONLY)
+        os.write(name, mark.encode())
+        os.close(name)
 
 
 class Facts(NamedTuple):
@@ -222,10 +224,11 @@ class Guardian:
         assert self._process.stdin is not None
         self.pipe = self._process.stdin.fileno()
 
-    def begins(self, leader: int, mark: str) -> None:
-        """A cell begins: its leader is there, and has not been told yet what to do."""
+    def begins(self, leader: int, mark: str, *, is_known: bool = False) -> None:
+        """A cell begins: its leader is there, and has no work yet, or has told the guardian of itself."""
         self._cells[leader] = mark
-        self._tell(message(leader, mark))
+        if not is_known:
+            self._tell(message(leader, mark))
 
     def ended(self, leader: int) -> None:
         """A cell has ended, and nothing is left of it; its leader is not reaped yet, so that the id is still its."""

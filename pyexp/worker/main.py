@@ -11,7 +11,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from pyexp.store import pickling
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, script, unix
-from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap, Rest
+from pyexp.worker.messages import Cell, Fork, Hello, Kit, Lack, Reap, Rest
 
 #: Device files that a process with an accelerator has open: such a process must not be forked.
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
@@ -54,7 +54,8 @@ def main() -> None:
         os._exit(cells.UNTOLD)
     os.close(control)
     with cells.leaving(cell):
-        cells.become(cell, None)
+        cells.dress(cell)
+        cells.become(cell)
         if kit.answers:
             written = _written()
             os.ftruncate(2, 0)  # what is there at the end, the parent puts into the log
@@ -63,7 +64,7 @@ def main() -> None:
         if not kit.serves:
             call = _ready(kit, lack, fault, rest)
         cells.reseed()
-        _live(call, cell, status)
+        cells.live(_calling(call, cell, lambda: None), cell, status)
 
 
 @contextmanager
@@ -86,19 +87,17 @@ def _written() -> bytes:
         return early.read()
 
 
-def _live(
-    call: Callable[[Any], Any], cell: Cell, status: int, before: cells.Before | None = None, written: bytes = b""
-) -> None:
-    """Run the cell and end this process; a fork takes its log first, which begins with what the server has written."""
+def _calling(call: Callable[[Any], Any], cell: Cell, begin: Callable[[], Any]) -> Callable[[], Any]:
+    """What runs the cell: it begins, and makes the call with its config."""
+    out = Path(cell.result_path).parent
 
     def run() -> Any:
-        if before is not None:
-            cells.take_log(cell.log_path, written)
+        begin()
         config = pickling.loads(cell.config)
-        config["out"] = Path(cell.result_path).parent
+        config["out"] = out
         return call(config)
 
-    cells.live(run, cell, status, before)
+    return run
 
 
 def _load(kit: Kit) -> tuple[Lack, BaseException | None]:
@@ -181,64 +180,79 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoRetu
 
     unix_socket: Any = socket
     link = socket.socket(fileno=control)
-    opened, here = cells.open_files(), os.getpid()
-    written = _written()
-    # One that was not set from Python is None, and cannot be set again.
-    handlers = {number: signal.getsignal(number) or signal.SIG_DFL for number in guardian.STOPPING}
-    for number in guardian.STOPPING:  # the run says when to stop
-        signal.signal(number, signal.SIG_IGN)
-    cells.title_setter()
+    written, here = _written(), os.getpid()
+    # The run says when to stop. A child makes itself ready before it hears a signal.
+    mask = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
     cells.reseed()
+    opened = cells.open_files()
     gc.collect()
-    gc.freeze()  # a collection in a child would copy the pages of all that was loaded
+    before = cells.set_apart(opened)
+    title = cells.entitle()
     while True:
+        # What can be done before the fork is: a child pays for each page that it is the first to write to.
         try:
             head, descriptors, _, _ = unix_socket.recv_fds(link, messages.WIDTH, 2)
             asked: Fork | Reap = pickle.loads(messages.read(link.recv, head))
         except (EOFError, OSError):  # the run has hung up
-            cells.end_server(opened)
-        answer = reaped(asked.pid) if isinstance(asked, Reap) else _forked(asked, descriptors)
-        if answer == 0 and isinstance(asked, Fork):
-            with cells.leaving(asked.cell):
-                link.close()
-                begin(asked.cell.mark, pipe, here, handlers)
-                before = cells.set_apart(opened)
-                *claim, status = descriptors
-                cells.become(asked.cell, claim[0] if claim else None)
-                kept = cells.out_of_the_way(status)
-                os.close(status)
-                _live(call, asked.cell, kept, before, written)
-        for descriptor in descriptors:
-            os.close(descriptor)
+            cells.end_server(before)
+        answer: Any = None
+        if isinstance(asked, Reap):
+            answer = reaped(asked.pid)
+        elif len(descriptors) < asked.descriptors:
+            answer = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        else:
+            for pid in asked.done:
+                reaped(pid)
+            kept = [cells.out_of_the_way(each) for each in descriptors]  # the cell's claim, its status pipe
+            for each in descriptors:
+                os.close(each)
+            descriptors, cell = kept, asked.cell
+            cells.dress(cell)
+
+            def begin_cell(path: str = cell.log_path) -> None:
+                cells.take_log(path, written)
+                unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, mask)
+
+            run = _calling(call, cell, begin_cell)
+            try:
+                answer = int(unix.os.fork())
+            except OSError as error:
+                answer = error
+            if answer == 0:
+                with cells.leaving(cell):
+                    link.close()
+                    hello = Hello(os.getpid(), begin(cell.mark, pipe, here, {}))
+                    messages.write(kept[-1], [pickle.dumps(hello)])
+                    cells.become(cell)
+                    cells.live(run, cell, kept[-1], before)
+        for each in descriptors:
+            os.close(each)
         with suppress(OSError):  # the run has gone, which is heard next
             messages.write(control, [pickle.dumps(answer)])
+        cells.entitle(title)
         cells.reseed()  # for the next child, while this one runs
 
 
-def _forked(asked: Fork, descriptors: Sequence[int]) -> int | OSError:
-    """The result of a fork, or why there cannot be one."""
-    for pid in asked.done:
-        reaped(pid)
-    if len(descriptors) < asked.descriptors:
-        return OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    try:
-        return int(unix.os.fork())
-    except OSError as error:
-        return error
+def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> bool:
+    """Take leave of the parent, after a fork: its session, its guardian, its handlers of signals.
 
-
-def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> None:
-    """Take leave of the parent, after a fork: its session, its guardian, its handlers of signals."""
+    Return whether the guardian knows of this process.
+    """
     unix.os.setsid()
+    is_guarded = False
     if pipe is not None:
         with suppress(OSError):
             os.write(pipe, guardian.message(os.getpid(), mark))
-            os.close(pipe)
+            is_guarded = True
+        os.close(pipe)
     if os.getppid() != parent:  # it died meanwhile, and so perhaps did the guardian
         os._exit(cells.UNTOLD)
     signal.set_wakeup_fd(-1)
+    if process := sys.modules.get("multiprocessing.process"):
+        process._children = set()  # type: ignore[attr-defined]  # as in multiprocessing's own forks
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    return is_guarded
 
 
 def reaped(pid: int) -> int | None:

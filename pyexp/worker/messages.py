@@ -76,6 +76,13 @@ class Fork(NamedTuple):
     done: Sequence[int]
 
 
+class Hello(NamedTuple):
+    """What a server's child says on its status pipe before it begins: its id, and whether the guardian knows of it."""
+
+    pid: int
+    is_guarded: bool
+
+
 class Reap(NamedTuple):
     """What a server is asked for: the exit status of this child, None while it lives."""
 
