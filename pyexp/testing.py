@@ -83,7 +83,7 @@ IN_THIS_PROCESS: Mapping[str, str] = {
     "temporary_folders_left_open_are_removed": _AT_THE_END,
     "shared_memory_goes_with_the_cell": _AT_THE_END,
     "process_pools_left_open_do_not_hold_up_the_run": _AT_THE_END,
-    "threads_are_waited_for": _AT_THE_END,
+    "threads_of_pools_are_waited_for": _AT_THE_END,
     "threads_are_waited_for_within_the_timeout": _AT_THE_END,
     "daemon_threads_do_not_hold_up_the_run": "they are threads of this process, and end with it",
     "timeout_leaves_the_stacks_in_the_log": "nothing but a process can be killed",
@@ -93,6 +93,7 @@ IN_THIS_PROCESS: Mapping[str, str] = {
 #: The same for executors that subclass `Executor` alone and call the function themselves: they have no log either.
 IN_THREADS: Mapping[str, str] = {
     **IN_THIS_PROCESS,
+    "threads_are_waited_for": _AT_THE_END,
     "output_is_logged_below_python": "what threads of one process write cannot be told apart",
     "output_of_any_size_takes_no_memory": "what threads of one process write cannot be told apart",
     "bytes_are_logged_as_they_are": "what threads of one process write cannot be told apart",
@@ -856,27 +857,33 @@ def random_numbers_differ_between_cells(lab: Lab) -> None:
 
 @_behaviour
 def threads_are_waited_for(lab: Lab) -> None:
-    """A cell is done when its threads are: what they write is whole, also that of a pool which was left open."""
+    """A cell is done when the threads that it started are: what they write is whole; also if the cell fails."""
 
-    def fn(config: Config) -> str:
+    def fn(config: Config) -> None:
+        threading.Thread(target=_write_slowly, args=(config.out / "thread",)).start()
+        if config.fails:
+            raise ValueError
+
+    for fails in (False, True):
+        trial = lab.run(fn, name=f"cell{fails}", fails=fails)
+        assert (trial.folder / "thread").read_text() == "begun, ended"
+
+
+@_behaviour
+def threads_of_pools_are_waited_for(lab: Lab) -> None:
+    """A cell is done when the work of a pool of threads is that was left open."""
+
+    def fn(config: Config) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        def write(name: str) -> None:
-            with (config.out / name).open("w") as file:
-                file.write("begun, ")
-                time.sleep(0.3)
-                file.write("ended")
-
-        threading.Thread(target=write, args=("thread",)).start()
         pool = ThreadPoolExecutor(1)
         _kept.append(pool)
         for name in ("first", "second"):
-            pool.submit(write, name)
-        return "fine"
+            pool.submit(_write_slowly, config.out / name)
 
     trial = lab.run(fn)
-    trial.done("fine")
-    assert [(trial.folder / name).read_text() for name in ("thread", "first", "second")] == ["begun, ended"] * 3
+    trial.done(None)
+    assert [(trial.folder / name).read_text() for name in ("first", "second")] == ["begun, ended"] * 2
 
 
 @_behaviour
@@ -1036,11 +1043,20 @@ def nothing_is_left_in_this_process(lab: Lab) -> None:
 _kept: list[Any] = []
 #: A timeout that an interpreter starts within, also on a busy machine.
 _SHORT = 2.0
+#: What a thread takes that goes on when its cell has returned.
+_SLOW = 0.3
 #: What a system without these signals and calls (Windows) has in their place.
 _KILL, _HANGUP, _STOP = (getattr(signal, name, signal.SIGTERM) for name in ("SIGKILL", "SIGHUP", "SIGSTOP"))
 _fork, _setsid = getattr(os, "fork", None), getattr(os, "setsid", None)
 _FORKED = ("twice_forked", "bare_fork") if _fork and _setsid else ()
 _SLEEPERS = ("in_the_group", "in_a_session", "without_environment", *_FORKED)
+
+
+def _write_slowly(path: Path) -> None:
+    with path.open("w") as file:
+        file.write("begun, ")
+        time.sleep(_SLOW)
+        file.write("ended")
 
 
 def _start_sleeper(note: Path, **options: Any) -> None:

@@ -375,6 +375,8 @@ def death(one: ProcessCell) -> Outcome:
         case cells.UNKNOWN:
             why = "the server it was forked from has died, or this process ignores SIGCHLD or reaps all children"
             words = f"exited before it returned a result; nobody knows its status: {why}"
+        case cells.UNTOLD:
+            words = "pyexp's worker failed before the cell began; the log says why"
         case cells.MUTE:
             words = "the experiment closed its worker's status pipe, so its outcome is unknown"
         case status if status < 0:
