@@ -206,7 +206,12 @@ class Executor(ABC):
 
     def auto_jobs(self) -> int:
         """What `-j auto` stands for: a cell for each core that this process may use."""
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores()
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class SessionExecutor(Executor):

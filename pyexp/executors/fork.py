@@ -11,7 +11,7 @@ from typing import Any
 
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import Function, RunSettings, SessionExecutor, StopRequest, Task
-from pyexp.executors.processes import Child, Ends, ProcessCell, ProcessSession, is_gone, status_pipe
+from pyexp.executors.processes import Child, ProcessCell, ProcessSession, is_gone, status_pipe
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, unix
 from pyexp.worker.main import begin, reaped, threads_after_fork
@@ -62,7 +62,7 @@ class ForkSession(ProcessSession):
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             with suppress(Exception):  # what is buffered belongs to this process, once
                 stream.flush()  # type: ignore[union-attr]  # a stream that is None is passed over
-        with status_pipe() as ends:
+        with status_pipe() as (status, writer):
             # A signal that comes before the child has its own handlers waits until it has.
             blocked = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
             try:
@@ -70,13 +70,13 @@ class ForkSession(ProcessSession):
                     pid = unix.os.fork()
                 if pid == 0:
                     with cells.leaving(cell):
-                        self._live(task, cell, ends, blocked)
+                        self._live(task, cell, status, writer, blocked)
             finally:
                 unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, blocked)
-            child = Child(pid, ends.status, cell.mark, gone=lambda: is_gone(pid), reap=lambda: reaped(pid))
+            child = Child(pid, status, cell.mark, gone=lambda: is_gone(pid), reap=lambda: reaped(pid))
         return self._started(task, child)
 
-    def _live(self, task: Task, cell: Cell, ends: Ends, blocked: Any) -> None:
+    def _live(self, task: Task, cell: Cell, parents: int, writer: int, blocked: Any) -> None:
         """The cell's life after the fork, from which there is no way back into the caller's code."""
         begin(cell.mark, self._guardian.pipe, self._parent, _handlers())
         before = cells.set_apart()
@@ -85,12 +85,12 @@ class ForkSession(ProcessSession):
                 if descriptor is not None and descriptor != task.claim:
                     with suppress(OSError):
                         os.close(descriptor)
-        os.close(ends.status)
+        os.close(parents)
         cells.dress(cell)
         cells.become(cell)
         cells.reseed()
-        status = cells.out_of_the_way(ends.writer)
-        os.close(ends.writer)
+        status = cells.out_of_the_way(writer)
+        os.close(writer)
         cells.fresh_streams(self._streams)
 
         def call() -> Any:

@@ -20,11 +20,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyexp.configs import thaw
 from pyexp.errors import ExecutorError
-from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task
+from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task, cores
 from pyexp.executors.logs import Echo, log_tail
 from pyexp.results import Outcome
 from pyexp.store import claims
@@ -317,16 +317,9 @@ def _size(path: str) -> int | None:
         return None
 
 
-class Ends(NamedTuple):
-    """The descriptors by which a child is heard: the status pipe's end that is read, and the child's own."""
-
-    status: int
-    writer: int
-
-
 @contextmanager
-def status_pipe() -> Iterator[Ends]:
-    """The status pipe for a child that is made meanwhile: the end that is the child's is closed after.
+def status_pipe() -> Iterator[tuple[int, int]]:
+    """The status pipe for a child that is made meanwhile: its end to read from, and the child's, which is closed after.
 
     The reading end stays open, unless making the child fails. Raises OSError, also where no descriptor would be left
     for the run itself: it needs some to claim the next cell.
@@ -337,7 +330,7 @@ def status_pipe() -> Iterator[Ends]:
         theirs.callback(os.close, writer)
         for _ in range(3):
             theirs.callback(os.close, os.dup(status))
-        yield Ends(status, writer)
+        yield status, writer
         ours.pop_all()
 
 
@@ -362,8 +355,7 @@ def thread_limits(environment: Mapping[str, str], jobs: int) -> dict[str, str]:
     """What to add to the environment of children, so that so many at a time share the cores."""
     if jobs == 1:
         return {}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {name: str(max(cores // jobs, 1)) for name in THREADS if name not in environment}
+    return {name: str(max(cores() // jobs, 1)) for name in THREADS if name not in environment}
 
 
 def death(one: ProcessCell) -> Outcome:
@@ -551,11 +543,11 @@ class WorkerSession(ProcessSession):
         return child, ours, early
 
     def _interpreter(self, mark: str, environment: dict[str, str], stdin: Any, log: Any, *inherits: int) -> Child:
-        with status_pipe() as ends:
+        with status_pipe() as (status, writer):
             process = subprocess.Popen(
                 [sys.executable, *self._flags, "-P", "-c", _CHILD, *worker_path()],
                 stdin=stdin,
-                stdout=ends.writer,
+                stdout=writer,
                 stderr=log,
                 env={**os.environ, **environment},
                 pass_fds=inherits,
@@ -563,7 +555,7 @@ class WorkerSession(ProcessSession):
             )
             child = Child(
                 process.pid,
-                ends.status,
+                status,
                 mark,
                 gone=lambda: is_gone(process.pid),
                 reap=lambda: exit_status(process),
@@ -609,20 +601,20 @@ class Server:
     def fork(self, cell: Cell, claim: int | None) -> Child:
         """A child that runs the cell. Raises `ConnectionError` if the server has died, OSError if it cannot fork."""
         pid = 0
-        with status_pipe() as ends:
-            descriptors = [ends.writer] if claim is None else [claim, ends.writer]
+        with status_pipe() as (status, writer):
+            descriptors = [writer] if claim is None else [claim, writer]
             done, self._done = self._done, []
             with suppress(ConnectionError):
                 pid = self._ask(Fork(cell, len(descriptors), done), descriptors)
         hello = Hello(pid, False)
         try:  # it may be there although the server died before its answer
-            hello = pickle.loads(messages.read(partial(os.read, ends.status)))
+            hello = pickle.loads(messages.read(partial(os.read, status)))
         except EOFError:
             if not pid:
-                os.close(ends.status)
+                os.close(status)
                 raise ConnectionError("the server has died") from None
         pid = hello.pid
-        child = Child(pid, ends.status, cell.mark, gone=lambda: guardian.has_gone(pid), reap=lambda: self._reap(child))
+        child = Child(pid, status, cell.mark, gone=lambda: guardian.has_gone(pid), reap=lambda: self._reap(child))
         child.is_guarded = hello.is_guarded
         return child
 

@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pyexp.store import files, pickling
@@ -205,16 +205,11 @@ def _guarded(step: Callable[[], Any], outcome: Outcome) -> None:
         outcome.update(failed(error))
     except BaseException as error:
         with suppress(BaseException):
-            ignored: Any = _Ignored(type(error), error, error.__traceback__, "at the end of the cell", step)
+            words, trace = "at the end of the cell", error.__traceback__
+            ignored: Any = SimpleNamespace(
+                exc_type=type(error), exc_value=error, exc_traceback=trace, err_msg=words, object=step
+            )
             sys.unraisablehook(ignored)
-
-
-class _Ignored(NamedTuple):
-    exc_type: Any
-    exc_value: Any
-    exc_traceback: Any
-    err_msg: str
-    object: Any
 
 
 def _finish(outcome: Outcome, before: Before) -> None:

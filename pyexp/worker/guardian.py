@@ -205,13 +205,18 @@ class Guardian:
 
     def __init__(self) -> None:
         self._cells: dict[int, str] = {}
-        self._start()
+        self._process = self._start()
 
-    def _start(self) -> None:
+    @property
+    def pipe(self) -> int:
+        """The descriptor that the guardian is told on."""
+        return int(self._process.stdin.fileno())
+
+    def _start(self) -> Any:
         import subprocess
 
         # Nothing of this process is left to it: no descriptor, no terminal, no folder, and no mark of a cell around it.
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(os.getpid()), *_beside(_psutil())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -221,8 +226,6 @@ class Guardian:
             env={name: value for name, value in os.environ.items() if name != VARIABLE},
             **apart(),
         )
-        assert self._process.stdin is not None
-        self.pipe = self._process.stdin.fileno()
 
     def begins(self, leader: int, mark: str, *, is_known: bool = False) -> None:
         """A cell begins: its leader is there, and has no work yet, or has told the guardian of itself."""
@@ -240,7 +243,7 @@ class Guardian:
             os.write(self.pipe, words)
         except OSError:  # somebody killed it: another one takes over
             self.dismiss()
-            self._start()
+            self._process = self._start()
             for leader, mark in self._cells.items():
                 os.write(self.pipe, message(leader, mark))
 
@@ -248,7 +251,6 @@ class Guardian:
         """The run is over, and nothing is left to guard."""
         self._process.kill()
         self._process.wait()
-        assert self._process.stdin is not None
         self._process.stdin.close()
 
 

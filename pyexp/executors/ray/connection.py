@@ -225,7 +225,7 @@ class Hearing:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._worried: float | None = None
-        self.heard()
+        self._last = time.monotonic()
 
     def heard(self) -> None:
         """It has answered just now."""

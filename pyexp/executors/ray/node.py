@@ -197,8 +197,8 @@ class _Lookout(guardian.Guardian):
         """From now on, this is the folder to be removed; `/` stands for none."""
         self._tell(f"{folder}\n".encode())
 
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
+    def _start(self) -> Any:
+        shell = subprocess.Popen(
             ["/bin/sh", "-c", _LISTEN, sys.executable, guardian.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -207,9 +207,8 @@ class _Lookout(guardian.Guardian):
             cwd="/",
             start_new_session=True,
         )
-        assert self._process.stdin is not None
-        self.pipe = self._process.stdin.fileno()
-        self._process.wait()
+        shell.wait()
+        return shell
 
 
 class _Pulse(threading.Thread):
