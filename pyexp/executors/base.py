@@ -180,7 +180,7 @@ class Session(ABC):
         """End a cell that exceeds its timeout, as `kill` does."""
         return self.kill(running)
 
-    def ask_to_stop(self, running: Any) -> None:  # noqa: B027  # a session may have no way to
+    def ask_to_stop(self, running: Any) -> None:  # noqa: B027  # some sessions cannot
         """Ask a cell to stop, as Ctrl-C does."""
 
 

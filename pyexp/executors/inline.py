@@ -78,7 +78,7 @@ class InlineSession(Session):
             outcome = attempt(call, save, _has_terminal())
             leave_if_forked(outcome, here)
         if outcome["status"] != "done":
-            with suppress(OSError):  # a failure leaves no result, whoever wrote one
+            with suppress(OSError):  # a failure leaves no result, even if the experiment wrote one
                 os.unlink(task.result_path)
             if not self.stop.count:
                 self._show(outcome["traceback"], task)

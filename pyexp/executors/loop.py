@@ -162,7 +162,7 @@ def _ended(running: Running, outcome: Outcome) -> Ended:
 
 
 def committed(task: Task) -> Outcome | None:
-    """The outcome that the cell's result tells, if pyexp has sealed it; else None.
+    """Return the outcome that the cell's result shows, or None if pyexp has not sealed it.
 
     A worker that dies between its commit and its last word leaves such a result, which is not to be computed again.
     """

@@ -79,7 +79,7 @@ def entitle(title: str = "") -> str:
 
 @cache
 def _setproctitle() -> Any:
-    # Without this, it would write over what /proc shows as the environment, by which cells are known.
+    # Without this, it would write over what /proc shows as the environment, where the guardian looks for marks.
     os.environ["SPT_NOENV"] = "1"
     try:
         import setproctitle

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
-#: The environment variable by which a cell's descendants are known, wherever they went.
+#: The environment variable that marks a cell's descendants, wherever they went.
 VARIABLE = "PYEXP_CELL"
 #: Seconds after which the guardian looks whether its parent lives, in case that somebody else holds its pipe open.
 TICK = 1.0
@@ -201,7 +201,7 @@ def _content(pid: int, name: str) -> bytes | None:
 
 
 class Guardian:
-    """The guardian process, seen from the run's: it is told of each cell, and dismissed at the end of the run."""
+    """The guardian process, as the run sees it: it hears of each cell, and is dismissed at the end of the run."""
 
     def __init__(self) -> None:
         self._cells: dict[int, str] = {}
@@ -209,7 +209,7 @@ class Guardian:
 
     @property
     def pipe(self) -> int:
-        """The descriptor that the guardian is told on."""
+        """The descriptor that the guardian reads the other end of."""
         return int(self._process.stdin.fileno())
 
     def _start(self) -> Any:
@@ -255,7 +255,7 @@ class Guardian:
 
 
 def message(leader: int, mark: str) -> bytes:
-    """What the guardian is told when a cell begins; short enough for a pipe to take it whole."""
+    """The message to the guardian that a cell begins; short enough for a pipe to take it whole."""
     return f"{leader} {mark}\n".encode()
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     control, status = map(cells.out_of_the_way, (0, 1))
     os.dup2(2, 1)
     cells.fresh_streams()
-    if hasattr(signal, "SIGBREAK"):  # by which Ctrl-C is passed on where it cannot be sent to one process
+    if hasattr(signal, "SIGBREAK"):  # it stands for Ctrl-C where that cannot be sent to one process
         signal.signal(signal.SIGBREAK, signal.default_int_handler)
     try:
         read = partial(messages.read, partial(os.read, control))

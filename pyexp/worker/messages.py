@@ -108,7 +108,7 @@ def unpacked(heard: bytes) -> list[bytes]:
 
 
 def read(some: Callable[[int], bytes], heard: bytes = b"") -> bytes:
-    """The next message, of which `some(size)` reads so many bytes at most; `heard` is what was read of it before.
+    """The next message. `some(size)` reads at most so many bytes of it; `heard` was read before.
 
     Raises EOFError if the other end is closed before the message is complete.
     """

@@ -87,7 +87,7 @@ class Shipper(Pickler):
 
 
 def _beginnings(path: str) -> Iterator[str]:
-    """The path, and the paths of what it is in: who lacks a class lacks its methods."""
+    """The path, and the paths of what it is in: a worker that lacks a class lacks its methods."""
     while path:
         yield path
         path = path.rpartition(".")[0]

@@ -63,7 +63,7 @@ class RayCell(Running):
 class RayExecutor(SessionExecutor):
     """Runs each cell on a Ray cluster.
 
-    `address` is that of the cluster (`"auto"`, `"host:6379"`, `"ray://host:10001"`); without it, RAY_ADDRESS, else Ray
+    `address` is that of the cluster (`"auto"`, `"host:6379"`, `"ray://host:10001"`); without it, RAY_ADDRESS. By default, Ray
     is started on this machine for the run. A Ray that the program has initialised is used as it is, and left running.
     `num_cpus`, `num_gpus`, `memory` (bytes) and `resources` are what each cell gets; `per_cell`, called with a config,
     returns those that differ for it. `wait=True` waits for nodes that can take a cell instead of refusing it, for a
@@ -178,7 +178,7 @@ class RaySession(Session):
         one.handed_to_ray(self._supervise.options(**options).remote([self._kit], order), mark)
 
     def _token_beside(self, folder: str) -> str | None:
-        """A file with a random name in the run's folder: who sees it there, sees the folder."""
+        """A file with a random name in the run's folder: a node that sees it there sees the folder."""
         if self._executor.shared_disk is False:
             return None
         if self._token is None:
@@ -247,7 +247,7 @@ class RaySession(Session):
         return self._ray.get(ref, timeout=PATIENCE)
 
     def _ray_outcome(self, one: RayCell, error: Exception) -> Outcome:
-        """The outcome of a cell of which Ray says only that it failed. Raises `ExecutorError` if all would."""
+        """The outcome of a cell if Ray says only that it failed. Raises `ExecutorError` if all would."""
         kind = type(error).__name__
         told = brief(error)
         if kind == "LocalRayletDiedError":
@@ -338,7 +338,7 @@ class Room:
         self._cells = 0
 
     def among(self, nodes: Sequence[Mapping[str, Any]]) -> int:
-        """The cells that fit these nodes, of which only the living count."""
+        """The cells that fit these nodes; only living nodes count."""
         if nodes is not self._nodes:
             self._nodes = nodes
             self._cells = sum(fitting(node["Resources"], self._demand) for node in nodes if node["Alive"])
@@ -352,7 +352,7 @@ def last_line(error: Exception) -> str:
 
 
 def checked(demand: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cell asks for, without what it leaves open. Raises `UsageError` for what is no amount."""
+    """What a cell asks for, without what it leaves open. Raises `UsageError` for what is not an amount."""
     known = ("num_cpus", "num_gpus", "memory", "resources")
     for key, value in demand.items():
         amounts = value.values() if key == "resources" and isinstance(value, Mapping) else (value,)
@@ -364,7 +364,7 @@ def checked(demand: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wanted(demand: Demand) -> dict[str, float]:
-    """The demand by the names under which nodes list what they have.
+    """The demand, by the names that nodes use for what they have.
 
     >>> wanted({"num_cpus": 2, "resources": {"tpu": 1}})
     {'CPU': 2, 'tpu': 1}
@@ -412,7 +412,7 @@ def amounts(resources: Mapping[str, float]) -> str:
 
 
 def is_lost(exceptions: Any, error: Exception) -> bool:
-    """Whether Ray says with this error that a node, or what was on it, is no more."""
+    """Whether Ray says with this error that a node, or what was on it, has gone."""
     return isinstance(error, (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.GetTimeoutError))
 
 

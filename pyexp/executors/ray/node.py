@@ -124,7 +124,7 @@ def _wrong_version(kit: Kit) -> str:
 def _elsewhere(mark: str) -> str:
     """Why the cell must not begin here, `""` if it may: from now on it is this node's.
 
-    If the node is lost, nobody else could say that the cell had begun; what the head cannot be told, does not begin.
+    If the node is lost, nobody else could say that the cell had begun; a cell that the head cannot hear of does not begin.
     """
     import ray
 
@@ -187,7 +187,7 @@ def _with_items(answer: Answer, folder: str) -> Answer:
 
 
 class _Lookout(guardian.Guardian):
-    """A guardian that is no child of the Ray worker: Ray kills a worker's children first, and nobody would be left.
+    """A guardian that is not a child of the Ray worker: Ray kills a worker's children first, and nobody would be left.
 
     A shell in the background of one that has ended; it keeps what has begun and not ended, and calls a guardian if that
     is anything. It also removes the cell's temporary folder then.
@@ -229,7 +229,7 @@ class _Pulse(threading.Thread):
                 ray_marks.ask()
             except ImportError:  # this version of Ray has no such store
                 pass
-            except Exception:  # whatever Ray raises, it is no answer
+            except Exception:  # Ray may raise anything, which means that it did not answer
                 continue
             self.hearing.heard()
 
@@ -240,8 +240,8 @@ _NO_KIT = messages.Kit([], [], "", None, {}, Survey())
 class _Supervisor(WorkerSession):
     """A session for a function and configs that came as pickles, and stay so in this process.
 
-    Its server stays for the next cell of the same run with the same environment, in which Ray says what a cell may use
-    (`CUDA_VISIBLE_DEVICES`, `OMP_NUM_THREADS`): libraries read that when they are loaded. In another environment,
+    Its server stays for the next cell of the same run with the same environment. Ray says there what a cell may use
+    (`CUDA_VISIBLE_DEVICES`, `OMP_NUM_THREADS`), and libraries read that when they are loaded. In another environment,
     another server is started.
     """
 
