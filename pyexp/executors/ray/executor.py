@@ -63,8 +63,9 @@ class RayCell(Running):
 class RayExecutor(SessionExecutor):
     """Runs each cell on a Ray cluster.
 
-    `address` is that of the cluster (`"auto"`, `"host:6379"`, `"ray://host:10001"`); without it, RAY_ADDRESS. By default, Ray
-    is started on this machine for the run. A Ray that the program has initialised is used as it is, and left running.
+    `address` is that of the cluster (`"auto"`, `"host:6379"`, `"ray://host:10001"`); without it, RAY_ADDRESS.
+    By default, Ray is started on this machine for the run. A Ray that the program has initialised is used as it is, and
+    left running.
     `num_cpus`, `num_gpus`, `memory` (bytes) and `resources` are what each cell gets; `per_cell`, called with a config,
     returns those that differ for it. `wait=True` waits for nodes that can take a cell instead of refusing it, for a
     cluster that grows. `shared_disk=False` brings files home through Ray also where a node sees the run's folder.

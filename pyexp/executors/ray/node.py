@@ -124,7 +124,8 @@ def _wrong_version(kit: Kit) -> str:
 def _elsewhere(mark: str) -> str:
     """Why the cell must not begin here, `""` if it may: from now on it is this node's.
 
-    If the node is lost, nobody else could say that the cell had begun; a cell that the head cannot hear of does not begin.
+    If the node is lost, nobody else could say that the cell had begun. A cell that the head cannot hear
+    of does not begin.
     """
     import ray
 
