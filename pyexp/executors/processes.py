@@ -31,7 +31,7 @@ from pyexp.store import claims
 from pyexp.store.pickling import dumps
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, unix
-from pyexp.worker.messages import Cell, Fork, Hello, Kit, Lack, Reap
+from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap
 from pyexp.worker.naming import Shipment
 from pyexp.worker.outcome import failure
 
@@ -606,16 +606,15 @@ class Server:
             done, self._done = self._done, []
             with suppress(ConnectionError):
                 pid = self._ask(Fork(cell, len(descriptors), done), descriptors)
-        hello = Hello(pid, False)
+        is_guarded = 0
         try:  # it may be there although the server died before its answer
-            hello = pickle.loads(messages.read(partial(os.read, status)))
+            pid, is_guarded = map(int, messages.read(partial(os.read, status)).split())
         except EOFError:
             if not pid:
                 os.close(status)
                 raise ConnectionError("the server has died") from None
-        pid = hello.pid
         child = Child(pid, status, cell.mark, gone=lambda: guardian.has_gone(pid), reap=lambda: self._reap(child))
-        child.is_guarded = hello.is_guarded
+        child.is_guarded = bool(is_guarded)
         return child
 
     def _reap(self, child: Child) -> int | None:

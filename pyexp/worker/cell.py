@@ -68,13 +68,15 @@ def reseed() -> None:
             sys.modules["numpy.random"].seed()
 
 
-def entitle(title: str = "") -> str:
-    """Let `ps` show this title, if setproctitle is installed, and return the one before."""
-    module = _setproctitle()
-    before: str = module.getproctitle() if module else ""
-    if module and title:
+def entitle(title: str) -> None:
+    """Let `ps` show this title, if setproctitle is installed."""
+    if module := _setproctitle():
         module.setproctitle(title)
-    return before
+
+
+def title() -> str:
+    """What `ps` shows."""
+    return str(module.getproctitle()) if (module := _setproctitle()) else ""
 
 
 @cache

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from pyexp.store import pickling
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, script, unix
-from pyexp.worker.messages import Cell, Fork, Hello, Kit, Lack, Reap, Rest
+from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap, Rest
 
 #: Device files that a process with an accelerator has open: such a process must not be forked.
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
@@ -187,7 +187,7 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoRetu
     opened = cells.open_files()
     gc.collect()
     before = cells.set_apart(opened)
-    title = cells.entitle()
+    title = cells.title()
     while True:
         # What can be done before the fork is: a child pays for each page that it is the first to write to.
         try:
@@ -221,8 +221,8 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoRetu
             if answer == 0:
                 with cells.leaving(cell):
                     link.close()
-                    hello = Hello(os.getpid(), begin(cell.mark, pipe, here, {}))
-                    messages.write(kept[-1], [pickle.dumps(hello)])
+                    is_guarded = begin(cell.mark, pipe, here, {})
+                    messages.write(kept[-1], [b"%d %d" % (os.getpid(), is_guarded)])
                     cells.become(cell)
                     cells.live(run, cell, kept[-1], before)
         for each in descriptors:

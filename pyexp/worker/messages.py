@@ -68,19 +68,12 @@ class Fork(NamedTuple):
     """What a server is asked for: a child for this cell.
 
     With the message come so many descriptors: the cell's claim, if it has one, and its status pipe. Children that are
-    `done` are reaped before.
+    `done` are reaped before. The child says its id on its status pipe, and whether the guardian knows of it.
     """
 
     cell: Cell
     descriptors: int
     done: Sequence[int]
-
-
-class Hello(NamedTuple):
-    """What a server's child says on its status pipe before it begins: its id, and whether the guardian knows of it."""
-
-    pid: int
-    is_guarded: bool
 
 
 class Reap(NamedTuple):
