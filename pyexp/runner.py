@@ -10,15 +10,16 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.errors import ConfigError, ResultError
-from pyexp.executors import InlineExecutor, get_executor
-from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
+from pyexp.executors import get_executor
+from pyexp.executors.base import Executor, RunSettings, Session, StopRequest, Task
+from pyexp.executors.loop import Ended, schedule
 from pyexp.leaves import has_encoders
 from pyexp.options import Options
 from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim
@@ -104,10 +105,11 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         if step.action in (Action.RUN, Action.WAIT) or (step.action is Action.LOAD and step.cell.folder not in loaded)
     )  # fmt: skip
     with ExitStack() as stack:
-        pool = settings = None
+        executor = session = None
         if waiting:
             validate_picklable(step.cell for step in waiting)
-            pool, settings = stack.enter_context(_ready(job, options))
+            executor = get_executor("inline" if options.pdb else options.executor)
+            session = stack.enter_context(_session(executor, job, options))
         folder = snapshot.run or layout.make_run(
             options.output_dir, job.name, options.timestamp, durable=options.durable, trust=options.trust or ""
         )
@@ -115,15 +117,16 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             git = stack.enter_context(closing(Git(code_folder())))
             head = {"experiment": job.name, "script": job.script}
             stack.enter_context(history.journal(folder, head, snapshot.cells, git))
-        display = stack.enter_context(closing(_display(len(waiting), options, pool)))
+        display = stack.enter_context(closing(_display(len(waiting), options, executor)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
         about = () if options.accept_code else of_other_code(snapshot)
         for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
-        if pool is not None and settings is not None:
+        if executor is not None and session is not None:
             program = Program(job.code, job.defaults)
-            runner = Runner(job, options, snapshot, folder, pool, settings, display, loaded, program)
+            name = type(executor).__name__
+            runner = Runner(job, options, snapshot, folder, session, name, display, loaded, program)
             runner.run(waiting)
             loaded = runner.records
         else:
@@ -209,13 +212,10 @@ def returned_nothing(records: Iterable[Record]) -> bool:
     return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
 
 
-@contextmanager
-def _ready(job: Job, options: Options) -> Iterator[tuple[Pool, Terms]]:
-    """The executor, ready to run cells, and what holds for each of them."""
-    executor = get_executor("inline" if options.pdb else options.executor)
-    pool = executor if isinstance(executor, Pool) else Threads(executor)
-    settings = Terms(
-        jobs=pool.auto() if options.jobs == "auto" else int(options.jobs),
+def _session(executor: Executor, job: Job, options: Options) -> Session:
+    """A session of the executor, ready to run the job's cells."""
+    settings = RunSettings(
+        jobs=executor.auto_jobs() if options.jobs == "auto" else int(options.jobs),
         timeout=options.timeout,
         retries=options.retries,
         capture=options.capture and not options.pdb,
@@ -226,19 +226,14 @@ def _ready(job: Job, options: Options) -> Iterator[tuple[Pool, Terms]]:
         pdb=options.pdb,
     )
     try:
-        try:
-            pool.open(job.fn, settings)
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted by Ctrl-C before the first cell began", signal.SIGINT) from None
-        yield pool, settings
-    finally:
-        pool.close()
+        return executor.session(job.fn, settings, StopRequest())
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted by Ctrl-C before the first cell began", signal.SIGINT) from None
 
 
-def _display(number: int, options: Options, pool: Pool | None) -> Progress:
+def _display(number: int, options: Options, executor: Executor | None) -> Progress:
     """The display for so many cells; a live one only if their output does not come to the terminal."""
-
-    elsewhere = options.capture and not options.pdb and not isinstance(pool, (InlineExecutor, Threads))
+    elsewhere = options.capture and not options.pdb and executor is not None and executor.has_own_streams
     return progress(number, quiet=options.quiet, terminal_is_free=elsewhere, environ=os.environ)
 
 
@@ -267,8 +262,8 @@ class Runner:
     options: Options
     snapshot: Snapshot
     folder: Run
-    pool: Pool
-    settings: Terms
+    session: Session
+    executor: str
     display: Progress
     records: dict[str, Record]
     program: Program
@@ -279,31 +274,31 @@ class Runner:
 
     def run(self, waiting: deque[Step]) -> None:
         """Run the cells that wait, and those that other processes lose meanwhile. Raises `Interrupted`."""
-        if self.pool.notice:
-            self.display.line(self.pool.notice)
-        with Halt() as halt:
+        if self.session.notice:
+            self.display.line(self.session.notice)
+        with self.session.stop as stop:
             try:
                 self._set_apart(waiting)
                 while waiting:
-                    endings = drive(self.pool, self._tasks(waiting), self.settings, halt, lambda: self._tick(halt))
+                    endings = schedule(self.session, self._tasks(waiting), lambda: self._tick(stop))
                     with closing(endings):  # whatever happens, so that no cell is left running
                         for ended in endings:
                             self._commit(ended)
-                    waiting = deque() if halt.count else self._lost()
+                    waiting = deque() if stop.count else self._lost()
             finally:
                 for _, claim in self.held.values():
                     claim.release()
                 records.tidy(self.folder)
-            if halt.signal is not None:
-                raise Interrupted(self._how_to_go_on(halt.signal), halt.signal)
+            if stop.signal is not None:
+                raise Interrupted(self._how_to_go_on(stop.signal), stop.signal)
         self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 
-    def _tick(self, halt: Halt) -> None:
+    def _tick(self, stop: StopRequest) -> None:
         self.display.tick()
-        if time.monotonic() - halt.since > SOON and not self.stopping:
+        if time.monotonic() - stop.since > SOON and not self.stopping:
             self.stopping = True
             number = cells_in_words(len(self.held))
-            limit = f"{self.settings.grace:g} s"
+            limit = f"{self.session.settings.grace:g} s"
             self.display.line(f"waiting up to {limit} for {number} to stop; once more (Ctrl-C) kills what is left")
 
     def _lost(self) -> deque[Step]:
@@ -419,7 +414,7 @@ class Runner:
             seconds=ended.seconds,
             attempts=(*self.earlier.get(cell.folder, ()), *ended.task.failures),
             host=ended.outcome.get("host") or socket.gethostname(),
-            executor=type(self.pool.executor if isinstance(self.pool, Threads) else self.pool).__name__,
+            executor=self.executor,
             code=as_data(self.job.code),
         )
         try:

@@ -2,7 +2,7 @@
 
 A worker loads the script as multiprocessing does, under the name `__mp_main__`, so that its top level holds and a
 guard `if __name__ == "__main__"` does not. Three things differ: the source is the one that the parent read when the
-experiment was decorated; `run()` reached on the way ends the loading; and modules beside the script come as the parent
+experiment was decorated; `run()` ends the loading when it is reached; and modules beside the script come as the parent
 read them too, so that an edit during a run reaches no cell.
 """
 
@@ -17,8 +17,7 @@ from importlib.util import spec_from_file_location
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-#: What the script's module is called: in the process that was started with it, and in a worker that has loaded it.
-MAIN = ("__main__", "__mp_main__")
+from pyexp.store.pickling import MAIN
 
 
 class Script(NamedTuple):

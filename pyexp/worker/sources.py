@@ -15,8 +15,9 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from pyexp.store.code import Code, Entry, fingerprint
+from pyexp.store.pickling import MAIN
 from pyexp.worker import script
-from pyexp.worker.script import MAIN, Script
+from pyexp.worker.script import Script
 
 #: Stands for the module of a function whose source is not in its module's file.
 NOWHERE = "<exec>"
