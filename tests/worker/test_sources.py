@@ -193,7 +193,7 @@ def test_a_module_is_found_if_it_is_the_users_own(files: dict[str, bytes], expec
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     (tmp_path / "use.py").write_text(
-        "import sys, types\n"
+        "import sys, types\nfrom pyexp.worker.sources import code_of\n"
         "for name in ('broken', 'compiled'):\n"
         "    sys.modules[name] = types.ModuleType(name)\n    del sys.modules[name].__spec__\n"
         "import lib\nfor name in ('broken', 'compiled'): del sys.modules[name]\n"
@@ -205,7 +205,6 @@ def test_a_module_is_found_if_it_is_the_users_own(files: dict[str, bytes], expec
         "            from importlib.util import spec_from_file_location\n"
         "            return spec_from_file_location(name, __file__.replace('use.py', 'compiled.so'), loader=object())\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "from pyexp.worker.sources import code_of\n"
         "def show():\n"
         "    for name, digest in code_of(lib.f).parts.items(): print(name + '?' * digest.startswith('unknown'))\n"
     )
