@@ -34,6 +34,7 @@ from pyexp.store.provenance import Git, code_folder
 from pyexp.store.records import Program
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
+from pyexp.worker import script
 from pyexp.worker.outcome import failed
 
 #: Seconds after a signal for which nobody asks what the run is waiting for.
@@ -116,7 +117,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         if waiting or not snapshot.is_described:
             git = stack.enter_context(closing(Git(code_folder())))
             head = {"experiment": job.name, "script": job.script}
-            stack.enter_context(history.journal(folder, head, snapshot.cells, git))
+            stack.enter_context(history.journal(folder, head, snapshot.cells, git, _sources(job)))
         display = stack.enter_context(closing(_display(len(waiting), options, executor)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
@@ -210,6 +211,13 @@ def returned_nothing(records: Iterable[Record]) -> bool:
     """Whether there are results, and each of them is None."""
     done = [record for record in records if not record.failed]
     return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
+
+
+def _sources(job: Job) -> dict[str, bytes]:
+    """The sources of the experiment's code by module: what the fingerprint was taken of."""
+    found = {name: source.text for name, source in script.fingerprinted.items()}
+    main = script.script_of(getattr(job.fn, "__globals__", {}))
+    return found if main is None or not script.is_project(main.file) else {**found, job.script: main.source}
 
 
 def _session(executor: Executor, job: Job, options: Options) -> Session:

@@ -13,7 +13,7 @@ from pyexp.errors import ExecutorError
 from pyexp.executors.base import Function, RunSettings, SessionExecutor, StopRequest, Task
 from pyexp.executors.processes import Child, ProcessCell, ProcessSession, is_gone, status_pipe
 from pyexp.worker import cell as cells
-from pyexp.worker import guardian, unix
+from pyexp.worker import guardian, script, unix
 from pyexp.worker.main import begin, reaped, threads_after_fork
 from pyexp.worker.messages import Cell
 
@@ -49,6 +49,7 @@ class ForkSession(ProcessSession):
     def __init__(self, settings: RunSettings, stop: StopRequest) -> None:
         super().__init__(settings, stop)
         self._parent = os.getpid()
+        self._finder = script.Finder(script.project_sources())  # so that an edit meanwhile reaches no cell
         try:
             if settings.initializer is not None:
                 settings.initializer()
@@ -80,6 +81,7 @@ class ForkSession(ProcessSession):
         """The cell's life after the fork, from which there is no way back into the caller's code."""
         begin(cell.mark, self._guardian.pipe, self._parent, _handlers())
         before = cells.set_apart()
+        sys.meta_path.insert(0, self._finder)
         for other in self._cells:  # whose claims would be held for as long as this one lives
             for descriptor in (other.child.status, other.child.watch, other.task.claim):
                 if descriptor is not None and descriptor != task.claim:

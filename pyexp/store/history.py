@@ -10,18 +10,20 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, StoreError, nearest
-from pyexp.plan import Cell, Facts, Mode, Status, classify, plan, unused
+from pyexp.plan import Cell, Facts, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
 from pyexp.store.claims import Claim
 from pyexp.store.layout import (
     CLAIMS,
+    CODE,
     HISTORY,
     RECORD,
     RESULT,
@@ -189,15 +191,18 @@ def is_cell(path: str) -> bool:
 
 
 @contextmanager
-def journal(run: Run, head: Mapping[str, Any], cells: Tensor[Cell], git: "Git") -> Iterator[None]:
+def journal(
+    run: Run, head: Mapping[str, Any], cells: Tensor[Cell], git: "Git", sources: Mapping[str, bytes]
+) -> Iterator[None]:
     """Write down what is run here: the grid and this command before, how it ended after.
 
-    `head` says which experiment of which script it is. What is there of earlier commands, and when the run began, is
+    `head` says which experiment of which script it is; the `sources` of its code by module are kept, once by content.
+    What is there of earlier commands, and when the run began, is
     kept. Raises `StoreError` if it cannot be written.
     """
     from pyexp.store.provenance import UNKNOWN, libraries, this_command  # a report need not pay for it
 
-    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
+    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN, "sources": _kept_sources(run, sources)}
     grid = grid_json(cells)
     _enter(run, head, grid, entry)
     status = "failed"
@@ -282,6 +287,30 @@ def _keep(run: Run, patch: bytes) -> str:
     name = unused("changes.patch", known, "changes-{}.patch")
     files.write(os.path.join(run.path, name), [patch], durable=False)
     return name
+
+
+#: Bytes of a source that is kept.
+LONGEST_SOURCE = 1 << 18
+
+
+def _kept_sources(run: Run, sources: Mapping[str, bytes]) -> dict[str, str]:
+    """Keep the sources of a run's code, each once by its content; return their files by module.
+
+    Raises `StoreError` if the folder cannot be written to.
+    """
+    kept = {}
+    try:
+        for module, source in sorted(sources.items()):
+            if len(source) <= LONGEST_SOURCE:
+                name = f"{folder_name(module)}-{sha256(source).hexdigest()[:12]}.py"
+                path = os.path.join(run.path, CODE, name)
+                if not os.path.lexists(path):
+                    files.make_folders(os.path.dirname(path), durable=False)
+                    files.write(path, [source], durable=False)
+                kept[module] = f"{CODE}/{name}"
+    except OSError as error:
+        raise unusable(run.path, error) from None
+    return kept
 
 
 def _append(run: Run, part: Mapping[str, Any]) -> None:

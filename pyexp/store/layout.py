@@ -19,6 +19,7 @@ RECORD = "record.json"
 LOG = "log.txt"
 RUN = "run.json"
 HISTORY = "history.jsonl"
+CODE = "code"
 CLAIMS = ".claims"
 IGNORE = ".gitignore"
 

@@ -138,13 +138,20 @@ def is_project(file: str) -> bool:
     return not file.startswith(_installed())
 
 
+#: The sources of the user's own modules that the fingerprint of the code was taken of, by their names.
+fingerprinted: dict[str, Source] = {}
+
+
 def project_sources() -> dict[str, Source]:
-    """The sources of the user's own modules that this process has imported, by their names."""
-    sources = {}
+    """The sources of the user's own modules that this process has imported or may import later, by their names.
+
+    Where the fingerprint was taken of a module, it is the very source of that: the cells run what the record says.
+    """
+    sources = dict(fingerprinted)
     for name, module in list(sys.modules.items()):
         try:
             spec = module.__spec__
-            if name in MAIN or spec is None or type(spec.loader) not in (SourceFileLoader, _Loader):
+            if name in sources or name in MAIN or spec is None or type(spec.loader) not in (SourceFileLoader, _Loader):
                 continue
             file = os.path.abspath(spec.origin or "")
             if is_project(file):

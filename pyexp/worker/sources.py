@@ -17,7 +17,7 @@ from typing import Any
 from pyexp.store.code import Code, Entry, fingerprint
 from pyexp.store.pickling import MAIN
 from pyexp.worker import script
-from pyexp.worker.script import Script
+from pyexp.worker.script import Script, Source
 
 #: Stands for the module of a function whose source is not in its module's file.
 NOWHERE = "<exec>"
@@ -32,13 +32,16 @@ def code_of(fn: Callable[..., Any], initializer: Callable[..., Any] | None = Non
     entries = [entry for thing in begins for entry in _entries(thing, sources)]
     if sources.script is not None and script.is_project(sources.script.file):
         entries.append(Entry(sources.main))
-    return fingerprint(entries, sources, sources.packages, sources.partial)
+    code = fingerprint(entries, sources, sources.packages, sources.partial)
+    script.fingerprinted = sources.read
+    return code
 
 
 class Sources(Mapping[str, str]):
     """The sources of the user's own modules by name, each looked up when it is asked for.
 
     `packages` are those among them that are packages; of the `partial` ones the source has gaps, or there is none.
+    `read` has the files that were read, but for the script.
     """
 
     def __init__(self, namespace: Mapping[str, Any]) -> None:
@@ -46,6 +49,7 @@ class Sources(Mapping[str, str]):
         self.packages: set[str] = set()
         self.partial: set[str] = set()
         self.main = "__main__"
+        self.read: dict[str, Source] = {}
         self._texts: dict[str, str | None] = {}
         self._specs: dict[str, ModuleSpec | None] = {}
         if self.script is None:
@@ -90,7 +94,9 @@ class Sources(Mapping[str, str]):
             self.packages.add(name)
         if spec.origin.endswith((".py", ".pyw")):
             with suppress(Exception):  # a loader may be anything
-                return _decoded(spec.loader.get_data(spec.origin))  # type: ignore[union-attr]
+                source = spec.loader.get_data(spec.origin)  # type: ignore[union-attr]
+                self.read[name] = Source(os.path.abspath(spec.origin), source, name in self.packages)
+                return _decoded(source)
         self.partial.add(name)  # it is compiled, or gone
         return ""
 

@@ -132,3 +132,47 @@ def test_a_script_that_cannot_be_read_runs_all_the_same(tmp_path: Path) -> None:
 
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert "1" in done.stdout
+
+
+def test_the_sources_that_made_the_results_are_kept_once_by_content(folder: Path) -> None:
+    run = folder / "out" / "trial" / "t"
+    first = {path.name: path.read_text() for path in (run / "code").iterdir()}
+    assert sorted(first.values()) == sorted([SCRIPT, HELPER])
+    edit(folder / "helper.py", "x ** 2", "x ** 3")
+    go(folder, "--rerun-changed")
+    assert {path.name: path.read_text() for path in (run / "code").iterdir()}.items() >= first.items()
+    assert len(list((run / "code").iterdir())) == 3
+    commands = json.loads((run / "run.json").read_text())["commands"]
+    assert [(run / command["sources"]["helper"]).read_text() for command in commands] == [
+        HELPER, HELPER.replace("x ** 2", "x ** 3")
+    ]  # fmt: skip
+    assert all((run / command["sources"]["main"]).read_text() == SCRIPT for command in commands)
+
+
+LAZY = """
+from pathlib import Path
+from pyexp import experiment
+
+@experiment(timestamp="t", quiet=True)
+def trial(config):
+    helper_file = Path(__file__).with_name("helper.py")
+    if config.x == 0:
+        helper_file.write_text(helper_file.read_text().replace("** 2", "** 3"))
+    import helper
+    return helper.power(config.x + 2)
+
+if __name__ == "__main__":
+    trial.run([{"name": f"x{x}", "x": x} for x in range(4)], report=lambda results: print([r.value for r in results]))
+"""
+
+
+@pytest.mark.parametrize("executor", ["subprocess", "fork"])
+def test_an_edit_while_cells_run_reaches_no_cell_also_where_the_import_is_in_the_function(
+    tmp_path: Path, executor: str
+) -> None:
+    (tmp_path / "main.py").write_text(LAZY)
+    (tmp_path / "helper.py").write_text(HELPER)
+    done = go(tmp_path, "--executor", executor)
+    assert done.stdout == "[4, 9, 16, 25]\n", done.stderr
+    records = [json.loads(path.read_text())["code"]["hash"] for path in tmp_path.glob("out/trial/t/*/record.json")]
+    assert len(set(records)) == 1

@@ -53,7 +53,7 @@ def test_whatever_its_name_a_cell_has_a_folder_in_the_run_and_is_found_again(tmp
     configs = [{"name": name, "value": [name]} for name in names]
     first = run(configs, out, timestamp="t")
     assert [result["name_is"] for result in first] == names
-    folders = [path for path in (out / "e" / "t").iterdir() if path.is_dir()]
+    folders = [path for path in (out / "e" / "t").iterdir() if path.is_dir() and path.name != "code"]
     assert len(folders) == len(names)
     assert all((folder / "artifact").read_text() == "here" for folder in folders)
     assert {path.name for path in out.parent.iterdir()} == {"out"}
