@@ -26,13 +26,12 @@ from pyexp.plan import Mode, Plan, component
 from pyexp.runner import Interrupted, Job
 from pyexp.shell import Heard, command_line, parse, say, tell
 from pyexp.store import history, layout
-from pyexp.store.code import Code
 from pyexp.tables import Results
 from pyexp.worker import script
-from pyexp.worker.sources import code_of
 
 if TYPE_CHECKING:  # a run that is finished loads no executor
     from pyexp.executors import Executor, ExecutorName
+    from pyexp.store.code import Code
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -280,8 +279,10 @@ class Experiment(Generic[R]):
             self.defaults,
         )
 
-    def _code(self) -> Code | None:
+    def _code(self) -> "Code | None":
         """The fingerprint of the code; None if it cannot be taken."""
+        from pyexp.worker.sources import code_of  # a script that only imports the experiment need not pay for it
+
         try:
             return code_of(self.fn, self._initializer)
         except Exception:  # a source may be anything, and no run fails because it is not understood

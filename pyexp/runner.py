@@ -5,21 +5,16 @@ the plan is asked again.
 """
 
 import os
-import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.errors import ConfigError, ResultError
-from pyexp.executors import get_executor
-from pyexp.executors.base import Executor, RunSettings, Session, StopRequest, Task
-from pyexp.executors.loop import Ended, schedule
 from pyexp.leaves import has_encoders
 from pyexp.options import Options
 from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim
@@ -27,18 +22,22 @@ from pyexp.progress import Progress, progress
 from pyexp.results import Attempt, Record, cells_in_words, clipped, record_of
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.claims import Claim
-from pyexp.store.code import Code, as_data
 from pyexp.store.layout import Run
 from pyexp.store.pickling import dumps
-from pyexp.store.provenance import Git, code_folder
 from pyexp.store.records import Program
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 from pyexp.worker import script
-from pyexp.worker.outcome import failed
+
+if TYPE_CHECKING:  # a run that is finished loads no executor, and a script that only imports pyexp nothing of these
+    from pyexp.executors.base import Executor, Session, StopRequest, Task
+    from pyexp.executors.loop import Ended
+    from pyexp.store.code import Code
 
 #: Seconds after a signal for which nobody asks what the run is waiting for.
 SOON = 0.3
+#: The signal that Ctrl-C sends.
+CTRL_C = 2
 
 
 class Job(NamedTuple):
@@ -54,7 +53,7 @@ class Job(NamedTuple):
     command: str = ""
     initializer: Callable[[], Any] | None = None
     script: str = ""
-    code: Code | None = None
+    code: "Code | None" = None
     defaults: FrozenConfig = FrozenConfig()
 
 
@@ -108,6 +107,8 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
     with ExitStack() as stack:
         executor = session = None
         if waiting:
+            from pyexp.executors import get_executor
+
             validate_picklable(step.cell for step in waiting)
             executor = get_executor("inline" if options.pdb else options.executor)
             session = stack.enter_context(_session(executor, job, options))
@@ -115,6 +116,8 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             options.output_dir, job.name, options.timestamp, durable=options.durable, trust=options.trust or ""
         )
         if waiting or not snapshot.is_described:
+            from pyexp.store.provenance import Git, code_folder
+
             git = stack.enter_context(closing(Git(code_folder())))
             head = {"experiment": job.name, "script": job.script}
             stack.enter_context(history.journal(folder, head, snapshot.cells, git, _sources(job)))
@@ -125,9 +128,12 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
         if executor is not None and session is not None:
-            program = Program(job.code, job.defaults)
-            name = type(executor).__name__
-            runner = Runner(job, options, snapshot, folder, session, name, display, loaded, program)
+            from pyexp.store.code import as_data
+
+            runner = Runner(
+                job, options, snapshot, folder, session, type(executor).__name__, display, loaded,
+                Program(job.code, job.defaults), as_data(job.code),
+            )  # fmt: skip
             runner.run(waiting)
             loaded = runner.records
         else:
@@ -165,7 +171,7 @@ def _foreign(steps: Tensor[Step]) -> list[str]:
     return [f"note: {cells_in_words(len(found))} not loaded: {found[0].reason}"] if found else []
 
 
-def _loaded(snapshot: Snapshot, accepted: Code | None) -> tuple[dict[str, Record], list[str]]:
+def _loaded(snapshot: Snapshot, accepted: "Code | None") -> tuple[dict[str, Record], list[str]]:
     """The records of the cells that are finished, and warnings. Records that had to be made again are written down.
 
     A cell whose result cannot be loaded is not among them. Results of other code count as made by the `accepted` one.
@@ -191,7 +197,7 @@ def _loaded(snapshot: Snapshot, accepted: Code | None) -> tuple[dict[str, Record
     return found, warnings
 
 
-def _recorded(run: Run, cell: Cell, facts: Facts, accepted: Code | None = None) -> Record:
+def _recorded(run: Run, cell: Cell, facts: Facts, accepted: "Code | None" = None) -> Record:
     """The record of a cell that has ended, written down if it is not on disk as it should be.
 
     Raises `ResultError` if the result cannot be loaded, and OSError if the record cannot be written.
@@ -220,8 +226,10 @@ def _sources(job: Job) -> dict[str, bytes]:
     return found if main is None or not script.is_project(main.file) else {**found, job.script: main.source}
 
 
-def _session(executor: Executor, job: Job, options: Options) -> Session:
+def _session(executor: "Executor", job: Job, options: Options) -> "Session":
     """A session of the executor, ready to run the job's cells."""
+    from pyexp.executors.base import RunSettings, StopRequest
+
     settings = RunSettings(
         jobs=executor.auto_jobs() if options.jobs == "auto" else int(options.jobs),
         timeout=options.timeout,
@@ -236,10 +244,10 @@ def _session(executor: Executor, job: Job, options: Options) -> Session:
     try:
         return executor.session(job.fn, settings, StopRequest())
     except KeyboardInterrupt:
-        raise Interrupted("interrupted by Ctrl-C before the first cell began", signal.SIGINT) from None
+        raise Interrupted("interrupted by Ctrl-C before the first cell began", CTRL_C) from None
 
 
-def _display(number: int, options: Options, executor: Executor | None) -> Progress:
+def _display(number: int, options: Options, executor: "Executor | None") -> Progress:
     """The display for so many cells; a live one only if their output does not come to the terminal."""
     elsewhere = options.capture and not options.pdb and executor is not None and executor.has_own_streams
     return progress(number, quiet=options.quiet, terminal_is_free=elsewhere, environ=os.environ)
@@ -257,6 +265,13 @@ def validate_picklable(cells: Iterable[Cell]) -> None:
             raise ConfigError(f"of config {cell.name!r}, {error}") from None
 
 
+def _failed(cell: Cell, error: Exception, started: float) -> Record:
+    """The record of a cell that an error here has stopped."""
+    from pyexp.worker.outcome import failed
+
+    return record_of(cell.name, cell.config, cell.hash, failed(error), started=started)
+
+
 def _attempts(record: Record) -> tuple[Attempt, ...]:
     """The attempts at a cell that failed, the last one among them."""
     return (*record.attempts, Attempt(record.type, record.message, record.started, record.seconds))
@@ -270,11 +285,12 @@ class Runner:
     options: Options
     snapshot: Snapshot
     folder: Run
-    session: Session
+    session: "Session"
     executor: str
     display: Progress
     records: dict[str, Record]
     program: Program
+    code: Mapping[str, Any]
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
     earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
@@ -282,6 +298,8 @@ class Runner:
 
     def run(self, waiting: deque[Step]) -> None:
         """Run the cells that wait, and those that other processes lose meanwhile. Raises `Interrupted`."""
+        from pyexp.executors.loop import schedule
+
         if self.session.notice:
             self.display.line(self.session.notice)
         with self.session.stop as stop:
@@ -301,7 +319,7 @@ class Runner:
                 raise Interrupted(self._how_to_go_on(stop.signal), stop.signal)
         self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 
-    def _tick(self, stop: StopRequest) -> None:
+    def _tick(self, stop: "StopRequest") -> None:
         self.display.tick()
         if time.monotonic() - stop.since > SOON and not self.stopping:
             self.stopping = True
@@ -343,8 +361,10 @@ class Runner:
         """Whether the cell runs again although it has ended, so that nothing of before may be found in its folder."""
         return self.options.mode is Mode.RERUN or (step.action is Action.RUN and step.status in ENDED - {Status.FAILED})
 
-    def _tasks(self, waiting: deque[Step]) -> Iterator[Task | None]:
+    def _tasks(self, waiting: deque[Step]) -> Iterator["Task | None"]:
         """A task for each cell that nobody else has; None when others have all that are left."""
+        from pyexp.executors.base import Task
+
         turned_away = 0
         while waiting and not (self.options.fail_fast and self.failures):
             step = waiting.popleft()
@@ -374,7 +394,7 @@ class Runner:
             if not self._make_ready(step):
                 self._release(cell)
         except OSError as error:  # if the disk says no, that is this cell's failure and no other's
-            self._take(cell, record_of(cell.name, cell.config, cell.hash, failed(error), started=time.time()))
+            self._take(cell, _failed(cell, error, time.time()))
             self._release(cell)
         return False
 
@@ -410,8 +430,10 @@ class Runner:
         if cell.folder in self.held:
             self.held.pop(cell.folder)[1].release()
 
-    def _commit(self, ended: Ended) -> None:
+    def _commit(self, ended: "Ended") -> None:
         """Write down the record of a cell that has ended, and give the cell back."""
+        from socket import gethostname
+
         cell = self.held[ended.task.label][0]
         record = record_of(
             cell.name,
@@ -421,16 +443,16 @@ class Runner:
             started=ended.started,
             seconds=ended.seconds,
             attempts=(*self.earlier.get(cell.folder, ()), *ended.task.failures),
-            host=ended.outcome.get("host") or socket.gethostname(),
+            host=ended.outcome.get("host") or gethostname(),
             executor=self.executor,
-            code=as_data(self.job.code),
+            code=self.code,
         )
         try:
             record = records.commit(self.folder, cell, record)
         except OSError as error:
             self.display.line(f"warning: cannot write the record of {cell.folder}: {error}")
             if isinstance(error, FileNotFoundError) and not record.failed:  # the result has vanished
-                record = record_of(cell.name, cell.config, cell.hash, failed(error), started=record.started)
+                record = _failed(cell, error, record.started)
         self._take(cell, record)
         self._release(cell)
 
@@ -444,7 +466,7 @@ class Runner:
         self.display.cell(cell.folder, record, log)
 
     def _how_to_go_on(self, number: int) -> str:
-        name = "Ctrl-C" if number == 2 else f"signal {number}"
+        name = "Ctrl-C" if number == CTRL_C else f"signal {number}"
         known = (self.records.get(step.cell.folder) for step in self.snapshot.plan.steps)
         left = sum(1 for record in known if record is None or record.failed)
         size = cells_in_words(self.snapshot.plan.steps.size)

@@ -5,9 +5,7 @@ be made again from the result. Looking imports and unpickles nothing, and does n
 does.
 """
 
-import ast
 import os
-import shutil
 import stat
 import sys
 import time
@@ -16,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from importlib import machinery, util
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup
 from pyexp.errors import ResultError, StoreError
@@ -26,10 +24,12 @@ from pyexp.plan import ENDED, Cell, Facts, Step, classify, unused
 from pyexp.results import Record, Result, done, from_json, missing, record_of, restored, to_json
 from pyexp.store import claims, files, pickling
 from pyexp.store.claims import Claim
-from pyexp.store.code import Code, difference, same
 from pyexp.store.layout import CLAIMS, LOG, RECORD, RESULT, RUN, Run
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
+
+if TYPE_CHECKING:
+    from pyexp.store.code import Code
 
 
 class Program:
@@ -39,7 +39,7 @@ class Program:
     """
 
     def __init__(
-        self, code: Code | None = None, defaults: FrozenConfig = FrozenConfig(), *, loads: bool = True
+        self, code: "Code | None" = None, defaults: FrozenConfig = FrozenConfig(), *, loads: bool = True
     ) -> None:
         self.code = code
         self._defaults = defaults
@@ -61,6 +61,8 @@ class Program:
         told = record.code
         if self.code is None or not told or self.code.hash in (told["hash"], *told.get("accepted", ())):
             return ""
+        from pyexp.store.code import Code, difference, same  # only where the hashes differ
+
         key = told["hash"]
         if key not in self._differences:
             old = Code(told["hash"], told["parts"])
@@ -190,6 +192,8 @@ def _is_there(module: str, name: str) -> bool:
 
 def _defines(source: str, name: str) -> bool:
     """Whether a module's top level gives this name a value, as far as its source shows."""
+    import ast
+
     waiting: list[ast.AST] = [ast.parse(source)]
     while waiting:
         node = waiting.pop()
@@ -331,7 +335,7 @@ def commit(run: Run, cell: Cell, record: Record) -> Record:
         record = _stamped(record, run.file(cell, RESULT))
     _write_record(run, cell, record)
     if not record.failed:
-        shutil.rmtree(_apart(run, cell), ignore_errors=True)
+        _remove_tree(_apart(run, cell))
     return record
 
 
@@ -421,12 +425,19 @@ def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
     files.remove_temporary(run.folder(cell))
     apart = _apart(run, cell)
     if os.path.lexists(apart) and not seen:  # the last one that finished is there already
-        shutil.rmtree(run.folder(cell))
+        _remove_tree(run.folder(cell))
     else:
-        shutil.rmtree(apart, ignore_errors=True)
+        _remove_tree(apart)
         os.replace(run.folder(cell), apart)
     if run.durable:
         files.sync_folder(run.path)
+
+
+def _remove_tree(path: str) -> None:
+    if os.path.lexists(path):
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def keep_apart(run: Run, cell: Cell) -> None:
