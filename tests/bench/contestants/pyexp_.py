@@ -34,7 +34,7 @@ def script_seconds(count, executor, body="return {'value': config.i}", jobs=1):
 
 
 def import_package(count):
-    return python("-c", "import pyexp")
+    return python("-c", "from pyexp import experiment, sweep")
 
 
 def whole_script(count):
