@@ -44,7 +44,8 @@ class Job(NamedTuple):
     """What is to be run: the experiment's name, its function, its grid of configs (None: whatever was run).
 
     `command` asks for it once more, but for the options that say which run; `""` where no script was started. `script`
-    is what the script's module is called, `code` the fingerprint of the experiment's code.
+    is what the script's module is called, `function` the experiment's function there, `others` those of its other
+    experiments; `code` the fingerprint of the experiment's code.
     """
 
     name: str
@@ -53,8 +54,14 @@ class Job(NamedTuple):
     command: str = ""
     initializer: Callable[[], Any] | None = None
     script: str = ""
+    function: str = ""
+    others: frozenset[str] = frozenset()
     code: "Code | None" = None
     defaults: FrozenConfig = FrozenConfig()
+
+    def began(self, run: layout.Begun) -> bool:
+        """Whether this experiment began the run, as far as is known: its script, and no other function of that."""
+        return run.script in ("", self.script) and run.function not in self.others
 
 
 class Snapshot(NamedTuple):
@@ -119,7 +126,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             from pyexp.store.provenance import Git, code_folder
 
             git = stack.enter_context(closing(Git(code_folder())))
-            head = {"experiment": job.name, "script": job.script}
+            head = {"experiment": job.name, "script": job.script, "function": job.function}
             stack.enter_context(history.journal(folder, head, snapshot.cells, git, _sources(job)))
         display = stack.enter_context(closing(_display(len(waiting), options, executor)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
