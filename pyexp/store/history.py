@@ -202,9 +202,9 @@ def journal(
     """
     from pyexp.store.provenance import UNKNOWN, libraries, this_command  # a report need not pay for it
 
-    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN, "sources": _kept_sources(run, sources)}
+    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
     grid = grid_json(cells)
-    _enter(run, head, grid, entry)
+    _enter(run, head, grid, entry, sources)
     status = "failed"
     try:
         yield
@@ -221,8 +221,13 @@ def journal(
             _enter(run, head, grid, entry)
 
 
-def _enter(run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+def _enter(
+    run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: dict[str, Any],
+    sources: Mapping[str, bytes] | None = None,
+) -> None:  # fmt: skip
     """Write the entry for this command down, in the place of the one it has. One process at a time.
+
+    With `sources`, they are kept before, and the entry gets their files.
 
     Raises `StoreError` if the folder cannot be written to, or is described by a newer pyexp.
     """
@@ -230,6 +235,8 @@ def _enter(run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: Ma
     try:
         with _alone(run):
             files.remove_temporary(run.path)
+            if sources is not None:
+                entry["sources"] = _kept_sources(run, sources)
             before = described(run)
             known = before.get("commands")
             known = known if isinstance(known, list) else []
@@ -294,22 +301,17 @@ LONGEST_SOURCE = 1 << 18
 
 
 def _kept_sources(run: Run, sources: Mapping[str, bytes]) -> dict[str, str]:
-    """Keep the sources of a run's code, each once by its content; return their files by module.
-
-    Raises `StoreError` if the folder cannot be written to.
-    """
-    kept = {}
-    try:
-        for module, source in sorted(sources.items()):
-            if len(source) <= LONGEST_SOURCE:
-                name = f"{folder_name(module)}-{sha256(source).hexdigest()[:12]}.py"
-                path = os.path.join(run.path, CODE, name)
-                if not os.path.lexists(path):
-                    files.make_folders(os.path.dirname(path), durable=False)
-                    files.write(path, [source], durable=False)
-                kept[module] = f"{CODE}/{name}"
-    except OSError as error:
-        raise unusable(run.path, error) from None
+    """Keep the sources of a run's code, each once by its content; return their files by module. Raises OSError."""
+    kept, folder = {}, os.path.join(run.path, CODE)
+    if sources:
+        files.make_folders(folder, durable=False)
+        files.remove_temporary(folder)
+    for module, source in sorted(sources.items()):
+        if len(source) <= LONGEST_SOURCE:
+            name = f"{folder_name(module)}-{sha256(source).hexdigest()[:12]}.py"
+            if not os.path.lexists(os.path.join(folder, name)):
+                files.write(os.path.join(folder, name), [source], durable=False)
+            kept[module] = f"{CODE}/{name}"
     return kept
 
 
