@@ -132,6 +132,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_CLOSED = frozenset([*_DEFINITIONS, *_IMPORTS, ast.Lambda, ast.Constant])
 _CONDITIONAL = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.Match)
 
 _Chain = tuple[str, ...]
@@ -175,6 +176,12 @@ def _root(node: ast.AST) -> tuple[str, _Chain]:
         node = node.value if isinstance(node, ast.Subscript) else node.func
 
 
+def _last(node: ast.AST) -> str:
+    """The last of the attributes that are taken first, or the name itself."""
+    name, chain = _root(node)
+    return (name, *chain)[-1]
+
+
 def _text(node: ast.AST) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
@@ -185,9 +192,9 @@ def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
     while left:
         node = left.pop()
         yield node
-        if isinstance(node, _COMPREHENSIONS):
+        if node.__class__ in _COMPREHENSIONS:
             left += [each for each in ast.walk(node) if isinstance(each, ast.NamedExpr)]
-        elif not isinstance(node, (*_DEFINITIONS, *_IMPORTS, ast.Lambda)):
+        elif node.__class__ not in _CLOSED:
             left += ast.iter_child_nodes(node)
 
 
@@ -302,7 +309,7 @@ class _Module:
             if isinstance(node, ast.If) and _is_guard(node.test):
                 self._sort(node.body, waits=True)
                 self._sort(node.orelse, waits=waits)
-            elif isinstance(node, ast.If) and (_chain(node.test)[1] or _chain(node.test))[-1:] == ("TYPE_CHECKING",):
+            elif isinstance(node, ast.If) and _last(node.test) == "TYPE_CHECKING":
                 self._sort(node.orelse, waits=waits)
             else:
                 line = min((each.lineno for each in getattr(node, "decorator_list", ())), default=node.lineno)
@@ -312,10 +319,9 @@ class _Module:
         """Note what a statement binds and does. One that holds others counts as a whole for each name that it binds."""
         for each in _own([unit.node]):
             if isinstance(each, _DEFINITIONS):
-                hooks = [*self._hooks(each)]
-                if any((hook.by, *hook.chain)[-1] == "overload" for hook in hooks):
+                if "overload" in map(_last, each.decorator_list):
                     return
-                self.hooks += hooks
+                self.hooks += self._hooks(each)
                 self.defined.add(each.name)
             elif isinstance(each, _IMPORTS):
                 for name, what in _imports(each):
@@ -326,10 +332,10 @@ class _Module:
             elif isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load):
                 self.effects.append(_Effect(unit, *_root(each), is_call=False))
             elif isinstance(each, (ast.Assign, ast.AnnAssign)) and isinstance(each.value, ast.Call):
-                name, chain, _ = _chain(each.value.func)
-                is_dropped = isinstance(each, ast.Assign) and [_chain(target)[0] for target in each.targets] == ["_"]
-                if (is_dropped or _ACTS.match((name, *chain)[-1])) and (name, *chain)[-1] not in _BUILTINS:
-                    self.effects.append(_Effect(unit._replace(node=ast.Expr(each.value)), name, chain, is_call=True))
+                is_dropped = isinstance(each, ast.Assign) and [*map(_last, each.targets)] == ["_"]
+                if (is_dropped or _ACTS.match(_last(each.value))) and _last(each.value) not in _BUILTINS:
+                    acting = unit._replace(node=ast.Expr(each.value))
+                    self.effects.append(_Effect(acting, *_root(each.value), is_call=True))
         if not isinstance(unit.node, _IMPORTS):
             self.statements.append(unit)
             for name in _bound([unit.node])[0]:
@@ -558,7 +564,7 @@ class _Reading:
         bound |= {each.arg: [] for each in args} | {each.name: [] for each in getattr(node, "type_params", ())}
         found: list[_Next] = [f"({node.__class__.__name__} {getattr(node, 'name', '')}"]
         found += [*self._decorators(decorators), node.args]
-        if any(_root(each)[1][-1:] == ("register",) for each in decorators):
+        if "register" in map(_last, decorators):
             found += [each.annotation for each in args if each.annotation is not None]
         return found + self._scope(_Scope(node, bound, declared), body)
 
