@@ -216,20 +216,20 @@ def _bound(nodes: Iterable[ast.AST]) -> tuple[dict[str, list[_Import]], set[str]
     return {name: what for name, what in bound.items() if name not in outer}, {name for name in outer if outer[name]}
 
 
-def _called(node: ast.AST) -> Iterator[tuple[str, _Chain]]:
+def _called(statement: ast.AST) -> Iterator[tuple[str, _Chain]]:
     """What is called for its effect in a statement."""
-    inside: Iterable[ast.AST] = ast.iter_child_nodes(node)
-    match node:
-        case ast.Call(func=ast.Attribute(attr=name)) if name in _IDLE_METHODS:
-            return
-        case ast.Call(func=ast.Name(id=name), args=args) if name in _IDLE_BUILTINS:
-            yield name, ()
-            inside = args
-        case ast.Call():
-            yield _root(node)
-            return
-    for each in inside:
-        yield from _called(each)
+    left = [statement]
+    while left:
+        match left.pop():
+            case ast.Call(func=ast.Attribute(attr=name)) if name in _IDLE_METHODS:
+                pass
+            case ast.Call(func=ast.Name(id=name), args=args) if name in _IDLE_BUILTINS:
+                yield name, ()
+                left += args
+            case ast.Call() as call:
+                yield _root(call)
+            case node:
+                left += ast.iter_child_nodes(node)
 
 
 def _is_guard(test: ast.expr) -> bool:
@@ -317,10 +317,12 @@ class _Module:
 
     def _statement(self, unit: _Unit) -> None:
         """Note what a statement binds and does. One that holds others counts as a whole for each name that it binds."""
-        for each in _own([unit.node]):
+        node = unit.node
+        is_hint = isinstance(node, ast.AnnAssign) and node.value is None
+        if is_hint or "overload" in map(_last, getattr(node, "decorator_list", ())):
+            return
+        for each in _own([node]):
             if isinstance(each, _DEFINITIONS):
-                if "overload" in map(_last, each.decorator_list):
-                    return
                 self.hooks += self._hooks(each)
                 self.defined.add(each.name)
             elif isinstance(each, _IMPORTS):
@@ -336,9 +338,9 @@ class _Module:
                 if (is_dropped or _ACTS.match(_last(each.value))) and _last(each.value) not in _BUILTINS:
                     acting = unit._replace(node=ast.Expr(each.value))
                     self.effects.append(_Effect(acting, *_root(each.value), is_call=True))
-        if not isinstance(unit.node, _IMPORTS):
+        if not isinstance(node, _IMPORTS):
             self.statements.append(unit)
-            for name in _bound([unit.node])[0]:
+            for name in _bound([node])[0]:
                 self.units.setdefault(name, []).append(unit)
 
     def _hooks(self, node: Any) -> Iterator[_Hook]:
@@ -354,8 +356,9 @@ class _Module:
         _, declared = _bound(body)
         for node in _own(body) if declared else ():
             if isinstance(node, ast.stmt) and not isinstance(node, _DEFINITIONS):
-                stored = (each for each in _own([node]) if isinstance(getattr(each, "ctx", None), (ast.Store, ast.Del)))
-                changed = {_root(each)[0] for each in stored}
+                changed = {
+                    _root(each)[0] for each in _own([node]) if not isinstance(getattr(each, "ctx", _LOAD), ast.Load)
+                }
                 for name in sorted(declared & {*_bound([node])[0], *changed}):
                     self.effects.append(_Effect(_Unit(0, node, waits=True), name, (), is_call=False))
 
@@ -366,14 +369,15 @@ class _Module:
     def is_constant(self, name: str) -> bool:
         """Whether the name stands for a value that cannot change."""
         fixed = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.Tuple, ast.Load, ast.unaryop, ast.operator)
+        values = [getattr(unit.node, "value", None) for unit in self.units[name]]
         return all(each.root != name for each in self.effects) and all(
-            isinstance(unit.node, ast.Assign) and all(isinstance(each, fixed) for each in ast.walk(unit.node.value))
-            for unit in self.units[name]
+            value is not None and all(isinstance(each, fixed) for each in ast.walk(value)) for value in values
         )
 
     def is_fresh(self, name: str) -> bool:
         """Whether the name stands for a list, dict or the like that is made here and holds nothing changeable."""
-        values = [getattr(unit.node, "value", None) for unit in self.units[name]]
+        nodes: list[Any] = [unit.node for unit in self.units[name]]
+        values = [None if len(getattr(node, "targets", [0])) > 1 else getattr(node, "value", None) for node in nodes]
         inside = [each for value in values if value is not None for each in ast.walk(value)]
         names = [each for each in inside if isinstance(each, ast.Name)]
         made = {each.id for each in names if isinstance(each.ctx, ast.Store)}
@@ -397,6 +401,7 @@ class _Module:
         return None
 
 
+_LOAD = ast.Load()
 _MAY_SHARE = (ast.Attribute, ast.Subscript, ast.Lambda, ast.NamedExpr, ast.Await)
 _module = lru_cache(maxsize=1024)(_Module)
 
@@ -433,7 +438,10 @@ _Next = str | ast.AST | Callable[[], object]
 
 
 class _Reading:
-    """A statement's tokens, without what does not count, with what each name stands for; and all that it needs."""
+    """A statement's tokens, without what does not count, with what each name stands for; and all that it needs.
+
+    What a node is read as is said by the method of its name, or by `_plain`. Nothing recurses: code may be deep.
+    """
 
     def __init__(self, walk: "_Walk", module: str, unit: _Unit) -> None:
         self.tokens: list[str | _Target] = []
@@ -449,7 +457,7 @@ class _Reading:
             if isinstance(each, str):
                 self.tokens.append(each)
             elif isinstance(each, ast.AST):
-                left += reversed(_SPECIAL.get(each.__class__, _Reading._plain)(self, each))
+                left += reversed(getattr(self, f"_{each.__class__.__name__.lower()}", self._plain)(each))
             else:
                 each()
 
@@ -472,7 +480,7 @@ class _Reading:
         value = node.value
         return [f"int {value:x}" if type(value) is int else f"{type(value).__name__} {value!a}"]  # repr is limited
 
-    def _joined(self, node: ast.JoinedStr) -> list[_Next]:
+    def _joinedstr(self, node: ast.JoinedStr) -> list[_Next]:
         """An f-string: whether there are empty texts in it depends on the version of Python."""
         values = [each for each in node.values if _text(each) != ""]
         if all(isinstance(each, ast.Constant) for each in values):
@@ -482,6 +490,9 @@ class _Reading:
     def _expr(self, node: ast.Expr) -> list[_Next]:
         """Nothing for a docstring, or a comment that is written as one."""
         return [] if isinstance(node.value, ast.Constant) else self._plain(node)
+
+    def _pass(self, _: ast.Pass) -> list[_Next]:
+        return []  # a body with a docstring needs none
 
     # Names.
 
@@ -494,36 +505,30 @@ class _Reading:
                 return scope
         return None
 
-    def _use(self, name: str, chain: _Chain = ()) -> None:
+    def _use(self, name: str, chain: _Chain = ()) -> list[_Next]:
         """Note a name, and the attributes that are taken of it."""
         self.tokens.append(f"N{'.'.join((name, *chain))}")
         home = self._home(name)
         if home is None:
             found = self._walk.stands_for(self._module, name, chain)
-        elif home.bound[name]:
-            found = [each for what in home.bound[name] for each in self._walk.imported(self._module, what, chain)]
         else:
-            return
+            found = [each for what in home.bound[name] for each in self._walk.imported(self._module, what, chain)]
         depth = sum(not isinstance(scope.node, (ast.ClassDef, *_COMPREHENSIONS)) for scope in self._scopes)
-        self.uses.append((name, found, depth))
+        if home is None or found:
+            self.uses.append((name, found, depth))
         self.tokens += found
-        if not depth and home is None:
-            self.tokens.append(self._walk.moment(self._module, name, self._line))
+        return [self._walk.moment(self._module, name, self._line)] if not depth and home is None else []
 
     def _name(self, node: ast.Name) -> list[_Next]:
         if not isinstance(node.ctx, ast.Load) and not any(node.id in scope.declared for scope in self._scopes):
             return [f"N{node.id}"]
-        self._use(node.id)
-        return []
+        return self._use(node.id)
 
     def _attribute(self, node: ast.Attribute) -> list[_Next]:
         name, chain, base = _chain(node)
-        if not name:
-            return [f"(.{'.'.join(chain)}", base, ")"]
-        self._use(name, chain)
-        return []
+        return self._use(name, chain) if name else [f"(.{'.'.join(chain)}", base, ")"]
 
-    def _augment(self, node: ast.AugAssign) -> list[_Next]:
+    def _augassign(self, node: ast.AugAssign) -> list[_Next]:
         """A change of a variable, which uses it."""
         if isinstance(node.target, ast.Name):
             self._use(node.target.id)
@@ -555,7 +560,7 @@ class _Reading:
         """What is read in a scope."""
         return [partial(self._scopes.append, scope), *inside, self._scopes.pop, ")"]
 
-    def _function(self, node: Any) -> list[_Next]:
+    def _functiondef(self, node: Any) -> list[_Next]:
         """A function or lambda; with its annotations where `singledispatch` dispatches on them."""
         decorators = getattr(node, "decorator_list", [])
         body = node.body if isinstance(node.body, list) else [node.body]
@@ -573,7 +578,7 @@ class _Reading:
             if not self._walk.is_maker(self._module, each):
                 yield from ("@", each)
 
-    def _class(self, node: ast.ClassDef) -> list[_Next]:
+    def _classdef(self, node: ast.ClassDef) -> list[_Next]:
         is_local = any(self._home(_root(each)[0]) is not None for each in node.bases)
         scope = _Scope(node, {}, set(), is_local or not self._walk.is_plain(self._module, node))
         found: list[_Next] = [f"(ClassDef {node.name}", *self._decorators(node.decorator_list)]
@@ -581,7 +586,8 @@ class _Reading:
         body: list[_Next] = []
         for each in node.body:
             body.append(each)
-            if not isinstance(each, _CONDITIONAL):  # what it binds may be bound outside instead
+            if not isinstance(each, _CONDITIONAL) and getattr(each, "value", each) is not None:
+                # What these bind may be bound outside instead.
                 body.append(partial(self._bind, scope, each))
         return found + self._scope(scope, body)
 
@@ -590,14 +596,13 @@ class _Reading:
         for name, what in _bound([node])[0].items():
             scope.bound.setdefault(name, []).extend(what)
 
-    def _hint(self, node: ast.AnnAssign) -> list[_Next]:
+    def _annassign(self, node: ast.AnnAssign) -> list[_Next]:
         """An annotated assignment: one without annotation, but in a class that may read it."""
-        hints: list[_Next] = (
-            ["hint", node.target, node.annotation] if self._scopes and self._scopes[-1].has_hints else []
-        )
-        return hints if node.value is None else [*hints, ast.Assign(targets=[node.target], value=node.value)]
+        is_read = self._scopes and self._scopes[-1].has_hints
+        value = [] if node.value is None else [ast.Assign(targets=[node.target], value=node.value)]
+        return [*(["hint", node.target, node.annotation] if is_read else []), *value]
 
-    def _comprehension(self, node: Any) -> list[_Next]:
+    def _listcomp(self, node: Any) -> list[_Next]:
         first, *others = node.generators
         targets = [name for each in node.generators for name in _bound([each.target])[0]]
         inside: list[_Next] = [f"for {first.is_async}", first.target, *first.ifs, *others]
@@ -605,24 +610,12 @@ class _Reading:
         scope = _Scope(node, {name: [] for name in targets}, set())
         return [f"({node.__class__.__name__}", first.iter, *self._scope(scope, inside)]  # evaluated outside
 
+    _importfrom = _import
+    _asyncfunctiondef = _lambda = _functiondef
+    _setcomp = _dictcomp = _generatorexp = _listcomp
+
 
 _NOT_COUNTED = frozenset(["annotation", "ctx", "kind", "returns", "str", "type_comment", "type_params"])
-_SPECIAL: dict[type[ast.AST], Callable[[_Reading, Any], list[_Next]]] = {
-    **dict.fromkeys((*_FUNCTIONS, ast.Lambda), _Reading._function),
-    **dict.fromkeys(_COMPREHENSIONS, _Reading._comprehension),
-    **dict.fromkeys(_IMPORTS, _Reading._import),
-    ast.AnnAssign: _Reading._hint,
-    ast.Attribute: _Reading._attribute,
-    ast.AugAssign: _Reading._augment,
-    ast.Call: _Reading._call,
-    ast.ClassDef: _Reading._class,
-    ast.Constant: _Reading._constant,
-    ast.Expr: _Reading._expr,
-    ast.JoinedStr: _Reading._joined,
-    ast.Name: _Reading._name,
-    ast.Pass: lambda *_: [],  # a body with a docstring needs none
-}
-
 
 # From the entries to all that they reach.
 
@@ -735,21 +728,15 @@ class _Walk:
                 own = _Target(module, name, chain)
                 found += [own] * (own not in found[-1:])
             elif each == "*":
-                found += self._of_star(self._absolute(module, what), name, chain, seen)
+                star = self._module(self._absolute(module, what))
+                given = self.imported(module, what._replace(attribute=name), chain, seen)
+                if star.is_outside or star.exports(name) is not False:
+                    found += [each for each in given if each.rest != _MISSING]
+                if not star.is_outside and star.exports(name) is None:
+                    found.append(_Target(self._absolute(module, what), "__all__"))
             else:
                 found += self.imported(module, what, chain, seen)
         return found
-
-    def _of_star(self, star: str, name: str, chain: _Chain, seen: "_Seen") -> list[_Target]:
-        """What `import *` of a module gives for a name."""
-        source = self._module(star)
-        if source.is_outside:
-            return [_Target(star, f"*.{name}", is_outside=True)]
-        is_given = source.exports(name)
-        if is_given is False:
-            return []
-        found = [each for each in self._of_module(star, (name, *chain), seen) if each.rest != _MISSING]
-        return found + [_Target(star, "__all__")] * (is_given is None)
 
     def stands_for(self, module: str, name: str, chain: _Chain = ()) -> list[_Target]:
         """What a chain of attributes of a global name stands for."""
@@ -944,20 +931,26 @@ class _Walk:
                     return True
             elif hook.chain[-1:] in _ASIDE and self._is_experiment(target):
                 continue
-            elif self._keeps(target, hook.levels, set()):
+            elif self._keeps(target, hook.levels):
                 return True
         return False
 
-    def _keeps(self, target: _Target, levels: int, seen: set[_Target]) -> bool:
+    def _keeps(self, hook: _Target, levels: int) -> bool:
         """Whether a decorator may change the value of a global that is reached, where it is used."""
-        units = [] if target in seen else self._values(target)
-        seen.add(target)
-        source = self._module(target.module)
-        is_value = units and not (target.name in source.defined or source.is_constant(target.name or ""))
-        if target[:2] in self._reached and units and (target.rest or is_value):
-            return True
-        uses = [use for unit in units for use in self._read(target.module, unit).uses]
-        return any(self._keeps(each, 1, seen) for _, targets, depth in uses if depth <= levels for each in targets)
+        left = [(hook, levels)]
+        seen = set()
+        while left:
+            target, levels = left.pop()
+            units = [] if target in seen else self._values(target)
+            seen.add(target)
+            source, name = self._module(target.module), target.name or ""
+            is_value = bool(units) and name not in source.defined and not source.is_constant(name)
+            if units and target[:2] in self._reached and (target.rest or is_value):
+                return True
+            for unit in units:
+                for _, targets, depth in self._read(target.module, unit).uses:
+                    left += [(each, 1) for each in targets if depth <= levels]
+        return False
 
 
 _Seen = frozenset[tuple[str, str]]
