@@ -655,9 +655,9 @@ class _Walk:
         """What the modules of the entries are called: by their last name, if no other one goes by it."""
         homes = {module for module, _ in (*self._reached, *self._unknown)}
         short = {module: module.rpartition(".")[2] for module, _ in self._entries}
+        names = [*short.values()]
         return {
-            module: name if name not in homes - {module} and [*short.values()].count(name) == 1 else module
-            for module, name in short.items()
+            module: name for module, name in short.items() if name not in homes - {module} and names.count(name) == 1
         }
 
     def _digest(self, module: str, name: str, shown: Mapping[str, str]) -> str:
@@ -751,12 +751,11 @@ class _Walk:
         values = [] if name in self._module(module).defined else self._units(module, name)
         return f"@{sum(each.line < line for each in values)}" if len(values) > 1 else ""
 
-    def is_maker(self, module: str, node: ast.AST | None) -> bool:
+    def is_maker(self, module: str, node: ast.AST) -> bool:
         """Whether this is pyexp's decorator, or a call of it."""
-        return node is not None and any(
-            each.is_outside and each.module.partition(".")[0] == "pyexp" and each.name == "experiment"
-            for each in self.stands_for(module, *_root(node))
-        )
+        name, chain, _ = _chain(node.func if isinstance(node, ast.Call) else node)
+        found = self.stands_for(module, name, chain)
+        return any(each.module.partition(".")[0] == "pyexp" and each.name == "experiment" for each in found)
 
     def _is_experiment(self, target: _Target) -> bool:
         if target[:2] in self._entries:
@@ -880,11 +879,9 @@ class _Walk:
                 if made or any(map(self._is_experiment, self.stands_for(module, name, chain[:-1]))):
                     return True
             elif name and not chain and not is_called:
-                called = [
-                    (target.module, unit) for target in self.stands_for(module, name) for unit in self._values(target)
-                ]
-                if any(self._runs(home, unit.node, is_called=True) for home, unit in called):
-                    return True
+                for target in self.stands_for(module, name):
+                    if any(self._runs(target.module, unit.node, is_called=True) for unit in self._values(target)):
+                        return True
         return False
 
     def _follow_all(self) -> None:
@@ -923,15 +920,14 @@ class _Walk:
     def _registers(self, module: str, hook: _Hook) -> bool:
         """Whether a function or class that nothing names is entered where it is defined into something reached."""
         for target in self.stands_for(module, hook.by, hook.chain):
+            is_aside = hook.chain[-1:] in _ASIDE and self._is_experiment(target)
             if not hook.levels:
-                if target[:2] in self._reached and (hook.is_metaclass or self._asks_subclasses):
-                    return True
+                is_entered = target[:2] in self._reached and (hook.is_metaclass or self._asks_subclasses)
             elif target.is_outside:
-                if _ACTS.match((hook.by, *hook.chain)[-1]):
-                    return True
-            elif hook.chain[-1:] in _ASIDE and self._is_experiment(target):
-                continue
-            elif self._keeps(target, hook.levels):
+                is_entered = _ACTS.match((hook.by, *hook.chain)[-1]) is not None
+            else:
+                is_entered = not is_aside and self._keeps(target, hook.levels)
+            if is_entered:
                 return True
         return False
 
