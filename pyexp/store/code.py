@@ -48,10 +48,7 @@ class Code(NamedTuple):
 
 
 def fingerprint(
-    entries: Iterable[Entry],
-    sources: Mapping[str, str],
-    packages: Container[str] = (),
-    partial: Container[str] = (),
+    entries: Iterable[Entry], sources: Mapping[str, str], packages: Container[str] = (), partial: Container[str] = ()
 ) -> Code:
     """The fingerprint of what these reach in the sources, which are by module name.
 
@@ -356,9 +353,8 @@ class _Module:
         _, declared = _bound(body)
         for node in _own(body) if declared else ():
             if isinstance(node, ast.stmt) and not isinstance(node, _DEFINITIONS):
-                changed = {
-                    _root(each)[0] for each in _own([node]) if not isinstance(getattr(each, "ctx", _LOAD), ast.Load)
-                }
+                stored = (each for each in _own([node]) if isinstance(getattr(each, "ctx", None), (ast.Store, ast.Del)))
+                changed = {_root(each)[0] for each in stored}
                 for name in sorted(declared & {*_bound([node])[0], *changed}):
                     self.effects.append(_Effect(_Unit(0, node, waits=True), name, (), is_call=False))
 
@@ -376,20 +372,17 @@ class _Module:
 
     def is_fresh(self, name: str) -> bool:
         """Whether the name stands for a list, dict or the like that is made here and holds nothing changeable."""
-        nodes: list[Any] = [unit.node for unit in self.units[name]]
-        values = [None if len(getattr(node, "targets", [0])) > 1 else getattr(node, "value", None) for node in nodes]
-        inside = [each for value in values if value is not None for each in ast.walk(value)]
-        names = [each for each in inside if isinstance(each, ast.Name)]
-        made = {each.id for each in names if isinstance(each.ctx, ast.Store)}
-        return (
-            None not in values
-            and not any(isinstance(each, _MAY_SHARE) for each in inside)
-            and all(
-                self.is_constant(each.id) if each.id in self.units else each.id in _IDLE_BUILTINS - {*self.imports}
-                for each in names
-                if each.id not in made
-            )
-        )
+        return all(self._is_fresh(unit.node) for unit in self.units[name])
+
+    def _is_fresh(self, node: Any) -> bool:
+        if getattr(node, "value", None) is None or len(getattr(node, "targets", ())) > 1:  # two names for one list
+            return False
+        inside = [*ast.walk(node.value)]
+        made = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+        used = {each.id for each in inside if isinstance(each, ast.Name)} - made
+        idle = _IDLE_BUILTINS - {*self.imports}
+        is_fixed = all(self.is_constant(each) if each in self.units else each in idle for each in used)
+        return is_fixed and not any(isinstance(each, _MAY_SHARE) for each in inside)
 
     def exports(self, name: str) -> bool | None:
         """Whether `import *` gives the name; None if `__all__` is made in a way that does not say so plainly."""
@@ -401,7 +394,6 @@ class _Module:
         return None
 
 
-_LOAD = ast.Load()
 _MAY_SHARE = (ast.Attribute, ast.Subscript, ast.Lambda, ast.NamedExpr, ast.Await)
 _module = lru_cache(maxsize=1024)(_Module)
 
@@ -785,9 +777,8 @@ class _Walk:
             targets = self.stands_for(module, name, chain) or [_Target("builtins", ".".join((name, *chain)), (), True)]
             for target in targets:
                 units = self._values(target)
-                if not units and (target.name or "").rpartition(".")[2] not in _PLAIN_BASES:
-                    return False
-                if not all(self.is_plain(target.module, unit.node, seen | {node}) for unit in units):
+                is_plain = all(self.is_plain(target.module, unit.node, seen | {node}) for unit in units)
+                if not is_plain or not (units or (target.name or "").rpartition(".")[2] in _PLAIN_BASES):
                     return False
         return True
 
