@@ -20,9 +20,9 @@ from pyexp.errors import ConfigError, ResultError
 from pyexp.executors import InlineExecutor, get_executor
 from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.leaves import has_encoders
+from pyexp.look.progress import Progress, progress
 from pyexp.options import Options
 from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim
-from pyexp.progress import Progress, progress
 from pyexp.results import Attempt, Record, cells_in_words, record_of
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.claims import Claim
