@@ -133,6 +133,18 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY[0]) and name.endswith(TEMPORARY[1])
 
 
+def size_of(path: str) -> int:
+    """How many bytes there are in a file, or in all files of a folder and those below; of a symlink, its own."""
+    total = 0
+    with suppress(OSError):
+        total += os.lstat(path).st_size if os.path.islink(path) or not os.path.isdir(path) else 0
+    for above, folders, names in os.walk(path):
+        for name in (*names, *(each for each in folders if os.path.islink(os.path.join(above, each)))):
+            with suppress(OSError):
+                total += os.lstat(os.path.join(above, name)).st_size
+    return total
+
+
 class Seal(NamedTuple):
     """What a result file says of its content: the pickle's length in bytes, the cell's hash, the CRC-32 of both.
 

@@ -18,7 +18,7 @@ from pyrsistent import pmap
 from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.errors import NoRunError, StoreError, nearest
 from pyexp.plan import Cell, Facts, Mode, Status, classify, plan, unused
-from pyexp.results import FORMAT, cells_in_words, plain, restored
+from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
 from pyexp.store.claims import Claim
 from pyexp.store.layout import (
@@ -29,6 +29,7 @@ from pyexp.store.layout import (
     RUN,
     Run,
     beginning,
+    cell_folders,
     latest_run,
     runs,
     unusable,
@@ -337,12 +338,13 @@ def kept(base: str) -> list[Kept]:
     started = own.get("started") if isinstance(own, dict) else None
     found = [(started, ".")] if isinstance(started, (int, float)) else []
     return [
-        _kept(base, name, began) for began, name in sorted([*found, *((one.started, one.name) for one in runs(base))])
+        kept_run(Run(os.path.normpath(os.path.join(base, name))), name, began)
+        for began, name in sorted([*found, *((one.started, one.name) for one in runs(base))])
     ]
 
 
-def _kept(base: str, name: str, started: float) -> Kept:
-    run = Run(os.path.normpath(os.path.join(base, name)))
+def kept_run(run: Run, name: str, started: float) -> Kept:
+    """What there is to list of a run."""
     try:
         here = history(run)
     except StoreError:  # a newer pyexp's
@@ -376,24 +378,37 @@ def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
 
     Raises `NoRunError` if there is neither, `StoreError` if it was written by a newer pyexp.
     """
+    run, folder = find(path, trust=trust)
+    return load_run(run) if folder is None else load_cell(run, folder)
+
+
+def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | None]:
+    """The run at a path and, if it is a cell's folder, the name of that.
+
+    The folder of an experiment stands for its latest run. Raises `NoRunError` saying what there is, and `StoreError`.
+    """
     folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
-    run = Run(folder, trust=trust)
-    if not described(run) and is_cell(folder):
-        cell = _cell(os.path.basename(folder))
-        return as_run(Run(os.path.dirname(folder), trust=trust), Tensor.of_cells((cell,), default_axes((1,))))[0]
+    run, above = Run(folder, trust=trust), Run(os.path.dirname(folder), trust=trust)
+    if not described(run) and (is_cell(folder) or (os.path.isdir(folder) and looks_begun_in(above, folder))):
+        return above, os.path.basename(folder)
     here = history(run)
     if not here.folders and (latest := latest_run(folder)) is not None:
         run = Run(os.path.join(folder, latest), trust=trust)
         here = history(run)
     if not here.folders:
         raise NoRunError(f"there is no run at {folder}; {_what_there_is(folder)}")
-    return load_run(run)
+    return run, None
+
+
+def looks_begun_in(run: Run, folder: str) -> bool:
+    """Whether the folder is that of a cell of the run, also if nothing has come of it yet."""
+    return os.path.basename(folder) in cell_folders(run) and os.path.basename(folder) in history(run).folders
 
 
 def _what_there_is(folder: str) -> str:
     """What may have been meant by the path of no run."""
     with suppress(OSError):
-        inside = sorted(name for name in os.listdir(folder) if runs(os.path.join(folder, name)))
+        inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and runs(entry.path))
         if inside:
             return f"the experiments in it are {', '.join(map(repr, inside))}"
     above = os.path.dirname(folder)
@@ -401,20 +416,29 @@ def _what_there_is(folder: str) -> str:
     return nearest(os.path.basename(folder), known, "beside it is")
 
 
-def load_run(run: Run) -> Results:
-    """The Results of all cells of a run. Raises `NoRunError` if there are none, and `StoreError`."""
+def load_run(run: Run, *, unpickles: bool = True) -> Results:
+    """The Results of all cells of a run; see `as_run`. Raises `NoRunError` if there are none, and `StoreError`."""
     cells = history(run).cells
     if not cells:
         raise NoRunError(f"there is no cell in {run.path}")
-    return as_run(run, cells)
+    return as_run(run, cells, unpickles=unpickles)
 
 
-def as_run(run: Run, cells: Tensor[Cell]) -> Results:
-    """The Results of these cells, with the configs that their records have."""
+def load_cell(run: Run, folder: str, *, unpickles: bool = True) -> Result:
+    """The Result of the cell in this folder of the run; see `as_run`."""
+    cells = Tensor.of_cells((_cell(folder),), default_axes((1,)))
+    return as_run(run, cells, unpickles=unpickles)[0]
+
+
+def as_run(run: Run, cells: Tensor[Cell], *, unpickles: bool = True) -> Results:
+    """The Results of these cells, with the configs that their records have.
+
+    A record that is lost is made again by loading the result; without `unpickles`, the cell is reported as missing.
+    """
     seen = records.look(run, cells, exact=False, is_script=False)
     known = cells.map(lambda cell: _known(cell, seen.get(cell.folder)))
     steps = plan(known, {folder: classify(facts) for folder, facts in seen.items()}, Mode.REPORT).steps
-    return records.reported(run, steps, seen)
+    return records.reported(run, steps, seen, unpickles=unpickles)
 
 
 def _known(cell: Cell, facts: Facts | None) -> Cell:
