@@ -133,7 +133,7 @@ class History(NamedTuple):
 
 def _grid_of(told: Mapping[str, Any]) -> Tensor[Cell]:
     """The grid that `run.json` has; flat, where the shape or the axes are damaged."""
-    cells = tuple(_cell(str(cell["folder"]), str(cell["name"])) for cell in told["cells"])
+    cells = tuple(cell_at(str(cell["folder"]), str(cell["name"])) for cell in told["cells"])
     try:
         version = int(told.get("format", FORMAT))
         axes = [_axis_of(axis, version) for axis in told["axes"]]
@@ -146,17 +146,16 @@ def _grid_of(told: Mapping[str, Any]) -> Tensor[Cell]:
 
 def history(run: Run) -> History:
     """All that was run there; where that is lost, the cells that are there. Raises `StoreError` if it is newer."""
-    parts = [part for part in (*_earlier(run), described(run)) if part]
     grids: dict[str, Mapping[str, Any]] = {}
     commands: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for part in parts:
-        if _has_cells(part):
+    for part in parts(run):
+        if has_cells(part):
             key = json.dumps([part.get("shape"), part.get("axes"), part["cells"]])
             grids.pop(key, None)  # what is run again is the latest
             grids[key] = part
         for command in part["commands"] if isinstance(part.get("commands"), list) else ():
             if isinstance(command, dict):
-                commands[tuple(command.get(key) for key in _COMMAND)] = command
+                commands[tuple(command.get(key) for key in COMMAND)] = command
     if not grids:
         with suppress(OSError):
             here = [name for name in sorted(os.listdir(run.path)) if is_cell(os.path.join(run.path, name))]
@@ -165,7 +164,12 @@ def history(run: Run) -> History:
 
 
 #: What tells a command from others.
-_COMMAND = ("host", "process", "started")
+COMMAND = ("host", "process", "started")
+
+
+def parts(run: Run) -> list[dict[str, Any]]:
+    """What the run's files say, a part for each grid, the latest last. Raises `StoreError` if a newer pyexp's."""
+    return [part for part in (*_earlier(run), described(run)) if part]
 
 
 def _earlier(run: Run) -> Iterator[dict[str, Any]]:
@@ -178,7 +182,8 @@ def _earlier(run: Run) -> Iterator[dict[str, Any]]:
                     yield part
 
 
-def _has_cells(part: Mapping[str, Any]) -> bool:
+def has_cells(part: Mapping[str, Any]) -> bool:
+    """Whether a part has a grid that can be read."""
     cells = part.get("cells")
     return isinstance(cells, list) and all(
         isinstance(cell, dict) and {"folder", "name"} <= cell.keys() for cell in cells
@@ -214,7 +219,7 @@ def journal(run: Run, head: Mapping[str, Any], cells: Tensor[Cell], git: "Git") 
         entry |= {"libraries": libraries()}
         with suppress(StoreError, OSError):  # the disk may be full by now; the results are what counts
             if entry["git"].get("state") == "dirty" and (patch := git.patch(PATIENCE_AT_END)):
-                entry |= {"patch": _keep(run, patch)}
+                entry |= {"patch": keep(run, patch)}
             _enter(run, head, grid, entry)
 
 
@@ -225,7 +230,7 @@ def _enter(run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: Ma
     """
     path = os.path.join(run.path, RUN)
     try:
-        with _alone(run):
+        with alone(run):
             files.remove_temporary(run.path)
             before = described(run)
             known = before.get("commands")
@@ -241,18 +246,19 @@ def _enter(run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: Ma
             if run.durable and not os.path.lexists(path):
                 _sync_above(run.path)
             about = {"format": FORMAT, "started": beginning(run), **head}
-            files.write(path, [files.json_lines({**about, "commands": [*others, entry], **grid})], durable=run.durable)
+            told = {**about, "commands": [*others, entry], **grid}
+            files.write(path, [files.checked_json(told)], durable=run.durable)
     except OSError as error:
         raise unusable(run.path, error) from None
 
 
 def _is_same(entry: Mapping[str, Any], one: Mapping[str, Any]) -> bool:
     """Whether both are about one command."""
-    return all(one.get(key) == entry[key] for key in _COMMAND)
+    return all(one.get(key) == entry[key] for key in COMMAND)
 
 
 @contextmanager
-def _alone(run: Run) -> Iterator[None]:
+def alone(run: Run) -> Iterator[None]:
     """While this lasts, no other process describes the run."""
     folder = os.path.join(run.path, CLAIMS)
     held = _patiently(folder, RUN)
@@ -275,7 +281,7 @@ def _patiently(folder: str, name: str) -> Claim:
     return held
 
 
-def _keep(run: Run, patch: bytes) -> str:
+def keep(run: Run, patch: bytes) -> str:
     """Keep what was changed since the commit beside the run's file, once by its content; return the file's name."""
     known = sorted(name for name in os.listdir(run.path) if name.startswith("changes") and name.endswith(".patch"))
     for name in known:
@@ -288,7 +294,7 @@ def _keep(run: Run, patch: bytes) -> str:
 
 def _append(run: Run, part: Mapping[str, Any]) -> None:
     """Append what is to be kept of an earlier grid, on a line of its own even if a crash has cut the last one off."""
-    line = b"\n" + json.dumps(part, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+    line = b"\n" + files.checked_line(part) + b"\n"
     with open(os.path.join(run.path, HISTORY), "ab") as file:
         file.write(line)
         file.flush()
@@ -363,7 +369,8 @@ def listing(found: Sequence[Kept]) -> str:
     return "\n".join(one.line(now, width) for one in found)
 
 
-def _cell(folder: str, name: str = "") -> Cell:
+def cell_at(folder: str, name: str = "") -> Cell:
+    """The cell of which no more is known than its folder."""
     return Cell(pmap({"name": name}), name, folder.rpartition("-")[2], folder)
 
 
@@ -426,7 +433,7 @@ def load_run(run: Run, *, unpickles: bool = True) -> Results:
 
 def load_cell(run: Run, folder: str, *, unpickles: bool = True) -> Result:
     """The Result of the cell in this folder of the run; see `as_run`."""
-    cells = Tensor.of_cells((_cell(folder),), default_axes((1,)))
+    cells = Tensor.of_cells((cell_at(folder),), default_axes((1,)))
     return as_run(run, cells, unpickles=unpickles)[0]
 
 

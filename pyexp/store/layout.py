@@ -129,6 +129,11 @@ def _looks_like_cell(entry: os.DirEntry[str]) -> bool:
     )
 
 
+def is_cell_name(name: str) -> bool:
+    """Whether a folder of this name in a run is a cell's."""
+    return _CELL.search(name) is not None
+
+
 def cell_folders(run: Run) -> set[str]:
     """The names of the folders of cells that are there, of whatever grid."""
     with suppress(OSError), os.scandir(run.path) as entries:
