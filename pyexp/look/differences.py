@@ -3,15 +3,16 @@
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pyexp.errors import UsageError
 from pyexp.look.progress import printable
 from pyexp.look.runs import ANYBODY, dotted, near, outputs_of
 from pyexp.look.text import Screen
-from pyexp.results import Record, cells_in_words, clipped, records_of
+from pyexp.results import Record, Result, cells_in_words, clipped
 from pyexp.store import files, history
-from pyexp.store.layout import Run
+from pyexp.store.layout import RESULT, Run
 from pyexp.tensor import Tensor
 
 #: Differences that are listed, however low the terminal is.
@@ -60,7 +61,7 @@ def _of_cells(a: Run, one: str, b: Run, other: str) -> Sections:
     yield "name", changes({"name": records[0].name}, {"name": records[1].name})
     yield "status", changes(*({"status": _status(record)} for record in records))
     yield "config", changes(*(dotted(record.config) for record in records))
-    yield "outputs", _of_outputs(*records)
+    yield "outputs", _of_outputs(*results)
     commands = [_made_by(history.history(run).commands, record) for run, record in zip((a, b), records, strict=True)]
     yield from _of_code(a, commands[0], b, commands[1])
 
@@ -69,11 +70,15 @@ def _status(record: Record) -> str:
     return f"failed: {record.type}: {record.message}" if record.status == "failed" else record.status
 
 
-def _of_outputs(one: Record, other: Record) -> list[str]:
-    lines = changes(outputs_of(one), outputs_of(other))
-    hidden = [key for key in one.kinds if key not in one.outputs and key in other.kinds]
-    if not lines and hidden and one.seal and other.seal and one.seal != other.seal:
-        lines = [f"~ the content of {' or '.join(hidden)}, as the results' checksums differ"]
+def _of_outputs(one: Result, other: Result) -> list[str]:
+    """How the outputs differ; of those that are no scalars it is seen only that one of them does."""
+    mine, theirs = one.record, other.record
+    lines = changes(outputs_of(mine), outputs_of(theirs))
+    hidden = [key for key in mine.kinds if key not in mine.outputs and key in theirs.kinds]
+    if not lines and hidden:
+        with suppress(OSError):  # one is gone by now
+            if not files.is_same_pickle(*(os.path.join(each.out, RESULT) for each in (one, other))):
+                lines = [f"~ {' or '.join(hidden)}: other content, as no scalar differs and the results do"]
     return lines
 
 
@@ -140,33 +145,36 @@ def _of_runs(a: Run, b: Run) -> Sections:
     mine, theirs = (history.load_run(run, unpickles=False) for run in (a, b))
     grids = [{"shape": str(each.shape), **_axes(each)} for each in (mine, theirs)]
     yield "grid", changes(*grids)
-    one, other = ({record.hash: record for record in records_of(each)} for each in (mine, theirs))
-    named = [{record.name: record for record in records_of(each) if record.name} for each in (mine, theirs)]
+    one, other = ({result.record.hash: result for result in each} for each in (mine, theirs))
+    named = [{result.name: result for result in each if result.name} for each in (mine, theirs)]
     lines, same = [], 0
     for digest in dict.fromkeys([*one, *other]):
-        record, later = one.get(digest), other.get(digest)
-        if record is not None and later is not None:
-            found = [*changes({"status": _status(record)}, {"status": _status(later)}), *_of_outputs(record, later)]
-            same += not found
-            lines += [f"~ {record.name or digest}: {'; '.join(line[2:] for line in found)}"] if found else []
-        elif record is not None:
-            twin = named[1].get(record.name)
-            if twin is None or twin.hash in one:
-                lines.append(f"- {record.name or digest}")
-            else:  # told once, from this side
-                lines.append(f"~ {record.name}: {'; '.join(line[2:] for line in _of_twins(record, twin))}")
-        elif later is not None and (named[0].get(later.name) is None or named[0][later.name].hash in other):
-            lines.append(f"+ {later.name or digest}")
+        result, twin = one.get(digest), other.get(digest)
+        if result is None and twin is not None:
+            earlier = named[0].get(twin.name)
+            if earlier is None or earlier.record.hash in other:  # else the two are told from the other side
+                lines.append(f"+ {twin.name or digest}")
+        elif result is not None:
+            if twin is None and (twin := named[1].get(result.name)) is not None and twin.record.hash in one:
+                twin = None
+            found = [] if twin is None else _of_twins(result, twin)
+            same += twin is not None and not found
+            if twin is None or found:
+                lines.append(
+                    f"~ {result.name or digest}: {'; '.join(found)}" if found else f"- {result.name or digest}"
+                )
     yield f"cells ({cells_in_words(same)} the same in both)", lines
     yield from _of_code(a, history.history(a).commands, b, history.history(b).commands)
 
 
-def _of_twins(one: Record, other: Record) -> list[str]:
-    """How two cells of one name differ that are not the same config."""
-    return [
-        *(changes(dotted(one.config), dotted(other.config)) or ["~ config  its encoding"]),
-        *_of_outputs(one, other),
-    ]
+def _of_twins(one: Result, other: Result) -> list[str]:
+    """How two cells differ that are the same config, or have the same name."""
+    mine, theirs = one.record, other.record
+    lines = changes({"status": _status(mine)}, {"status": _status(theirs)})
+    if mine.hash != theirs.hash:
+        configs = changes(dotted(mine.config), dotted(theirs.config)) or ["~ the config's hash"]
+        return [*configs, *lines, *_of_outputs(one, other)]
+    return [*lines, *_of_outputs(one, other)]
 
 
 def _axes(results: Tensor[Any]) -> dict[str, str]:

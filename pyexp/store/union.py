@@ -18,8 +18,6 @@ from pyexp.plan import ENDED, Facts, Status, classify
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.layout import CLAIMS, HISTORY, IGNORE, RESULT, RUN, Run
 
-_PIECE = 1 << 20
-
 
 class Event(NamedTuple):
     """A cell that was added, or that had to be left and why."""
@@ -259,24 +257,7 @@ def difference(to: Run, run: Run, folder: str, mine: Facts, theirs: Facts) -> st
     if standing(mine)[0] < 3 or standing(theirs)[0] < 3:
         return ""
     paths = [os.path.join(each.path, folder, RESULT) for each in (to, run)]
-    seals = [files.trailer(path) for path in paths]
-    if None not in seals:
-        is_same = seals[0] == seals[1] or seals[0].words == seals[1].words  # type: ignore[union-attr]
-    else:
-        is_same = _have_same_content(*paths)
-    return "" if is_same else f"it has another result in {to.path}, which stays"
-
-
-def _have_same_content(one: str, other: str) -> bool:
-    if os.path.getsize(one) != os.path.getsize(other):
-        return False
-    return all(a == b for a, b in zip(_pieces(one), _pieces(other), strict=True))
-
-
-def _pieces(path: str) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece
+    return "" if files.is_same_pickle(*paths) else f"it has another result in {to.path}, which stays"
 
 
 def _copy_cell(path: str, to: Run, folder: str) -> None:
@@ -309,7 +290,7 @@ def _copy_folder(path: str, target: str) -> None:
         elif entry.is_dir():
             _copy_folder(entry.path, copy)
         elif stat.S_ISREG(entry.stat().st_mode):  # pipes and sockets were a process' own
-            files.write(copy, _pieces(entry.path), durable=True)
+            files.write(copy, files.pieces(entry.path), durable=True)
             with suppress(OSError):  # not every file system takes all of them
                 shutil.copystat(entry.path, copy)
     files.sync_folder(target)
