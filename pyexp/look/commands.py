@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
 from pyexp.errors import PyexpError, UsageError
-from pyexp.look.text import Screen, own_screen
+from pyexp.look.screen import Screen, own_screen
 
 
 class Argument(NamedTuple):

@@ -14,8 +14,9 @@ from typing import Any
 
 from pyexp.configs import FrozenConfig, leaves, thaw
 from pyexp.errors import NoRunError, SelectionError, UsageError, listing, nearest
+from pyexp.look.folding import failure_lines, folded
 from pyexp.look.progress import printable, reason, span
-from pyexp.look.text import Column, Screen, failure_lines, folded, size, table
+from pyexp.look.screen import Column, Screen, size, table
 from pyexp.plan import ENDED, Facts, classify
 from pyexp.results import Record, cells_in_words, clipped, records_of, spelled
 from pyexp.store import claims, files, history, layout, records
