@@ -36,6 +36,7 @@ def merged(one: str, other: str) -> Iterator[Event]:
     Where this is interrupted, it can be repeated. Raises `NoRunError` if there is no run in `other`, `StoreError` if
     the two are not of the same kind, and OSError.
     """
+    one, other = os.path.abspath(one), os.path.abspath(other)
     theirs = _runs(other)
     if not theirs:
         raise NoRunError(f"there is no run in {other}: it is no output folder of pyexp")
@@ -67,8 +68,9 @@ def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Map
     if any((above + os.sep) in (below + os.sep) for above, below in (real, reversed(real))):
         raise StoreError(f"one of {one} and {other} is in the other")
     if not mine:
-        if os.path.isdir(one) and set(os.listdir(one)) - {IGNORE}:
-            raise StoreError(f"there is no run in {one}, and other things: it is no output folder of pyexp")
+        others = (name for _, _, names in os.walk(one) for name in names if not _is_of_beginning(name))
+        if (name := next(others, None)) is not None:
+            raise StoreError(f"there is no run in {one}, and other things ({name}): it is no output folder of pyexp")
         return
     levels = [set(map(_level, runs.items())) - {None} for runs in (mine, theirs)]
     if not all(levels):  # they have other names by now
@@ -78,6 +80,11 @@ def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Map
             f"{one} and {other} are not of one kind; give two output folders, two folders of one experiment, or two "
             "runs"
         )
+
+
+def _is_of_beginning(name: str) -> bool:
+    """Whether the file may be all that a merge has written before it was killed."""
+    return name == IGNORE or files.is_temporary(name)
 
 
 def _level(item: tuple[str, Run]) -> int | None:
@@ -186,10 +193,10 @@ def _begun_last(part: Mapping[str, Any]) -> float:
     return max((_begun(each)[0] for each in _commands(part)), default=0.0)
 
 
-def _completeness(command: Mapping[str, Any]) -> tuple[float, str]:
-    """Of two entries for one command, that counts more that says how it ended."""
+def _completeness(command: Mapping[str, Any]) -> tuple[float, int, str]:
+    """Of two entries for one command, that counts which says how it ended, and more."""
     ended = command.get("ended")
-    return (float(ended) if isinstance(ended, (int, float)) else 0.0, _text(command))
+    return (float(ended) if isinstance(ended, (int, float)) else 0.0, len(command), _text(command))
 
 
 def _with_patches(

@@ -250,7 +250,7 @@ def test_a_merge_that_was_killed_can_be_repeated(folder: Path, count: int) -> No
     assert look(folder, "merge", "fresh", "out").returncode == 0
     assert seen(folder / "fresh") == seen(folder / "out")
     look(folder, "gc", "fresh", "--yes")
-    assert [path for path in (folder / "fresh").rglob("*.pyexp-tmp")] == []
+    assert list((folder / "fresh" / "mnist").rglob("*.pyexp-tmp")) == []
 
 
 def test_a_cell_that_is_running_is_left(folder: Path, first: Path) -> None:
