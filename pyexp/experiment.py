@@ -20,6 +20,7 @@ from pyexp.configs import Config, freeze, thaw
 from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
 from pyexp.executors import refuse_unknown
 from pyexp.leaves import script_name
+from pyexp.look.folding import for_stdout
 from pyexp.options import Options, UnknownKeyError, settle, spelled
 from pyexp.plan import Mode, Plan, component
 from pyexp.runner import Interrupted, Job
@@ -358,7 +359,7 @@ def _has_failed(results: Results, options: Options) -> bool:
 
 
 def _default_report(results: Results) -> Results:
-    say(str(results))
+    say(for_stdout(results))
     return results
 
 

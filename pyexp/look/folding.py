@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pyexp.look.progress import printable
-from pyexp.look.screen import Column, columns_of, cut, padded, table
+from pyexp.look.screen import Column, columns_of, cut, own_screen, padded, table
 from pyexp.results import Record, place, records_of
 from pyexp.tables import Results, brief_error, counts, shown
 
@@ -30,6 +30,12 @@ def failure_lines(records: Sequence[Record]) -> list[str]:
         first = record.name or record.hash
         lines.append(printable(f"    {where + ', ' if where else ''}{'in' if number == 1 else 'first in'} {first}"))
     return lines
+
+
+def for_stdout(results: Results) -> str:
+    """The results as a table for stdout as it is now: folded to a terminal, else whole."""
+    screen = own_screen()
+    return folded(results, screen.width, screen.height)
 
 
 #: Rows of a folded table, however low the terminal is.

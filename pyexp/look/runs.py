@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from operator import itemgetter
 from typing import Any
 
 from pyexp.configs import FrozenConfig, leaves, thaw
@@ -17,7 +18,7 @@ from pyexp.errors import NoRunError, SelectionError, UsageError, listing, neares
 from pyexp.look.folding import failure_lines, folded
 from pyexp.look.progress import printable, reason, span
 from pyexp.look.screen import Column, Screen, size, table
-from pyexp.plan import ENDED, Facts, classify
+from pyexp.plan import ENDED, classify
 from pyexp.results import Record, cells_in_words, clipped, records_of, spelled
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
@@ -286,39 +287,41 @@ def _how(command: Mapping[str, Any]) -> str:
 
 def _follow_run(run: Run, screen: Screen) -> None:
     """Write a line for each cell that ends, until no process has claimed any."""
-    stamp: tuple[int, ...] = ()
+    stamp: tuple[int, ...] | None = None
     told: dict[str, tuple[object, ...]] = {}
     is_first = True
     for held in _looks(run, bool):
         if (now := files.stamp(os.path.join(run.path, RUN))) != stamp:
             stamp, cells = now, {cell.folder: cell for cell in history.history(run).cells}
             pending = {folder for folder in cells if folder not in told}
-        pending |= held.keys() & cells.keys()
+        pending |= held.keys() & cells.keys()  # also one that had ended, and runs again
         seen = records.look(run, [cells[folder] for folder in pending], exact=False, is_script=False)
-        for folder, facts in seen.items():
-            if classify(facts).status in ENDED and facts.record is not None:
-                pending.discard(folder)
-                if not is_first and told.get(folder) != facts.version:
-                    _tell_end(facts, len(cells) - len(pending), len(cells), screen)
-                told[folder] = facts.version
+        ended = [
+            (facts.record.started + facts.record.seconds, folder, facts.record, facts.version)
+            for folder, facts in seen.items()
+            if facts.record is not None and classify(facts).status in ENDED
+        ]
+        for _, folder, record, version in sorted(ended, key=itemgetter(0)):
+            pending.discard(folder)
+            if not is_first and told.get(folder) != version:
+                _tell_end(record, f"[{len(cells) - len(pending)}/{len(cells)}]", screen)
+            told[folder] = version
         if is_first:
             running = ", ".join(sorted(cells[folder].name for folder in held.keys() & cells.keys()))
-            ended = f"{len(told)} of {cells_in_words(len(cells))} have ended"
-            screen.line(printable(f"{ended}{'; running: ' if running else ''}{running}"))
+            words = f"{len(told)} of {cells_in_words(len(cells))} have ended"
+            screen.line(printable(f"{words}{'; running: ' if running else ''}{running}"))
         is_first = False
         screen.flush()
         if screen.is_closed:
             return
 
 
-def _tell_end(facts: Facts, ended: int, total: int, screen: Screen) -> None:
-    record = facts.record
-    assert record is not None
+def _tell_end(record: Record, count: str, screen: Screen) -> None:
     name = printable(record.name or record.hash)
     if record.failed:
-        screen.line(f"[{ended}/{total}] {name} failed after {span(record.seconds)}: {reason(record)}", "red")
+        screen.line(f"{count} {name} failed after {span(record.seconds)}: {reason(record)}", "red")
     else:
-        screen.line(f"[{ended}/{total}] {name} done in {span(record.seconds)}")
+        screen.line(f"{count} {name} done in {span(record.seconds)}")
 
 
 def best(said: Namespace, screen: Screen) -> int:

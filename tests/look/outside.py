@@ -37,11 +37,13 @@ def refused(folder: Path, *words: str | Path) -> str:
     return line
 
 
-def on_terminal(folder: Path, *words: str | Path, columns: int, lines: int = 24, **changes: str) -> str:
-    """What it writes to a terminal of this size."""
+def on_terminal(
+    folder: Path, *asked: str | Path, columns: int, lines: int = 24, words: list[str] | None = None, **changes: str
+) -> str:
+    """What it, or another command, writes to a terminal of this size."""
     leader, follower = pty.openpty()
     known = variables(TERM="xterm-256color", COLUMNS=str(columns), LINES=str(lines), **changes)
-    command = [sys.executable, "-m", "pyexp", *map(str, words)]
+    command = words or [sys.executable, "-m", "pyexp", *map(str, asked)]
     started = subprocess.Popen(command, cwd=folder, env=known, stdout=follower, stderr=follower)
     os.close(follower)
     written = b""

@@ -20,6 +20,8 @@ from pyexp.look.screen import LEAST, NARROWEST, Column, columns_of, cut, size, t
 from tests.cli.scripts import SCRIPT
 from tests.look.outside import ESCAPE, copied, look, on_terminal, refused, variables
 
+run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
+
 
 def test_the_help_names_every_command_and_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
@@ -102,6 +104,26 @@ def test_a_table_is_folded_on_a_terminal_only(folder: Path, tmp_path: Path) -> N
     whole = look(folder, "show", "out/many/t").stdout
     assert all(re.search(rf"^c{i} ", whole, re.M) for i in range(100))
     assert "too wide" not in whole
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+def test_the_table_without_a_report_folds_to_the_terminal(tmp_path: Path, columns: int) -> None:
+    (tmp_path / "main.py").write_text(
+        "import pyexp\n\n@pyexp.experiment(executor='inline', durable=False)\ndef many(config):\n"
+        "    assert config.i != 3, 'a long message ' * 20\n"
+        "    return {f'output_{k}': config.i * k for k in range(8)}\n\nif __name__ == '__main__':\n"
+        "    print(many.run(configs=[{'name': f'cell_{i}_' + 'x' * 30, 'i': i} for i in range(500)]).shape)\n"
+    )
+    words = [sys.executable, "main.py", "-q", "--timestamp", "t"]
+    seen = ESCAPE.sub("", on_terminal(tmp_path, words=words, columns=columns))
+    rows = seen.splitlines()[seen.splitlines().index(next(row for row in seen.splitlines() if row[:4] == "name")) :]
+    assert len(rows) < 24
+    assert [row for row in rows if columns_of(row) > columns] == []
+    assert rows[-2:] == ["500 cells: 499 done, 1 failed", "(500,)"]
+    assert any(row.startswith("… 484 more") for row in rows)
+    assert ("too wide: output_0" in seen) == (columns == 40)
+    whole = run([*words, "--report"], cwd=tmp_path, env=variables()).stdout
+    assert len(whole.splitlines()) == 1 + 500 + 1 + 1
 
 
 def test_a_cell_is_shown_by_its_name_hash_glob_or_folder(folder: Path, first: Path) -> None:
@@ -217,9 +239,6 @@ def test_two_runs_differ_in_cells_that_are_gone_added_or_changed(folder: Path, f
     runs = look(folder, "diff", first, second).stdout
     assert runs.count("~ fixed  False → True") == 6
     assert "other content" not in runs  # the same weights, in cells of other hashes
-
-
-run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
 
 
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, first: Path) -> None:
