@@ -242,12 +242,13 @@ def _looks(run: Run, goes_on: Callable[[Mapping[str, str]], bool]) -> Iterable[M
 
 
 def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
-    kept = _kept(run.path)
+    begun = layout.run_at(*os.path.split(run.path))
+    started = 0.0 if begun is None else begun.started
     told = history.described(run)
     screen.line(printable(near(run.path)), "bold")
     what = f"{told.get('experiment', os.path.basename(os.path.dirname(run.path)))} of {told.get('script') or '?'}"
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(kept.started))
-    screen.line(printable(f"{what}, begun {when}, {age(time.time() - kept.started)} ago"))
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+    screen.line(printable(f"{what}, begun {when}, {age(time.time() - started)} ago"))
     if follow:
         _follow_run(run, screen)
         if screen.is_closed:
