@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from pyexp.configs import FrozenConfig, leaves, thaw
-from pyexp.errors import NoRunError, SelectionError, UsageError, listing, nearest
+from pyexp.errors import NoRunError, SelectionError, StoreError, UsageError, listing, nearest
 from pyexp.look.folding import failure_lines, folded
 from pyexp.look.progress import printable, reason, span
 from pyexp.look.screen import Column, Screen, size, table
@@ -51,22 +51,35 @@ def ls(said: Namespace, screen: Screen) -> int:
 def runs_below(folder: str) -> list[str]:
     """The runs at a folder and below. Raises `NoRunError`, saying what there is, if there are none."""
     found = layout.runs_below(folder) if os.path.isdir(folder) else []
-    if not found:
-        if os.path.exists(folder):
-            raise NoRunError(f"there is no run in {near(folder)}: it is no output folder of pyexp")
+    if found:
+        return found
+    if not os.path.isdir(folder):
         history.find(folder)  # which says what may have been meant
-    return found
+    inside = [name for name in sorted(os.listdir(folder))[:MOST_INSIDE] if _has_runs(os.path.join(folder, name))]
+    hint = f"; {' and '.join(map(repr, inside))} in it has runs" if inside else ""
+    raise NoRunError(f"there is no run in {near(folder)}: it is no output folder of pyexp{hint}")
+
+
+#: Folders that are looked into for what may have been meant.
+MOST_INSIDE = 100
+
+
+def _has_runs(path: str) -> bool:
+    try:
+        return bool(layout.runs_below(path))
+    except OSError:
+        return False
 
 
 def _kept(path: str) -> Kept:
     home, name = os.path.split(path)
     begun = layout.run_at(home, name)
-    return history.kept_run(Run(path, trust=ANYBODY), name, 0.0 if begun is None else begun.started)
+    return history.kept_run(Run(path, trust=ANYBODY), name, 0.0 if begun is None else begun.started, is_script=False)
 
 
 def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
     """The runs of an experiment as a table."""
-    commands = [history.history(Run(kept.path)).commands for kept in found]
+    commands = [_commands(Run(kept.path)) for kept in found]
     columns = (
         Column("  run", [f"  {printable(kept.name)}" for kept in found]),
         Column("age", [age(now - kept.started) for kept in found], rank=3, right=True),
@@ -86,8 +99,22 @@ def shape_of(kept: Kept) -> str:
 
 def _took(commands: Iterable[Mapping[str, Any]]) -> str:
     """How long the commands took that have ended; a killed one has not said."""
-    told = [each["ended"] - each["started"] for each in commands if isinstance(each.get("ended"), (int, float))]
+    told = [seconds for each in commands if (seconds := _seconds(each)) is not None]
     return span(sum(told)) if told else ""
+
+
+def _seconds(command: Mapping[str, Any]) -> float | None:
+    """How long a command took; None if it has not said."""
+    started, ended = command.get("started"), command.get("ended")
+    return ended - started if isinstance(started, (int, float)) and isinstance(ended, (int, float)) else None
+
+
+def _commands(run: Run) -> Sequence[Mapping[str, Any]]:
+    """The commands of a run; none if a newer pyexp wrote it."""
+    try:
+        return history.history(run).commands
+    except StoreError:
+        return ()
 
 
 def _commit(command: Mapping[str, Any]) -> str:
@@ -276,10 +303,9 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
 
 def _how(command: Mapping[str, Any]) -> str:
     """How a command ended, and by which code, in a line."""
-    ended, started = command.get("ended"), command.get("started")
     parts = [str(command.get("status") or "has not said how it ended")]
-    if isinstance(ended, (int, float)) and isinstance(started, (int, float)):
-        parts[0] += f" after {span(ended - started)}"
+    if (seconds := _seconds(command)) is not None:
+        parts[0] += f" after {span(seconds)}"
     if commit := _commit(command):
         parts.append(f"commit {commit}")
     parts += [f"{key} {command[key]}" for key in ("python", "pyexp") if key in command]

@@ -349,14 +349,14 @@ def kept(base: str) -> list[Kept]:
     ]
 
 
-def kept_run(run: Run, name: str, started: float) -> Kept:
-    """What there is to list of a run."""
+def kept_run(run: Run, name: str, started: float, *, is_script: bool = True) -> Kept:
+    """What there is to list of a run. Without `is_script`, the classes that results need need not be there."""
     try:
         here = history(run)
     except StoreError:  # a newer pyexp's
         here = History((), ())
     cells = here.cells
-    seen = records.look(run, cells, exact=False)
+    seen = records.look(run, cells, exact=False, is_script=is_script)
     found = [classify(seen[cell.folder]).status if cell.folder in seen else Status.NEW for cell in cells]
     counts: dict[str, int] = {status.value: found.count(status) for status in Status if status in found}
     return Kept(name, run.path, started, cells.shape, counts, len(here.grids))

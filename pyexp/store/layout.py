@@ -153,7 +153,7 @@ def runs_below(folder: str, levels: int = 2) -> list[str]:
         is_cell = _CELL.search(entry.name) is not None and (is_described or _looks_like_cell(entry))
         is_sign = is_sign or is_cell or entry.name == CLAIMS
         if levels and not is_cell and entry.name[0] != "." and entry.is_dir():
-            with suppress(PermissionError):
+            with suppress(OSError):
                 found += runs_below(entry.path, levels - 1)
     return [folder, *found] if is_sign else found
 

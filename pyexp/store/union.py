@@ -109,11 +109,14 @@ def _merge_descriptions(to: Run, run: Run) -> None:
         wanted = joined_parts([*before, *_with_patches(to, run, before, added)])
         if not wanted or (wanted == joined_parts(before) and os.path.lexists(os.path.join(to.path, RUN))):
             return
+        path = os.path.join(to.path, RUN)
+        if os.path.lexists(path) and not history.described(to):  # it is damaged, and may still tell a person something
+            records.set_aside(path)
         *earlier, latest = wanted
         lines = [b"\n" + files.checked_line(part) + b"\n" for part in earlier]
         if lines:
             files.write(os.path.join(to.path, HISTORY), lines, durable=True)
-        files.write(os.path.join(to.path, RUN), [files.checked_json(latest)], durable=True)
+        files.write(path, [files.checked_json(latest)], durable=True)
 
 
 def parts_of(run: Run) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def verified(run: Run) -> Verified:
     """What is found in a run: its description, its history, and each cell's result and record. Raises OSError."""
     busy = claims.holders(os.path.join(run.path, CLAIMS))
     folders = sorted({*cell_folders(run), *(name for name in os.listdir(run.path) if _is_earlier(run, name))})
-    found = [_description(run, bool(folders)), *_history(run)]
+    found = [*_description(run, bool(folders)), *_history(run)]
     for folder in folders:
         if folder in busy:  # what is being written may be half there
             found.append(Finding(os.path.join(run.path, folder), UNKNOWN, f"it is running {busy[folder]}"))
@@ -56,15 +56,17 @@ def _is_earlier(run: Run, name: str) -> bool:
     return name.startswith(".before-") and os.path.isdir(os.path.join(run.path, name))
 
 
-def _description(run: Run, has_cells: bool) -> Finding | None:
+def _description(run: Run, has_cells: bool) -> Iterator[Finding | None]:
     path = os.path.join(run.path, RUN)
     try:
         content = files.read(path)
     except FileNotFoundError:
-        return Finding(path, MISSING, "the grid is lost") if has_cells else None
+        if has_cells:
+            yield Finding(path, MISSING, "the grid is lost")
     except OSError as error:
-        return Finding(path, DAMAGED, error.strerror or str(error))
-    return _part(path, "", content, content.removesuffix(b"\n").endswith(b"]\n}"))
+        yield Finding(path, DAMAGED, error.strerror or str(error))
+    else:
+        yield _part(path, "", content, content.removesuffix(b"\n").endswith(b"]\n}"))
 
 
 def _history(run: Run) -> Iterator[Finding | None]:

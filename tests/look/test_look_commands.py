@@ -54,6 +54,28 @@ def test_ls_finds_runs_without_a_level_of_timestamps(folder: Path, first: Path) 
     assert titles == ["flat", "flat/mnist"]
 
 
+def test_results_of_classes_that_are_elsewhere_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "shapes.py").write_text("class Square:\n    pass\n")
+    (tmp_path / "there" / "main.py").write_text(
+        "import pyexp, shapes\n\n@pyexp.experiment(executor='inline', timestamp='t')\ndef draw(config):\n"
+        "    return {'y': 1, 'shape': shapes.Square()}\n\n"
+        "if __name__ == '__main__':\n    draw.run(configs=[{'x': 1}])\n"
+    )
+    run([sys.executable, "main.py"], cwd=tmp_path / "there", env=variables())
+    assert "  1 done  " in look(tmp_path, "ls", "there/out").stdout
+    assert "1 cell: 1 done\n" in look(tmp_path, "show", "there/out/draw").stdout
+    assert "'out' in it has runs" in refused(tmp_path, "ls", "there")
+
+
+def test_a_run_of_a_newer_pyexp_hides_no_other(folder: Path, first: Path) -> None:
+    (first / "run.json").write_text('{"format": 99}')
+    lines = look(folder, "ls").stdout.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["first", "second"]
+    assert "upgrade pyexp" in refused(folder, "show", first)
+    assert look(folder, "gc").returncode == 0
+
+
 @pytest.mark.parametrize("columns", [40, 80, 200])
 @pytest.mark.parametrize("words", [["ls"], ["show", "out/mnist/first"], ["best", "out/mnist", "accuracy"]])
 def test_what_is_listed_fits_the_terminal(folder: Path, words: list[str], columns: int) -> None:
