@@ -94,6 +94,7 @@ COMMANDS = (
         (
             _argument("a", metavar="A", help="the folder that is added to"),
             _argument("b", metavar="B", help="the folder that is read"),
+            _argument("--no-durable", dest="durable", action="store_false", help="do not wait for the disk: faster"),
         ),
     ),
 )

@@ -66,7 +66,7 @@ def merge(said: Namespace, screen: Screen) -> int:
     """Add what is in one output folder to another."""
     one, other = (os.path.abspath(os.path.expanduser(path)) for path in (said.a, said.b))
     added, left = 0, 0
-    for event in union.merged(one, other):
+    for event in union.merged(one, other, durable=said.durable):
         added += event.is_added
         left += not event.is_added
         if not event.is_added:

@@ -30,7 +30,7 @@ class Event(NamedTuple):
         return not self.words
 
 
-def merged(one: str, other: str) -> Iterator[Event]:
+def merged(one: str, other: str, *, durable: bool = True) -> Iterator[Event]:
     """Add what is in the folder `other` to `one`, and yield what was done, cell by cell.
 
     Where this is interrupted, it can be repeated. Raises `NoRunError` if there is no run in `other`, `StoreError` if
@@ -42,11 +42,11 @@ def merged(one: str, other: str) -> Iterator[Event]:
         raise NoRunError(f"there is no run in {other}: it is no output folder of pyexp")
     mine = _runs(one) if os.path.isdir(one) else {}
     refuse_other_kind(one, mine, other, theirs)
-    pairs = [(Run(os.path.normpath(os.path.join(one, at)), trust="all"), theirs[at]) for at in sorted(theirs)]
+    pairs = [(Run(os.path.normpath(os.path.join(one, at)), durable, "all"), theirs[at]) for at in sorted(theirs)]
     for mine_too, run in pairs:  # before anything is written
         _refuse_other_experiment(mine_too, run)
     for to, run in pairs:
-        files.make_folders(to.path, durable=True)
+        files.make_folders(to.path, durable=durable)
         if to.path != one and os.path.lexists(os.path.join(other, IGNORE)) and not mine:
             files.write(os.path.join(one, IGNORE), [files.read(os.path.join(other, IGNORE))], durable=False)
         _merge_descriptions(to, run)
@@ -115,8 +115,8 @@ def _merge_descriptions(to: Run, run: Run) -> None:
         *earlier, latest = wanted
         lines = [b"\n" + files.checked_line(part) + b"\n" for part in earlier]
         if lines:
-            files.write(os.path.join(to.path, HISTORY), lines, durable=True)
-        files.write(path, [files.checked_json(latest)], durable=True)
+            files.write(os.path.join(to.path, HISTORY), lines, durable=to.durable)
+        files.write(path, [files.checked_json(latest)], durable=to.durable)
 
 
 def parts_of(run: Run) -> list[dict[str, Any]]:
@@ -275,7 +275,7 @@ def _copy_cell(path: str, to: Run, folder: str) -> None:
     target = os.path.join(to.path, folder)
     staging = os.path.join(to.path, f".{folder}.{os.urandom(8).hex()}{files.TEMPORARY[1]}")
     try:
-        _copy_folder(path, staging)
+        _copy_folder(path, staging, durable=to.durable)
         if os.path.lexists(target):
             before = os.path.join(to.path, f".before-{folder}")
             if os.path.lexists(before):
@@ -286,10 +286,11 @@ def _copy_cell(path: str, to: Run, folder: str) -> None:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    files.sync_folder(to.path)
+    if to.durable:
+        files.sync_folder(to.path)
 
 
-def _copy_folder(path: str, target: str) -> None:
+def _copy_folder(path: str, target: str, *, durable: bool) -> None:
     os.mkdir(target)
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
         copy = os.path.join(target, entry.name)
@@ -298,9 +299,10 @@ def _copy_folder(path: str, target: str) -> None:
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), copy)
         elif entry.is_dir():
-            _copy_folder(entry.path, copy)
+            _copy_folder(entry.path, copy, durable=durable)
         elif stat.S_ISREG(entry.stat().st_mode):  # pipes and sockets were a process' own
-            files.write(copy, files.pieces(entry.path), durable=True)
+            files.write(copy, files.pieces(entry.path), durable=durable)
             with suppress(OSError):  # not every file system takes all of them
                 shutil.copystat(entry.path, copy)
-    files.sync_folder(target)
+    if durable:
+        files.sync_folder(target)

@@ -1,5 +1,6 @@
 """`merge A B`: the union of two output folders, whichever is added to which, and however often."""
 
+import functools
 import json
 import os
 import shutil
@@ -99,6 +100,9 @@ def drawn(*described: dict[str, Any]) -> Iterator[list[Path]]:
         yield made
 
 
+added = functools.partial(union.merged, durable=False)
+
+
 def conflicts(events: Iterable[union.Event]) -> set[str]:
     return {os.path.basename(event.path) for event in events if not event.is_added and "another" in event.words}
 
@@ -115,7 +119,7 @@ def test_it_does_not_matter_which_is_added_to_which(a: dict[str, Any], b: dict[s
     """But for the cells that have two results: each keeps its own, and both say which these are."""
     with drawn(a, b) as (one, other):
         mine, theirs = copied(one, one.parent / "mine"), copied(other, other.parent / "theirs")
-        there, back = list(union.merged(str(mine), str(other))), list(union.merged(str(theirs), str(one)))
+        there, back = list(added(str(mine), str(other))), list(added(str(theirs), str(one)))
         assert conflicts(there) == conflicts(back)
         left = {os.path.basename(event.path) for event in (*there, *back) if not event.is_added}
         assert without(seen(mine), left) == without(seen(theirs), left)
@@ -124,9 +128,9 @@ def test_it_does_not_matter_which_is_added_to_which(a: dict[str, Any], b: dict[s
 @given(folders, folders)
 def test_adding_it_again_changes_nothing(a: dict[str, Any], b: dict[str, Any]) -> None:
     with drawn(a, b) as (one, other):
-        first = list(union.merged(str(one), str(other)))
+        first = list(added(str(one), str(other)))
         state, content = seen(one), {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
-        again = list(union.merged(str(one), str(other)))
+        again = list(added(str(one), str(other)))
         assert not any(event.is_added for event in again)
         assert conflicts(again) == conflicts(first)
         assert seen(one) == state
@@ -137,9 +141,9 @@ def test_adding_it_again_changes_nothing(a: dict[str, Any], b: dict[str, Any]) -
 def test_the_order_of_three_does_not_matter(a: dict[str, Any], b: dict[str, Any], c: dict[str, Any]) -> None:
     with drawn(a, b, c) as (one, two, three):
         left = copied(one, one.parent / "left")
-        told = [*union.merged(str(left), str(two)), *union.merged(str(left), str(three))]
-        told += union.merged(str(two), str(three))
-        told += union.merged(str(one), str(two))
+        told = [*added(str(left), str(two)), *added(str(left), str(three))]
+        told += added(str(two), str(three))
+        told += added(str(one), str(two))
         names = {os.path.basename(event.path) for event in told if not event.is_added}
         assert without(seen(left), names) == without(seen(one), names)
 
@@ -148,7 +152,7 @@ def test_the_order_of_three_does_not_matter(a: dict[str, Any], b: dict[str, Any]
 def test_a_folder_added_to_nothing_is_that_folder(a: dict[str, Any]) -> None:
     with drawn(a) as (one,):
         fresh = one.parent / "fresh"
-        left = {os.path.basename(event.path) for event in union.merged(str(fresh), str(one)) if not event.is_added}
+        left = {os.path.basename(event.path) for event in added(str(fresh), str(one)) if not event.is_added}
         assert without(seen(fresh), left) == without(seen(one), left)
 
 
@@ -157,7 +161,7 @@ def test_no_result_is_lost_or_overwritten(a: dict[str, Any], b: dict[str, Any]) 
     with drawn(a, b) as (one, other):
         kept = {path: path.read_bytes() for path in one.rglob("result.pkl") if "damaged" not in log_of(path)}
         theirs = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
-        list(union.merged(str(one), str(other)))
+        list(added(str(one), str(other)))
         assert {path: path.read_bytes() for path in kept} == kept
         assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == theirs
         for path in other.rglob("result.pkl"):
