@@ -221,6 +221,21 @@ def test_grids_commands_and_patches_of_both_are_kept(folder: Path, first: Path) 
     assert look(folder, "verify", "out").returncode == 0
 
 
+@given(grids, grids)
+def test_a_union_began_with_the_first_of_its_runs(a: Any, b: Any) -> None:
+    with drawn({"a/t": a}, {"a/t": b}) as (one, other):
+        runs = [Run(str(folder / "a" / "t")) for folder in (one, other)]
+        began = min(layout.beginning(run) for run in runs)
+        starts = [part["started"] for run in runs for part in union.parts_of(run)]
+        list(added(str(one), str(other)))
+        assert layout.beginning(runs[0]) == history.described(runs[0])["started"] == min(starts) <= began
+        assert len(history.history(runs[0]).grids) == len({json.dumps(grid["cells"]) for grid in both(runs)})
+
+
+def both(runs: list[Run]) -> list[Any]:
+    return [grid for run in runs for grid in history.history(run).grids]
+
+
 def test_artifacts_links_and_modes_come_along(folder: Path, first: Path) -> None:
     cell = next(first.glob("exp_lr0.1_seed0-*"))
     (cell / "model").mkdir()

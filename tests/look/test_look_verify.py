@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyexp.store import pickling
 from pyexp.store.layout import Run
 from pyexp.store.verify import verified
 from tests.cli.scripts import go, write
@@ -97,6 +98,13 @@ def test_each_damaged_file_is_named_with_what_is_wrong(folder: Path, first: Path
         f"damaged: {near[3]}/result.pkl: it is the result of another cell",
     ]
     assert lines[5].endswith("5 damaged or missing")
+
+
+def test_a_result_that_came_after_its_record_is_found(folder: Path, second: Path) -> None:
+    cell = next(second.glob("exp_*"))
+    pickling.save(str(cell / "result.pkl"), {"accuracy": 0.5}, durable=False)
+    near = cell.relative_to(folder)
+    assert f"damaged: {near}/result.pkl: its record is that of another result\n" in look(folder, "verify").stdout
 
 
 def test_what_an_earlier_pyexp_wrote_is_no_damage(tmp_path: Path) -> None:
