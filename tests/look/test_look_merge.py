@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,11 @@ def make_run(path: Path, grids: Iterable[tuple[int, dict[int, str]]]) -> None:
     """A run in which grids were run one after the other: each a number, and the states of its cells by theirs."""
     run = Run(str(path), durable=False)
     files.make_folders(run.path, durable=False)
+    grids = sorted(grids, key=itemgetter(0))
+    began = 1000.0 + grids[0][0]
     for number, states in grids:
         cells = cells_of(grid_of([{"name": f"c{i}", "i": i} for i in sorted(states)]))
-        grid = {"format": 2, "started": 1000.0 - number, "experiment": path.parent.name, **history.grid_json(cells)}
+        grid = {"format": 2, "started": began, "experiment": path.parent.name, **history.grid_json(cells)}
         command = {"host": "h", "process": number, "started": 1000.0 + number, "ended": 1001.0 + number}
         before = history.described(run)
         if before:
@@ -95,7 +98,7 @@ def drawn(*described: dict[str, Any]) -> Iterator[list[Path]]:
         made = []
         for number, runs in enumerate(described):
             for at, grids in runs.items():
-                make_run(Path(above) / str(number) / at, sorted(grids))
+                make_run(Path(above) / str(number) / at, grids)
             made.append(Path(above) / str(number))
         yield made
 
