@@ -21,6 +21,7 @@ from pyexp.errors import ConfigError, ExecutorError, HashError, NoRunError, Sele
 from pyexp.executors import refuse_unknown
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
+from pyexp.look.folding import for_stdout
 from pyexp.options import Options, UnknownKeyError, settle, spelled
 from pyexp.plan import Mode, Plan, component
 from pyexp.runner import Interrupted, Job
@@ -406,7 +407,7 @@ def _has_failed(results: Results, options: Options) -> bool:
 
 
 def _default_report(results: Results) -> Results:
-    say(str(results))
+    say(for_stdout(results))
     return results
 
 

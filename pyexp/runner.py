@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.errors import ConfigError, ResultError
 from pyexp.leaves import has_encoders
+from pyexp.look.progress import Progress, progress
 from pyexp.options import Options
 from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim
-from pyexp.progress import Progress, progress
 from pyexp.results import Attempt, Record, cells_in_words, clipped, record_of
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.claims import Claim

@@ -628,11 +628,11 @@ def table(results: Tensor[Result]) -> str:
     """The results as text: a row for each cell, its scalar outputs in columns, failures in words and counted."""
     records = records_of(results)
     keys = _keys(records)
-    rows = [[record.name or record.hash, *(_shown(record, key) for key in keys)] for record in records]
-    shown = [["name", *keys], *(row for row, record in zip(rows, records, strict=True) if not record.failed)]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    widths[0] = max(len(row[0]) for row in [shown[0], *rows])
-    lines = [_line(shown[0], widths)]
+    rows = [[record.name or record.hash, *(shown(record, key) for key in keys)] for record in records]
+    whole = [["name", *keys], *(row for row, record in zip(rows, records, strict=True) if not record.failed)]
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    widths[0] = max(len(row[0]) for row in [whole[0], *rows])
+    lines = [_line(whole[0], widths)]
     for row, record in zip(rows, records, strict=True):
         lines.append(
             f"{row[0]:<{widths[0]}}  {record.status}: {brief_error(record)}" if record.failed else _line(row, widths)
@@ -649,7 +649,8 @@ def _line(row: list[str], widths: list[int]) -> str:
     return "  ".join([f"{row[0]:<{widths[0]}}", *numbers]).rstrip()
 
 
-def _shown(record: Record, key: str) -> str:
+def shown(record: Record, key: str) -> str:
+    """A scalar output as a printed table has it; `""` where the record lacks it."""
     value = record.outputs.get(key, "")
     return f"{value:.6g}" if isinstance(value, float) else clipped(spelled(value), WIDEST)
 
