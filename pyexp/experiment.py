@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from pyexp import shell
 from pyexp.configs import Config, freeze, thaw
-from pyexp.errors import ConfigError, ExecutorError, NoRunError, SelectionError, StoreError, UsageError
+from pyexp.errors import ConfigError, ExecutorError, ExtraError, NoRunError, SelectionError, StoreError, UsageError
 from pyexp.executors import refuse_unknown
 from pyexp.leaves import script_name
 from pyexp.options import Options, UnknownKeyError, settle, spelled
@@ -36,7 +36,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 #: What is wrong with a command line, or with the world it names, and not with the script.
-_REFUSED = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError)
+_REFUSED = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
 
 
 #: The experiments that have not been run in this process; `_taken` is filled once one has run by the command line.
@@ -73,6 +73,7 @@ class RunOptions(TypedDict, total=False):
     rerun_changed: bool | None
     accept_code: bool | None
     trust: str | None
+    html: bool | None
 
 
 class Experiment(Generic[R]):
@@ -191,6 +192,8 @@ class Experiment(Generic[R]):
             if settled.list_runs:
                 self._list(settled)
                 return None
+            if settled.html:
+                shell.refuse_without_page()
         job = self._job(settled, configs, typed)
         with _refusing(commanded is not None):
             try:
@@ -205,7 +208,10 @@ class Experiment(Generic[R]):
                 return Results([])
             if commanded and argv is None:
                 _taken.add(True)
+        written = shell.write_page(done) if settled.html else ""
         told = (report if callable(report) else self._report or _default_report)(done)
+        if written:
+            say(written)
         if settled.check:
             self._check(not safe or _has_failed(done, settled), bool(commanded) and argv is None)
         return told

@@ -402,6 +402,7 @@ class Options(NamedTuple):
     rerun_changed: bool = False
     accept_code: bool = False
     trust: str | None = None
+    html: bool = False
 
     @property
     def mode(self) -> Mode:
@@ -558,6 +559,8 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("capture", ("-s", "--capture=no"), "show what the cells write, as well as keeping it in their log.txt",
                sets=False, undo="--capture=yes"),
         Option("quiet", ("-q", "--quiet"), "say nothing on stderr but what goes wrong"),
+        Option("html", ("--html",), "write the run's page, report.html in its folder, and print its path (needs the "
+               "extra [html])"),
     ),
 }  # fmt: skip
 
@@ -647,7 +650,8 @@ _EXCLUSIVE = (
     ("report", "last_failed", _ONE),
     ("rerun", "last_failed", _ONE),
     ("report", "dry_run", _ONE),
-    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run")),
+    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html")),
+    ("html", "dry_run", "a page is of what has run"),
     ("pdb", "executor", "--pdb runs cells inline, in this process: leave out --executor"),
     ("resume", "timestamp", "--continue is for the latest run, and --timestamp alone continues the one it names"),
 )

@@ -50,6 +50,33 @@ class Results(Tensor[Result]):
     def __str__(self) -> str:
         return table(self)
 
+    def _repr_html_(self) -> str:
+        """The table as a notebook shows it: the cells at both ends, their coordinates, outputs and failures."""
+        from pyexp import markup  # only a notebook pays for it
+
+        shown = self[markup.ends(self.size)].to_records()
+        axes = coord_labels(self)
+        columns = [
+            key
+            for key in (shown[0] if shown else FIRST)
+            if not (key.startswith("config.") and key.removeprefix("config.") in axes)
+            and (key in FIRST or len(shown) < 2 or any(not equal(row[key], shown[0][key]) for row in shown))
+        ]
+        rows = [["" if row[key] is None else _text(row[key]) for key in columns] for row in shown]
+        told = counts([record.status for record in records_of(self)])
+        return markup.table(columns, rows, self.size, told)
+
+    def to_html(self, path: Any = None) -> str:
+        """Write a page with the table, the charts and the failures to one HTML file, and return its absolute path.
+
+        It opens without a network. Only records are read, so a run need not be finished, and no result is loaded.
+        Without a path it is `report.html` in the folder of the run that the results are from.
+
+        Raises `ResultError` if they are not all from one run and no path is given; `ExtraError` (an ImportError)
+        without the extra [html]; OSError.
+        """
+        return str(import_module("pyexp.look.page").write(self, path))
+
     def _key_at(self, path: str) -> str | None:
         return path.removeprefix("config.") if path.startswith("config.") else None
 
@@ -637,7 +664,10 @@ def _line(row: list[str], widths: list[int]) -> str:
 
 
 def _shown(record: Record, key: str) -> str:
-    value = record.outputs.get(key, "")
+    return _text(record.outputs.get(key, ""))
+
+
+def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else clipped(spelled(value), WIDEST)
 
 

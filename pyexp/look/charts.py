@@ -74,12 +74,10 @@ def distinct_texts(values: Sequence[Any]) -> list[str]:
     texts = list(map(text_of, values))
     if len(set(texts)) < len(texts):
         texts = [repr(value) if isinstance(value, str) else text for value, text in zip(values, texts, strict=True)]
-    taken: set[str] = set()
+    made: list[str] = []
     for number, text in enumerate(texts):
-        while texts[number] in taken:
-            texts[number] += f" (at {number})"
-        taken.add(texts[number])
-    return texts
+        made.append(text if text not in made else f"{text} (at {number})")
+    return made
 
 
 def text_of(value: Any) -> str:
@@ -104,7 +102,7 @@ def dimension(name: str, values: Sequence[Any]) -> Dimension:
 
 
 def dimensions(rows: Sequence[Row], axes: Sequence[str]) -> list[Dimension]:
-    """What tells the cells of a table apart: its axes, or the leaves of the configs where the axes only count the cells.
+    """What tells the cells of a table apart: its axes, or the leaves of the configs where an axis only counts cells.
 
     Of those that tell the cells apart alike, as the keys of a zip do, one is taken, a number if there is one.
     """
@@ -161,17 +159,21 @@ def charts(rows: Sequence[Row], axes: Sequence[str], outputs: Sequence[str]) -> 
 def chart(rows: Sequence[Row], output: str, of: Sequence[Dimension], known: Sequence[Dimension]) -> Chart:
     """The chart of one output over one or two dimensions."""
     over = [each.name for each in known if each not in of]
-    groups: dict[tuple[int, ...], list[float]] = {}
+    groups: dict[tuple[int, ...], list[Any]] = {}
     for at, row in zip(zip(*(each.codes for each in of), strict=True), rows, strict=True):
-        if row[output] is not None:
-            groups.setdefault(at, []).append(row[output])
-    points = {at: summary(values) for at, values in sorted(groups.items())}
+        groups.setdefault(at, []).append(row[output])
+    points = {}
+    for at, values in sorted(groups.items()):
+        there = [value for value in values if value is not None]
+        if there:
+            points[at] = {**summary(there), "part": len(there) < len(values)}
     lost = sum(point["value"] is None for point in points.values())
     missing = sum(row[output] is None for row in rows)
     has_spread = any(point["n"] > 1 for point in points.values())
     told = (f"mean ± sd over {', '.join(over)}" if has_spread else "") if over else ""
     title = {"text": output, "subtitle": told or " × ".join(each.name for each in of), "anchor": "start", "limit": 420}
     notes = [f"{missing} of {len(rows)} cells have no value"] if missing else []
+    notes += ["✕ marks a mean of only some of its cells"] if any(point["part"] for point in points.values()) else []
     notes += [f"{lost} of {len(points)} points are not finite numbers"] if lost else []
     return Chart({"title": title, **_marks(output, of, points, has_spread)}, "; ".join(notes))
 
@@ -215,16 +217,20 @@ def _marks(
     is_scatter = all(each.is_number and len(each.coords) > MANY for each in of)
     across = _along(one) if is_scatter else _ordered(one)
     up = _along(other) if is_scatter else _ordered(other, is_up=True)
+    mark = {"type": "circle", "size": 50, "opacity": 0.9} if is_scatter else {"type": "rect"}
+    tooltip = _tooltip(output, {"x": one, "y": other})
     return {
         "data": {"values": values},
-        "mark": {"type": "circle", "size": 50, "opacity": 0.9} if is_scatter else {"type": "rect"},
-        "encoding": {
-            "x": {"field": "x", **across},
-            "y": {"field": "y", **up},
-            "color": colours,
-            "tooltip": _tooltip(output, {"x": one, "y": other}),
-        },
+        "encoding": {"x": {"field": "x", **across}, "y": {"field": "y", **up}},
+        "layer": [{"mark": mark, "encoding": {"color": colours, "tooltip": tooltip}}, *_parts(values)],
     }
+
+
+def _parts(values: Sequence[Spec], encoding: Spec | None = None) -> list[Spec]:
+    """The marks on means that lack some of their cells; of no data at all, Vega would warn."""
+    mark = {"type": "text", "text": "✕", "color": "#c0392b", "dy": -9 if encoding else 0}
+    there = any(value["part"] and value["value"] is not None for value in values)
+    return [{"transform": [{"filter": "datum.part"}], "mark": mark, "encoding": encoding or {}}] if there else []
 
 
 def _lines(
@@ -248,6 +254,7 @@ def _lines(
             "field": "colour",
             "type": "nominal",
             "title": colour.name,
+            "legend": {"symbolOpacity": 1},
             "scale": {"domain": domain, **scheme},
         }
     y = {"type": "quantitative", "title": output, "scale": {"zero": False}}
@@ -258,6 +265,7 @@ def _lines(
     layers = [{"mark": mark, "encoding": {"y": {"field": "value", **y}, "tooltip": tooltip}}]
     if has_spread:
         layers.insert(0, {"mark": around, "encoding": spread})
+    layers += _parts(values, {"y": {"field": "value", **y}})
     return {"data": {"values": values}, "encoding": encoding, "layer": layers}
 
 
@@ -265,7 +273,8 @@ def _along(of: Dimension) -> Spec:
     """A numeric axis; logarithmic where the numbers are positive and the greatest is 100 times the least."""
     numbers = [number for number in map(as_float, of.coords) if number is not None]
     is_log = min(numbers) > 0 and max(numbers) / min(numbers) >= 100
-    return {"type": "quantitative", "title": of.name, "scale": {"type": "log"} if is_log else {"zero": False}}
+    scale = {"type": "log", "nice": False} if is_log else {"zero": False}
+    return {"type": "quantitative", "title": of.name, "scale": scale, "axis": {"tickCount": 5, "format": "~g"}}
 
 
 def _ordered(of: Dimension, is_up: bool = False) -> Spec:

@@ -137,7 +137,7 @@ function showCharts(data, ready) {
     at(".charts").append(figure);
     whenSeen(figure, async () => {
       await ready();
-      await drawn(box, { width: 320, height: 220, ...spec });
+      await drawn(box, { width: 280, height: 220, ...spec });
       figure.classList.add("drawn");
     });
   }

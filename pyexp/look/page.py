@@ -158,9 +158,9 @@ def content(results: Results, rows: Sequence[Mapping[str, Any]], base: str) -> d
     known = {*tables.FIRST, *axes, *outputs, *tables.LAST}
     for each in columns:
         # What is the same in all cells is not worth a column, nor is a key of the configs that is an axis.
-        each["hidden"] = len(rows) > 1 and (
+        each["hidden"] = (len(rows) > 1 and (
             len(set(each["values"])) == 1 if each["name"] not in (*tables.FIRST, *outputs, "status") else False
-        ) or (each["name"] not in known and each["name"].removeprefix("config.") in axes)  # fmt: skip
+        )) or (each["name"] not in known and each["name"].removeprefix("config.") in axes)  # fmt: skip
     drawn = charts.charts(rows, axes, outputs)
     return {
         "columns": columns,
@@ -216,7 +216,8 @@ def failures(results: Results, base: str) -> str:
         )
     if missing:
         told = "".join(
-            f"<li>{cells_in_words(number)}: {escape(clipped(message))}</li>" for message, number in missing.most_common(10)
+            f"<li>{cells_in_words(number)}: {escape(clipped(message))}</li>"
+            for message, number in missing.most_common(10)
         )
         parts.append(f"<h3>No result yet</h3><ul>{told}</ul>")
     return f'<section id="failures"><h2>Failures</h2>{"".join(parts)}</section>' if parts else ""
