@@ -24,7 +24,10 @@ def ends(size: int, most: int = MOST) -> list[int]:
 
 def brief(value: Any) -> str:
     """A short repr of a value, whatever its own is."""
-    return _BRIEF.repr(value)
+    try:
+        return _BRIEF.repr(value)
+    except ValueError:  # Python does not spell such an int in decimal
+        return f"<{type(value).__name__}>"
 
 
 def items(values: Iterable[Any], size: int) -> str:

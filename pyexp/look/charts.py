@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from pyexp.results import cells_in_words
+
 #: An axis whose last word is one of these, or ends in "seed", repeats an experiment: it is averaged over.
 REPEATS = frozenset({"seed", "seeds", "replicate", "rep", "repeat", "fold", "trial"})
 
@@ -162,11 +164,13 @@ def chart(rows: Sequence[Row], output: str, of: Sequence[Dimension], known: Sequ
     groups: dict[tuple[int, ...], list[Any]] = {}
     for at, row in zip(zip(*(each.codes for each in of), strict=True), rows, strict=True):
         groups.setdefault(at, []).append(row[output])
-    points = {}
+    points: dict[tuple[int, ...], dict[str, Any]] = {}
     for at, values in sorted(groups.items()):
         there = [value for value in values if value is not None]
         if there:
-            points[at] = {**summary(there), "part": len(there) < len(values)}
+            point = summary(there)
+            where = {each.name: each.coords[code] for each, code in zip(of, at, strict=True)}
+            points[at] = {**point, "part": len(there) < len(values), "told": _told(point, output, where)}
     lost = sum(point["value"] is None for point in points.values())
     missing = sum(row[output] is None for row in rows)
     has_spread = any(point["n"] > 1 for point in points.values())
@@ -175,7 +179,9 @@ def chart(rows: Sequence[Row], output: str, of: Sequence[Dimension], known: Sequ
     notes = [f"{missing} of {len(rows)} cells have no value"] if missing else []
     notes += ["✕ marks a mean of only some of its cells"] if any(point["part"] for point in points.values()) else []
     notes += [f"{lost} of {len(points)} points are not finite numbers"] if lost else []
-    return Chart({"title": title, **_marks(output, of, points, has_spread)}, "; ".join(notes))
+    # A description for screen readers would be an expression with the titles in it: the table is there for them.
+    config = {"aria": False}
+    return Chart({"title": title, "config": config, **_marks(output, of, points, has_spread)}, "; ".join(notes))
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
@@ -218,11 +224,10 @@ def _marks(
     across = _along(one) if is_scatter else _ordered(one)
     up = _along(other) if is_scatter else _ordered(other, is_up=True)
     mark = {"type": "circle", "size": 50, "opacity": 0.9} if is_scatter else {"type": "rect"}
-    tooltip = _tooltip(output, {"x": one, "y": other})
     return {
         "data": {"values": values},
         "encoding": {"x": {"field": "x", **across}, "y": {"field": "y", **up}},
-        "layer": [{"mark": mark, "encoding": {"color": colours, "tooltip": tooltip}}, *_parts(values)],
+        "layer": [{"mark": mark, "encoding": {"color": colours, "tooltip": _TOOLTIP}}, *_parts(values)],
     }
 
 
@@ -261,8 +266,7 @@ def _lines(
     spread = {"y": {"field": "low", **y}, "y2": {"field": "high"}}
     around = {"type": "area", "opacity": 0.2} if is_line else {"type": "rule", "opacity": 0.6}
     mark = {"type": "line", "point": True} if is_line else {"type": "circle", "size": 50}
-    tooltip = _tooltip(output, {"x": x} if colour is None else {"x": x, "colour": colour})
-    layers = [{"mark": mark, "encoding": {"y": {"field": "value", **y}, "tooltip": tooltip}}]
+    layers = [{"mark": mark, "encoding": {"y": {"field": "value", **y}, "tooltip": _TOOLTIP}}]
     if has_spread:
         layers.insert(0, {"mark": around, "encoding": spread})
     layers += _parts(values, {"y": {"field": "value", **y}})
@@ -278,19 +282,21 @@ def _along(of: Dimension) -> Spec:
 
 
 def _ordered(of: Dimension, is_up: bool = False) -> Spec:
-    order = of.shown[::-1] if is_up else of.shown
-    return {"type": "ordinal", "title": of.name, "sort": order, "axis": {"labelLimit": 120, "labelOverlap": True}}
+    # Not as `sort`: of that Vega-Lite makes an expression, which not every name survives.
+    scale = {"domain": of.shown[::-1] if is_up else of.shown}
+    axis = {"labelLimit": 120, "labelOverlap": True}
+    return {"type": "ordinal", "title": of.name, "sort": None, "scale": scale, "axis": axis}
 
 
-def _tooltip(output: str, of: Mapping[str, Dimension]) -> list[Spec]:
-    own = [{"field": field, "type": "nominal", "title": each.name} for field, each in of.items()]
-    number = {"type": "quantitative", "format": ".6~g"}
-    return [
-        *own,
-        {"field": "value", "title": output, **number},
-        {"field": "sd", "title": "sd", **number},
-        {"field": "n", "title": "cells", "type": "quantitative"},
-    ]
+def _told(point: Mapping[str, Any], output: str, at: Mapping[str, Any]) -> str:
+    """What is said of a point on which the mouse rests."""
+    spread = f" ± {point['sd']:.6g}" if point["n"] > 1 and point["sd"] is not None else ""
+    value = "not finite" if point["value"] is None else f"{point['value']:.6g}{spread} ({cells_in_words(point['n'])})"
+    return "\n".join([*(f"{name}: {text_of(each)}" for name, each in at.items()), f"{output}: {value}"])
+
+
+#: A tooltip is a text in the data: what is in a title is put into an expression, which not every name survives.
+_TOOLTIP: Spec = {"field": "told", "type": "nominal"}
 
 
 def parallel(rows: Sequence[Row], axes: Sequence[str], outputs: Sequence[str]) -> dict[str, Any]:

@@ -62,11 +62,11 @@ function shownTable(DataTable, data) {
   DataTable.ext.errMode = "throw";
   const { columns, links } = data;
   const rows = columns.length ? columns[0].values.map((_, row) => row) : [];
-  // `meta.row` is not used: a row is its own position. What goes to DataTables' HTML or its search is escaped.
+  // To DataTables a row is its position. What it puts into the document is escaped.
   const render = (each, place) => (row, type) => {
     const text = each.values[row];
     if (type === "sort" || type === "type") return text;
-    if (type !== "display") return escaped(text);
+    if (type !== "display") return ""; // the filters below look at the data themselves
     const shown = escaped(each.is_number ? brief(text) : text.split("\n")[0]);
     if (place === 0 && links[row]) return `<a href="${escaped(links[row])}">${shown || "(no name)"}</a>`;
     return `<span title="${escaped(text)}">${shown}</span>`;
@@ -107,7 +107,11 @@ function shownTable(DataTable, data) {
     label.prepend(box);
     at("#columns > div").append(label);
   });
-  at("#search").addEventListener("input", (event) => table.search(escaped(event.target.value)).draw());
+  at("#search").addEventListener("input", (event) => {
+    const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const holds = (row) => words.every((word) => columns.some((each) => each.values[row].toLowerCase().includes(word)));
+    table.search(words.length ? (_, row) => holds(row) : "").draw();
+  });
   return table;
 }
 
@@ -165,7 +169,7 @@ function showParallel(data, table, ready) {
     axis: { labelAngle: 0, labelLimit: 130, labelExpr: title, domain: false, ticks: false, grid: true, labelPadding: 18 } };
   const y = { field: "at", type: "quantitative", axis: null, scale: { domain: [0, 1] } };
   const spec = (values) => ({
-    width: Math.max(500, 130 * axes.length), height: 280, view: { stroke: null },
+    width: Math.max(500, 130 * axes.length), height: 280, view: { stroke: null }, config: { aria: false },
     datasets: { axes: axes.map(({ name }) => ({ name })) },
     layer: [
       { data: { name: "lines", values }, mark: { type: "line", opacity: 0.35, strokeWidth: 1 },
@@ -185,7 +189,7 @@ function showParallel(data, table, ready) {
     let waiting = 0;
     table.on("search.dt", () => {
       clearTimeout(waiting);
-      waiting = setTimeout(() => made.view.change("lines", window.vega.changeset().remove(() => true).insert(now())).runAsync(), 150);
+      waiting = setTimeout(() => made.view.data("lines", now()).runAsync(), 150);
     });
   });
 }

@@ -164,7 +164,11 @@ def content(results: Results, rows: Sequence[Mapping[str, Any]], base: str) -> d
     drawn = charts.charts(rows, axes, outputs)
     return {
         "columns": columns,
-        "links": [_link(result.out, base) for result in results],
+        "links": [
+            # What has ended has a folder; whether other cells have one is worth a look.
+            _link(result.out, base) if result.out is not None and (not each.failed or os.path.isdir(result.out)) else ""
+            for result, each in zip(results, records, strict=True)
+        ],
         "charts": [{"spec": each.spec, "note": each.note} for each in drawn[: charts.MOST]],
         "left": len(drawn) - len(drawn[: charts.MOST]),
         "parallel": charts.parallel(rows, axes, outputs),
@@ -195,7 +199,7 @@ def _link(out: Any, base: str) -> str:
 
 
 def failures(results: Results, base: str) -> str:
-    """The failures by type and place, the most frequent first: how often, one traceback, and the cells with their logs."""
+    """The failures by type and place, the most frequent first: a count, a traceback, and the cells with their logs."""
     groups: dict[tuple[str, str], list[tuple[Record, Any]]] = {}
     missing: Counter[str] = Counter()
     for result, record in zip(results, records_of(results), strict=True):
@@ -203,7 +207,7 @@ def failures(results: Results, base: str) -> str:
             groups.setdefault((record.type, place(record.traceback)), []).append((record, result.out))
         elif record.failed:
             missing[record.message or record.type] += 1
-    parts = []
+    parts: list[str] = []
     for (kind, where), found in sorted(groups.items(), key=lambda item: -len(item[1])):
         first = found[0][0]
         head = f"<b>{escape(kind)}</b> {f'in <code>{escape(where)}</code>' if where else ''}"
@@ -215,10 +219,8 @@ def failures(results: Results, base: str) -> str:
             f"<pre>{escape(first.traceback or first.message)}</pre></details>"
         )
     if missing:
-        told = "".join(
-            f"<li>{cells_in_words(number)}: {escape(clipped(message))}</li>"
-            for message, number in missing.most_common(10)
-        )
+        common = missing.most_common(10)
+        told = "".join(f"<li>{cells_in_words(number)}: {escape(clipped(why))}</li>" for why, number in common)
         parts.append(f"<h3>No result yet</h3><ul>{told}</ul>")
     return f'<section id="failures"><h2>Failures</h2>{"".join(parts)}</section>' if parts else ""
 

@@ -14,7 +14,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 #: Seconds for one answer or for something to come true on a page; a busy machine needs many.
-PATIENCE = 60.0
+PATIENCE = 30.0
 
 
 def executable() -> str | None:
@@ -83,13 +83,12 @@ class Tab:
         assert "exceptionDetails" not in made, made["exceptionDetails"]
         return made["result"].get("value")
 
-    def until(self, expression: str) -> Any:
-        """The value of an expression once it is true."""
+    def until(self, expression: str) -> None:
+        """Wait until an expression is true."""
         last = time.monotonic() + PATIENCE
-        while not (value := self.run(expression)):
+        while not self.run(f"Boolean({expression})"):
             assert time.monotonic() < last, f"never came true: {expression}; the page said {self.said}"
             time.sleep(0.05)
-        return value
 
     def point(self, selector: str) -> tuple[float, float]:
         """The middle of an element, scrolled into view."""
@@ -129,19 +128,13 @@ def tab(folder: Path) -> Iterator[Tab]:
     commands, write = os.pipe()
     read, answers = os.pipe()
 
-    def into_place() -> None:  # the browser reads from 3 and writes to 4
-        kept = os.dup2(answers, 60), os.dup2(commands, 61)
-        os.dup2(61, 3)
-        os.dup2(60, 4)
-        for descriptor in kept:
-            os.close(descriptor)
-
+    # The browser reads from 3 and writes to 4.
+    placed = f'exec "$@" 3<&{commands} 4>&{answers}'
     browser = subprocess.Popen(
-        [program, "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={folder}", "--no-first-run",
-         "--host-resolver-rules=MAP * ~NOTFOUND", "--disable-gpu", "--disable-dev-shm-usage",
-         *(["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else [])],
-        preexec_fn=into_place, pass_fds=(3, 4), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        ["bash", "-c", placed, "bash", program, "--headless=new", "--remote-debugging-pipe", "--no-first-run",
+         f"--user-data-dir={folder}", "--host-resolver-rules=MAP * ~NOTFOUND", "--disable-gpu",
+         "--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])],
+        pass_fds=(commands, answers), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         os.close(commands)

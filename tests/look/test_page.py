@@ -1,0 +1,267 @@
+"""The page of a run, in a real browser without a network: what is in it, what clicks do, and that all stays text."""
+
+import json
+import os
+import re
+import zlib
+from base64 import b64decode
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import browser
+import pytest
+from browser import Tab
+
+import pyexp
+from pyexp import Experiment, ExtraError, ResultError, Results, replicate, sweep
+
+pytest.importorskip("itables", reason="needs the extra [html]")
+pytest.importorskip("vl_convert", reason="needs the extra [html]")
+
+in_chromium = pytest.mark.skipif(
+    browser.executable() is None, reason="there is no Chromium: apt-get install chromium, or set PYEXP_CHROMIUM"
+)
+
+#: Names that are markup, and would set `stung` if any of it were taken for that.
+HOSTILE = [
+    "</script><img src=x onerror=stung=1>",
+    "<svg/onload=stung=1>&amp;&lt;",
+    "\"'><script>stung=1</script>",
+    "&lt;img src=x onerror=stung=1&gt;",
+    "${stung=1}{{stung=1}}datum.x]]>",
+    "<!-- '\\\"\n\u2028\0",
+    "javascript:stung=1",
+]
+
+
+class Parsed(HTMLParser):
+    """The tags and the visible text of a page, and the scripts in it by their id."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.words = ""
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = dict(attrs).get("id") or "" if tag == "script" else tag
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag == "script":
+            self.scripts[self._inside] = self.scripts.get(self._inside, "") + data
+        else:
+            self.words += data
+
+
+def content(path: Path) -> Any:
+    """The data that a page holds."""
+    return json.loads(zlib.decompress(b64decode(Parsed(path.read_text()).scripts["data"])))
+
+
+def work(config: Any) -> dict[str, Any]:
+    if config.get("lr") == 1.0:
+        raise ValueError(f"diverged at {config.name}")
+    return {"accuracy": config.lr + config.seed % 7, "steps": 10**18 + 1, "ok": config.lr > 0.05}
+
+
+def ran(folder: Path, configs: Any, fn: Any = work, **options: Any) -> Results:
+    made: Results = Experiment(
+        fn, output_dir=folder, executor="inline", quiet=True, durable=False, name="page", **options
+    ).run(configs, argv=[], report=lambda results: results)
+    return made
+
+
+def study(replicates: int = 3) -> Any:
+    lrs = [{"name": f"lr{lr}", "lr": lr} for lr in (0.01, 0.1, 1.0)]
+    widths = [{"name": f"w{width}", "width": width} for width in (8, 16)]
+    return replicate(sweep(sweep([{"name": "exp"}], lrs), widths), replicates, seed=0)
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("profile")
+
+
+@pytest.fixture
+def tab(profile: Path) -> Iterator[Tab]:
+    with browser.tab(profile) as made:
+        yield made
+
+
+READY = "location.protocol === 'file:' && document.body?.classList.contains('ready')"
+
+
+def opened(tab: Tab, path: str) -> None:
+    tab.open(Path(path))
+    tab.until(READY)
+
+
+def names(tab: Tab) -> list[str]:
+    """The first column of the rows that are shown."""
+    return list(
+        tab.run("[...document.querySelectorAll('#table tbody tr td:first-child')].map(cell => cell.textContent)")
+    )
+
+
+def scrolled_through(tab: Tab) -> None:
+    """Have every chart drawn."""
+    tab.run("document.querySelector('#parallel').scrollIntoView()")
+    tab.until("document.querySelector('#parallel').hidden || document.querySelector('#parallel.drawn')")
+    for number in range(tab.run("document.querySelectorAll('figure').length")):
+        tab.run(f"document.querySelectorAll('figure')[{number}].scrollIntoView()")
+        tab.until(f"document.querySelectorAll('figure')[{number}].classList.contains('drawn')")
+
+
+def check_silent(tab: Tab) -> None:
+    """Fail if the page has complained, or asked for anything that is not in it."""
+    assert tab.said == []
+    assert [address for address in tab.asked if not address.startswith(("file:", "blob:", "data:"))] == []
+    assert sum(address.startswith("file:") for address in tab.asked) == 1
+    assert tab.run("document.querySelector('#broken').hidden && typeof stung === 'undefined'")
+
+
+@in_chromium
+def test_a_page_sorts_filters_and_draws_without_a_network(tab: Tab, tmp_path: Path) -> None:
+    results = ran(tmp_path / "out", study())
+    opened(tab, results.to_html())
+    assert names(tab)[0] == "exp_lr0.01_w8_seed0"
+    tab.picture(tmp_path / "page.png")
+
+    accuracy = tab.run(
+        "[...document.querySelectorAll('th input')].findIndex(each => each.dataset.column === 'accuracy')"
+    )
+    tab.run(f"document.querySelectorAll('thead th')[{accuracy}].id = 'sorted'")
+    tab.click("#sorted .dt-column-title")
+    least = min(results["exp_lr0.*"], key=lambda result: result["accuracy"]).name
+    tab.until(f"document.querySelector('#table tbody td').textContent === {json.dumps(least)}")
+    assert "lr1.0" in names(tab)[-1] or len(names(tab)) < 18  # what is missing comes last
+
+    tab.type("input[data-column='seed'][type=search]", "=2")
+    tab.until("document.querySelectorAll('#table tbody tr').length === 6")
+    assert all(name.endswith("seed2") for name in names(tab))
+    tab.type("input[data-column='accuracy'][type=search]", ">0")
+    tab.until("document.querySelectorAll('#table tbody tr').length === 4")
+    tab.type("#search", "w16")
+    tab.until("document.querySelectorAll('#table tbody tr').length === 2")
+
+    tab.click("#columns summary")
+    assert tab.run("document.querySelector('#table').textContent.includes('done')")
+    tab.click("input[data-column='status'][type=checkbox]")
+    tab.until("!document.querySelector('#table').textContent.includes('done')")
+
+    scrolled_through(tab)
+    tab.until("document.querySelector('#parallel .hint').textContent.startsWith('2 of 2 cells')")
+    check_silent(tab)
+
+
+@in_chromium
+def test_names_that_are_markup_stay_text_everywhere(tab: Tab, tmp_path: Path) -> None:
+    configs = [
+        {"name": f"{name}{place}", "seed": place, "lr": name, name.replace(".", "") or "x": place, "width": place}
+        for place, name in enumerate(HOSTILE * 2)
+    ]
+
+    def fails(config: Any) -> dict[str, Any]:
+        if config.width % 2:
+            raise ValueError(f"<img src=x onerror=stung=1>{config.name}")
+        return dict.fromkeys(HOSTILE, config.width * 1.5) | {"text": HOSTILE[config.width % 7], "accuracy": 0.5}
+
+    results = ran(tmp_path / "out", configs, fails)
+    path = results.to_html()
+    allowed = {"html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "dl", "dt", "dd",
+               "noscript", "section", "details", "summary", "b", "code", "a", "pre", "div", "input", "span", "table",
+               "thead", "tr", "th", "script"}  # fmt: skip
+    parsed = Parsed(Path(path).read_text())
+    assert {tag for tag, _ in parsed.tags} <= allowed
+    assert not any(key.startswith("on") for _, attributes in parsed.tags for key in attributes)
+    opened(tab, path)
+    shown = names(tab)
+    assert any(HOSTILE[0] in name for name in shown)
+    tab.type("#search", "<svg/onload=stung=1>&amp;")
+    tab.until("document.querySelectorAll('#table tbody tr').length === 2")
+    tab.type("#search", "")
+    tab.click("#columns summary")
+    assert tab.run("document.querySelector('#columns').textContent").count(HOSTILE[0]) >= 1
+    tab.run("document.querySelectorAll('#columns input').forEach(each => each.checked || each.click())")
+    scrolled_through(tab)
+    for selector in ("figure canvas", "figure:last-child canvas"):  # the tooltips
+        x, y = tab.point(selector)
+        for step in range(-120, 121, 8):
+            tab.move(x + step, y + step / 3)
+    assert (
+        tab.run("document.querySelectorAll('img, svg, script[src], body script:not([id]):not([type=module])').length")
+        == 0
+    )
+    check_silent(tab)
+
+
+@in_chromium
+def test_of_many_cells_few_are_in_the_document_and_all_are_found(tab: Tab, tmp_path: Path) -> None:
+    results = ran(tmp_path / "out", study(300))
+    opened(tab, results.to_html())
+    assert tab.run("document.querySelectorAll('#table tbody tr').length") < 200
+    tab.type("#search", "lr0.1_w16_seed299")
+    tab.until("document.querySelectorAll('#table tbody tr').length === 1")
+    check_silent(tab)
+
+
+def test_a_page_tells_what_ran_and_what_failed(tmp_path: Path) -> None:
+    results = ran(tmp_path / "out", study())
+    path = Path(results.to_html())
+    assert path == Path(results[0].out).parent / "report.html"
+    parsed = Parsed(path.read_text())
+    assert "18 cells: 12 done, 6 failed" in parsed.words
+    assert re.search(r"6 × ValueError in test_page\.py:\d+ in work: diverged at exp_lr1\.0_w8_seed0", parsed.words)
+    assert "Traceback (most recent call last)" in parsed.words
+    links = [attributes["href"] for tag, attributes in parsed.tags if tag == "a"]
+    assert len(links) == 6
+    assert all((path.parent / str(link)).is_file() for link in links)
+    command = json.loads((path.parent / "run.json").read_text())["commands"][-1]
+    assert command["host"] in parsed.words
+    assert command["python"] in parsed.words
+
+
+def test_the_data_of_a_page_are_those_of_the_records(tmp_path: Path) -> None:
+    results = ran(tmp_path / "out", study())
+    data = content(Path(results.to_html()))
+    rows = results.to_records()
+    assert [each["name"] for each in data["columns"]] == list(rows[0])
+    for each in data["columns"]:
+        assert each["values"] == ["" if row[each["name"]] is None else str(row[each["name"]]) for row in rows]
+    assert {chart["spec"]["title"]["text"] for chart in data["charts"]} == {"accuracy", "steps", "ok"}
+
+
+def test_a_page_of_an_unfinished_run_and_of_a_selection_and_of_means(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    ran(folder, study(), select="*_w8_*", timestamp="t")
+    whole = Experiment(work, output_dir=folder, executor="inline", quiet=True, name="page").results("t", study())
+    parsed = Parsed(Path(whole.to_html()).read_text())
+    assert "18 cells: 6 done, 9 missing, 3 failed" in parsed.words or "9 missing" in parsed.words
+    assert "No result yet" in parsed.words
+    selected = content(Path(pyexp.load(folder / "page")[:4].to_html(tmp_path / "some.html")))
+    assert len(selected["columns"][0]["values"]) == 4
+    assert all((tmp_path / link).is_dir() for link in selected["links"])
+    means = whole["*lr0.01_w8*"].mean()
+    with pytest.raises(ResultError, match="give a path"):
+        means.to_html()
+    assert content(Path(means.to_html(tmp_path / "means.html")))["links"] == [""]
+    empty = content(Path(Results([]).to_html(tmp_path / "empty.html")))
+    assert empty["columns"] == empty["charts"] == []
+
+
+def test_a_page_is_small(tmp_path: Path) -> None:
+    """Of 10^4 cells with 8 columns it takes at most 3 MB."""
+    results = ran(tmp_path / "out", study(5))
+    many = Results(list(results) * 334)
+    assert os.path.getsize(many.to_html(tmp_path / "many.html")) < 3_000_000
+
+
+def test_without_its_libraries_a_page_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    with pytest.raises(ExtraError, match=r"a page needs vl_convert: pip install 'pyexp\[html\]'"):
+        Results([]).to_html(tmp_path / "page.html")
