@@ -12,6 +12,7 @@ import zlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from html import escape
 from importlib import import_module
@@ -121,7 +122,7 @@ def page(results: Results, folder: str | None, base: str) -> str:
 {blob("data", data)}
 {blob("datatables", _datatables())}
 {blob("datatables-style", _datatables(".css"))}
-{blob("vega", import_module("vl_convert").javascript_bundle())}
+{_vega()}
 <script type="module">{script}</script>
 </body>
 </html>
@@ -142,6 +143,11 @@ def blob(name: str, text: str) -> str:
     """An element that holds a text compressed, in characters that mean nothing to HTML."""
     packed = b64encode(zlib.compress(text.encode("utf-8", "replace"), 9)).decode()
     return f'<script type="text/plain" id="{name}">{packed}</script>'
+
+
+@cache  # it takes a second to make
+def _vega() -> str:
+    return blob("vega", import_module("vl_convert").javascript_bundle())
 
 
 def _datatables(end: str = ".js") -> str:

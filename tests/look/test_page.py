@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import zlib
 from base64 import b64decode
 from collections.abc import Iterator
@@ -13,9 +14,16 @@ from typing import Any
 import browser
 import pytest
 from browser import Tab
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyrsistent import pmap
 
 import pyexp
-from pyexp import Experiment, ExtraError, ResultError, Results, replicate, sweep
+from pyexp import Experiment, ExtraError, Result, ResultError, Results, replicate, sweep
+from pyexp.look import page
+from pyexp.results import record_of
+from tests.cli.scripts import go, write
+from tests.strategies import names as names_of_configs
 
 pytest.importorskip("itables", reason="needs the extra [html]")
 pytest.importorskip("vl_convert", reason="needs the extra [html]")
@@ -173,11 +181,8 @@ def test_names_that_are_markup_stay_text_everywhere(tab: Tab, tmp_path: Path) ->
 
     results = ran(tmp_path / "out", configs, fails)
     path = results.to_html()
-    allowed = {"html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "dl", "dt", "dd",
-               "noscript", "section", "details", "summary", "b", "code", "a", "pre", "div", "input", "span", "table",
-               "thead", "tr", "th", "script"}  # fmt: skip
     parsed = Parsed(Path(path).read_text())
-    assert {tag for tag, _ in parsed.tags} <= allowed
+    assert {tag for tag, _ in parsed.tags} <= TAGS
     assert not any(key.startswith("on") for _, attributes in parsed.tags for key in attributes)
     opened(tab, path)
     shown = names(tab)
@@ -265,3 +270,106 @@ def test_without_its_libraries_a_page_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
     with pytest.raises(ExtraError, match=r"a page needs vl_convert: pip install 'pyexp\[html\]'"):
         Results([]).to_html(tmp_path / "page.html")
+
+
+def damage() -> st.SearchStrategy[Any]:
+    """What may stand in a file that somebody has changed: any JSON."""
+    scalars = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5)
+    return st.recursive(
+        scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner)
+    )
+
+
+ODD = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8), names_of_configs())
+TAGS = {"html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "dl", "dt", "dd", "ul", "li",
+        "noscript", "section", "details", "summary", "b", "code", "a", "pre", "div", "input", "span", "table", "thead",
+        "tr", "th", "script"}  # fmt: skip
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(ODD, ODD, ODD, st.booleans()), min_size=1, max_size=6))
+def test_whatever_names_there_are_the_page_has_its_own_tags_and_all_of_the_names(
+    drawn: list[tuple[str, str, str, bool]],
+) -> None:
+    def result(name: str, key: str, value: str, failed: bool) -> Result:
+        outcome = {"status": "failed", "type": value, "message": key, "traceback": value} if failed else {
+            "status": "done", "outputs": {key: value}, "kinds": {key: "str"}}  # fmt: skip
+        record = record_of(name, pmap({"name": name, f"k{key}": value}), "0" * 12, outcome)
+        return Result(record, None, dict)
+
+    results = Results([result(*each) for each in drawn])
+    parsed = Parsed(page.page(results, None, "/"))
+    assert {tag for tag, _ in parsed.tags} <= TAGS
+    assert not any(key.startswith("on") for _, attributes in parsed.tags for key in attributes)
+    data = json.loads(zlib.decompress(b64decode(parsed.scripts["data"])))
+    assert data["columns"][0]["values"] == [name for name, *_ in drawn]
+    shown = results._repr_html_()
+    assert {tag for tag, _ in Parsed(shown).tags} <= {"div", "p", "table", "thead", "tr", "th", "tbody", "td"}
+
+
+def test_the_command_line_writes_the_page_and_prints_its_path(tmp_path: Path) -> None:
+    write(tmp_path)
+    done = go(tmp_path, "--html", "-q")
+    path = done.stdout.splitlines()[-1].removeprefix("page: ")
+    assert Path(path).name == "report.html"
+    assert Path(path).is_file()
+    assert done.stdout.startswith("name"), "the report is printed too"
+    os.unlink(path)
+    again = go(tmp_path, "--report", "--html", "-q")
+    assert again.stdout.splitlines()[-1] == f"page: {path}"
+    assert go(tmp_path, "--html", "--dry-run").returncode == 2
+    os.unlink(path)
+    os.mkdir(path)  # it cannot be written there
+    full = go(tmp_path, "--report", "--html", "-q")
+    assert full.returncode == 0
+    assert "warning: the page could not be written" in full.stderr
+    assert full.stdout.startswith("name")
+
+
+def test_a_page_that_cannot_be_made_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "itables.py").write_text("raise ImportError('no such library')")
+    done = go(tmp_path, "--html")
+    assert done.returncode == 2
+    assert done.stderr == "error: a page needs itables: pip install 'pyexp[html]' (no such library)\n"
+    assert not (tmp_path / "ran.txt").exists()
+
+
+def test_a_run_without_a_page_pays_nothing_for_it(tmp_path: Path) -> None:
+    write(tmp_path)
+    loaded = ["itables", "vl_convert", "pyexp.look.page", "pyexp.look.charts", "pyexp.markup", "html"]
+    with open(tmp_path / "main.py", "a") as script:
+        script.write(f"    import sys; print([name for name in {loaded} if name in sys.modules])\n")
+    assert go(tmp_path, "-q").stdout.splitlines()[-1] == "[]"
+
+
+def test_a_page_tells_of_the_code_and_of_earlier_commands(tmp_path: Path) -> None:
+    write(tmp_path)
+    for words in (
+        ["init", "-q"],
+        ["add", "main.py"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"],
+    ):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    with open(tmp_path / "main.py", "a") as script:
+        script.write("# changed\n")
+    assert go(tmp_path, "--timestamp", "t", "-q").returncode == 0
+    path = go(tmp_path, "--timestamp", "t", "--html", "-q", "--lf").stdout.splitlines()[-1].removeprefix("page: ")
+    words = Parsed(Path(path).read_text()).words
+    assert "(dirty, with the changes in changes.patch)" in words
+    assert "1 earlier" in words
+    assert "main.py --timestamp t -q" in words
+
+
+@given(st.dictionaries(st.sampled_from(["command", "git", "started", "ended", "status", "libraries", "host", "patch"]), damage()))
+def test_a_damaged_description_of_a_command_is_told_as_far_as_it_goes(command: dict[str, Any]) -> None:
+    text = page.identity([command, command])
+    assert {tag for tag, _ in Parsed(text).tags} <= TAGS | {"ol"}
+    assert all(isinstance(value, str) for _, value in page.about(command))
+
+
+def test_a_run_that_has_not_ended_says_so() -> None:
+    assert "not ended when this page was made" in dict(page.about({"started": 0.0, "ended": None}))["ran"]
+    assert dict(page.about({"started": 0.0, "ended": 90.0, "status": "finished"}))["ran"].endswith(
+        "for 1 min, finished"
+    )
