@@ -215,3 +215,9 @@ def test_parallel_coordinates_are_in_the_order_of_the_values(cells: list[tuple[i
         known = sorted((value, height) for value, height in zip(values, heights, strict=True) if value is not None)
         assert [height for _, height in known] == sorted(height for _, height in known)
         assert all(0 <= height <= 1 for _, height in known)
+
+
+def test_an_output_without_a_finite_number_is_on_no_parallel_axis() -> None:
+    rows: Rows = [{"x": x, "y": -x, "loss": math.inf, "acc": 10**400} for x in (1, 2)]
+    assert [axis["name"] for axis in parallel(rows, ["x"], ["loss", "y", "acc"])["axes"]] == ["x", "y"]
+    assert parallel(rows, ["x"], ["loss"]) == {"axes": []}

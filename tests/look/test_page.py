@@ -361,7 +361,10 @@ def test_a_page_tells_of_the_code_and_of_earlier_commands(tmp_path: Path) -> Non
     assert "main.py --timestamp t -q" in words
 
 
-@given(st.dictionaries(st.sampled_from(["command", "git", "started", "ended", "status", "libraries", "host", "patch"]), damage()))
+COMMAND = ["command", "git", "started", "ended", "status", "libraries", "host", "patch"]
+
+
+@given(st.dictionaries(st.sampled_from(COMMAND), damage()))
 def test_a_damaged_description_of_a_command_is_told_as_far_as_it_goes(command: dict[str, Any]) -> None:
     text = page.identity([command, command])
     assert {tag for tag, _ in Parsed(text).tags} <= TAGS | {"ol"}
