@@ -16,8 +16,10 @@ from operator import lt
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, SupportsIndex, TypeVar, overload
 
+from pyrsistent import PMap
+
 from pyexp.axes import Axis, Picked, Positions, Shape, count, default_axes, fitting, flat_axis, strides_of
-from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, shown
+from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, shown, thaw
 from pyexp.errors import SelectionError, closest, listing, nearest
 
 T = TypeVar("T")
@@ -252,12 +254,13 @@ class Tensor(Collection[T_co], Generic[T_co]):
         from pyexp import markup  # only a notebook pays for it
 
         rows = [
-            (name, axis.name, markup.items((coords[i] for i in range(min(axis.size, 8))), axis.size))
+            (name, axis.name, markup.items((thaw(coords[i]) for i in range(min(axis.size, 8))), axis.size))
             for axis in self._axes
             for name, coords in axis.known.items()
         ]
         shape = ", ".join(f"{axis.name}: {axis.size}" for axis in self._axes)
-        first = markup.items((self[i] for i in range(min(self.size, 3))), self.size)
+        items = (self[i] for i in range(min(self.size, 3)))
+        first = markup.items((thaw(item) if isinstance(item, PMap) else item for item in items), self.size)
         head = f"{type(self).__name__} ({shape}): {first}"
         return markup.table(["coordinate", "dimension", "values"], rows, len(rows), head)
 

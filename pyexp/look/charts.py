@@ -278,7 +278,8 @@ def _along(of: Dimension) -> Spec:
     numbers = [number for number in map(as_float, of.coords) if number is not None]
     is_log = min(numbers) > 0 and max(numbers) / min(numbers) >= 100
     scale = {"type": "log", "nice": False} if is_log else {"zero": False}
-    return {"type": "quantitative", "title": of.name, "scale": scale, "axis": {"tickCount": 5, "format": "~g"}}
+    axis = {"tickCount": 5, **({"format": "~g"} if is_log else {})}
+    return {"type": "quantitative", "title": of.name, "scale": scale, "axis": axis}
 
 
 def _ordered(of: Dimension, is_up: bool = False) -> Spec:
@@ -305,7 +306,7 @@ def parallel(rows: Sequence[Row], axes: Sequence[str], outputs: Sequence[str]) -
     They are the dimensions and the numeric outputs; fewer than two are no chart.
     """
     drawn = [
-        {"name": each.name, "low": text_of(each.coords[0]), "high": text_of(each.coords[-1]), "heights": _heights(each)}
+        {"name": each.name, "low": _end(each.coords[0]), "high": _end(each.coords[-1]), "heights": _heights(each)}
         for each in dimensions(rows, axes)
     ]
     for key in numeric(rows, outputs):
@@ -314,8 +315,12 @@ def parallel(rows: Sequence[Row], axes: Sequence[str], outputs: Sequence[str]) -
         if known:
             low, high = min(known), max(known)
             heights = [None if number is None else _height(number, low, high) for number in numbers]
-            drawn.append({"name": key, "low": f"{low:.6g}", "high": f"{high:.6g}", "heights": heights})
+            drawn.append({"name": key, "low": _end(low), "high": _end(high), "heights": heights})
     return {"axes": drawn} if len(drawn) > 1 else {"axes": []}
+
+
+def _end(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else text_of(value)
 
 
 def _heights(of: Dimension) -> list[float]:

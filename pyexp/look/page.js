@@ -82,6 +82,7 @@ function shownTable(DataTable, data) {
     })),
     createdRow: (made, row) => made.classList.toggle("failed", status[row] === "failed"),
     order: [],
+    language: { entries: { _: "cells", 1: "cell" }, emptyTable: "There are no cells.", zeroRecords: "No cell is left." },
     autoWidth: true,
     deferRender: true,
     scrollX: true,

@@ -163,10 +163,11 @@ def content(results: Results, rows: Sequence[Mapping[str, Any]], base: str) -> d
     columns = [column(key, [row[key] for row in rows]) for key in (rows[0] if rows else ())]
     known = {*tables.FIRST, *axes, *outputs, *tables.LAST}
     for each in columns:
-        # What is the same in all cells is not worth a column, nor is a key of the configs that is an axis.
-        each["hidden"] = (len(rows) > 1 and (
-            len(set(each["values"])) == 1 if each["name"] not in (*tables.FIRST, *outputs, "status") else False
-        )) or (each["name"] not in known and each["name"].removeprefix("config.") in axes)  # fmt: skip
+        # What is the same in all cells, or only repeats the names, is not worth a column; nor is a key that is an axis.
+        name, values = each["name"], each["values"]
+        is_same = len(rows) > 1 and len(set(values)) == 1 and name not in (*tables.FIRST, *outputs, "status")
+        is_name = name not in tables.FIRST and values == columns[0]["values"]
+        each["hidden"] = is_same or is_name or (name not in known and name.removeprefix("config.") in axes)
     drawn = charts.charts(rows, axes, outputs)
     return {
         "columns": columns,

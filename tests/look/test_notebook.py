@@ -49,6 +49,7 @@ def test_a_kernel_shows_tables(tmp_path: Path) -> None:
     assert "<b>" not in results
     assert "config.lr" not in results
     assert "lr: 10, seed: 3" in grid
+    assert "pmap" not in grid
     assert "<td>lr</td><td>lr</td><td>0, 1, 2, 3, 4, 5, 6, 7, … (10 in all)</td>" in grid
     assert "30 cells: 30 to run" in plan
     assert "<td>lr</td><td>0</td>" in config
