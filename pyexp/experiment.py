@@ -74,6 +74,7 @@ class RunOptions(TypedDict, total=False):
     accept_code: bool | None
     trust: str | None
     html: bool | None
+    plot: str | None
 
 
 class Experiment(Generic[R]):
@@ -192,7 +193,7 @@ class Experiment(Generic[R]):
             if settled.list_runs:
                 self._list(settled)
                 return None
-            if settled.html:
+            if settled.html or settled.plot:
                 shell.refuse_without_page()
         job = self._job(settled, configs, typed)
         with _refusing(commanded is not None):
@@ -212,6 +213,9 @@ class Experiment(Generic[R]):
         told = (report if callable(report) else self._report or _default_report)(done)
         if written:
             say(written)
+        if settled.plot:
+            with _refusing(commanded is not None):
+                say(shell.write_plot(done, settled.plot))
         if settled.check:
             self._check(not safe or _has_failed(done, settled), bool(commanded) and argv is None)
         return told

@@ -403,6 +403,7 @@ class Options(NamedTuple):
     accept_code: bool = False
     trust: str | None = None
     html: bool = False
+    plot: str | None = None
 
     @property
     def mode(self) -> Mode:
@@ -561,6 +562,9 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("quiet", ("-q", "--quiet"), "say nothing on stderr but what goes wrong"),
         Option("html", ("--html",), "write the run's page, report.html in its folder, and print its path (needs the "
                "extra [html])"),
+        Option("plot", ("--plot",), "write a chart of an output as a picture into the run's folder, over one axis or "
+               "two (accuracy:lr,width) or the first two (needs the extra [html])", _glob,
+               "the name of an output, and of axes as in 'accuracy:lr'", "OUTPUT[:AXIS]"),
     ),
 }  # fmt: skip
 
@@ -650,8 +654,8 @@ _EXCLUSIVE = (
     ("report", "last_failed", _ONE),
     ("rerun", "last_failed", _ONE),
     ("report", "dry_run", _ONE),
-    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html")),
-    ("html", "dry_run", "a page is of what has run"),
+    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html", "plot")),
+    *((other, "dry_run", "it shows what has run") for other in ("html", "plot")),
     ("pdb", "executor", "--pdb runs cells inline, in this process: leave out --executor"),
     ("resume", "timestamp", "--continue is for the latest run, and --timestamp alone continues the one it names"),
 )

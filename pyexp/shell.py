@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pyexp import runner
 from pyexp.configs import FrozenConfig
-from pyexp.errors import ConfigError, NoRunError, ResultError, SelectionError, UsageError, nearest
+from pyexp.errors import ConfigError, NoRunError, ResultError, SelectionError, StoreError, UsageError, nearest
 from pyexp.executors import refuse_unknown
 from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
 from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, refuse_too_many
@@ -205,6 +205,19 @@ def write_page(results: Results) -> str:
     except (OSError, ResultError) as error:  # the report on what has run is not lost for it
         tell(f"warning: the page could not be written: {error}")
         return ""
+
+
+def write_plot(results: Results, wanted: str) -> str:
+    """Write a chart of the run as a picture, and return a line that names it.
+
+    Raises `UsageError` for an output or an axis that is not there, `StoreError` if it cannot be written.
+    """
+    from pyexp.look import plots
+
+    try:
+        return f"plot: {plots.write(results, wanted)}"
+    except (OSError, ResultError) as error:
+        raise StoreError(f"the plot could not be written: {error}") from None
 
 
 def tell(line: str) -> None:

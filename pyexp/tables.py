@@ -265,6 +265,12 @@ def label_of(key: str, axes: Iterable[str]) -> str:
     return f"output.{key}" if key in (*FIRST, *axes, *LAST) or key.startswith("config.") else key
 
 
+def output_labels(results: Tensor[Result]) -> list[str]:
+    """What the scalar outputs are called in a table."""
+    axes = coord_labels(results)
+    return [label_of(key, axes) for key in _keys(records_of(results))]
+
+
 def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
     labels = coord_labels(results)
     along = (zip(*map(_thawed, axis.known.values()), strict=True) for axis in results.axes)

@@ -159,7 +159,7 @@ def content(results: Results, rows: Sequence[Mapping[str, Any]], base: str) -> d
     """What the page's script shows: the columns of the table, its charts, and where each cell's files are."""
     records = records_of(results)
     axes = tables.coord_labels(results)
-    outputs = [tables.label_of(key, axes) for key in dict.fromkeys(key for each in records for key in each.outputs)]
+    outputs = tables.output_labels(results)
     columns = [column(key, [row[key] for row in rows]) for key in (rows[0] if rows else ())]
     known = {*tables.FIRST, *axes, *outputs, *tables.LAST}
     for each in columns:

@@ -238,7 +238,9 @@ def test_the_data_of_a_page_are_those_of_the_records(tmp_path: Path) -> None:
     assert [each["name"] for each in data["columns"]] == list(rows[0])
     for each in data["columns"]:
         assert each["values"] == ["" if row[each["name"]] is None else str(row[each["name"]]) for row in rows]
-    assert [each["name"] for each in data["columns"] if each["hidden"]] == ["config.lr", "config.seed", "config.width"]
+    assert [each["name"] for each in data["columns"] if each["hidden"]] == [
+        "axis_0", "config.lr", "config.seed", "config.width"
+    ]  # fmt: skip
     assert {chart["spec"]["title"]["text"] for chart in data["charts"]} == {"accuracy", "steps", "ok"}
 
 
