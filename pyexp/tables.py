@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: Characters of a value that a printed table shows.
 WIDEST = 60
 
+#: Names of results that a notebook offers when a key is begun.
+MOST_COMPLETIONS = 1000
+
 #: The columns that every table has; an axis or an output of such a name is called `axis.…` or `output.…` there.
 FIRST, LAST = ("name",), ("status", "seconds", "failure")
 
@@ -65,6 +68,10 @@ class Results(Tensor[Result]):
         rows = [["" if row[key] is None else _text(row[key]) for key in columns] for row in shown]
         told = counts([record.status for record in records_of(self)])
         return markup.table(columns, rows, self.size, told)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        records = records_of(self)
+        return [*_outputs(records), *(record.name for record in records[:MOST_COMPLETIONS])]
 
     def to_html(self, path: Any = None) -> str:
         """Write a page with the table, the charts and the failures to one HTML file, and return its absolute path.

@@ -65,7 +65,7 @@ def write(results: Results, path: str | os.PathLike[str] | None = None) -> str:
 
 def run_folder(results: Results) -> str | None:
     """The folder of the run that all results are from; None if there is no such run."""
-    folders = {os.path.dirname(result.out) for result in results if result.out is not None}
+    folders = {os.path.dirname(out) for out in (result.out for result in results) if out is not None}
     folder = folders.pop() if len(folders) == 1 else None
     return folder if folder and os.path.exists(os.path.join(folder, RUN)) else None
 
@@ -157,7 +157,6 @@ def _datatables(end: str = ".js") -> str:
 
 def content(results: Results, rows: Sequence[Mapping[str, Any]], base: str) -> dict[str, Any]:
     """What the page's script shows: the columns of the table, its charts, and where each cell's files are."""
-    records = records_of(results)
     axes = tables.coord_labels(results)
     outputs = tables.output_labels(results)
     columns = [column(key, [row[key] for row in rows]) for key in (rows[0] if rows else ())]
@@ -173,8 +172,8 @@ def content(results: Results, rows: Sequence[Mapping[str, Any]], base: str) -> d
         "columns": columns,
         "links": [
             # What has ended has a folder; whether other cells have one is worth a look.
-            _link(result.out, base) if result.out is not None and (not each.failed or os.path.isdir(result.out)) else ""
-            for result, each in zip(results, records, strict=True)
+            _link(out, base) if out is not None and (not record.failed or os.path.isdir(out)) else ""
+            for out, record in zip((result.out for result in results), records_of(results), strict=True)
         ],
         "charts": [{"spec": each.spec, "note": each.note} for each in drawn[: charts.MOST]],
         "left": len(drawn) - len(drawn[: charts.MOST]),

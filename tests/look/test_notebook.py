@@ -56,6 +56,19 @@ def test_a_kernel_shows_tables(tmp_path: Path) -> None:
     assert few.count("<tr>") == 3
 
 
+def test_a_kernel_completes_the_keys_of_results_and_configs(tmp_path: Path) -> None:
+    define = f"{DEFINE}\none = results[0]\nconfig = one.config"
+    cells = [define, *(f"get_ipython().complete(None, {code!r}, {len(code)})[1]" for code in KEYS)]
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(made, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    for cell, key in zip(made["cells"][1:], KEYS.values(), strict=True):
+        assert f"'{key}" in cell["outputs"][0]["data"]["text/plain"]
+
+
+#: What is typed, and a key that completes it.
+KEYS = {"results['are": "area", "results['exp_lr0_s": "exp_lr0_seed0", "one['ar": "area", "config['se": "seed"}
+
+
 def test_a_huge_grid_is_shown_without_being_walked() -> None:
     grid = sweep([{"name": "e"}], [{"name": f"a{i}", "a": i} for i in range(1000)])
     for key in "bcd":
