@@ -4,7 +4,7 @@ python examples/caching.py                     # a new run: all three cells run,
 python examples/caching.py --continue          # the same run: only the failed cell runs again
 python examples/caching.py --continue -n       # what the next run would do and why; nothing is run
 python examples/caching.py --report            # the report of the latest run, from what is on disk
-python examples/caching.py --continue --rerun  # the same run, every cell again
+python examples/caching.py --continue --rerun  # the same run, every cell again, in empty folders
 """
 
 import pyexp
@@ -12,7 +12,7 @@ import pyexp
 
 @pyexp.experiment
 def caching(config):
-    tries = config.out / "tries.txt"  # the cell's folder outlives a failed try
+    tries = config.out / "tries.txt"  # the folder of a failed cell is kept
     number = len(tries.read_text()) + 1 if tries.exists() else 1
     tries.write_text("x" * number)
     if config.x == 3 and number == 1:

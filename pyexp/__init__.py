@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pyexp.axes import Axis
-    from pyexp.configs import Config, freeze, merge, thaw
+    from pyexp.configs import Config, FrozenConfig, freeze, merge, thaw
     from pyexp.errors import (
         ConfigError,
         ExecutorError,
@@ -47,7 +47,7 @@ _HOME = {
     for module, names in {
         "pyexp.axes": "Axis",
         "pyexp.store.history": "load",
-        "pyexp.configs": "Config freeze merge thaw",
+        "pyexp.configs": "Config FrozenConfig freeze merge thaw",
         "pyexp.errors": "ConfigError ExecutorError ExtraError HashError NoRunError PyexpError ResultError "
         "SelectionError StoreError UsageError",
         "pyexp.executors": "Executor ExecutorName ForkExecutor InlineExecutor RayExecutor SubprocessExecutor "
@@ -66,8 +66,8 @@ _HOME = {
 
 # Written out, as type checkers do not run code: `_HOME` has the same names.
 __all__ = [
-    "Action", "Axis", "Config", "ConfigError", "Executor", "ExecutorError", "ExecutorName", "Experiment",
-    "ExtraError", "ForkExecutor", "HashError", "InlineExecutor", "Mode", "NoRunError", "NotLoaded", "Plan",
+    "Action", "Axis", "Config", "ConfigError", "Executor", "ExecutorError", "ExecutorName", "Experiment", "ExtraError",
+    "ForkExecutor", "FrozenConfig", "HashError", "InlineExecutor", "Mode", "NoRunError", "NotLoaded", "Plan",
     "PyexpError", "RayExecutor", "Record", "Result", "ResultError", "Results", "RunOptions", "SelectionError",
     "Status", "Step", "StoreError", "SubprocessExecutor", "Tensor", "UsageError", "__version__", "concat",
     "config_hash", "derive", "experiment", "freeze", "get_executor", "load", "merge", "register_encoder", "replicate",
@@ -89,13 +89,43 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
 
 
+def _load(name: str) -> object:
+    """The module of this name, which may have dots."""
+    __import__(name)
+    return sys.modules[name]
+
+
+def _unwarned() -> object:
+    """A context in which nothing is warned of."""
+    import warnings
+
+    return warnings.catch_warnings(action="ignore")
+
+
+def _warn(message: str, stacklevel: int) -> None:
+    import warnings
+
+    warnings.warn(message, stacklevel=stacklevel + 1)
+
+
+#: What the pure modules need of the world, by module: each is given it when it is loaded.
+_WORLD: dict[str, dict[str, object]] = {
+    "leaves": {"modules": sys.modules, "load": _load},
+    "options": {"unwarned": _unwarned},
+    "tables": {"warn": _warn},
+}
+
+
 class _Package(type(sys)):  # type: ignore[misc]  # the class of modules, without importing types
     """The package, in which a function wins over the module of the same name.
 
-    Importing `pyexp.sweep` binds the module to that name in its package, where users look for the function.
+    Importing `pyexp.sweep` binds the module to that name in its package, where users look for the function. A pure
+    module is given what it needs of the world at that moment.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
+        for needed, given in _WORLD.get(name, {}).items():
+            setattr(value, needed, given)
         if not (name in _HOME and isinstance(value, type(sys))):
             super().__setattr__(name, value)
 

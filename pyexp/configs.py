@@ -1,54 +1,108 @@
-"""Frozen configs: persistent maps that nobody can change, and the laws of merging and matching them.
+"""Configs and frozen configs: the dicts with dots that people hold, and the laws of merging and matching them.
 
-Inside the core a config is a `PMap` with string keys; nested maps are `PMap`, lists `PVector`, sets `PSet`,
+Inside the core a config is a `FrozenConfig`: nested maps are `FrozenConfig`, lists `FrozenList`, sets `FrozenSet`,
 tuples and frozensets stay what they are. `freeze` is the way in, `thaw` the way out, and nothing in between converts.
 It does not know sweeps, hashes, names or folders.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from copy import deepcopy
 from enum import Enum
-from typing import Any, TypeAlias, TypeVar
+from functools import lru_cache, reduce
+from operator import getitem
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from pyrsistent import PMap, PSet, PVector, pmap, pset, pvector
+from pyrsistent import PMap, PSet, PVector, pvector
 
 from pyexp.errors import ConfigError, nearest
 
 Path = tuple[str, ...]
+T = TypeVar("T")
 
 
 def split(key: object, where: str = "config") -> Path:
-    """The parts of a dotted key.
+    r"""The keys that a dotted key leads through. A dot that belongs to a key is written `\.`.
 
-    >>> split("mlp.width")
-    ('mlp', 'width')
+    >>> split("mlp.width"), split(r"files.train\.csv")
+    (('mlp', 'width'), ('files', 'train.csv'))
 
-    Raises `ConfigError`, naming `where` the key stands, if it is no string, or it or a part of it is empty.
+    Raises `ConfigError`, naming `where` the key stands, if it is no string, it or a part of it is empty, or its first
+    part holds a dot.
     """
     if not isinstance(key, str):
-        raise ConfigError(
-            f"a key of {where} is {key!r}, of type {type(key).__name__}; keys are strings: use {str(key)!r}"
-        )
-    parts = tuple(str.__str__(key).split("."))
+        raise _no_string(key, where)
+    parts = parts_of(str.__str__(key))
     if not all(parts):
         raise ConfigError(f"a key of {where} is {key!r}, which has an empty part; write it like 'a' or 'a.b'")
+    if "." in parts[0]:
+        inside = f"{{'files': {{{parts[0]!r}: …}}}}"
+        raise ConfigError(f"a key of {where} is {key!r}; a key with a dot goes into a map, as in {inside}")
     return parts
+
+
+def _no_string(key: object, where: str) -> ConfigError:
+    return ConfigError(f"a key of {where} is {key!r}, of type {type(key).__name__}; keys are strings: use {str(key)!r}")
+
+
+@lru_cache(maxsize=1024)
+def parts_of(path: str) -> Path:
+    r"""The keys of a dotted path. `\.` is a dot of a key; before a dot, `\\` is a backslash.
+
+    >>> parts_of(r"a.b\.c.d"), parts_of("a..b")
+    (('a', 'b.c', 'd'), ('a', '', 'b'))
+    """
+    if "\\." not in path:
+        return tuple(path.split("."))
+    *pieces, last = path.split(".")
+    parts, part = [], ""
+    for piece in pieces:
+        kept = piece.rstrip("\\")
+        backslashes = len(piece) - len(kept)
+        part += kept + "\\" * (backslashes // 2)
+        if backslashes % 2:
+            part += "."
+        else:
+            parts.append(part)
+            part = ""
+    return (*parts, part + last)
+
+
+def joined(parts: Iterable[str]) -> str:
+    r"""The dotted path through these keys: `parts_of` leads back.
+
+    >>> joined(["a", "b.c", "d"])
+    'a.b\\.c.d'
+    """
+    *outer, last = parts
+    return "".join(_into(_as_part(key)) for key in outer) + _as_part(last)
+
+
+def _as_part(key: str) -> str:
+    """The key as the last part of a dotted path."""
+    return re.sub(r"(\\*)\.", r"\1\1\\.", key) if "." in key else key
+
+
+def _into(path: str) -> str:
+    """The beginning of the paths into what is at this one."""
+    backslashes = len(path) - len(path.rstrip("\\"))
+    return path + "\\" * backslashes + "."
 
 
 class Config(dict[str, Any]):
     """A dict whose keys are attributes too: `config.mlp.width` is `config["mlp"]["width"]`.
 
-    Nested dicts become Configs, also those inside lists and tuples. A key that is spelled like a method
-    of dict (`items`, `copy`) is reached with brackets. What an experiment receives is its own copy, with
-    sorted keys, and may be changed.
+    Nested dicts become Configs, also those inside lists and tuples, when they are set (a dict that is appended to a
+    list later stays a dict). A key that is spelled like a method of dict (`items`, `copy`) is reached with brackets.
+    What an experiment receives is its own copy, with sorted keys, and may be changed.
     """
 
     __slots__ = ()
     __module__ = "pyexp"  # pickles name the public home, so that results outlive the layout of this package
 
-    def __init__(self, *args: Mapping[str, Any] | Iterable[tuple[str, Any]], **kwargs: Any) -> None:
+    def __init__(self, /, *args: Mapping[str, Any] | Iterable[tuple[str, Any]], **kwargs: Any) -> None:
         super().__init__()
         self.update(*args, **kwargs)
 
@@ -75,8 +129,9 @@ class Config(dict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, _dotted(value))
 
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        for key, value in dict(*args, **kwargs).items():
+    def update(self, /, *args: Any, **kwargs: Any) -> None:
+        own = [thaw(each) if type(each) is FrozenConfig else each for each in args]  # what is frozen is not shared
+        for key, value in dict(*own, **kwargs).items():
             self[key] = value
 
     def setdefault(self, key: str, default: Any = None) -> Any:
@@ -85,10 +140,18 @@ class Config(dict[str, Any]):
         return self[key]
 
     def __or__(self, other: Any) -> Any:
-        return Config({**self, **other}) if hasattr(other, "keys") else NotImplemented
+        if not hasattr(other, "keys"):
+            return NotImplemented
+        made = Config(self)
+        made.update(other)
+        return made
 
     def __ror__(self, other: Any) -> Any:
-        return Config({**other, **self}) if hasattr(other, "keys") else NotImplemented
+        if not hasattr(other, "keys"):
+            return NotImplemented
+        made = Config(other)
+        made.update(self)
+        return made
 
     def __ior__(self, other: Any) -> Config:  # type: ignore[override]  # dict's own overloads say Self
         self.update(other)
@@ -97,6 +160,14 @@ class Config(dict[str, Any]):
     def copy(self) -> Config:
         """A shallow copy, itself a Config."""
         return Config(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config in plain dicts, lists and sets, for what takes no subclass of them (`yaml.safe_dump`).
+
+        >>> Config(mlp={"width": 8}).to_dict()
+        {'mlp': {'width': 8}}
+        """
+        return {key: _undotted(value) for key, value in self.items()}
 
     @classmethod
     def fromkeys(cls, keys: Iterable[str], value: Any = None) -> Config:  # type: ignore[override]
@@ -107,7 +178,7 @@ class Config(dict[str, Any]):
         return [*super().__dir__(), *(key for key in self if isinstance(key, str) and key.isidentifier())]
 
     def __repr__(self) -> str:
-        return f"Config({super().__repr__()})"
+        return f"{type(self).__name__}({super().__repr__()})"
 
     def _repr_html_(self) -> str:
         """The leaves by their dotted keys, as a notebook shows them."""
@@ -118,44 +189,164 @@ class Config(dict[str, Any]):
         return markup.table(["key", "value"], rows, len(found))
 
 
+def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+    raise TypeError(
+        "a config of a grid is frozen, with all that it holds: merge(config, {'key': value}) makes a changed one, "
+        "thaw(config) a copy of your own"
+    )
+
+
+class FrozenConfig(Config):
+    """A Config that cannot be changed: a cell of a grid, what `freeze` and `merge` return. Its keys are sorted.
+
+    The maps, lists and sets in it are frozen too. It has a hash where its values have one. `copy()` and `|` give a
+    Config, which is a copy of your own.
+
+    >>> config = FrozenConfig({"lr": 0.1, "layers": [1, 2]})
+    >>> config.lr, config == {"layers": [1, 2], "lr": 0.1}
+    (0.1, True)
+
+    Raises a `TypeError` that names `merge` and `thaw` where something tries to change it.
+    """
+
+    __slots__ = ()
+    __module__ = "pyexp"
+
+    def __init__(self, /, *args: Mapping[str, Any] | Iterable[tuple[str, Any]], **kwargs: Any) -> None:
+        dict.update(self, freeze_config(dict(*args, **kwargs)))
+
+    __setattr__ = __delattr__ = __setitem__ = __delitem__ = __ior__ = _refuse
+    update = setdefault = pop = popitem = clear = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]  # a dict has none
+        return hash(frozenset(self.items()))  # as PMap's, which it equals
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return frozen_map, (dict(self),)
+
+    def __copy__(self) -> FrozenConfig:
+        return self
+
+    def copy(self) -> Config:
+        """A changeable copy, all of it: `thaw`."""
+        return Config(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy in plain dicts, lists and sets."""
+        return self.copy().to_dict()
+
+
+class FrozenList(list[Any]):
+    """A list in a frozen config."""
+
+    __slots__ = ()
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = extend = insert = remove = pop = clear = sort = reverse = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]  # a list has none
+        return hash(pvector(self))  # which it equals
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenList, (list(self),)
+
+
+class FrozenSet(frozenset[Any]):
+    """A set in a frozen config: what was a frozenset when it was written is still one."""
+
+    __slots__ = ()
+
+    add = remove = discard = pop = clear = update = difference_update = _refuse
+    intersection_update = symmetric_difference_update = _refuse
+
+
+def frozen_map(items: Mapping[str, Any]) -> FrozenConfig:
+    """The map of these items, which are frozen already."""
+    made = _new(FrozenConfig)
+    ordered = sorted(items)
+    dict.update(made, zip(ordered, map(items.__getitem__, ordered), strict=True))
+    return made
+
+
+_new: Callable[[type[FrozenConfig]], FrozenConfig] = FrozenConfig.__new__
+
+_LISTS = (FrozenList, PVector)
+_SETS = (FrozenSet, PSet)
+# What may hold a dict, or is of another form in a Config.
+_HOLDING = (dict, list, tuple, PMap, *_LISTS, *_SETS)
+
+
 def _dotted(value: Any) -> Any:
-    """The value with every dict in it, through lists and tuples, made a Config."""
+    """The value with every dict in it, through lists and tuples, made a Config, and what is frozen thawed."""
     kind = type(value)
-    if kind is Config:
+    if kind is Config or kind in _ATOMS or isinstance(value, Enum) or _is_leaf(kind):
         return value
-    if isinstance(value, dict):
+    if isinstance(value, (dict, PMap)):
         return Config(value)
-    if kind is list and any(isinstance(item, (dict, list, tuple)) for item in value):
+    if isinstance(value, (FrozenList, *_SETS)):
+        return thaw(value)
+    if isinstance(value, PVector) or (kind is list and any(isinstance(item, _HOLDING) for item in value)):
         return [_dotted(item) for item in value]
-    if kind is tuple and any(isinstance(item, (dict, list, tuple)) for item in value):
-        return tuple(_dotted(item) for item in value)
+    if isinstance(value, tuple) and any(isinstance(item, _HOLDING) for item in value):
+        return _retupled(value, [_dotted(item) for item in value])
     return value
 
 
-FrozenConfig: TypeAlias = PMap[str, Any]
-T = TypeVar("T")
+def _undotted(value: Any) -> Any:
+    """The value with every Config in it, through lists and tuples, made a dict."""
+    if isinstance(value, Config):
+        return value.to_dict()
+    if type(value) is list:
+        return [_undotted(item) for item in value]
+    if isinstance(value, tuple) and not isinstance(value, Enum):
+        return _retupled(value, [_undotted(item) for item in value])
+    return value
+
 
 #: What a normalised update is made of: a path into a config and the frozen value to stand there.
 Change: TypeAlias = tuple[Path, Any]
 
 # Their values cannot change; anything else is asked for its hash, which Python takes from what can.
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
-_EMPTY: FrozenConfig = pmap()
+_EMPTY = frozen_map({})
+
+#: The registered encoder of each foreign type. A value of such a type is a leaf, also where it is a mapping or a list.
+encoders: dict[type, Callable[[Any], Any]] = {}
+
+
+def registered(kind: type) -> type | None:
+    """The nearest class with a registered encoder that this class is or descends from."""
+    return next((parent for parent in kind.__mro__ if parent in encoders), None) if encoders else None
+
+
+def is_map(value: Any) -> bool:
+    """Whether the value is a map of keys; a mapping of a registered type is a leaf.
+
+    >>> is_map({}), is_map([])
+    (True, False)
+    """
+    kind = type(value)
+    return kind is FrozenConfig or (isinstance(value, Mapping) and not _is_leaf(kind))
 
 
 def freeze(value: Any, where: str = "config") -> Any:
-    """The value in its frozen form: maps as `PMap`, lists as `PVector`, sets as `PSet`, tuples as tuples.
+    """The value in its frozen form: maps as `FrozenConfig`, lists and sets unchangeable, tuples as tuples.
 
-    Dotted keys are expanded, shorter ones first, so no key of a frozen config holds a dot. A NumPy scalar becomes the
-    Python number, text or bytes that it equals. Other leaves are left as they are, except that one which can still
-    change (it has no hash: an array, a bytearray) is copied: nothing of the result is shared with what the caller may
-    change. Only what is equal to nothing but itself stays itself.
+    The dotted keys of a map are expanded, shorter ones first; in the maps inside it, a dot is part of the key. A NumPy
+    scalar becomes the Python number, text or bytes that it equals. Other leaves are left as they are, except that one
+    which can still change (it has no hash: an array, a bytearray) is copied: nothing of the result is shared with what
+    the caller may change. Only what is equal to nothing but itself stays itself.
 
-    >>> freeze({"mlp.width": 64, "mlp": {"depth": 2}}) == pmap({"mlp": pmap({"depth": 2, "width": 64})})
-    True
+    >>> freeze({"mlp.width": 64, "mlp": {"depth": 2}, "files": {"a.csv": 1}})
+    FrozenConfig({'files': FrozenConfig({'a.csv': 1}), 'mlp': FrozenConfig({'depth': 2, 'width': 64})})
 
     Raises `ConfigError` naming the path of a key that is no string, is empty, or has an empty part.
     """
+    return freeze_config(value, where) if is_map(value) else freeze_value(value, where)
+
+
+def freeze_value(value: Any, where: str = "config") -> Any:
+    """The frozen form of a value in a config, in whose maps a dot is part of the key. Raises as `freeze` does."""
     try:
         return _freeze(value, where)
     except RecursionError:
@@ -167,19 +358,51 @@ def _too_deep(where: str) -> ConfigError:
 
 
 def _freeze(value: Any, where: str) -> Any:
-    if type(value) in _ATOMS or isinstance(value, Enum):  # a member of an enum may be a tuple too
+    kind = type(value)
+    if kind in _FROZEN or isinstance(value, Enum):  # a member of an enum may be a tuple too
         return value
+    if _is_leaf(kind):
+        return _own(value)
     if isinstance(value, Mapping):
-        return applied(_EMPTY, _changes(value, where))
+        return _freeze_map(value, where)
     if isinstance(value, (list, PVector)):
-        return pvector(_frozen_items(value, where))
+        return FrozenList(_frozen_items(value, where))
     if isinstance(value, tuple):
         return _retupled(value, _frozen_items(value, where))
     if isinstance(value, frozenset):
         return frozenset(_freeze(item, f"an element of {where}") for item in value)
     if isinstance(value, Set):
-        return pset([_freeze(item, f"an element of {where}") for item in value])
+        return FrozenSet(_freeze(item, f"an element of {where}") for item in value)
+    _refuse_lazy(value, where)
     return _own(as_python(value))
+
+
+_FROZEN = _ATOMS | {FrozenConfig, FrozenList, FrozenSet}
+_BUILT_IN = frozenset({dict, list, tuple, set, frozenset, Config})
+
+
+def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
+    """The frozen form of a map inside a config, whose keys are data."""
+    _refuse_lazy(value, where)
+    items: dict[str, Any] = {}
+    for key in value:
+        if not isinstance(key, str):
+            raise _no_string(key, where)
+        if not key:
+            raise ConfigError(f"a key of {where} is {key!r}, which has an empty part; a key has at least one character")
+        item, text = value[key], str.__str__(key)
+        if text in items:
+            raise ConfigError(f"two keys of {where} are {text!r}; keep one of them")
+        items[text] = item if type(item) in _ATOMS else _freeze(item, f"{where}.{_as_part(text)}")
+    return frozen_map(items)
+
+
+def _refuse_lazy(value: Any, where: str) -> None:
+    """Refuse a config or list of OmegaConf's, whose items are worked out where they are asked for."""
+    if any(parent.__module__.partition(".")[0] == "omegaconf" for parent in type(value).__mro__):
+        raise ConfigError(
+            f"{where} is a {type(value).__name__} of OmegaConf; give OmegaConf.to_container(config, resolve=True)"
+        )
 
 
 def as_python(leaf: Any) -> Any:
@@ -204,35 +427,44 @@ def _frozen_items(items: Sequence[Any], where: str) -> list[Any]:
     return [item if type(item) in _ATOMS else _freeze(item, f"{where}[{i}]") for i, item in enumerate(items)]
 
 
+def _is_leaf(kind: type) -> bool:
+    """Whether values of this class are leaves in whatever form, as it has a registered encoder."""
+    return kind not in _BUILT_IN and kind not in _FROZEN and registered(kind) is not None
+
+
 def thaw(value: Any) -> Any:
     """A private, changeable copy of a frozen value: Configs with sorted keys, lists, sets, tuples.
 
-    >>> thaw(pmap({"b": 1, "a": pvector([pmap({"c": 2})])}))
+    >>> thaw(freeze({"b": 1, "a": [{"c": 2}]}))
     Config({'a': [Config({'c': 2})], 'b': 1})
     """
     if type(value) in _ATOMS or isinstance(value, Enum):
         return value
+    if _is_leaf(type(value)):
+        return _copied(value)
     if isinstance(value, Mapping):
         config = Config()
         for key in sorted(value):
             dict.__setitem__(config, key, thaw(value[key]))
         return config
-    if isinstance(value, PVector):
+    if isinstance(value, _LISTS):
         return [thaw(item) for item in value]
     if isinstance(value, tuple):
         return _retupled(value, [thaw(item) for item in value])
-    if isinstance(value, PSet):
+    if isinstance(value, _SETS):
         return {_thaw_element(item) for item in value}
     return _thaw_element(value) if isinstance(value, frozenset) else _copied(value)
 
 
 def _thaw_element(value: Any) -> Any:
     """An element of a set, which has to stay hashable."""
+    if _is_leaf(type(value)):
+        return _copied(value)
     if isinstance(value, (PSet, frozenset)):
         return frozenset(_thaw_element(item) for item in value)
     if isinstance(value, tuple) and not isinstance(value, Enum):
         return _retupled(value, [_thaw_element(item) for item in value])
-    return value if isinstance(value, (PMap, PVector)) else _copied(value)
+    return value if isinstance(value, (FrozenConfig, FrozenList)) else _copied(value)
 
 
 def _retupled(like: tuple[Any, ...], items: list[Any]) -> tuple[Any, ...]:
@@ -262,9 +494,11 @@ def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, .
     """The update as paths and frozen values, shorter paths first, so that the order of its keys does not matter.
 
     >>> changes({"mlp.width": 64, "mlp": {}})
-    ((('mlp',), pmap({})), (('mlp', 'width'), 64))
+    ((('mlp',), FrozenConfig({})), (('mlp', 'width'), 64))
+
+    Raises `ConfigError` for what is no mapping, a key that is no dotted name, and two keys that are one path.
     """
-    if not isinstance(update, Mapping):
+    if not is_map(update):
         raise ConfigError(
             f"{where} is {update!r}, of type {type(update).__name__}; it has to be a mapping such as a dict"
         )
@@ -275,9 +509,13 @@ def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, .
 
 
 def _changes(update: Mapping[str, Any], where: str) -> tuple[Change, ...]:
+    _refuse_lazy(update, where)
     # Between paths of one length the order cannot matter: they differ, so neither reaches into the other.
-    found = [(split(key, where), key) for key in update]
-    found.sort(key=lambda item: len(item[0]))
+    found = sorted(((split(key, where), key) for key in update), key=lambda item: len(item[0]))
+    paths = dict(found)
+    if len(paths) < len(found):
+        twice = next((key, paths[path]) for path, key in found if paths[path] is not key)
+        raise ConfigError(f"the keys {twice[0]!r} and {twice[1]!r} of {where} lead to the same place; keep one of them")
     return tuple((path, _freeze(update[key], f"{where}.{key}")) for path, key in found)
 
 
@@ -288,10 +526,12 @@ def applied(base: FrozenConfig, made: Sequence[Change]) -> FrozenConfig:
 
 def updated(base: FrozenConfig, values: Mapping[str, Any]) -> FrozenConfig:
     """The config with these values at its own keys."""
-    grown = base.evolver()
-    for key, value in values.items():
-        grown.set(key, value)
-    return grown.persistent()
+    if not values.keys() <= base.keys():
+        return frozen_map({**base, **values})
+    made = _new(FrozenConfig)
+    dict.update(made, base)
+    dict.update(made, values)
+    return made
 
 
 #: What gives the map that a value at the end of a path makes of the map at its first key.
@@ -300,16 +540,16 @@ Inside: TypeAlias = Callable[[Any, Path, Any], FrozenConfig]
 
 def inside(holder: Any, path: Path, value: Any) -> FrozenConfig:
     """What the first key of `path` holds once `value` stands at its end, where it held `holder` before."""
-    inner: FrozenConfig = holder if isinstance(holder, PMap) else _EMPTY
+    inner = holder if type(holder) is FrozenConfig else _EMPTY
     here = path[1]
-    return inner.set(here, value if len(path) == 2 else inside(inner.get(here), path[1:], value))
+    return updated(inner, {here: value if len(path) == 2 else inside(inner.get(here), path[1:], value)})
 
 
 def settled(base: FrozenConfig, made: Sequence[Change], inside: Inside = inside) -> dict[str, Any]:
     """The values at the config's own keys once every change is made.
 
-    >>> settled(pmap({"lr": 1, "mlp": pmap({"width": 32})}), [(("mlp", "width"), 64), (("seed",), 0)])
-    {'mlp': pmap({'width': 64}), 'seed': 0}
+    >>> settled(freeze({"lr": 1, "mlp": {"width": 32}}), [(("mlp", "width"), 64), (("seed",), 0)])
+    {'mlp': FrozenConfig({'width': 64}), 'seed': 0}
     """
     values: dict[str, Any] = {}
     for path, value in made:
@@ -345,6 +585,8 @@ def remembering(make: Callable[..., T]) -> Callable[..., T]:
 
 def freeze_config(config: Mapping[str, Any], where: str = "config") -> FrozenConfig:
     """The frozen form of what has to be a mapping. Raises `ConfigError` if it is none."""
+    if type(config) is FrozenConfig and not any("." in key for key in config):  # it may have been inside another
+        return config
     return applied(_EMPTY, changes(config, where))
 
 
@@ -363,6 +605,22 @@ def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> FrozenConfig:
     return applied(freeze_config(base), changes(update, "update"))
 
 
+def filled(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConfig:
+    """The config with the defaults laid under it: each leaf of theirs that it lacks, where no value of its own stands.
+
+    >>> filled(freeze({"mlp": {"width": 64}}), freeze({"mlp": {"width": 32, "bias": True}, "seed": 0}))
+    FrozenConfig({'mlp': FrozenConfig({'bias': True, 'width': 64}), 'seed': 0})
+    """
+    values = {}
+    for key, default in defaults.items():
+        own = config.get(key, NOTHING)
+        if own is NOTHING:
+            values[key] = default
+        elif type(own) is type(default) is FrozenConfig:
+            values[key] = filled(own, default)
+    return updated(config, values) if values else config
+
+
 #: In the place of a value where there is none.
 NOTHING = object()
 
@@ -373,24 +631,51 @@ def shown(item: Any) -> Any:
 
 
 def lookup(item: Any, path: str, default: Any = None) -> Any:
-    """The value at a dotted path of a mapping (or of what shows one as `frozen`), else `default`.
+    r"""The value at a dotted path of a mapping (or of what shows one as `frozen`), else `default`.
 
-    A key that is written with dots, as an experiment's output may be, is found whole before it is taken apart.
+    Each dot leads inside. Where there is no such key, a dot may belong to one: `files.train.csv` finds what
+    `files.train\.csv` says exactly. An output that is written with dots is found whole before it is taken apart.
 
-    >>> lookup({"config": {"mlp": {"width": 64}}}, "config.mlp.width")
-    64
+    >>> lookup({"config": {"mlp": {"width": 64}, "files": {"train.csv": 1}}}, "config.files.train.csv")
+    1
     """
     item = shown(item)
-    while isinstance(item, Mapping):
-        if path in item:
-            return item[path]
-        if not isinstance(path, str):
-            return default
-        head, dot, path = path.partition(".")
-        if not dot or head not in item:
-            return default
-        item = item[head]
-    return default
+    if not is_map(item):
+        return default
+    if path in item:
+        return item[path]
+    if not isinstance(path, str):
+        return default
+    found = route(item, parts_of(path))
+    return default if found is None else reduce(getitem, found, item)
+
+
+def route(item: Any, parts: Path) -> Path | None:
+    """The keys by which these parts of a path lead through maps: one for each part, or for several joined by dots.
+
+    >>> route({"files": {"train.csv": 1}}, ("files", "train", "csv")), route({"a": 1}, ("b",))
+    (('files', 'train.csv'), None)
+    """
+    if not parts:
+        return ()
+    if not is_map(item):
+        return None
+    for end in range(1, len(parts) + 1):
+        key = ".".join(parts[:end])
+        if key in item and (rest := route(item[key], parts[end:])) is not None:
+            return (key, *rest)
+    return None
+
+
+def plainly(item: Any, path: str) -> str:
+    r"""The path without a sign for the dots of keys, where it leads to the same place: as a person would write it.
+
+    >>> plainly({"files": {"train.csv": 1}}, r"files.train\.csv")
+    'files.train.csv'
+    """
+    parts = parts_of(path)
+    plain = ".".join(parts)
+    return plain if route(shown(item), parts_of(plain)) == parts else path
 
 
 def equal(left: Any, right: Any) -> bool:
@@ -408,7 +693,7 @@ def equal(left: Any, right: Any) -> bool:
     try:
         left, right = as_python(left), as_python(right)
         if isinstance(left, Set) and isinstance(right, Set):
-            return bool(freeze(left) == freeze(right))  # sets within sets are equal only in one form
+            return bool(freeze_value(left) == freeze_value(right))  # sets within sets are equal only in one form
         if hasattr(left, "shape") or hasattr(right, "shape"):
             return _equal_arrays(left, right)
         return bool(left == right or (left != left and right != right))
@@ -430,6 +715,8 @@ def _equal_arrays(left: Any, right: Any) -> bool:
 def matches(item: Any, query: Mapping[str, Any]) -> bool:
     """Whether the item has, at every dotted path of the query, an equal value; a nested query is a sub-map.
 
+    In a nested query, a dot is part of the key.
+
     >>> matches({"config": {"lr": 0.1, "mlp": {"width": 8, "depth": 2}}}, {"config": {"mlp": {"width": 8}}})
     True
     """
@@ -450,28 +737,20 @@ def agreeing(values: Sequence[Any], wanted: Any) -> list[int]:
 def _agrees(value: Any, wanted: Any) -> bool:
     if value is NOTHING:
         return False
-    if isinstance(wanted, Mapping):
-        return isinstance(value, Mapping) and matches(value, wanted)
-    return equal(value, wanted) or (_is_sequence(wanted) and equal(value, _expanded(wanted)))
-
-
-def _expanded(wanted: Any) -> Any:
-    """A list of the query in its frozen form, as the maps in it may have dotted keys; nothing if it has none."""
-    try:
-        return freeze(wanted)
-    except ConfigError:
-        return NOTHING
+    if is_map(wanted):
+        return is_map(value) and all(key in value and _agrees(value[key], inner) for key, inner in wanted.items())
+    return equal(value, wanted)
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted paths of a mapping and the values there that are no (filled) maps, sorted by key.
+    r"""The dotted paths of a mapping and the values there that are no (filled) maps, sorted by key.
 
-    >>> list(leaves({"b": 1, "a": {"c": 2, "d": {}}}))
-    [('a.c', 2), ('a.d', {}), ('b', 1)]
+    >>> list(leaves({"b": 1, "a": {"c.csv": 2, "d": {}}}))
+    [('a.c\\.csv', 2), ('a.d', {}), ('b', 1)]
     """
     for key in sorted(config, key=str):  # the outputs of an experiment may have keys of any kind
-        value = config[key]
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
+        value, path = config[key], prefix + _as_part(str(key))
+        if is_map(value) and value:
+            yield from leaves(value, _into(path))
         else:
-            yield f"{prefix}{key}", value
+            yield path, value

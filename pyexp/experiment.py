@@ -16,9 +16,19 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unp
 from weakref import WeakSet
 
 from pyexp import shell
-from pyexp.configs import Config, freeze, thaw
-from pyexp.errors import ConfigError, ExecutorError, ExtraError, NoRunError, SelectionError, StoreError, UsageError
+from pyexp.configs import Config, FrozenConfig, filled, freeze, freeze_config, thaw
+from pyexp.errors import (
+    ConfigError,
+    ExecutorError,
+    ExtraError,
+    HashError,
+    NoRunError,
+    SelectionError,
+    StoreError,
+    UsageError,
+)
 from pyexp.executors import refuse_unknown
+from pyexp.hashing import encode
 from pyexp.leaves import script_name
 from pyexp.options import Options, UnknownKeyError, settle, spelled
 from pyexp.plan import Mode, Plan, component
@@ -30,6 +40,7 @@ from pyexp.worker import script
 
 if TYPE_CHECKING:  # a run that is finished loads no executor
     from pyexp.executors import Executor, ExecutorName
+    from pyexp.store.code import Code
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -42,6 +53,8 @@ _REFUSED = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, E
 #: The experiments that have not been run in this process; `_taken` is filled once one has run by the command line.
 _not_run: "WeakSet[Experiment[Any]]" = WeakSet()
 _taken: set[bool] = set()
+#: All experiments of this process.
+_made: "WeakSet[Experiment[Any]]" = WeakSet()
 
 
 class RunOptions(TypedDict, total=False):
@@ -80,12 +93,17 @@ class RunOptions(TypedDict, total=False):
 class Experiment(Generic[R]):
     """A function of a config, with the configs it is to be run for and the report on the results.
 
-    Called with a dict, it is the plain function. Its options are those of the command line; `run` overrides them, and
+    Called with a dict, it is the plain function. `defaults` are laid under every config, and a key that equals its
+    default is left out of the hash: a parameter that is added with the value that the code had before keeps what is
+    finished. Its options are those of the command line; `run` overrides them, and
     the command line overrides both.
     """
 
-    def __init__(self, fn: Callable[[Config], R], **options: Unpack[RunOptions]) -> None:
+    def __init__(
+        self, fn: Callable[[Config], R], *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+    ) -> None:
         refuse_unfit(fn)
+        self.defaults = _defaults(defaults)
         self.fn = fn
         self.options = _said(options)
         self._configs: Any = None
@@ -98,10 +116,11 @@ class Experiment(Generic[R]):
         settle(self.options, {}, {})  # a wrong option is an error where it is written
         script.remember()
         _not_run.add(self)
+        _made.add(self)
 
     def __call__(self, config: Mapping[str, Any]) -> R:
         """What the function returns for this config, here and now: nothing is isolated or kept."""
-        return self.fn(thaw(freeze(config)))
+        return self.fn(thaw(filled(freeze(config), self.defaults)))
 
     def __repr__(self) -> str:
         return f"<Experiment {self.name!r}>"
@@ -271,7 +290,27 @@ class Experiment(Generic[R]):
         given = self._configs if configs is None else configs
         # What is there can be reported without knowing what was asked for.
         made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
-        return Job(self._folder(options), self.fn, made, _command(typed or {}), self._initializer, _script(self.fn))
+        return Job(
+            self._folder(options),
+            self.fn,
+            made,
+            _command(typed or {}),
+            self._initializer,
+            _script(self.fn),
+            _function(self),
+            frozenset(_function(other) for other in _made if other.__module__ == self.__module__) - {_function(self)},
+            self._code(),
+            self.defaults,
+        )
+
+    def _code(self) -> "Code | None":
+        """The fingerprint of the code; None if it cannot be taken."""
+        from pyexp.worker.sources import code_of  # a script that only imports the experiment need not pay for it
+
+        try:
+            return code_of(self.fn, self._initializer)
+        except Exception:  # a source may be anything, and no run fails because it is not understood
+            return None
 
     def _takes(self, typed: Mapping[str, Any]) -> bool:
         """Whether the command line chooses some of the cells, as far as that is known before `run` gives the rest."""
@@ -301,11 +340,29 @@ def _is_for_another(typed: Mapping[str, Any]) -> bool:
     return chooses and (bool(_taken) or any(experiment._takes(typed) for experiment in list(_not_run)))
 
 
+def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
+    """The defaults, frozen. Raises `ConfigError` for what cannot be defaults, and `HashError`."""
+    frozen = freeze_config({} if given is None else given, "defaults")
+    for key in ("name", "out"):
+        if key in frozen:
+            raise ConfigError(f"defaults has the key {key!r}, which cannot have a default; each config has its own")
+    try:
+        encode(frozen)
+    except HashError as error:
+        raise HashError(f"in defaults, {error}") from None
+    return frozen
+
+
 def _script(fn: Any) -> str:
     """What the module of the script that defines the experiment is called; `""` where it has no file."""
     module = getattr(fn, "__module__", None) or "__main__"
     name = script_name(sys.modules.get("__main__")) if module in ("__main__", "__mp_main__") else str(module)
     return "" if name == "__main__" else name.rpartition(".")[2]
+
+
+def _function(experiment: Experiment[Any]) -> str:
+    """What the experiment's function is called in its module."""
+    return str(getattr(experiment.fn, "__qualname__", type(experiment.fn).__qualname__))
 
 
 def _said(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -375,7 +432,9 @@ def _default_report(results: Results) -> Results:
 @overload
 def experiment(fn: Callable[[Config], R], /) -> Experiment[R]: ...
 @overload
-def experiment(**options: Unpack[RunOptions]) -> Callable[[Callable[[Config], R]], Experiment[R]]: ...
+def experiment(
+    *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> Callable[[Callable[[Config], R]], Experiment[R]]: ...
 def experiment(fn: Any = None, /, **options: Any) -> Any:
     """Make a function of a config an `Experiment`: `@experiment`, or `@experiment(name=…, executor=…, timestamp=…)`.
 

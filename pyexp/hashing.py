@@ -6,15 +6,27 @@ in bytes, a colon, the content. Containers hold the encodings of their elements 
 sets in the order of the encoded bytes. `docs/reference/hashing.md` has the table and golden values.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, TypeAlias
+from types import NoneType
+from typing import Any
 
-from pyrsistent import PMap, PVector
+from pyrsistent import PVector
 
-from pyexp.configs import FrozenConfig, as_python, freeze_config
-from pyexp.errors import HashError
+from pyexp.configs import (
+    Config,
+    FrozenConfig,
+    FrozenList,
+    as_python,
+    freeze_config,
+    freeze_value,
+    frozen_map,
+    is_map,
+    joined,
+    registered,
+)
+from pyexp.errors import ConfigError, HashError
 from pyexp.leaves import NoContent, apart, field_names, has_fields
 
 #: The first bytes of everything that is hashed. Another encoding needs another version.
@@ -23,18 +35,88 @@ SCHEME = b"pyexp1"
 DIGITS = 12
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
+def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> str:
     """The hash of a config, 12 hexadecimal digits: the same for the same value in every process, on every machine.
 
     The order of keys does not matter, types do: `1`, `True`, `1.0`, `"1"`, `(1,)` and `[1]` all differ. The name
-    is part of it; `out`, which pyexp adds for the experiment, is not.
+    is part of it; `out`, which pyexp adds for the experiment, is not. Nor is a key that equals its default in
+    `defaults`: a parameter that is added with the value that the code had before changes no hash.
 
     >>> config_hash({"name": "fast", "lr": 0.1}) == config_hash({"lr": 0.1, "name": "fast"})
     True
 
+    >>> config_hash({"lr": 0.1, "dropout": 0.0}, defaults={"dropout": 0.0}) == config_hash({"lr": 0.1})
+    True
+
     Raises `ConfigError` for what is no config, `HashError` naming the path of a value that has no stable content.
     """
-    return digest(encode(freeze_config(config).discard("out")))
+    if defaults:
+        config = without_defaults(freeze_config(config), freeze_config(defaults, "defaults"))
+    try:
+        return digest(_encode_config(config))
+    except (ConfigError, NoContent, RecursionError, TypeError):  # frozen, it shows what is wrong and where
+        frozen = freeze_config(config)
+        return digest(encode({key: frozen[key] for key in frozen if key != "out"}))
+
+
+def without_defaults(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConfig:
+    """The config without the leaves that equal their defaults, in value and type, and without maps that this empties.
+
+    >>> without_defaults(freeze_config({"mlp": {"bias": 1}, "seed": 1}), freeze_config({"mlp.bias": 1, "seed": 0}))
+    FrozenConfig({'seed': 1})
+    """
+    values, dropped = {}, set()
+    for key, default in defaults.items():
+        if key not in config:
+            continue
+        own = config[key]
+        if type(own) is type(default) is FrozenConfig and own and default:
+            values[key] = without_defaults(own, default)
+            if not values[key]:
+                dropped.add(key)
+        elif alike(own, default):
+            dropped.add(key)
+    if not values and not dropped:
+        return config
+    return frozen_map({key: values.get(key, own) for key, own in config.items() if key not in dropped})
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values have one encoding. A value that has none is found, with its place, where all is encoded."""
+    try:
+        return _encode(one) == _encode(other)
+    except (NoContent, RecursionError):
+        return False
+
+
+def _encode_config(config: Mapping[str, Any]) -> bytes:
+    """The encoding of a config without `out`, of which only what is not plain is frozen first."""
+    if type(config) not in _MAPS or "." in "".join(config):
+        config = freeze_config(config)
+    return _encode_plain_map(config if "out" not in config else {key: config[key] for key in config if key != "out"})
+
+
+def _encode_plain_map(value: Mapping[str, Any]) -> bytes:
+    pairs = []
+    for key, item in value.items():
+        if type(key) is not str or not key:
+            raise ConfigError  # the words are those of `freeze`
+        encode = _PLAIN.get(type(item), _encode_unfrozen)
+        pairs.append(_encode_key(key) + encode(item))
+    pairs.sort()
+    content = b"".join(pairs)
+    return b"m%d:%b" % (len(content), content)
+
+
+def _encode_unfrozen(value: Any) -> bytes:
+    """What `_encode` gives for the frozen value, of which only what is not plain is frozen first."""
+    kind = type(value)
+    if kind in _MAPS:
+        return _encode_plain_map(value)
+    if kind is list or kind is tuple:
+        items = [_PLAIN.get(type(item), _encode_unfrozen)(item) for item in value]
+        return _framed(b"l" if kind is list else b"t", b"".join(items))
+    return _encode(freeze_value(value) if isinstance(value, (Mapping, list, tuple, Set)) else value)
 
 
 def digest(encoded: bytes) -> str:
@@ -67,62 +149,40 @@ def _error(value: Any, refused: Exception) -> HashError:
     return HashError("config contains itself, or nests too deep to be hashed")
 
 
-#: So many encoded parts are kept at a time: enough for what the cells of a grid share.
-MOST_PARTS = 10_000
-
-#: The encodings of a config's keys each with its value, by key.
-Pairs: TypeAlias = dict[str, bytes]
+#: So many encoded items are kept at a time: enough for what the cells of a grid share.
+MOST_PAIRS = 10_000
 
 
-class Sharing:
-    """Encodes the configs of one grid: what they share, the very same object under the same key, is encoded once.
+def encoder_of_many() -> Callable[[FrozenConfig], bytes]:
+    """`encode` for the configs of one grid: what they share, the very same value under one key, is encoded once.
 
-    >>> sharing = Sharing()
-    >>> whole(sharing.pairs(freeze_config({"a": 1}))) == encode({"a": 1})
+    >>> encoded = encoder_of_many()
+    >>> encoded(freeze_config({"a": [1]})) == encode({"a": [1]})
     True
     """
+    # A value is known by its identity, which is its own for as long as it is kept here beside its encoding.
+    known: dict[tuple[str, int], tuple[bytes, Any]] = {}
 
-    def __init__(self) -> None:
-        # A part is known by its identity, which is its own for as long as it is kept here beside its encoding.
-        self._known: dict[tuple[str, int], tuple[bytes, Any]] = {}
-
-    def pairs(self, config: FrozenConfig, changed: Iterable[tuple[str, Any]] | None = None) -> Pairs:
-        """The pairs of a config, or only those of the items that were `changed` to make it.
-
-        Raises `HashError` naming the path of a value that has no stable content.
-        """
-        known = self._known
-        try:
-            return {
-                key: found[0] if (found := known.get((key, id(value)))) else self._pair(key, value)
-                for key, value in (config.items() if changed is None else changed)
-            }
-        except (NoContent, RecursionError) as refused:
-            raise _error(config, refused) from refused.__cause__
-
-    def _pair(self, key: str, value: Any) -> bytes:
+    def pair(key: str, value: Any) -> bytes:
         made = _encode_key(key) + _encode(value)
         if key != "name":  # which no two cells share
-            if len(self._known) >= MOST_PARTS:
-                self._known.clear()
-            self._known[key, id(value)] = (made, value)
+            if len(known) >= MOST_PAIRS:
+                known.clear()
+            known[key, id(value)] = (made, value)
         return made
 
+    def encoded(config: FrozenConfig) -> bytes:
+        try:
+            pairs = [
+                found[0] if (found := known.get((key, id(value)))) else pair(key, value)
+                for key, value in config.items()
+            ]
+        except (NoContent, RecursionError) as refused:
+            raise _error(config, refused) from refused.__cause__
+        pairs.sort()
+        return _framed(b"m", b"".join(pairs))
 
-def whole(pairs: Pairs) -> bytes:
-    """The encoding of the config that has these pairs."""
-    return _framed(b"m", b"".join(sorted(pairs.values())))
-
-
-def sharing_encoder() -> Callable[[FrozenConfig], bytes]:
-    """`encode` for the configs of one grid: what they share is encoded once.
-
-    >>> encoded = sharing_encoder()
-    >>> encoded(freeze_config({"a": 1})) == encode({"a": 1})
-    True
-    """
-    sharing = Sharing()
-    return lambda config: whole(sharing.pairs(config))
+    return encoded
 
 
 def _place(value: Any, where: str) -> tuple[str, Any]:
@@ -137,8 +197,8 @@ def _place(value: Any, where: str) -> tuple[str, Any]:
 
 def _parts(value: Any, where: str) -> list[tuple[str, Any]]:
     """What a value is made of, each with its path."""
-    if isinstance(value, Mapping):
-        return [(f"{where}.{key}", value[key]) for key in sorted(value, key=str)]
+    if is_map(value):
+        return [(f"{where}.{joined([str(key)])}", value[key]) for key in sorted(value, key=str)]
     if isinstance(value, (list, tuple, PVector)):
         return [(f"{where}[{i}]", item) for i, item in enumerate(value)]
     if isinstance(value, Set):
@@ -150,21 +210,12 @@ def _parts(value: Any, where: str) -> list[tuple[str, Any]]:
 
 def _encode(value: Any) -> bytes:
     kind = type(value)
-    if kind is str:
-        return _framed(b"s", value.encode("utf-8", "surrogatepass"))
-    if kind is float:
-        return _framed(b"f", value.hex().encode())
-    if kind is int:  # hexadecimal, as Python refuses very long decimals
-        return _framed(b"i", format(value, "x").encode())
-    if kind is bool or value is None:
-        return _framed(b"b" if value is not None else b"n", repr(value).encode())
-    if kind is bytes:
-        return _framed(b"y", value)
-    if kind is PMap or kind is dict:
+    if kind in _PLAIN:
+        return _PLAIN[kind](value)
+    if kind in _MAPS:
         return _encode_map(value)
-    if kind is tuple or kind is list or isinstance(value, PVector):
-        items = [_encode(item) for item in value]
-        return _framed(b"t" if kind is tuple else b"l", b"".join(items))
+    if kind is tuple or kind is list or kind is FrozenList:
+        return _framed(b"t" if kind is tuple else b"l", b"".join([_encode(item) for item in value]))
     return _encode_other(value)
 
 
@@ -178,17 +229,45 @@ def _framed(tag: bytes, content: bytes) -> bytes:
     return b"%b%d:%b" % (tag, len(content), content)
 
 
-_encode_key = lru_cache(MOST_PARTS)(_encode)
+def _encode_text(value: str) -> bytes:
+    text = value.encode("utf-8", "surrogatepass")
+    return b"s%d:%b" % (len(text), text)
+
+
+def _encode_int(value: int) -> bytes:
+    text = b"%x" % value  # hexadecimal, as Python refuses very long decimals
+    return b"i%d:%b" % (len(text), text)
+
+
+def _encode_float(value: float) -> bytes:
+    text = value.hex()
+    return f"f{len(text)}:{text}".encode()
+
+
+_PLAIN: dict[type, Callable[[Any], bytes]] = {
+    str: _encode_text,
+    int: _encode_int,
+    float: _encode_float,
+    bool: lambda value: b"b4:True" if value else b"b5:False",
+    NoneType: lambda value: b"n4:None",
+    bytes: lambda value: _framed(b"y", value),
+}
+_MAPS = frozenset({dict, Config, FrozenConfig})
+
+_encode_key = lru_cache(10_000)(_encode)
 
 
 def _encode_other(value: Any) -> bytes:
     """The encoding of what is no plain value: a map or set by its elements, else by its kind and what it is made of."""
-    if isinstance(value, Mapping):
-        return _encode_map(value)
-    if isinstance(value, Set):
-        return _framed(b"S", b"".join(sorted(_encode(item) for item in value)))
-    number = as_python(value)
-    if number is not value:
-        return _encode(number)
+    if registered(type(value)) is None:
+        if isinstance(value, Mapping):
+            return _encode_map(value)
+        if isinstance(value, PVector):
+            return _framed(b"l", b"".join([_encode(item) for item in value]))
+        if isinstance(value, Set):
+            return _framed(b"S", b"".join(sorted([_encode(item) for item in value])))
+        number = as_python(value)
+        if number is not value:
+            return _encode(number)
     parts = apart(value)
     return _framed(b"x", _encode(parts.tag) + _encode(parts.content))

@@ -5,23 +5,27 @@ values, and put together from them where that takes no class of the user's. Anyt
 `NotLoaded`, which says what it stands for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, Flag
 from functools import reduce
-from importlib import import_module
 from itertools import takewhile
 from math import prod
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple, TypeVar
 
-from pyrsistent import PMap, pmap
+from pyrsistent import pmap
 
+from pyexp.configs import encoders, registered
 from pyexp.errors import HashError
 
 Encoder = Callable[[Any], Any]
 T = TypeVar("T")
+
+#: The modules that are loaded, by name, and what loads one. The package gives both when this module is loaded.
+modules: Mapping[str, Any] = {}
+load: Callable[[str], Any] = modules.__getitem__
 
 
 class Parts(NamedTuple):
@@ -86,9 +90,9 @@ class Leaf(NamedTuple):
 def apart(value: Any) -> Parts:
     """What a leaf that is no plain value is made of. Raises `NoContent` if it has no stable content."""
     kind = type(value)
-    registered = next((parent for parent in kind.__mro__ if parent in _registered), None)
-    if registered is not None:
-        return Parts("registered", f"{qualified(registered)}:{qualified(kind)}", _as_registered(value, registered))
+    parent = registered(kind)
+    if parent is not None:
+        return Parts("registered", f"{qualified(parent)}:{qualified(kind)}", _as_registered(value, parent))
     if isinstance(value, Enum):
         # How a flag of several members is called depends on the version of Python.
         return Parts("enum", qualified(kind), value.value if isinstance(value, Flag) else value.name)
@@ -115,7 +119,7 @@ def together(kind: str, name: str, content: Any) -> Any:
 def _as_registered(value: Any, kind: type) -> Any:
     """What the encoder that is registered for the kind makes of the value."""
     try:
-        return _registered[kind](value)
+        return encoders[kind](value)
     except Exception as error:  # user code
         words = f"a {qualified(type(value))}, whose registered encoder raised {type(error).__name__}: {error}"
         raise NoContent(value, words) from error
@@ -141,9 +145,8 @@ def _known_name(kind: type) -> str | None:
 
 
 def _type_name(kind: type) -> str:
-    """What a type is called here; of pathlib's, wherever a version of Python keeps them."""
-    module = "pathlib" if kind.__module__ == "pathlib._local" else kind.__module__
-    return f"{module}.{kind.__qualname__}"
+    """What a type is called here, wherever a version of Python keeps it."""
+    return f"{_public_module(kind)}.{kind.__qualname__}"
 
 
 def _name(value: Any) -> str:
@@ -163,8 +166,8 @@ def _name(value: Any) -> str:
 def _found(value: Any) -> None:
     """Refuse a function that is not the one its name leads to: a wrapper made by a decorator bears another's name."""
     try:
-        found = reduce(getattr, value.__qualname__.split("."), import_module(value.__module__))
-    except Exception:  # a module that cannot be imported may raise anything
+        found = reduce(getattr, value.__qualname__.split("."), modules[value.__module__])
+    except Exception:  # there is no such module or name; a module's own __getattr__ may raise anything
         found = None
     if found is not value:
         raise NoContent(
@@ -215,7 +218,35 @@ def qualified(thing: Any) -> str:
     A script calls its module `__main__`, and another process that imports it does not: both are called after the file.
     """
     main = thing.__module__ in ("__main__", "__mp_main__")
-    return f"{script_name(import_module('__main__')) if main else thing.__module__}.{thing.__qualname__}"
+    return f"{script_name(modules['__main__']) if main else _public_module(thing)}.{thing.__qualname__}"
+
+
+def _public_module(thing: Any) -> str:
+    """The module where a class or function is found by others.
+
+    It is the module that the thing names, unless a part of that begins with `_`, which a library may call otherwise in
+    its next version. Then it is the shortest that has the very same thing: a package around the private part, or the
+    module's name without the underscores (`_io` is `io`).
+    """
+    module: str = thing.__module__
+    parts = module.split(".")
+    private = next((i for i, part in enumerate(parts) if part.startswith("_")), None)
+    if private is None:
+        return module
+    around = [".".join(parts[: i + 1]) for i in range(private)]
+    bare = ".".join(part.lstrip("_") for part in parts)
+    return next((name for name in sorted([*around, bare], key=len) if _stands_in(name, thing)), module)
+
+
+def _stands_in(name: str, thing: Any) -> bool:
+    """Whether a loaded module has the thing under its name, and says so without being asked to load more."""
+    first, *inner = thing.__qualname__.split(".")
+    try:
+        module = modules[name]
+        known = first in vars(module) or first in vars(module).get("__all__", ())
+        return known and reduce(getattr, inner, getattr(module, first)) is thing
+    except Exception:  # there is no such module; a module's own __getattr__ may raise anything
+        return False
 
 
 def script_name(main: Any) -> str:
@@ -278,7 +309,7 @@ def _number(content: Any) -> Any:
 
 def _array(content: Any) -> Any:
     """The array of this type, shape and content."""
-    numpy = import_module("numpy")
+    numpy = load("numpy")
     kind, shape, items = content
     dtype, shape = _dtype(kind), tuple(shape)
     if isinstance(items, bytes):
@@ -293,7 +324,7 @@ def _array(content: Any) -> Any:
 
 def _dtype(kind: Any) -> Any:
     """The dtype that is told from others by this."""
-    dtype = import_module("numpy").dtype
+    dtype = load("numpy").dtype
     if isinstance(kind, list):
         return dtype([(name, _dtype(inner)) for name, inner in kind])
     return dtype((_dtype(kind[0]), tuple(kind[1]))) if isinstance(kind, tuple) else dtype(kind)
@@ -311,8 +342,8 @@ def _of(module: str, *names: str) -> Callable[[Any], Any]:
     """A function of the standard library, imported when it is called; it takes the items of a tuple one by one."""
 
     def make(content: Any) -> Any:
-        function = reduce(getattr, names, import_module(module))
-        return function(*content) if isinstance(content, tuple) else function(content)  # type: ignore[operator]
+        function = reduce(getattr, names, load(module))
+        return function(*content) if isinstance(content, tuple) else function(content)
 
     return make
 
@@ -368,18 +399,17 @@ _LEAVES: dict[str, Leaf] = {
 }
 LEAVES = pmap(_LEAVES)
 
-_registered: "PMap[type, Encoder]" = pmap()
-
 
 def has_encoders() -> bool:
     """Whether any foreign type was registered: all values that are known without it can be pickled."""
-    return bool(_registered)
+    return bool(encoders)
 
 
 def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
     """Teach the hash a foreign type: `encoder` takes a value apart into plainer values that tell it from others.
 
-    The encoder serves subclasses too, each under its own name. It has to give the same for equal values in every
+    The encoder serves subclasses too, each under its own name. A mapping or list of such a type is kept as it is, where
+    others become maps and lists. It has to give the same for equal values in every
     process. Registering a type again replaces its encoder.
 
     >>> class Angle:
@@ -388,7 +418,6 @@ def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
     >>> apart(Angle(90)).content
     90
     """
-    global _registered
     if not isinstance(kind, type):
         raise HashError(f"{kind!r} is no class; register_encoder takes the class whose values the encoder takes apart")
-    _registered = _registered.set(kind, encoder)
+    encoders[kind] = encoder

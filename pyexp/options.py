@@ -8,13 +8,12 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
 from typing import Any, NamedTuple
-
-from pyrsistent import PMap
 
 from pyexp.axes import MISSING, Axis, Steps, strides_of, taken
 from pyexp.configs import (
@@ -24,16 +23,24 @@ from pyexp.configs import (
     Path,
     applied,
     equal,
-    freeze,
+    freeze_value,
+    is_map,
+    joined,
     leaves,
     lookup,
+    parts_of,
+    plainly,
     remembering,
+    route,
     split,
     thaw,
 )
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component
 from pyexp.tensor import Tensor
+
+#: A context in which nothing is warned of. The package gives it when this module is loaded.
+unwarned: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 class UnknownKeyError(UsageError):
@@ -57,7 +64,7 @@ class Override:
     @property
     def key(self) -> str:
         """The key as it is written, with dots."""
-        return ".".join(self.path)
+        return joined(self.path)
 
 
 def override_of(text: str) -> Override:
@@ -98,7 +105,7 @@ def override(key: Any, value: Any, text: str, word: str | None = None) -> Overri
     where = f"the override {text!r}"
     try:
         path = split(key.removeprefix("+") if isinstance(key, str) else key, where)
-        frozen = freeze(value, where)
+        frozen = freeze_value(value, where)
     except ConfigError as error:
         raise UsageError(str(error)) from None
     if path[0] in ("name", "out"):
@@ -117,12 +124,10 @@ _EXACT = 2.0**53
 
 def _literal(word: str) -> Any:
     """What Python reads the word as; `NOTHING` if it is no literal, or holds a number too large for a float."""
-    import warnings  # only an override pays for these
-    from ast import Constant, literal_eval, parse, walk
+    from ast import Constant, literal_eval, parse, walk  # only an override pays for these
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python's about how the literal is written, as in "\d"
+        with unwarned():  # of Python's warnings about how a literal is written, as in "\d"
             tree = parse(word.strip(), mode="eval")
             constants = [node.value for node in walk(tree) if isinstance(node, Constant)]
             # No literal spells infinity: it is a number that Python could not hold.
@@ -241,7 +246,7 @@ def _fitted(one: Override, there: Any) -> Any:
     if one.word is None or there is NOTHING or there is None:
         return one.value
     value = kind_of(_plain(there)).read(one.word)
-    return value if value is NOTHING else freeze(value)
+    return value if value is NOTHING else freeze_value(value)
 
 
 def _plain(there: Any) -> Any:
@@ -265,7 +270,7 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
         _refuse_misplaced(one, cells)
     readers = [(one, remembering(partial(_fitted, one))) for one in overrides]
     changed = tuple(
-        applied(config, [(one.path, read(lookup(config, one.key, NOTHING))) for one, read in readers])
+        applied(config, [(_path_in(config, one), read(lookup(config, one.key, NOTHING))) for one, read in readers])
         for config in cells
     )
     along = zip(configs.axes, strides_of(configs.shape), strict=True)
@@ -280,6 +285,11 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
     return Tensor.of_cells(changed, axes)
 
 
+def _path_in(config: FrozenConfig, one: Override) -> Path:
+    """The keys that the override leads through in this config, where a dot may belong to a key."""
+    return route(config, one.path) or one.path
+
+
 def _axis_after(
     axis: Axis,
     codes: Sequence[int],
@@ -292,7 +302,7 @@ def _axis_after(
     An override may reach a coordinate where all are the same in what it sets: on an axis of one, or inside of maps.
     """
     path = axis.key or axis.name
-    parts = tuple(path.split("."))
+    parts = parts_of(path)
     if not any(one.path[: len(parts)] == parts[: len(one.path)] for one in overrides):
         return axis
     held = (lookup(config, path, NOTHING) for config in before)
@@ -358,17 +368,17 @@ def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:
 def _keys(config: FrozenConfig) -> list[str]:
     """The dotted keys of a config that can be overridden, those of maps among them."""
     paths = [path for path, _ in leaves(config) if path != "name"]
-    maps = [".".join(path.split(".")[:depth]) for path in paths for depth in range(1, path.count(".") + 1)]
-    return list(dict.fromkeys([*paths, *maps]))
+    maps = [joined(parts[:depth]) for parts in map(parts_of, paths) for depth in range(1, len(parts))]
+    return [plainly(config, path) for path in dict.fromkeys([*paths, *maps])]
 
 
 def _refuse_burying(one: Override, cells: Iterable[FrozenConfig]) -> None:
     """Raise `UsageError` if a value that is no map stands where the added key's map would have to."""
     for depth in range(1, len(one.path)):
-        above = ".".join(one.path[:depth])
+        above = joined(one.path[:depth])
         for config in cells:
             value = lookup(config, above, NOTHING)
-            if value is not NOTHING and not isinstance(value, PMap):
+            if value is not NOTHING and not is_map(value):
                 raise UsageError(f"+{one.key} cannot be added: {above!r} is {value!r} and not a map of keys")
 
 
@@ -707,7 +717,8 @@ another's, an experiment says so in a line and runs nothing. `--check` ends the 
 which a cell failed: nobody can know whether another one follows, and an exit status is set by ending.
 
 This page is made from the table in `pyexp/options.py`:
-`python -c "
+`python -c "from pyexp.options import reference; print(reference(), end='')" > docs/reference/options.md`.
+
 Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
 Ctrl-C.
 """
@@ -726,7 +737,8 @@ _KINDS = """What is typed keeps the kind of what it replaces, or is refused with
 
 `key:=literal` takes a Python literal of any kind, and quotes make a string of anything: `n='"3"'`. A value in a dict
 (`overrides={"key": value}`) is taken as it is; in a list (`overrides=["key=value"]`) it is read as if it were typed.
-Where the configs have different kinds, each keeps its own, and each has to accept what is typed. See the
+Where the configs have different kinds, each keeps its own, and each has to accept what is typed. A key that holds a dot
+is written with `\\.` for it (`files.train\\.csv=2`), or plainly where the key is there (`files.train.csv=2`). See the
 [decision](../decisions/042-overrides-keep-kinds.md)."""
 
 

@@ -6,21 +6,19 @@ called on disk, as pure text. It does not know how a status is found or an actio
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from itertools import chain
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from pyrsistent import pmap
 
-from pyexp.configs import NOTHING as NOTHING_THERE
-from pyexp.configs import FrozenConfig, inside, leaves, lookup, remembering, thaw, updated
-from pyexp.errors import ConfigError, HashError, UsageError
-from pyexp.hashing import Pairs, Sharing, digest, encode, whole
+from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup, thaw
+from pyexp.errors import ConfigError, UsageError
+from pyexp.hashing import digest, encode, encoder_of_many, without_defaults
 from pyexp.results import Record, cells_in_words, clipped
-from pyexp.sweep import Chain, Product, name_of
-from pyexp.tensor import Cells, Tensor
+from pyexp.sweep import name_of
+from pyexp.tensor import Tensor
 
 #: More cells than this are no plan but a mistake: a person meant `sample`.
 MOST_CELLS = 10_000_000
@@ -138,7 +136,7 @@ class Found(NamedTuple):
     detail: object = ""
 
 
-NOTHING = Found(Status.NEW)
+UNSEEN = Found(Status.NEW)
 
 
 class Facts(NamedTuple):
@@ -148,7 +146,8 @@ class Facts(NamedTuple):
     `stamp` what identifies the result file (`()`: there is none). `fits` says that the record is that of this result,
     `fault` what is wrong with the result, `ended` when the cell ended, as what becomes text when it is asked for.
     `holder` is the process that has claimed the cell, in words; `owner` the user whose files are there and who is not
-    trusted; `difference` how the code that made the result differs from the present one, in words.
+    trusted; `difference` how the code that made the result differs from the present one, in words; `default` which
+    default has changed since.
     """
 
     there: str = ""
@@ -160,6 +159,7 @@ class Facts(NamedTuple):
     holder: str = ""
     owner: str = ""
     difference: str = ""
+    default: str = ""
 
     @property
     def version(self) -> tuple[object, ...]:
@@ -184,9 +184,11 @@ def classify(facts: Facts) -> Found:
     if facts.owner:
         return Found(Status.FOREIGN, f"({facts.owner}); --trust-owner {facts.owner} loads it")
     if not facts.there:
-        return NOTHING
+        return UNSEEN
     if facts.there != "folder":
         return Found(Status.UNFINISHED, f"(in the place of its folder there is {facts.there})")
+    if facts.default:
+        return Found(Status.UNFINISHED, f"(finished with another default: {facts.default})")
     if record is not None and record.failed:  # a file of the result's name does not undo a failure
         brief = clipped(f"{record.type}: {record.message}")
         return Found(Status.FAILED, _Words("{} with {}", (facts.ended, brief)))
@@ -261,8 +263,10 @@ class Plan(NamedTuple):
 
     def summary(self) -> str:
         """The counts in a line."""
-        counts = ", ".join(f"{number} {_TOLD[action]}" for action, number in self.counts().items())
-        return f"{cells_in_words(self.steps.size)}: {counts}"
+        other = sum(step.status is Status.CHANGED and step.action is Action.LOAD for step in self.steps)
+        made = {Action.LOAD: f" ({other} made by other code)"} if other else {}
+        counts = (f"{number} {_TOLD[action]}{made.get(action, '')}" for action, number in self.counts().items())
+        return f"{cells_in_words(self.steps.size)}: {', '.join(counts)}"
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.steps), self.summary()])
@@ -278,7 +282,7 @@ class Plan(NamedTuple):
 
 def plan(cells: Tensor[Cell], found: Mapping[str, Found], mode: Mode) -> Plan:
     """The plan for these cells, where `found` says by folder what is on disk; what it does not name is new."""
-    return Plan(cells.map(lambda cell: step_of(cell, found.get(cell.folder, NOTHING), mode)), mode)
+    return Plan(cells.map(lambda cell: step_of(cell, found.get(cell.folder, UNSEEN), mode)), mode)
 
 
 def step_of(cell: Cell, found: Found, mode: Mode) -> Step:
@@ -296,7 +300,7 @@ def explained(cells: Iterable[Cell], found: Mapping[str, Found], finished: Itera
     Those are left out that would take more than `MOST_COMPARED` comparisons.
     """
     known = [(config, _pairs(config)) for config in finished]
-    new = [cell for cell in cells if found.get(cell.folder, NOTHING).status is Status.NEW]
+    new = [cell for cell in cells if found.get(cell.folder, UNSEEN).status is Status.NEW]
     told = {}
     for cell in new[: MOST_COMPARED // len(known)] if known else ():
         mine = _pairs(cell.config)
@@ -314,9 +318,9 @@ def _pairs(config: FrozenConfig) -> set[tuple[str, bytes]]:
 def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str, bytes]], most: int = 3) -> str:
     paths = sorted({path for path, _ in pairs})
     told = [
-        f"{path}: {' → '.join('absent' if at is NOTHING_THERE else clipped(repr(thaw(at)), 40) for at in both)}"
+        f"{path}: {' → '.join('absent' if at is NOTHING else clipped(repr(thaw(at)), 40) for at in both)}"
         for path in paths[:most]
-        for both in [(lookup(old, path, NOTHING_THERE), lookup(new, path, NOTHING_THERE))]
+        for both in [(lookup(old, path, NOTHING), lookup(new, path, NOTHING))]
     ]
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
     return f"{', '.join(told)}{more}" if told else "its name"
@@ -332,18 +336,15 @@ def after_claim(before: Step, seen: Facts, now: Facts, mode: Mode) -> Step:
     return step_of(before.cell, found, Mode.REPORT if ended else mode)
 
 
-def cells_of(configs: Tensor[FrozenConfig]) -> Tensor[Cell]:
-    """The configs with their hashes and folders.
+def cells_of(configs: Tensor[FrozenConfig], defaults: FrozenConfig = FrozenConfig()) -> Tensor[Cell]:
+    """The configs with their hashes, which leave out what equals its default, and folders.
 
     Raises `ConfigError` for a config that holds `out`, for two cells that are the same config, and for two that
     would share a folder; `HashError` for a value that cannot be hashed.
     """
     refuse_too_many(configs)
-    sharing = Sharing()
-    try:
-        made = tuple(_cell(*parts) for parts in encoded(configs.cells, sharing))
-    except HashError:  # for a value that a variation replaces, perhaps
-        made = tuple(_cell(*parts) for parts in encoded_each(configs, sharing))
+    encoded = encoder_of_many()
+    made = tuple(_cell(config, encoded, defaults) for config in configs)
     cells = Tensor.of_cells(made, configs.axes)
     _refuse_twins(cells)
     return cells
@@ -358,40 +359,14 @@ def refuse_too_many(configs: Tensor[FrozenConfig]) -> None:
         )
 
 
-#: A config with its name and its encoded pairs.
-Encoded: TypeAlias = tuple[FrozenConfig, str, Pairs]
-
-
-def encoded(cells: Cells[FrozenConfig], sharing: Sharing) -> Iterator[Encoded]:
-    """Each config, encoded: that of a product as the one that it is made of, but for what the variation sets."""
-    if isinstance(cells, Chain):
-        return chain.from_iterable(encoded(part, sharing) for part in cells.parts)
-    return encoded_product(cells, sharing) if isinstance(cells, Product) else encoded_each(cells, sharing)
-
-
-def encoded_each(configs: Iterable[FrozenConfig], sharing: Sharing) -> Iterator[Encoded]:
-    """Each config, encoded for itself."""
-    return ((config, name_of(config), sharing.pairs(config)) for config in configs)
-
-
-def encoded_product(product: Product, sharing: Sharing) -> Iterator[Encoded]:
-    """Each config of a product, encoded. What it is made of has to be hashable too."""
-    shared = remembering(inside)
-    for base, before, pairs in encoded(product.cells, sharing):
-        in_order = dict(sorted(pairs.items()))  # so that those of each cell are soon sorted
-        for variation in product.variations:
-            values = variation.sets(base, before, shared)
-            config = updated(base, values)
-            yield config, values.get("name", before), in_order | sharing.pairs(config, values.items())
-
-
-def _cell(config: FrozenConfig, name: str, pairs: Pairs) -> Cell:
-    if "out" in pairs:
+def _cell(config: FrozenConfig, encoded: Callable[[FrozenConfig], bytes], defaults: FrozenConfig) -> Cell:
+    name = name_of(config)
+    if "out" in config:
         raise ConfigError(
             f"config {name!r} holds the key 'out', which is pyexp's: the experiment gets its "
             "folder there; use another key"
         )
-    hashed = digest(whole(pairs))
+    hashed = digest(encoded(without_defaults(config, defaults) if defaults else config))
     return Cell(config, name, hashed, f"{folder_name(name)}-{hashed}")
 
 

@@ -16,9 +16,20 @@ from types import NoneType
 from typing import Any, NamedTuple
 from weakref import ref
 
-from pyrsistent import PVector, pmap, pset, pvector
+from pyrsistent import PVector
 
-from pyexp.configs import Config, FrozenConfig, as_python, equal, thaw
+from pyexp.configs import (
+    Config,
+    FrozenConfig,
+    FrozenList,
+    FrozenSet,
+    as_python,
+    equal,
+    frozen_map,
+    is_map,
+    registered,
+    thaw,
+)
 from pyexp.errors import HashError, ResultError, nearest
 from pyexp.hashing import encode
 from pyexp.leaves import NoContent, NotLoaded, apart, qualified, together
@@ -54,9 +65,11 @@ def plain(value: Any, most: float = MOST_ITEMS) -> Any:
     if kind in _SCALARS:
         return _SCALARS[kind](value)
     inner = partial(plain, most=most)
-    if isinstance(value, Mapping):
+    if registered(kind):
+        return _leaf_data(value, inner)
+    if is_map(value):
         return _map({key: inner(value[key]) for key in sorted(value)})
-    if kind is list or isinstance(value, PVector):
+    if kind is list or isinstance(value, (FrozenList, PVector)):
         return [inner(item) for item in value]
     if kind is tuple:
         return _marked("tuple", [inner(item) for item in value])
@@ -152,8 +165,8 @@ def _digest(value: Any) -> str:
 
 _digests: dict[int, tuple[ref[Any], str]] = {}
 
-# What the persistent containers were before they were frozen.
-_THAWED = {qualified(type(frozen)): name for frozen, name in ((pmap(), "dict"), (pvector(), "list"), (pset(), "set"))}
+# What the frozen containers were before they were frozen.
+_THAWED = {qualified(kind): name for kind, name in ((FrozenConfig, "dict"), (FrozenList, "list"), (FrozenSet, "set"))}
 
 
 def _shown(value: Any) -> str:
@@ -170,11 +183,11 @@ def restored(value: Any, version: int = FORMAT) -> Any:
     (1, inf, 2j)
     """
     if isinstance(value, list):
-        return pvector([restored(item, version) for item in value])
+        return FrozenList([restored(item, version) for item in value])
     if not isinstance(value, dict):
         return value
     if "!" not in value:
-        return pmap({key: restored(item, version) for key, item in value.items()})
+        return frozen_map({key: restored(item, version) for key, item in value.items()})
     kind, content = value["!"], value["value"]
     make = (_MAKERS if version > 1 else _MAKERS_1).get(kind)
     if make is not None:
@@ -207,9 +220,9 @@ def _leaf_1(kind: str, text: str) -> Any:
 Maker = Callable[[Any, int], Any]
 
 _MAKERS: dict[str, Maker] = {
-    "map": lambda items, version: pmap({key: restored(item, version) for key, item in items.items()}),
+    "map": lambda items, version: frozen_map({key: restored(item, version) for key, item in items.items()}),
     "tuple": lambda items, version: tuple(restored(item, version) for item in items),
-    "set": lambda items, version: pset([restored(item, version) for item in items]),
+    "set": lambda items, version: FrozenSet([restored(item, version) for item in items]),
     "frozenset": lambda items, version: frozenset(restored(item, version) for item in items),
     "float": lambda text, version: float(text),
     "int": lambda text, version: int(text, 16),
@@ -254,15 +267,16 @@ class Record(NamedTuple):
 
     `outputs` holds the scalar outputs, `kinds` the class of every output by name; `spread` says whether the returned
     value was a mapping of outputs, or one value. `needs` are the classes and functions that loading the value needs.
-    `stamp` identifies the file that the result was saved to, `seal` its content.
+    `stamp` identifies the file that the result was saved to, `seal` its content. `code` is the fingerprint of the code
+    that made it: `hash`, `parts` by name, and `accepted`, the hashes of other code that it counts as made by.
     """
 
     name: str
     config: FrozenConfig
     hash: str
     status: str
-    outputs: Mapping[str, Any] = pmap()
-    kinds: Mapping[str, str] = pmap()
+    outputs: Mapping[str, Any] = FrozenConfig()
+    kinds: Mapping[str, str] = FrozenConfig()
     spread: bool = True
     needs: tuple[str, ...] = ()
     type: str = ""
@@ -275,6 +289,7 @@ class Record(NamedTuple):
     executor: str = ""
     stamp: tuple[int, ...] = ()
     seal: str = ""
+    code: Mapping[str, Any] = FrozenConfig()
 
     @property
     def failed(self) -> bool:
@@ -284,6 +299,7 @@ class Record(NamedTuple):
 def record_of(
     name: str, config: FrozenConfig, digest: str, outcome: Outcome, *, started: float = 0.0, seconds: float = 0.0,
     attempts: tuple[Attempt, ...] = (), host: str = "", executor: str = "",
+    code: Mapping[str, Any] = FrozenConfig(),
 ) -> Record:  # fmt: skip
     """The record of a cell that ended with this outcome."""
     told = {key: outcome[key] for key in ("type", "message", "traceback", "spread") if key in outcome}
@@ -292,7 +308,7 @@ def record_of(
         config=config,
         hash=digest,
         status=outcome["status"],
-        outputs=dict(outcome.get("outputs", {})),  # in the experiment's own order, which a PMap would lose
+        outputs=dict(outcome.get("outputs", {})),  # in the experiment's own order, which a frozen map would lose
         kinds=_kinds(tuple(outcome.get("kinds", {}).items())),
         needs=tuple(outcome.get("needs", ())),
         started=started,
@@ -300,6 +316,7 @@ def record_of(
         attempts=attempts,
         host=host,
         executor=executor,
+        code=code,
         **told,
     )
 
@@ -397,6 +414,8 @@ def to_json(record: Record) -> dict[str, Any]:
             {"type": a.type, "message": a.message, "started": a.started, "seconds": a.seconds} for a in record.attempts
         ],
     }
+    if record.code:
+        shown["code"] = record.code
     if record.failed:
         return {**shown, "error": {"type": record.type, "message": record.message, "traceback": record.traceback}}
     return {
@@ -436,12 +455,23 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
             executor=data["executor"],
             stamp=tuple(data.get("stamp", ())),
             seal=data.get("seal", ""),
+            code=_code(data.get("code", {})),
             **{key: error[key] for key in ("type", "message", "traceback") if key in error},
         )
         _refuse_wrong_types(record)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ResultError(f"this is no record of pyexp: {type(error).__name__}: {error}") from None
     return record
+
+
+def _code(told: Any) -> Mapping[str, Any]:
+    """The fingerprint in a record; empty where there is none."""
+    if not told:
+        return FrozenConfig()
+    texts = [told["hash"], *told["parts"], *told["parts"].values(), *told.get("accepted", ())]
+    if not all(type(text) is str for text in texts):
+        raise TypeError("there is no text in the fingerprint of the code")
+    return dict(told)
 
 
 _texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "seal")

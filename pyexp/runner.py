@@ -5,43 +5,47 @@ the plan is asked again.
 """
 
 import os
-import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.errors import ConfigError, ResultError
-from pyexp.executors import InlineExecutor, get_executor
-from pyexp.executors.base import Ended, Halt, Pool, Task, Terms, Threads, drive
 from pyexp.leaves import has_encoders
 from pyexp.options import Options
 from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim
 from pyexp.progress import Progress, progress
-from pyexp.results import Attempt, Record, cells_in_words, record_of
+from pyexp.results import Attempt, Record, cells_in_words, clipped, record_of
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.claims import Claim
 from pyexp.store.layout import Run
 from pyexp.store.pickling import dumps
-from pyexp.store.provenance import Git, code_folder
+from pyexp.store.records import Program
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
-from pyexp.worker.outcome import failed
+from pyexp.worker import script
+
+if TYPE_CHECKING:  # a run that is finished loads no executor, and a script that only imports pyexp nothing of these
+    from pyexp.executors.base import Executor, Session, StopRequest, Task
+    from pyexp.executors.loop import Ended
+    from pyexp.store.code import Code
 
 #: Seconds after a signal for which nobody asks what the run is waiting for.
 SOON = 0.3
+#: The signal that Ctrl-C sends.
+CTRL_C = 2
 
 
 class Job(NamedTuple):
     """What is to be run: the experiment's name, its function, its grid of configs (None: whatever was run).
 
     `command` asks for it once more, but for the options that say which run; `""` where no script was started. `script`
-    is what the script's module is called.
+    is what the script's module is called, `function` the experiment's function there, `others` those of its other
+    experiments; `code` the fingerprint of the experiment's code.
     """
 
     name: str
@@ -50,6 +54,14 @@ class Job(NamedTuple):
     command: str = ""
     initializer: Callable[[], Any] | None = None
     script: str = ""
+    function: str = ""
+    others: frozenset[str] = frozenset()
+    code: "Code | None" = None
+    defaults: FrozenConfig = FrozenConfig()
+
+    def began(self, run: layout.Begun) -> bool:
+        """Whether this experiment began the run, as far as is known: its script, and no other function of that."""
+        return run.script in ("", self.script) and run.function not in self.others
 
 
 class Snapshot(NamedTuple):
@@ -94,30 +106,41 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
 def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
     """Carry out the plan, and return a result for each cell. Raises `Interrupted` if a signal came."""
     steps = snapshot.plan.steps
-    loaded, warnings = _loaded(snapshot)
+    loaded, warnings = _loaded(snapshot, job.code if options.accept_code else None)
     waiting = deque(
         step for step in steps
         if step.action in (Action.RUN, Action.WAIT) or (step.action is Action.LOAD and step.cell.folder not in loaded)
     )  # fmt: skip
     with ExitStack() as stack:
-        pool = settings = None
+        executor = session = None
         if waiting:
+            from pyexp.executors import get_executor
+
             validate_picklable(step.cell for step in waiting)
-            pool, settings = stack.enter_context(_ready(job, options))
+            executor = get_executor("inline" if options.pdb else options.executor)
+            session = stack.enter_context(_session(executor, job, options))
         folder = snapshot.run or layout.make_run(
             options.output_dir, job.name, options.timestamp, durable=options.durable, trust=options.trust or ""
         )
         if waiting or not snapshot.is_described:
+            from pyexp.store.provenance import Git, code_folder
+
             git = stack.enter_context(closing(Git(code_folder())))
-            head = {"experiment": job.name, "script": job.script}
-            stack.enter_context(history.journal(folder, head, snapshot.cells, git))
-        display = stack.enter_context(closing(_display(len(waiting), options, pool)))
+            head = {"experiment": job.name, "script": job.script, "function": job.function}
+            stack.enter_context(history.journal(folder, head, snapshot.cells, git, _sources(job)))
+        display = stack.enter_context(closing(_display(len(waiting), options, executor)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
-        for line in (*snapshot.notes, *_foreign(steps), *warnings, *(() if safe else (NO_LOCKS,))):
+        about = () if options.accept_code else of_other_code(snapshot)
+        for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
-        if pool is not None and settings is not None:
-            runner = Runner(job, options, snapshot, folder, pool, settings, display, loaded)
+        if executor is not None and session is not None:
+            from pyexp.store.code import as_data
+
+            runner = Runner(
+                job, options, snapshot, folder, session, type(executor).__name__, display, loaded,
+                Program(job.code, job.defaults), as_data(job.code),
+            )  # fmt: skip
             runner.run(waiting)
             loaded = runner.records
         else:
@@ -135,16 +158,30 @@ NO_LOCKS = (
 )
 
 
+def of_other_code(snapshot: Snapshot) -> list[str]:
+    """What there is to say about loaded results that other code made: how many, what changed, and what to do."""
+    loaded = [step for step in snapshot.plan.steps if step.action is Action.LOAD]
+    other = [step for step in loaded if step.status is Status.CHANGED]
+    if not other:
+        return []
+    were = "result was" if len(other) == 1 else "results were"
+    facts = (snapshot.facts[step.cell.folder] for step in other)
+    changes = dict.fromkeys(change for seen in facts for change in seen.difference.split(", "))
+    what = clipped(", ".join(changes))
+    how = "--rerun-changed runs them again, --accept-code says that the change does not matter"
+    return [f"note: {len(other)} of {len(loaded)} loaded {were} made by other code: {what}; {how}"]
+
+
 def _foreign(steps: Tensor[Step]) -> list[str]:
     """What there is to say about cells of users who are not trusted: once, however many there are."""
     found = [step for step in steps if step.status is Status.FOREIGN]
     return [f"note: {cells_in_words(len(found))} not loaded: {found[0].reason}"] if found else []
 
 
-def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
+def _loaded(snapshot: Snapshot, accepted: "Code | None") -> tuple[dict[str, Record], list[str]]:
     """The records of the cells that are finished, and warnings. Records that had to be made again are written down.
 
-    A cell whose result cannot be loaded is not among them.
+    A cell whose result cannot be loaded is not among them. Results of other code count as made by the `accepted` one.
     """
     found: dict[str, Record] = {}
     warnings: list[str] = []
@@ -154,7 +191,7 @@ def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
         if step.action is not Action.LOAD or snapshot.run is None or folder not in snapshot.facts:
             continue
         try:
-            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder])
+            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder], accepted)
         except ResultError as error:
             warnings.append(f"warning: {folder}: its result is unreadable: {error}; the cell is run again")
         except OSError as error:
@@ -167,13 +204,15 @@ def _loaded(snapshot: Snapshot) -> tuple[dict[str, Record], list[str]]:
     return found, warnings
 
 
-def _recorded(run: Run, cell: Cell, facts: Facts) -> Record:
+def _recorded(run: Run, cell: Cell, facts: Facts, accepted: "Code | None" = None) -> Record:
     """The record of a cell that has ended, written down if it is not on disk as it should be.
 
     Raises `ResultError` if the result cannot be loaded, and OSError if the record cannot be written.
     """
-    record = records.record_for(run, cell, facts)
-    if not record.failed and facts.needs_repair and (claim := records.claim(run, cell)) is not None:
+    record, is_accepted = records.record_for(run, cell, facts), bool(accepted and facts.difference)
+    if accepted and is_accepted:
+        record = record._replace(code={**record.code, "accepted": [*record.code.get("accepted", ()), accepted.hash]})
+    if not record.failed and (facts.needs_repair or is_accepted) and (claim := records.claim(run, cell)) is not None:
         try:
             records.repair(run, cell, record)
         finally:
@@ -187,13 +226,19 @@ def returned_nothing(records: Iterable[Record]) -> bool:
     return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
 
 
-@contextmanager
-def _ready(job: Job, options: Options) -> Iterator[tuple[Pool, Terms]]:
-    """The executor, ready to run cells, and what holds for each of them."""
-    executor = get_executor("inline" if options.pdb else options.executor)
-    pool = executor if isinstance(executor, Pool) else Threads(executor)
-    settings = Terms(
-        jobs=pool.auto() if options.jobs == "auto" else int(options.jobs),
+def _sources(job: Job) -> dict[str, bytes]:
+    """The sources of the experiment's code by module: what the fingerprint was taken of."""
+    found = {name: source.text for name, source in script.fingerprinted.items()}
+    main = script.script_of(getattr(job.fn, "__globals__", {}))
+    return found if main is None or not script.is_project(main.file) else {**found, job.script: main.source}
+
+
+def _session(executor: "Executor", job: Job, options: Options) -> "Session":
+    """A session of the executor, ready to run the job's cells."""
+    from pyexp.executors.base import RunSettings, StopRequest
+
+    settings = RunSettings(
+        jobs=executor.auto_jobs() if options.jobs == "auto" else int(options.jobs),
         timeout=options.timeout,
         retries=options.retries,
         capture=options.capture and not options.pdb,
@@ -204,19 +249,14 @@ def _ready(job: Job, options: Options) -> Iterator[tuple[Pool, Terms]]:
         pdb=options.pdb,
     )
     try:
-        try:
-            pool.open(job.fn, settings)
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted by Ctrl-C before the first cell began", signal.SIGINT) from None
-        yield pool, settings
-    finally:
-        pool.close()
+        return executor.session(job.fn, settings, StopRequest())
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted by Ctrl-C before the first cell began", CTRL_C) from None
 
 
-def _display(number: int, options: Options, pool: Pool | None) -> Progress:
+def _display(number: int, options: Options, executor: "Executor | None") -> Progress:
     """The display for so many cells; a live one only if their output does not come to the terminal."""
-
-    elsewhere = options.capture and not options.pdb and not isinstance(pool, (InlineExecutor, Threads))
+    elsewhere = options.capture and not options.pdb and executor is not None and executor.has_own_streams
     return progress(number, quiet=options.quiet, terminal_is_free=elsewhere, environ=os.environ)
 
 
@@ -232,6 +272,13 @@ def validate_picklable(cells: Iterable[Cell]) -> None:
             raise ConfigError(f"of config {cell.name!r}, {error}") from None
 
 
+def _failed(cell: Cell, error: Exception, started: float) -> Record:
+    """The record of a cell that an error here has stopped."""
+    from pyexp.worker.outcome import failed
+
+    return record_of(cell.name, cell.config, cell.hash, failed(error), started=started)
+
+
 def _attempts(record: Record) -> tuple[Attempt, ...]:
     """The attempts at a cell that failed, the last one among them."""
     return (*record.attempts, Attempt(record.type, record.message, record.started, record.seconds))
@@ -245,10 +292,12 @@ class Runner:
     options: Options
     snapshot: Snapshot
     folder: Run
-    pool: Pool
-    settings: Terms
+    session: "Session"
+    executor: str
     display: Progress
     records: dict[str, Record]
+    program: Program
+    code: Mapping[str, Any]
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
     earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
@@ -256,31 +305,33 @@ class Runner:
 
     def run(self, waiting: deque[Step]) -> None:
         """Run the cells that wait, and those that other processes lose meanwhile. Raises `Interrupted`."""
-        if self.pool.notice:
-            self.display.line(self.pool.notice)
-        with Halt() as halt:
+        from pyexp.executors.loop import schedule
+
+        if self.session.notice:
+            self.display.line(self.session.notice)
+        with self.session.stop as stop:
             try:
                 self._set_apart(waiting)
                 while waiting:
-                    endings = drive(self.pool, self._tasks(waiting), self.settings, halt, lambda: self._tick(halt))
+                    endings = schedule(self.session, self._tasks(waiting), lambda: self._tick(stop))
                     with closing(endings):  # whatever happens, so that no cell is left running
                         for ended in endings:
                             self._commit(ended)
-                    waiting = deque() if halt.count else self._lost()
+                    waiting = deque() if stop.count else self._lost()
             finally:
                 for _, claim in self.held.values():
                     claim.release()
                 records.tidy(self.folder)
-            if halt.signal is not None:
-                raise Interrupted(self._how_to_go_on(halt.signal), halt.signal)
+            if stop.signal is not None:
+                raise Interrupted(self._how_to_go_on(stop.signal), stop.signal)
         self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 
-    def _tick(self, halt: Halt) -> None:
+    def _tick(self, stop: "StopRequest") -> None:
         self.display.tick()
-        if time.monotonic() - halt.since > SOON and not self.stopping:
+        if time.monotonic() - stop.since > SOON and not self.stopping:
             self.stopping = True
             number = cells_in_words(len(self.held))
-            limit = f"{self.settings.grace:g} s"
+            limit = f"{self.session.settings.grace:g} s"
             self.display.line(f"waiting up to {limit} for {number} to stop; once more (Ctrl-C) kills what is left")
 
     def _lost(self) -> deque[Step]:
@@ -300,7 +351,12 @@ class Runner:
         """Set the results of all cells that are to run again apart before the first of them runs."""
         for step in steps:
             seen = self.snapshot.facts.get(step.cell.folder)
-            if self._begins_anew(step) and seen is not None and (claim := records.claim(self.folder, step.cell)):
+            if (
+                self._begins_anew(step)
+                and seen is not None
+                and not seen.default
+                and (claim := records.claim(self.folder, step.cell))
+            ):
                 try:
                     records.set_apart(self.folder, step.cell, seen.stamp)
                 except OSError as error:
@@ -312,8 +368,10 @@ class Runner:
         """Whether the cell runs again although it has ended, so that nothing of before may be found in its folder."""
         return self.options.mode is Mode.RERUN or (step.action is Action.RUN and step.status in ENDED - {Status.FAILED})
 
-    def _tasks(self, waiting: deque[Step]) -> Iterator[Task | None]:
+    def _tasks(self, waiting: deque[Step]) -> Iterator["Task | None"]:
         """A task for each cell that nobody else has; None when others have all that are left."""
+        from pyexp.executors.base import Task
+
         turned_away = 0
         while waiting and not (self.options.fail_fast and self.failures):
             step = waiting.popleft()
@@ -343,14 +401,14 @@ class Runner:
             if not self._make_ready(step):
                 self._release(cell)
         except OSError as error:  # if the disk says no, that is this cell's failure and no other's
-            self._take(cell, record_of(cell.name, cell.config, cell.hash, failed(error), started=time.time()))
+            self._take(cell, _failed(cell, error, time.time()))
             self._release(cell)
         return False
 
     def _make_ready(self, step: Step) -> bool:
         """Make a claimed cell ready to run. False if it has been run meanwhile; then its record is taken."""
         cell = step.cell
-        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, {})
+        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, self.program)
         action, why = after_claim(step, seen, now, self.options.mode).action, now.fault
         if action is Action.LOAD:
             try:
@@ -363,7 +421,9 @@ class Runner:
                 why = str(error)
         elif action is not Action.RUN:
             return False
-        if self._begins_anew(step):
+        if now.default:
+            records.keep_apart(self.folder, cell)
+        elif self._begins_anew(step):
             records.set_apart(self.folder, cell, seen.stamp)
         elif now.record is not None and now.record.failed:
             self.earlier[cell.folder] = _attempts(now.record)
@@ -377,8 +437,10 @@ class Runner:
         if cell.folder in self.held:
             self.held.pop(cell.folder)[1].release()
 
-    def _commit(self, ended: Ended) -> None:
+    def _commit(self, ended: "Ended") -> None:
         """Write down the record of a cell that has ended, and give the cell back."""
+        from socket import gethostname
+
         cell = self.held[ended.task.label][0]
         record = record_of(
             cell.name,
@@ -388,15 +450,16 @@ class Runner:
             started=ended.started,
             seconds=ended.seconds,
             attempts=(*self.earlier.get(cell.folder, ()), *ended.task.failures),
-            host=ended.outcome.get("host") or socket.gethostname(),
-            executor=type(self.pool.executor if isinstance(self.pool, Threads) else self.pool).__name__,
+            host=ended.outcome.get("host") or gethostname(),
+            executor=self.executor,
+            code=self.code,
         )
         try:
             record = records.commit(self.folder, cell, record)
         except OSError as error:
             self.display.line(f"warning: cannot write the record of {cell.folder}: {error}")
             if isinstance(error, FileNotFoundError) and not record.failed:  # the result has vanished
-                record = record_of(cell.name, cell.config, cell.hash, failed(error), started=record.started)
+                record = _failed(cell, error, record.started)
         self._take(cell, record)
         self._release(cell)
 
@@ -410,7 +473,7 @@ class Runner:
         self.display.cell(cell.folder, record, log)
 
     def _how_to_go_on(self, number: int) -> str:
-        name = "Ctrl-C" if number == 2 else f"signal {number}"
+        name = "Ctrl-C" if number == CTRL_C else f"signal {number}"
         known = (self.records.get(step.cell.folder) for step in self.snapshot.plan.steps)
         left = sum(1 for record in known if record is None or record.failed)
         size = cells_in_words(self.snapshot.plan.steps.size)

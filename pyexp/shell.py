@@ -20,7 +20,7 @@ from pyexp.results import cells_in_words
 from pyexp.runner import Job, Performed, Snapshot
 from pyexp.store import history, layout, records
 from pyexp.store.layout import Run
-from pyexp.sweep import grid_of
+from pyexp.sweep import grid_of, with_defaults
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
@@ -64,7 +64,7 @@ def look(job: Job, options: Options) -> Snapshot:
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
     if options.latest and options.mode is not Mode.REPORT and not options.extend:
         validate_common(run, cells)
-    facts = records.look(run, chosen)
+    facts = records.look(run, chosen, records.Program(job.code, job.defaults))
     found = {folder: classify(seen) for folder, seen in facts.items()}
     if options.dry_run:
         found |= explained(chosen, found, _finished(run, facts, cells))
@@ -75,7 +75,9 @@ def look(job: Job, options: Options) -> Snapshot:
 def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list[FrozenConfig]:
     """The configs of the finished cells of a run, of whatever grid."""
     mine = {cell.folder for cell in cells}
-    others = records.look(run, (cell for cell in history.history(run).cells if cell.folder not in mine), exact=False)
+    others = records.look(
+        run, (cell for cell in history.history(run).cells if cell.folder not in mine), records.Program(), exact=False
+    )
     seen = (*facts.values(), *others.values())
     return [each.record.config for each in seen if each.record and classify(each).status in ENDED - {Status.FAILED}]
 
@@ -96,7 +98,8 @@ def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]
     if job.configs is None:
         raise ConfigError(NO_CONFIGS)
     refuse_too_many(job.configs)
-    cells = cells_of(overridden(job.configs, options.overrides))
+    configs = with_defaults(job.configs, job.defaults) if job.defaults else job.configs
+    cells = cells_of(overridden(configs, options.overrides), job.defaults)
     return cells, cells if options.select is None else selected(cells, options.select)
 
 
@@ -121,7 +124,7 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
     base = layout.home(options.output_dir, job.name)
     name = options.timestamp
     if options.latest:
-        name = layout.latest_run(base, "" if options.extend else job.script)
+        name = layout.latest_run(base, (lambda begun: True) if options.extend or not job.script else job.began)
         if name is None:
             raise NoRunError(_no_run(base, job))
     if name is True:
@@ -129,10 +132,13 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
     path = base if name is False else os.path.join(base, name)
     if os.path.isdir(path):
         begun = layout.run_at(os.path.dirname(path), os.path.basename(path))
-        if begun is not None and job.script and begun.script not in ("", job.script) and not options.extend:
+        if begun is not None and job.script and not job.began(begun) and not options.extend:
+            mine, theirs = job.script, begun.script
+            if mine == theirs:
+                mine, theirs = f"{mine}.{job.function}", f"{theirs}.{begun.function}"
             raise NoRunError(
-                f"the run {begun.name} was begun by {begun.script!r}, and this script is {job.script!r}; give this "
-                "experiment another --name, or run both in one with --extend"
+                f"the run {begun.name} was begun by {theirs!r}, and this is {mine!r}; give this experiment another "
+                "--name, or run both in one with --extend"
             )
         return Run(path, options.durable, options.trust or ""), ()
     known = [begun.name for begun in sorted(layout.runs(base))]
@@ -144,7 +150,12 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
 
 
 def _no_run(base: str, job: Job) -> str:
-    others = sorted({begun.script for begun in layout.runs(base)})
+    others = sorted(
+        {
+            begun.script if begun.script != job.script else f"{begun.script}.{begun.function}"
+            for begun in layout.runs(base)
+        }
+    )
     if not others:
         return f"there is no run of {job.name!r} below {base} yet; run it first, without the option"
     return (
@@ -174,6 +185,8 @@ def perform(job: Job, options: Options) -> Performed:
         raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report{has}{why}")
     if left_out and not options.quiet:
         tell(f"note: this grid leaves out {more}")
+    for line in runner.of_other_code(snapshot):
+        tell(line)
     return Performed(records.reported(run, snapshot.plan.steps, snapshot.facts))
 
 

@@ -7,6 +7,7 @@ is built, sliced and sampled at once. It knows nothing of running, hashing or fo
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256, shake_256
 from itertools import accumulate, count, repeat
 from operator import index as as_int
@@ -19,8 +20,11 @@ from pyexp.configs import (
     Inside,
     changes,
     equal,
+    filled,
     freeze_config,
     inside,
+    joined,
+    parts_of,
     remembering,
     settled,
     updated,
@@ -224,6 +228,15 @@ def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) ->
     return Tensor.of_cells(Derived(grid.cells, fn), [axis.loose(fn) for axis in grid.axes])
 
 
+def with_defaults(configs: Tensor[FrozenConfig], defaults: FrozenConfig) -> Tensor[FrozenConfig]:
+    """The configs, each with the defaults laid under it; lazy, of the same shape and axes.
+
+    >>> with_defaults(grid_of([{"lr": 1.0}]), freeze_config({"dropout": 0.0}))[0]["dropout"]
+    0.0
+    """
+    return Tensor.of_cells(Derived(configs.cells, partial(filled, defaults=defaults)), configs.axes)
+
+
 def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
     """The configs as a Tensor of frozen configs; a list of them becomes one axis.
 
@@ -314,10 +327,10 @@ def concat(tensors: Iterable[Configs]) -> Tensor[FrozenConfig]:
     """
     if isinstance(tensors, Tensor):
         raise ConfigError("tensors is one Tensor; give a list of them: concat([a, b])")
-    return joined([grid_of(part, f"tensors[{i}]") for i, part in enumerate(_listed(tensors, "tensors"))])
+    return chained([grid_of(part, f"tensors[{i}]") for i, part in enumerate(_listed(tensors, "tensors"))])
 
 
-def joined(grids: Sequence[Tensor[T]]) -> Tensor[T]:
+def chained(grids: Sequence[Tensor[T]]) -> Tensor[T]:
     """The items of all grids, one after the other, flat, with their coordinates."""
     ends = tuple(accumulate(grid.size for grid in grids))
     parts = [flat_axis(grid.axes, range(grid.size)).levels for grid in grids]
@@ -467,31 +480,31 @@ def _level(variations: tuple[Variation, ...], key: str) -> Level:
     codes = tuple(place.setdefault(told(value), len(place)) for value in values)
     coords = tuple(values[codes.index(code)] for code in range(len(place)))
     is_key = not _touches(variations, key, besides=True)
-    marks = tuple((None, ((tuple(key.split(".")), mark),)) for mark in place)  # as if nothing else were varied
+    marks = tuple((None, ((parts_of(key), mark),)) for mark in place)  # as if nothing else were varied
     return Level(Axis(key, coords, key if is_key else None, marks=marks), codes)
 
 
 def _value(variation: Variation, key: str) -> Any:
-    return next(value for path, value in variation.changes if ".".join(path) == key)
+    return next(value for path, value in variation.changes if joined(path) == key)
 
 
 def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
     """Whether a variation changes what is at a key: by this key (unless `besides` it is meant) or through it."""
-    parts = tuple((key or "").split("."))
+    parts = parts_of(key or "")
     paths = {path for variation in variations for path, _ in variation.changes} - ({parts} if besides else set())
     return any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
 
 
 def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
     """Whether each variation sets what is at a key anew."""
-    parts = tuple(key.split("."))
+    parts = parts_of(key)
     paths = [{path for path, _ in variation.changes} for variation in variations]
     return all(any(parts[: len(path)] == path for path in each) for each in paths)
 
 
 def _differing(variations: tuple[Variation, ...]) -> str | None:
     """The one key in which the variations differ, if each of them sets it; for a single variation its one key."""
-    tables = [{".".join(path): value for path, value in variation.changes} for variation in variations]
+    tables = [{joined(path): value for path, value in variation.changes} for variation in variations]
     keys = list(tables[0]) if tables else []
     if any(table.keys() != tables[0].keys() for table in tables):
         return None

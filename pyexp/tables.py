@@ -9,16 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from itertools import chain, product
 from operator import attrgetter, is_, itemgetter, mul
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyrsistent import PMap, pmap
-
 from pyexp.axes import MISSING, Axis, Level, strides_of
-from pyexp.configs import NOTHING, FrozenConfig, equal, leaves, lookup, thaw
+from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
@@ -26,6 +23,14 @@ from pyexp.tensor import Tensor, array_of, object_array
 if TYPE_CHECKING:
     import pandas
     import xarray
+
+
+def _silent(_message: str, stacklevel: int) -> None:
+    """Warn of nothing."""
+
+
+#: How a warning is given. The package gives the way when this module is loaded.
+warn: Callable[..., None] = _silent
 
 #: Characters of a value that a printed table shows.
 WIDEST = 60
@@ -82,7 +87,8 @@ class Results(Tensor[Result]):
         Raises `ResultError` if they are not all from one run and no path is given; `ExtraError` (an ImportError)
         without the extra [html]; OSError.
         """
-        return str(import_module("pyexp.look.page").write(self, path))
+        page: Any = __import__("pyexp.look.page", fromlist=["write"])  # by name, as what writes is above this module
+        return str(page.write(self, path))
 
     def _key_at(self, path: str) -> str | None:
         return path.removeprefix("config.") if path.startswith("config.") else None
@@ -112,7 +118,8 @@ class Results(Tensor[Result]):
         rows = list(_rows(self, arrays))
         labels = coord_labels(self)
         keys = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda key: _rank(key, labels))
-        return [{key: row.get(key) for key in keys} for row in rows]
+        names = _plain_names(keys)
+        return [{name: row.get(key) for key, name in names.items()} for row in rows]
 
     def to_pandas(self, *, arrays: bool | None = None) -> "pandas.DataFrame":
         """The records as a DataFrame; a column that lacks an int or a bool is nullable, so that the others stay exact.
@@ -294,6 +301,12 @@ def _thawed(coords: Sequence[Any]) -> Iterator[Any]:
     return map(thaw, coords)
 
 
+def _plain_names(columns: Sequence[str]) -> dict[str, str]:
+    """What each column is called: the dots of keys are written as they are, unless two columns were then the same."""
+    names = {key: ".".join(parts_of(key)) if key.startswith("config.") else key for key in columns}
+    return names if len(set(names.values())) == len(names) else dict(zip(columns, columns, strict=True))
+
+
 def _rank(key: str, axes: Sequence[str]) -> int:
     """The place of a column's group in a row."""
     groups = (key in FIRST, key in axes, key.startswith("config."), key not in LAST)
@@ -326,9 +339,7 @@ def _others(records: Iterable[Record]) -> list[str]:
 def _warn_of(others: Sequence[str], what: str, silent: str) -> None:
     """Say which outputs a method of `Results` leaves out, and how to have them."""
     if others:
-        import warnings  # only what is left out pays for it
-
-        warnings.warn(
+        warn(
             f"{what} leaves out what is not a scalar: {listing(others)}; to_xarray(dims={{{others[0]!r}: ['step']}}) "
             f"and to_pandas(arrays=True) have it, and with {silent} there is no warning",
             stacklevel=3,
@@ -342,7 +353,7 @@ def _keys(records: Iterable[Record]) -> list[str]:
 
 def _imported(module: str, method: str) -> Any:
     try:
-        return import_module(module)
+        return __import__(module)
     except ImportError as error:
         raise ExtraError(f"{method}() needs {module}: pip install {module} ({error})") from None
 
@@ -454,7 +465,8 @@ def _stacked(
 
 def _as_array(result: Result, key: str, ndim: int) -> Any:
     """An output as a NumPy array of so many dimensions, that holds what it holds."""
-    numpy = import_module("numpy")
+    import numpy
+
     value = result[key]
     if isinstance(value, (list, tuple)):
         try:
@@ -474,10 +486,11 @@ def _as_array(result: Result, key: str, ndim: int) -> Any:
 
 def _padded(arrays: Sequence[Any], shape: tuple[int, ...]) -> Any:
     """The arrays, or None, in one array, each filled up with NaN to a shape; of a type that changes none of them."""
-    numpy = import_module("numpy")
+    import numpy
+
     known = [array for array in arrays if array is not None]
     is_complete = all(array is not None and array.shape == shape for array in arrays)
-    made = numpy.empty((len(arrays), *shape), _common_type(known, is_complete))
+    made: Any = numpy.empty((len(arrays), *shape), _common_type(known, is_complete))
     if not is_complete:
         made.fill(math.nan)
     for i, array in enumerate(arrays):
@@ -488,7 +501,8 @@ def _padded(arrays: Sequence[Any], shape: tuple[int, ...]) -> Any:
 
 def _common_type(arrays: Sequence[Any], is_complete: bool) -> Any:
     """The NumPy type that holds all the elements of the arrays, and NaN if they are not complete, as they are."""
-    numpy = import_module("numpy")
+    import numpy
+
     types = {array.dtype for array in arrays}
     kinds = {each.kind for each in types}
     if not types or kinds <= {"f"} or kinds == {"c"} or (is_complete and (len(types) == 1 or kinds == {"U"})):
@@ -505,7 +519,7 @@ def _common_type(arrays: Sequence[Any], is_complete: bool) -> Any:
 
 def _array(values: list[Any]) -> Any:
     """The scalars as a flat NumPy array, with NaN for None; of the narrowest type that changes none of them."""
-    numpy = import_module("numpy")
+    numpy: Any = __import__("numpy")
     kinds = _kinds(values)
     is_complete = all(value is not None for value in values)
     if is_complete and kinds in ({str}, {bool}, {int}):
@@ -623,11 +637,11 @@ def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
         theirs = [other[key] for other in others if key in other]
         if len(theirs) < len(others):
             continue
-        if isinstance(value, PMap) and all(isinstance(each, PMap) for each in theirs):
+        if isinstance(value, FrozenConfig) and all(isinstance(each, FrozenConfig) for each in theirs):
             kept[key] = common_config([value, *theirs])
         elif all(equal(value, each) for each in theirs):
             kept[key] = value
-    return pmap(kept)
+    return frozen_map(kept)
 
 
 def _mean(numbers: list[float]) -> float:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
-from importlib import import_module
 from itertools import chain, compress, product
 from math import prod
 from operator import index as as_int
@@ -16,10 +15,8 @@ from operator import lt
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, SupportsIndex, TypeVar, overload
 
-from pyrsistent import PMap
-
 from pyexp.axes import Axis, Picked, Positions, Shape, count, default_axes, fitting, flat_axis, strides_of
-from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, shown, thaw
+from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, matches, plainly, shown, thaw
 from pyexp.errors import SelectionError, closest, listing, nearest
 
 T = TypeVar("T")
@@ -260,7 +257,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         ]
         shape = ", ".join(f"{axis.name}: {axis.size}" for axis in self._axes)
         items = (self[i] for i in range(min(self.size, 3)))
-        first = markup.items((thaw(item) if isinstance(item, PMap) else item for item in items), self.size)
+        first = markup.items((thaw(item) if isinstance(item, FrozenConfig) else item for item in items), self.size)
         head = f"{type(self).__name__} ({shape}): {first}"
         return markup.table(["coordinate", "dimension", "values"], rows, len(rows), head)
 
@@ -408,7 +405,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     def _why_none(self, query: Mapping[str, Any]) -> str:
         """Which key or value of a query no item has, and what there is."""
-        for path, wanted in leaves(query):
+        for path, wanted in _asked(query):
             values = [value for item in self if (value := lookup(item, path, NOTHING)) is not NOTHING]
             if not values:
                 known = {known for item in self for known in _paths(item)}
@@ -584,7 +581,9 @@ def _kept(entry: Any, size: int, what: str) -> int | Positions:
 
 def object_array(items: Sequence[Any]) -> Any:
     """The items in a flat NumPy array of objects, each as it is."""
-    made = import_module("numpy").empty(len(items), dtype=object)
+    import numpy
+
+    made = numpy.empty(len(items), dtype=object)
     for i, item in enumerate(items):
         made[i] = item
     return made
@@ -592,15 +591,18 @@ def object_array(items: Sequence[Any]) -> Any:
 
 def array_of(items: list[Any]) -> Any:
     """The items in a flat NumPy array, of the type that NumPy chooses. Where that changes an item, it holds objects."""
+    import numpy
+
+    made: Any
     kinds = set(map(type, items))
     if _is_scalar(kinds) or kinds in ({float}, {complex}):
-        return import_module("numpy").array(items)
+        return numpy.array(items)
     if kinds in ({int}, {bool}, {str}, {bytes}):
-        made = import_module("numpy").array(items)
+        made = numpy.array(items)
         if made.tolist() == items and (kinds != {int} or made.dtype.kind in "iu"):
             return made
     if kinds in (set(), {int, float}):
-        made = import_module("numpy").array(items)
+        made = numpy.array(items)
         if all(value == item or item != item for value, item in zip(made.tolist(), items, strict=True)):
             return made
     return object_array(items)
@@ -637,7 +639,14 @@ def _hollow(shape: Shape) -> list[Any]:
 def _paths(item: Any) -> list[str]:
     """The dotted paths of an item that is a mapping, or shows one."""
     mapping = shown(item)
-    return [path for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
+    return [plainly(mapping, path) for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
+
+
+def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The dotted paths of a query, whose own keys are dotted, and the values it asks for there."""
+    for key in sorted(query, key=str):
+        value = query[key]
+        yield from leaves(value, f"{key}.") if isinstance(value, Mapping) and value else [(f"{key}", value)]
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyexp.configs import Config, freeze
 from pyexp.errors import UsageError, nearest
-from pyexp.executors.base import Ended, Executor, Halt, Pool, Task, Terms, Threads, drive
+from pyexp.executors.base import Executor, RunSettings, StopRequest, Task
+from pyexp.executors.loop import Ended, schedule
 from pyexp.results import Outcome
 from pyexp.worker import guardian
 
@@ -82,7 +83,7 @@ IN_THIS_PROCESS: Mapping[str, str] = {
     "temporary_folders_left_open_are_removed": _AT_THE_END,
     "shared_memory_goes_with_the_cell": _AT_THE_END,
     "process_pools_left_open_do_not_hold_up_the_run": _AT_THE_END,
-    "threads_are_waited_for": _AT_THE_END,
+    "threads_of_pools_are_waited_for": _AT_THE_END,
     "threads_are_waited_for_within_the_timeout": _AT_THE_END,
     "daemon_threads_do_not_hold_up_the_run": "they are threads of this process, and end with it",
     "timeout_leaves_the_stacks_in_the_log": "nothing but a process can be killed",
@@ -92,6 +93,7 @@ IN_THIS_PROCESS: Mapping[str, str] = {
 #: The same for executors that subclass `Executor` alone and call the function themselves: they have no log either.
 IN_THREADS: Mapping[str, str] = {
     **IN_THIS_PROCESS,
+    "threads_are_waited_for": _AT_THE_END,
     "output_is_logged_below_python": "what threads of one process write cannot be told apart",
     "output_of_any_size_takes_no_memory": "what threads of one process write cannot be told apart",
     "bytes_are_logged_as_they_are": "what threads of one process write cannot be told apart",
@@ -146,24 +148,20 @@ class Lab:
     def run_all(
         self,
         cells: Iterable[tuple[Function, Mapping[str, Any]]],
-        terms: Terms | None = None,
+        settings: RunSettings | None = None,
         *,
         names: Iterable[str] = (),
-        halt: Halt | None = None,
+        stop: StopRequest | None = None,
     ) -> list[Trial]:
-        """The cells in order, run in one go to their ends; those that were halted are left out."""
-        terms = terms or Terms(timeout=PATIENCE, durable=False)
+        """The cells in order, run in one go to their ends; those that were stopped are left out."""
+        settings = settings or RunSettings(timeout=PATIENCE, durable=False)
         given = list(cells)
         labels = [*names] or [f"cell{i}" for i in range(len(given))]
-        executor = self.make_executor()
-        pool = executor if isinstance(executor, Pool) else Threads(executor)
         choice = dict(zip(labels, (fn for fn, _ in given), strict=True))
-        pool.open(functools.partial(_chosen, choice) if len(given) > 1 else given[0][0], terms)
-        try:
+        fn = functools.partial(_chosen, choice) if len(given) > 1 else given[0][0]
+        with self.make_executor().session(fn, settings, stop or StopRequest()) as session:
             tasks = self._tasks(labels, [config for _, config in given], choice)
-            ended = {one.task.label: one for one in drive(pool, tasks, terms, halt or Halt())}
-        finally:
-            pool.close()
+            ended = {one.task.label: one for one in schedule(session, tasks)}
         return [_trial(ended[label]) for label in labels if label in ended]
 
     def _tasks(
@@ -322,7 +320,7 @@ def _plus(n: int, config: Config) -> int:
 def each_cell_has_its_own_result(lab: Lab) -> None:
     """Of many cells at a time, each ends with its own result in its own folder."""
     cells = [(lambda config: config.n**2, {"n": n}) for n in range(12)]
-    trials = lab.run_all(cells, Terms(jobs=4, timeout=PATIENCE, durable=False))
+    trials = lab.run_all(cells, RunSettings(jobs=4, timeout=PATIENCE, durable=False))
     assert [trial.value for trial in trials] == [n**2 for n in range(12)]
 
 
@@ -557,7 +555,7 @@ def timeout_kills(lab: Lab) -> None:
         (config.out / "pid").write_text(str(os.getpid()))
         time.sleep(PATIENCE)
 
-    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT, durable=False))
+    (trial,) = lab.run_all([(fn, {})], RunSettings(timeout=_SHORT, durable=False))
     trial.failed("TimeoutError", "ran for longer than")
     _gone(trial.folder / "pid")
 
@@ -569,7 +567,7 @@ def timeout_kills_what_is_stopped(lab: Lab) -> None:
     def fn(config: Config) -> None:
         os.kill(os.getpid(), _STOP)
 
-    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT, durable=False))
+    (trial,) = lab.run_all([(fn, {})], RunSettings(timeout=_SHORT, durable=False))
     trial.failed("TimeoutError")
 
 
@@ -581,7 +579,7 @@ def timeout_kills_what_descends_from_the_cell(lab: Lab) -> None:
         _start_sleepers(config.out)
         time.sleep(PATIENCE)
 
-    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT + 1, durable=False))
+    (trial,) = lab.run_all([(fn, {})], RunSettings(timeout=_SHORT + 1, durable=False))
     trial.failed("TimeoutError")
     for kind in _SLEEPERS:
         _gone(trial.folder / kind)
@@ -601,7 +599,7 @@ def timeout_leaves_the_stacks_in_the_log(lab: Lab) -> None:
         print("step 7")
         time.sleep(PATIENCE)
 
-    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT, durable=False))
+    (trial,) = lab.run_all([(fn, {})], RunSettings(timeout=_SHORT, durable=False))
     trial.failed("TimeoutError")
     assert trial.log.startswith(b"step 7\n")
     for code, line in ((waiting.__code__, 1), (fn.__code__, 3)):
@@ -620,15 +618,15 @@ def retries_are_counted(lab: Lab) -> None:
             raise ValueError(f"try {tries}")
         return tries
 
-    (trial,) = lab.run_all([(fn, {})], Terms(retries=3, timeout=PATIENCE, durable=False))
+    (trial,) = lab.run_all([(fn, {})], RunSettings(retries=3, timeout=PATIENCE, durable=False))
     trial.done(3)
     assert trial.attempts == 2
 
 
 @_behaviour
 def halt_ends_what_runs(lab: Lab) -> None:
-    """When a signal came, no cell begins any more, and those on their way are ended with all they have started."""
-    halt = Halt()
+    """When a signal came, no cell begins any more, and running cells are ended with all they have started."""
+    stop = StopRequest()
 
     def fn(config: Config) -> None:
         _start_sleepers(config.out)
@@ -640,13 +638,13 @@ def halt_ends_what_runs(lab: Lab) -> None:
         deadline = time.monotonic() + PATIENCE
         while not (lab.top / "cell0" / "ready").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        halt.signal, halt.count = signal.SIGINT, 1
+        stop.signal, stop.count = signal.SIGINT, 1
 
     thread = threading.Thread(target=press)
     starter = threading.Timer(0.3, thread.start)  # after a fork, in which no other thread should be alive
     starter.start()
     try:
-        assert lab.run_all([(fn, {}), (fn, {})], halt=halt) == []
+        assert lab.run_all([(fn, {}), (fn, {})], stop=stop) == []
     finally:
         starter.join()
         thread.join()
@@ -859,27 +857,33 @@ def random_numbers_differ_between_cells(lab: Lab) -> None:
 
 @_behaviour
 def threads_are_waited_for(lab: Lab) -> None:
-    """A cell is done when its threads are: what they write is whole, also that of a pool which was left open."""
+    """A cell is done when the threads that it started are: what they write is whole; also if the cell fails."""
 
-    def fn(config: Config) -> str:
+    def fn(config: Config) -> None:
+        threading.Thread(target=_write_slowly, args=(config.out / "thread",)).start()
+        if config.fails:
+            raise ValueError
+
+    for fails in (False, True):
+        trial = lab.run(fn, name=f"cell{fails}", fails=fails)
+        assert (trial.folder / "thread").read_text() == "begun, ended"
+
+
+@_behaviour
+def threads_of_pools_are_waited_for(lab: Lab) -> None:
+    """A cell is done when the work of a pool of threads is that was left open."""
+
+    def fn(config: Config) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        def write(name: str) -> None:
-            with (config.out / name).open("w") as file:
-                file.write("begun, ")
-                time.sleep(0.3)
-                file.write("ended")
-
-        threading.Thread(target=write, args=("thread",)).start()
         pool = ThreadPoolExecutor(1)
         _kept.append(pool)
         for name in ("first", "second"):
-            pool.submit(write, name)
-        return "fine"
+            pool.submit(_write_slowly, config.out / name)
 
     trial = lab.run(fn)
-    trial.done("fine")
-    assert [(trial.folder / name).read_text() for name in ("thread", "first", "second")] == ["begun, ended"] * 3
+    trial.done(None)
+    assert [(trial.folder / name).read_text() for name in ("first", "second")] == ["begun, ended"] * 2
 
 
 @_behaviour
@@ -890,7 +894,7 @@ def threads_are_waited_for_within_the_timeout(lab: Lab) -> None:
         threading.Thread(target=time.sleep, args=(2 * PATIENCE,)).start()
         return "fine"
 
-    (trial,) = lab.run_all([(fn, {})], Terms(timeout=_SHORT, durable=False))
+    (trial,) = lab.run_all([(fn, {})], RunSettings(timeout=_SHORT, durable=False))
     trial.failed("TimeoutError")
 
 
@@ -916,7 +920,7 @@ def process_pools_left_open_do_not_hold_up_the_run(lab: Lab) -> None:
         _kept.append(pool)
         return pool.submit(abs, -3).result()
 
-    (trial,) = lab.run_all([(fn, {})], Terms(timeout=PATIENCE / 6, durable=False))
+    (trial,) = lab.run_all([(fn, {})], RunSettings(timeout=PATIENCE / 6, durable=False))
     trial.done(3)
 
 
@@ -1009,7 +1013,7 @@ def shared_memory_goes_with_the_cell(lab: Lab) -> None:
             time.sleep(PATIENCE)
 
     names = ("returned", "raised", "killed", "overdue")
-    trials = lab.run_all([(fn, {})] * 4, Terms(timeout=_SHORT, durable=False), names=names)
+    trials = lab.run_all([(fn, {})] * 4, RunSettings(timeout=_SHORT, durable=False), names=names)
     assert [trial.outcome["status"] for trial in trials] == ["done", "failed", "failed", "failed"]
     for trial in trials:
         assert not Path("/dev/shm", (trial.folder / "name").read_text()).exists(), trial.folder.name
@@ -1026,7 +1030,7 @@ def nothing_is_left_in_this_process(lab: Lab) -> None:
 
     lab.run(fn, name="first", n=0)  # what is made once and kept is no leak
     before = _possessions()
-    lab.run_all([(fn, {"n": n}) for n in range(30)], Terms(jobs=3, timeout=PATIENCE, durable=False))
+    lab.run_all([(fn, {"n": n}) for n in range(30)], RunSettings(jobs=3, timeout=PATIENCE, durable=False))
     deadline = time.monotonic() + 10
     while _possessions() != before and time.monotonic() < deadline:
         time.sleep(0.05)  # a thread that has nothing left to do may take a moment
@@ -1039,11 +1043,20 @@ def nothing_is_left_in_this_process(lab: Lab) -> None:
 _kept: list[Any] = []
 #: A timeout that an interpreter starts within, also on a busy machine.
 _SHORT = 2.0
+#: What a thread takes that goes on when its cell has returned.
+_SLOW = 0.3
 #: What a system without these signals and calls (Windows) has in their place.
 _KILL, _HANGUP, _STOP = (getattr(signal, name, signal.SIGTERM) for name in ("SIGKILL", "SIGHUP", "SIGSTOP"))
 _fork, _setsid = getattr(os, "fork", None), getattr(os, "setsid", None)
 _FORKED = ("twice_forked", "bare_fork") if _fork and _setsid else ()
 _SLEEPERS = ("in_the_group", "in_a_session", "without_environment", *_FORKED)
+
+
+def _write_slowly(path: Path) -> None:
+    with path.open("w") as file:
+        file.write("begun, ")
+        time.sleep(_SLOW)
+        file.write("ended")
 
 
 def _start_sleeper(note: Path, **options: Any) -> None:

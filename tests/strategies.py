@@ -8,7 +8,7 @@ hash or merge pass. Each docstring says what its strategy leaves out.
 
 import datetime as dt
 import string
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from enum import Enum, Flag, IntEnum, StrEnum
 from fractions import Fraction
 from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -134,6 +135,8 @@ CONFUSABLE: tuple[tuple[Any, ...], ...] = (
     (int, float, str, Point, Spot, first, second, len, "builtins.int", np.float32, np.mean, np.sin, np.cos, "numpy.sin")
     + (partial(first, 1), partial(first, x=1), partial(second, 1), partial(first, 2), Colour),
     (Right.READ, Right.WRITE, Right.READ | Right.WRITE, 3),
+    ([{"a": {"b": {"c": 1}}}], [{"a": {"b.c": 1}}], [{"a.b": {"c": 1}}], [{"a.b.c": 1}], [{"a": {"b\\": {"c": 1}}}])
+    + ([{"a": {"b\\.c": 1}}], [{"a": {"b": {}, "b.c": 1}}], [{"a": {"b": {"c": 1}, "b.c": 1}}]),
     (np.longdouble(1) / 3, np.array([1, 3], "longdouble"), np.array([1, 4], "longdouble"), 1 / 3, np.float32(1) / 3),
 )
 
@@ -153,7 +156,11 @@ SAME: tuple[tuple[Any, ...], ...] = (
     (range(0), range(3, 1), range(5, 5, -1)),
     (range(1, 2), range(1, 9, 8)),
     ({1, 2}, frozenset([2, 1])),
-    ({"a": 1, "b": {"c": 2}}, {"b.c": 2, "a": 1}, {"b": {}, "b.c": 2, "a": 1}),
+    (
+        OrderedDict(b={"c.d": 2}, a=1),
+        {"a": 1, "b": {"c.d": 2}},
+        MappingProxyType({"b": OrderedDict({"c.d": 2}), "a": 1}),
+    ),
     (dt.UTC, dt.UTC, dt.timezone(dt.timedelta(0))),
     (np.array([(1, 2)], [("a", "<i4"), ("b", "<i4")]), np.array([(1, 2)], [("a", ">i4"), ("b", ">i4")]))
     + (np.array([(1, 2)], np.dtype({"names": ["a", "b"], "formats": ["i4", "i4"], "offsets": [4, 0]})),),
@@ -188,11 +195,35 @@ def keys() -> st.SearchStrategy[str]:
     return st.lists(parts(), min_size=1, max_size=3).map(".".join)
 
 
+def data_keys() -> st.SearchStrategy[str]:
+    """Keys in a map inside a config, where dots and backslashes are data. Leaves out the empty key."""
+    confusable = [
+        "a.b",
+        "a.b.c",
+        "b.c",
+        "a\\",
+        "a\\.b",
+        "a\\\\.b",
+        ".",
+        "..",
+        ".a",
+        "a.",
+        "!",
+        "train.csv",
+        "gpt-4",
+        "gpt-4.1",
+    ]
+    return parts() | st.sampled_from(confusable)
+
+
 def bad_keys() -> st.SearchStrategy[Any]:
     """Keys that no config can have. Leaves out keys that have no hash, which no dict can have."""
-    return st.sampled_from(
-        ["", ".", "a.", ".a", "a..b", 1, 1.0, None, True, b"a", ("a",), Colour.ONE, PurePosixPath("a")]
-    )
+    return st.sampled_from(["", 1, 1.0, None, True, b"a", ("a",), Colour.ONE, PurePosixPath("a")])
+
+
+def undotted_keys() -> st.SearchStrategy[str]:
+    """Keys that a config cannot have itself, as they are no dotted name; they are data in a map inside of it."""
+    return st.sampled_from([".", "a.", ".a", "a..b", "...", r"a\.b", r"\.", r"a\.b.c"])
 
 
 def scalars() -> st.SearchStrategy[Any]:
@@ -210,7 +241,8 @@ def values(leaves: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[An
             st.lists(inner, max_size=3)
             | st.lists(inner, max_size=3).map(tuple)
             | st.sets(hashable | st.tuples(hashable, hashable), max_size=3)
-            | st.dictionaries(keys(), inner, max_size=3)
+            | st.frozensets(hashable | st.frozensets(hashable, max_size=2), max_size=3)
+            | st.dictionaries(data_keys(), inner, max_size=3)
         ),
         max_leaves=8,
     )
@@ -243,16 +275,12 @@ def numbered(shape: tuple[int, ...]) -> Tensor[int]:
 
 
 def plain(value: Any) -> Any:
-    """The oracle of freezing: the value with every dotted key in it expanded, by plain dicts and loops."""
-    if isinstance(value, dict):
-        return laid({}, value)
-    if type(value) in (list, tuple):
-        return type(value)(plain(item) for item in value)
-    return value
+    """The oracle of freezing: the dotted keys of a config expanded, by plain dicts and loops; a value as it is."""
+    return laid({}, value) if isinstance(value, dict) else value
 
 
 def laid(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
-    """The oracle of merging: `base`, which has no dotted keys, with `update` laid over it, by plain dicts and loops."""
+    """The oracle of merging: `base`, whose own keys have no dots, with `update` laid over it, by dicts and loops."""
     result = deepcopy(base)
     for key in sorted(update, key=lambda key: key.count(".")):
         *path, last = key.split(".")
@@ -261,7 +289,7 @@ def laid(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
             if not isinstance(inner.get(part), dict):
                 inner[part] = {}
             inner = inner[part]
-        inner[last] = plain(update[key])
+        inner[last] = deepcopy(update[key])
     return result
 
 
@@ -272,7 +300,7 @@ def typed(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return (type(value).__name__, [typed(item) for item in value])
     if isinstance(value, (set, frozenset)):
-        return ("set", {repr(item) for item in value})
+        return (type(value).__name__, sorted(repr(typed(item)) for item in value))
     return (type(value).__name__, hex(value) if type(value) is int else repr(value))
 
 

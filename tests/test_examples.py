@@ -48,7 +48,7 @@ SAYS = {
         ["x1 1 (try 1)", "x2 4 (try 1)", "x3 9 (try 2)"],
         ["load", "load", "load", "3 cells: 3 to load"],
         ["x1 1 (try 1)", "x2 4 (try 1)", "x3 9 (try 2)"],
-        ["x1 1 (try 2)", "x2 4 (try 2)", "x3 9 (try 3)"],
+        ["x1 1 (try 1)", "x2 4 (try 1)", "x3 the first try at 3 fails"],
     ],
     "config_class": [["made it 0.02", "still says 0.01", "did you mean 'learning_rate'?"]],
     "configuration": [["results"], ["elsewhere"]],

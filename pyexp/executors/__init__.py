@@ -11,33 +11,16 @@ if TYPE_CHECKING:
     from pyexp.executors.base import Executor, ExecutorName
     from pyexp.executors.fork import ForkExecutor
     from pyexp.executors.inline import InlineExecutor
-    from pyexp.executors.process import SubprocessExecutor
+    from pyexp.executors.processes import SubprocessExecutor
     from pyexp.executors.ray.executor import RayExecutor
 
 __all__ = [
-    "Executor",
-    "ExecutorName",
-    "ForkExecutor",
-    "InlineExecutor",
-    "RayExecutor",
-    "SubprocessExecutor",
-    "get_executor",
-]
+    "Executor", "ExecutorName", "ForkExecutor", "InlineExecutor", "RayExecutor", "SubprocessExecutor", "get_executor"
+]  # fmt: skip
 
-_HOME = {
-    "Executor": "base",
-    "ExecutorName": "base",
-    "InlineExecutor": "inline",
-    "SubprocessExecutor": "process",
-    "ForkExecutor": "fork",
-    "RayExecutor": "ray.executor",
-}
-_NAMED = {
-    "inline": "InlineExecutor",
-    "subprocess": "SubprocessExecutor",
-    "fork": "ForkExecutor",
-    "ray": "RayExecutor",
-}
+_HOME = {"Executor": "base", "ExecutorName": "base", "InlineExecutor": "inline", "SubprocessExecutor": "processes"}
+_HOME |= {"ForkExecutor": "fork", "RayExecutor": "ray.executor"}
+_NAMED = {"inline": "InlineExecutor", "subprocess": "SubprocessExecutor", "fork": "ForkExecutor", "ray": "RayExecutor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,28 +5,27 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from pyexp.configs import Config
 from pyexp.errors import ExecutorError
-from pyexp.executors.base import Task, Terms
-from pyexp.executors.children import Child, Ends, Process, Processes, is_gone, status_pipe
+from pyexp.executors.base import Function, RunSettings, SessionExecutor, StopRequest, Task
+from pyexp.executors.processes import Child, ProcessCell, ProcessSession, is_gone, status_pipe
 from pyexp.worker import cell as cells
-from pyexp.worker import guardian, unix
-from pyexp.worker.cell import Cell
+from pyexp.worker import guardian, script, unix
 from pyexp.worker.main import begin, reaped, threads_after_fork
+from pyexp.worker.messages import Cell
 
 
-class ForkExecutor(Processes):
+class ForkExecutor(SessionExecutor):
     """Runs each cell in a fork of this process as it is: modules, globals and all. Threads do not come along.
 
     A cell begins with the state that every random number generator has here, but for Python's and NumPy's global ones,
     which are seeded anew. Libraries that have started their threads already keep their number, whatever `-j` says.
     """
 
-    def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
+    def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "ForkSession":
         if not hasattr(os, "fork"):
             raise ExecutorError("this system cannot fork; use executor='subprocess'")
         others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
@@ -41,60 +40,67 @@ class ForkExecutor(Processes):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        self._parent = os.getpid()
-        super().open(fn, terms)
-        if terms.initializer is not None:
-            terms.initializer()
-        self._streams = cells.streams()  # here once, and not in each child
+        return ForkSession(settings, stop)
 
-    def start(self, task: Task) -> Process:
-        mark = guardian.new_mark()
-        cell = self.cell(task, mark)
+
+class ForkSession(ProcessSession):
+    """Cells in forks of this process."""
+
+    def __init__(self, settings: RunSettings, stop: StopRequest) -> None:
+        super().__init__(settings, stop)
+        self._parent = os.getpid()
+        self._finder = script.Finder(script.project_sources())  # so that an edit meanwhile reaches no cell
+        try:
+            if settings.initializer is not None:
+                settings.initializer()
+            self._streams = cells.streams()  # here once, and not in each child
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, task: Task) -> ProcessCell:
+        cell = self._cell(task, guardian.new_mark())
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             with suppress(Exception):  # what is buffered belongs to this process, once
                 stream.flush()  # type: ignore[union-attr]  # a stream that is None is passed over
-        with status_pipe() as ends:
+        with status_pipe() as (status, writer):
             # A signal that comes before the child has its own handlers waits until it has.
             blocked = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
             try:
                 with _quietly():
                     pid = unix.os.fork()
                 if pid == 0:
-                    self._child(task, cell, ends, blocked)
+                    with cells.leaving(cell):
+                        self._live(task, cell, status, writer, blocked)
             finally:
                 unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, blocked)
-            child = Child(pid, ends.status, mark, gone=lambda: is_gone(pid), reap=lambda: reaped(pid))
-        return self.going(task, child)
+            child = Child(pid, status, cell.mark, gone=lambda: is_gone(pid), reap=lambda: reaped(pid))
+        return self._started(task, child)
 
-    def _child(self, task: Task, cell: Cell, ends: Ends, blocked: Any) -> None:
+    def _live(self, task: Task, cell: Cell, parents: int, writer: int, blocked: Any) -> None:
         """The cell's life after the fork, from which there is no way back into the caller's code."""
-        try:
-            begin(cell.mark, self._guardian.pipe, self._parent, _handlers())
-            before = cells.set_apart()
-            self._let_go(task)  # first, as there may be no other descriptor left to take
-            os.close(ends.status)
-            cells.become(cell, None)
-            cells.reseed()
-            status = cells.out_of_the_way(ends.writer)
-            os.close(ends.writer)
-            cells.fresh_streams(self._streams)
+        begin(cell.mark, self._guardian.pipe, self._parent, _handlers())
+        before = cells.set_apart()
+        sys.meta_path.insert(0, self._finder)
+        for other in self._cells:  # whose claims would be held for as long as this one lives
+            for descriptor in (other.child.status, other.child.watch, other.task.claim):
+                if descriptor is not None and descriptor != task.claim:
+                    with suppress(OSError):
+                        os.close(descriptor)
+        os.close(parents)
+        cells.dress(cell)
+        cells.become(cell)
+        cells.reseed()
+        status = cells.out_of_the_way(writer)
+        os.close(writer)
+        cells.fresh_streams(self._streams)
 
-            def call() -> Any:
-                cells.take_log(cell.log_path, b"")
-                unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, blocked)
-                return task.fn(task.private_config())
+        def call() -> Any:
+            cells.take_log(cell.log_path, b"")
+            unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, blocked)
+            return task.fn(task.private_config())
 
-            cells.live(call, cell, status, before)
-        finally:
-            os._exit(cells.UNTOLD)
-
-    def _let_go(self, task: Task) -> None:
-        """Close what belongs to the other cells: their claims would be held for as long as this one lives."""
-        theirs = (each for other in self._crew for each in (other.child.status, other.child.watch, other.task.claim))
-        for descriptor in theirs:
-            if descriptor is not None and descriptor != task.claim:
-                with suppress(OSError):
-                    os.close(descriptor)
+        cells.live(call, cell, status, before)
 
 
 def _handlers() -> dict[int, Any]:
@@ -109,7 +115,7 @@ def _handlers() -> dict[int, Any]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without Python's own warning that a fork of a process with threads may hang: it is said in open()."""
+    """Without Python's own warning that a fork of a process with threads may hang: `session` says it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

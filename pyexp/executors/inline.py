@@ -2,86 +2,127 @@
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from types import FrameType
 from typing import Any
 
-from pyexp.configs import Config
-from pyexp.executors.base import Pool, Running, Task, Terms
+from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task
 from pyexp.results import Outcome, is_library
+from pyexp.store import pickling
 from pyexp.store.files import BINARY
-from pyexp.worker.cell import commit, leave_if_forked, unbuffered
+from pyexp.worker.cell import leave_if_forked, umask, unbuffered
 from pyexp.worker.outcome import attempt
 
 
-class InlineExecutor(Pool):
+class InlineExecutor(SessionExecutor):
     """Runs each cell in this process. A crash of the process is the end of the run; there is no timeout, and `-j` is 1.
 
     What a cell writes goes to its log unless capturing is off, and so does the traceback if it fails; `breakpoint()`
     brings the terminal back.
     """
 
-    def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
-        self._terms = terms
-        if terms.initializer is not None:
-            terms.initializer()
+    has_own_streams = False
 
-    def slots(self, terms: Terms) -> int:
+    def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "InlineSession":
+        return InlineSession(settings, stop)
+
+
+class InlineSession(Session):
+    """Runs a cell when it is waited for."""
+
+    def __init__(self, settings: RunSettings, stop: StopRequest) -> None:
+        super().__init__(settings, stop)
+        if settings.initializer is not None:
+            settings.initializer()
+
+    def slots(self) -> int:
         return 1
 
     def start(self, task: Task) -> Running:
         return Running(task)
 
+    def wait(self, running: Collection[Running], seconds: float) -> list[tuple[Running, Outcome]]:
+        if not running:
+            time.sleep(seconds)  # other processes have the cells that are left
+        return [(one, self._run(one)) for one in running]
+
+    def kill(self, running: Running) -> None:
+        """Nothing is left to kill: a cell that was waited for has ended."""
+
     def _run(self, running: Running) -> Outcome:
-        task = running.task
-        running.begins()
-        here = os.getpid()
+        task, settings, here, mask = running.task, self.settings, os.getpid(), umask()
+        running.began, running.started = time.monotonic(), time.time()
+        returned = running.began
         raised: list[Exception] = []
 
         def call() -> Any:
+            nonlocal returned
             try:
-                with self.halt.interrupting():
-                    return task.fn(task.private_config())
+                with self.stop.interrupting(), joining_threads():
+                    try:
+                        return task.fn(task.private_config())
+                    finally:
+                        returned = time.monotonic()
             except Exception as error:
-                if self._terms.pdb:  # else nothing may hold on to the frames
+                if settings.pdb:  # only then: it holds on to the frames
                     raised.append(error)
                 raise
 
-        with captured(task.log_path) if self._terms.capture else ExitStack():
-            outcome = attempt(
-                call, lambda value: commit(value, task.result_path, self._terms.durable, here), _has_terminal()
-            )
+        def save(value: Any) -> list[str]:
+            os.umask(mask)
+            return pickling.save(task.result_path, value, durable=settings.durable) if os.getpid() == here else []
+
+        with captured(task.log_path) if settings.capture else ExitStack():
+            outcome = attempt(call, save, _has_terminal())
             leave_if_forked(outcome, here)
+        os.umask(mask)
         if outcome["status"] != "done":
-            with suppress(OSError):  # a failure leaves no result, whoever wrote one
+            with suppress(OSError):  # a failure leaves no result, even if the experiment wrote one
                 os.unlink(task.result_path)
-            if not self.halt.count:
+            if not self.stop.count:
                 self._show(outcome["traceback"], task)
         if raised:
-            with suppress(KeyboardInterrupt), self.halt.interrupting():
+            with suppress(KeyboardInterrupt), self.stop.interrupting():
                 debug(raised.pop())
-        return outcome
+        return {**outcome, "seconds": returned - running.began}
 
     def _show(self, traceback: str, task: Task) -> None:
         """Write a failed cell's traceback where the rest of its output is."""
         with suppress(OSError, ValueError, AttributeError):  # a full disk, or no stderr
-            if self._terms.capture:
+            if self.settings.capture:
                 with open(task.log_path, "a", encoding="utf-8") as log:
                     log.write(traceback)
             else:
                 sys.stderr.write(traceback)
                 sys.stderr.flush()
 
-    def wait(self, running: Collection[Running], seconds: float) -> list[tuple[Running, Outcome]]:
-        """Run the cells that were started: here, waiting for one is running it."""
-        if not running:
-            time.sleep(seconds)  # others have the cells that are left
-        return [(one, self._run(one)) for one in running]
 
-    def kill(self, running: Running) -> None:
-        """Nothing is left to kill: a cell that was waited for has ended."""
+@contextmanager
+def joining_threads() -> Iterator[None]:
+    """Wait at the end for the threads that were started meanwhile, as Python does at its own end; not after Ctrl-C.
+
+    Daemons and the threads of a pool that is still open go on: those end with this process.
+    """
+    before = set(threading.enumerate())
+    is_interrupted = False
+    try:
+        yield
+    except KeyboardInterrupt:
+        is_interrupted = True
+        raise
+    finally:
+        while not is_interrupted and (
+            left := [each for each in threading.enumerate() if each not in before and _is_to_end(each)]
+        ):
+            left[0].join()
+
+
+def _is_to_end(thread: threading.Thread) -> bool:
+    pools = sys.modules.get("concurrent.futures.thread")
+    return not thread.daemon and thread not in getattr(pools, "_threads_queues", ())
 
 
 def _has_terminal() -> bool:

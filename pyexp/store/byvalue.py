@@ -15,12 +15,11 @@ from typing import Any
 
 import cloudpickle
 
+from pyexp.store.pickling import MAIN
+
 #: Where results that were written before this module moved look for it.
 FORMER = "pyexp.byvalue"
 sys.modules.setdefault(FORMER, sys.modules[__name__])
-
-#: What the script's module is called: in the process that was started with it, and in a worker that has loaded it.
-MAIN = ("__main__", "__mp_main__")
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types

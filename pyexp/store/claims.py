@@ -6,7 +6,6 @@ died of; nothing here looks at ages or process ids. Knows names and locks, not w
 
 import errno
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from importlib import import_module
@@ -123,9 +122,11 @@ def _is_named(descriptor: int, path: str) -> bool:
 
 def sign(descriptor: int, pid: int) -> None:
     """Write into a claim's file which process has it, for people to read."""
+    from socket import gethostname
+
     with suppress(OSError):
         os.lseek(descriptor, 0, os.SEEK_SET)
-        os.ftruncate(descriptor, os.write(descriptor, f"process {pid} on {socket.gethostname()}".encode()))
+        os.ftruncate(descriptor, os.write(descriptor, f"process {pid} on {gethostname()}".encode()))
 
 
 def holders(folder: str) -> dict[str, str]:

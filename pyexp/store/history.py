@@ -10,19 +10,20 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyrsistent import pmap
-
 from pyexp.axes import MISSING, Axis, Level, default_axes
+from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, StoreError, nearest
-from pyexp.plan import Cell, Facts, Mode, Status, classify, plan, unused
+from pyexp.plan import Cell, Facts, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
 from pyexp.store.claims import Claim
 from pyexp.store.layout import (
     CLAIMS,
+    CODE,
     HISTORY,
     RECORD,
     RESULT,
@@ -33,7 +34,7 @@ from pyexp.store.layout import (
     runs,
     unusable,
 )
-from pyexp.sweep import joined
+from pyexp.sweep import chained
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
@@ -123,7 +124,7 @@ class History(NamedTuple):
         latest = _grid_of(self.grids[-1])
         if latest.size == len(folders):
             return latest
-        cells = joined([*map(_grid_of, self.grids[:-1]), latest])
+        cells = chained([*map(_grid_of, self.grids[:-1]), latest])
         first: dict[str, int] = {}
         for position, cell in enumerate(cells):
             first.setdefault(cell.folder, position)
@@ -190,15 +191,18 @@ def is_cell(path: str) -> bool:
 
 
 @contextmanager
-def journal(run: Run, head: Mapping[str, Any], cells: Tensor[Cell], git: "Git") -> Iterator[None]:
+def journal(
+    run: Run, head: Mapping[str, Any], cells: Tensor[Cell], git: "Git", sources: Mapping[str, bytes]
+) -> Iterator[None]:
     """Write down what is run here: the grid and this command before, how it ended after.
 
-    `head` says which experiment of which script it is. What is there of earlier commands, and when the run began, is
+    `head` says which experiment of which script it is; the `sources` of its code by module are kept, once by content.
+    What is there of earlier commands, and when the run began, is
     kept. Raises `StoreError` if it cannot be written.
     """
     from pyexp.store.provenance import UNKNOWN, libraries, this_command  # a report need not pay for it
 
-    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
+    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN, "sources": _kept_sources(run, sources)}
     grid = grid_json(cells)
     _enter(run, head, grid, entry)
     status = "failed"
@@ -285,6 +289,30 @@ def _keep(run: Run, patch: bytes) -> str:
     return name
 
 
+#: Bytes of a source that is kept.
+LONGEST_SOURCE = 1 << 18
+
+
+def _kept_sources(run: Run, sources: Mapping[str, bytes]) -> dict[str, str]:
+    """Keep the sources of a run's code, each once by its content; return their files by module.
+
+    Raises `StoreError` if the folder cannot be written to.
+    """
+    kept = {}
+    try:
+        for module, source in sorted(sources.items()):
+            if len(source) <= LONGEST_SOURCE:
+                name = f"{folder_name(module)}-{sha256(source).hexdigest()[:12]}.py"
+                path = os.path.join(run.path, CODE, name)
+                if not os.path.lexists(path):
+                    files.make_folders(os.path.dirname(path), durable=False)
+                    files.write(path, [source], durable=False)
+                kept[module] = f"{CODE}/{name}"
+    except OSError as error:
+        raise unusable(run.path, error) from None
+    return kept
+
+
 def _append(run: Run, part: Mapping[str, Any]) -> None:
     """Append what is to be kept of an earlier grid, on a line of its own even if a crash has cut the last one off."""
     line = b"\n" + json.dumps(part, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
@@ -348,7 +376,7 @@ def _kept(base: str, name: str, started: float) -> Kept:
     except StoreError:  # a newer pyexp's
         here = History((), ())
     cells = here.cells
-    seen = records.look(run, cells, exact=False)
+    seen = records.look(run, cells, records.Program(), exact=False)
     found = [classify(seen[cell.folder]).status if cell.folder in seen else Status.NEW for cell in cells]
     counts: dict[str, int] = {status.value: found.count(status) for status in Status if status in found}
     return Kept(name, run.path, started, cells.shape, counts, len(here.grids))
@@ -362,7 +390,7 @@ def listing(found: Sequence[Kept]) -> str:
 
 
 def _cell(folder: str, name: str = "") -> Cell:
-    return Cell(pmap({"name": name}), name, folder.rpartition("-")[2], folder)
+    return Cell(FrozenConfig(name=name), name, folder.rpartition("-")[2], folder)
 
 
 def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
@@ -411,7 +439,7 @@ def load_run(run: Run) -> Results:
 
 def as_run(run: Run, cells: Tensor[Cell]) -> Results:
     """The Results of these cells, with the configs that their records have."""
-    seen = records.look(run, cells, exact=False, is_script=False)
+    seen = records.look(run, cells, records.Program(loads=False), exact=False)
     known = cells.map(lambda cell: _known(cell, seen.get(cell.folder)))
     steps = plan(known, {folder: classify(facts) for folder, facts in seen.items()}, Mode.REPORT).steps
     return records.reported(run, steps, seen)

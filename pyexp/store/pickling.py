@@ -11,7 +11,9 @@ from typing import Any
 from pyexp.store import files
 
 loads = pickle.loads
-# In the names of the script's module, `__main__` and `__mp_main__`.
+#: What the script's module is called: in the process that was started with it, and in a worker that has loaded it.
+MAIN = ("__main__", "__mp_main__")
+# In both names.
 _MAIN = b"_main__"
 
 

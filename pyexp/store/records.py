@@ -5,9 +5,7 @@ be made again from the result. Looking imports and unpickles nothing, and does n
 does.
 """
 
-import ast
 import os
-import shutil
 import stat
 import sys
 import time
@@ -16,24 +14,82 @@ from contextlib import suppress
 from functools import partial
 from importlib import machinery, util
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup
 from pyexp.errors import ResultError, StoreError
+from pyexp.hashing import alike
+from pyexp.leaves import NotLoaded
 from pyexp.plan import ENDED, Cell, Facts, Step, classify, unused
-from pyexp.results import Record, Result, done, from_json, missing, record_of, to_json
+from pyexp.results import Record, Result, done, from_json, missing, record_of, restored, to_json
 from pyexp.store import claims, files, pickling
 from pyexp.store.claims import Claim
 from pyexp.store.layout import CLAIMS, LOG, RECORD, RESULT, RUN, Run
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
+if TYPE_CHECKING:
+    from pyexp.store.code import Code
 
-def look(run: Run, cells: Iterable[Cell], *, exact: bool = True, is_script: bool = True) -> dict[str, Facts]:
+
+class Program:
+    """The program that asks about results: which classes it finds, and which code it would run them with.
+
+    Without `loads`, it need not be able to load the results: their records are of use without the script.
+    """
+
+    def __init__(
+        self, code: "Code | None" = None, defaults: FrozenConfig = FrozenConfig(), *, loads: bool = True
+    ) -> None:
+        self.code = code
+        self._defaults = defaults
+        self._loads = loads
+        self._findable: dict[str, bool] = {}
+        self._differences: dict[str, str] = {}
+
+    def lacks(self, record: Record) -> str:
+        """The first class or function that loading the result needs and that is not there; `""` if there is none."""
+        for need in record.needs if self._loads else ():
+            if need not in self._findable:
+                self._findable[need] = _is_there(*need.split(":", 1))
+            if not self._findable[need]:
+                return need.replace(":", ".")
+        return ""
+
+    def difference(self, record: Record) -> str:
+        """How the code that made the result differs from this program's, in words; `""` where none is known."""
+        told = record.code
+        if self.code is None or not told or self.code.hash in (told["hash"], *told.get("accepted", ())):
+            return ""
+        from pyexp.store.code import Code, difference, same  # only where the hashes differ
+
+        key = told["hash"]
+        if key not in self._differences:
+            old = Code(told["hash"], told["parts"])
+            is_other = same(old, self.code) is False
+            self._differences[key] = difference(old.parts, self.code.parts) if is_other else ""
+        return self._differences[key]
+
+    def changed_default(self, cell: Cell, told: Mapping[str, Any]) -> str:
+        """Which default has another value in the cell than when it was run, where the record says this; `""` for none.
+
+        A key that is missing from the record was added since, with the value that the code had before.
+        """
+        if not self._defaults:
+            return ""
+        before = restored(told["config"], told["format"])
+        for path, _ in leaves(self._defaults):
+            old, new = lookup(before, path, NOTHING), lookup(cell.config, path, NOTHING)
+            if old is not NOTHING and not isinstance(old, NotLoaded) and not alike(old, new):
+                return f"{path} was {old!r}, and is {new!r}"
+        return ""
+
+
+def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = True) -> dict[str, Facts]:
     """The facts about the cells that have a folder or are claimed, by folder. Changes nothing.
 
-    `exact` says that the cells have the very configs that were run; without it, records bring their own. With
-    `is_script`, a result counts only if the classes it needs are there; elsewhere its record is of use without them.
-    Raises `StoreError` if the run's folder cannot be read.
+    `exact` says that the cells have the very configs that were run; without it, records bring their own. Raises
+    `StoreError` if the run's folder cannot be read.
     """
     try:
         with os.scandir(run.path) as entries:
@@ -43,44 +99,43 @@ def look(run: Run, cells: Iterable[Cell], *, exact: bool = True, is_script: bool
     except OSError as error:
         raise StoreError(f"cannot look into {run.path}: {error.strerror}") from None
     holders = claims.holders(os.path.join(run.path, CLAIMS)) if CLAIMS in present else {}
-    findable: dict[str, bool] | None = {} if is_script else None
     seen = {}
     for cell in cells:
         holder = holders.get(cell.folder, "")
         if cell.folder in present or holder:
-            seen[cell.folder] = facts(run, cell, findable, exact=exact)._replace(holder=holder)
+            seen[cell.folder] = facts(run, cell, program, exact=exact)._replace(holder=holder)
     return seen
 
 
-def facts(run: Run, cell: Cell, findable: dict[str, bool] | None, *, exact: bool = True) -> Facts:
-    """The facts about one cell, also if a process has claimed it.
-
-    `findable` keeps what was found out about the classes that results need; None if they need not be there.
-    """
+def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Facts:
+    """The facts about one cell, also if a process has claimed it."""
     try:
         is_folder = stat.S_ISDIR(os.lstat(run.folder(cell)).st_mode)
     except OSError:
         return Facts()
     if not is_folder:
         return Facts(there="something else")
-    record = read_record(run, cell, exact=exact)
+    told = _told(run, cell)
+    record = _record_in(told, cell if exact else None)
+    default = program.changed_default(cell, told) if record is not None and exact else ""
     path = run.file(cell, RESULT)
     try:
         status = os.lstat(path)
     except OSError:
-        return Facts("folder", record, ended=_When.of(record))
+        return Facts("folder", record, ended=_When.of(record), default=default)
     stamp = files.stamp_of(status)
     owner = "" if files.is_trusted(status, run.trust) else files.owner_of(status)
-    if owner or (record is not None and record.failed):
-        return Facts("folder", record, stamp, ended=_When.of(record), owner=owner)
+    if owner or default or (record is not None and record.failed):
+        return Facts("folder", record, stamp, ended=_When.of(record), owner=owner, default=default)
     fits, fault = record is not None and record.stamp == stamp, ""
     if not fits:
         fits, fault = _verified(run, cell, record)
-    if fits and record is not None and findable is not None:
-        lost = [need for need in record.needs if not _is_findable(need, findable)]
-        fault = f"{lost[0].replace(':', '.')}, which loading it needs, is not there" if lost else ""
+    other = ""
+    if fits and record is not None:
+        lost, other = program.lacks(record), program.difference(record)
+        fault = f"{lost}, which loading it needs, is not there" if lost else ""
     ended = _When.of(record) if fits else _When(status.st_mtime)
-    return Facts("folder", record, stamp, fits, fault, ended)
+    return Facts("folder", record, stamp, fits, fault, ended, difference=other)
 
 
 def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
@@ -118,13 +173,6 @@ class _When(NamedTuple):
             return "at an unknown time"
 
 
-def _is_findable(need: str, known: dict[str, bool]) -> bool:
-    """Whether a class or function, as `module:name`, can be found by who loads a result. Nothing is imported."""
-    if need not in known:
-        known[need] = _is_there(*need.split(":", 1))
-    return known[need]
-
-
 def _is_there(module: str, name: str) -> bool:
     loaded: Any = sys.modules.get(module)
     if loaded is not None:
@@ -144,6 +192,8 @@ def _is_there(module: str, name: str) -> bool:
 
 def _defines(source: str, name: str) -> bool:
     """Whether a module's top level gives this name a value, as far as its source shows."""
+    import ast
+
     waiting: list[ast.AST] = [ast.parse(source)]
     while waiting:
         node = waiting.pop()
@@ -175,13 +225,16 @@ def _is_installed(path: str) -> bool:
     return "site-packages" in path or path.startswith(os.path.dirname(os.__file__))
 
 
-def read_record(run: Run, cell: Cell, *, exact: bool = True) -> Record | None:
-    """The cell's record; None if there is none that can be trusted."""
+def _told(run: Run, cell: Cell) -> dict[str, Any]:
+    """What the cell's record says; empty if there is none that can be trusted."""
     data = files.read_checked(run.file(cell, RECORD))
-    if not isinstance(data, dict) or data.get("hash") != cell.hash:
-        return None
+    return data if isinstance(data, dict) and data.get("hash") == cell.hash else {}
+
+
+def _record_in(told: Mapping[str, Any], cell: Cell | None) -> Record | None:
+    """The record that says this, of the cell if that is known; None if it is not one."""
     try:
-        return from_json(data, cell.config if exact else None)
+        return from_json(told, None if cell is None else cell.config) if told else None
     except (ResultError, ValueError, OverflowError, RecursionError):
         return None
 
@@ -282,7 +335,7 @@ def commit(run: Run, cell: Cell, record: Record) -> Record:
         record = _stamped(record, run.file(cell, RESULT))
     _write_record(run, cell, record)
     if not record.failed:
-        shutil.rmtree(_apart(run, cell), ignore_errors=True)
+        _remove_tree(_apart(run, cell))
     return record
 
 
@@ -369,14 +422,29 @@ def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
     """
     if files.stamp(run.file(cell, RESULT)) != seen or not os.path.isdir(run.folder(cell)):
         return
+    files.remove_temporary(run.folder(cell))
     apart = _apart(run, cell)
     if os.path.lexists(apart) and not seen:  # the last one that finished is there already
-        shutil.rmtree(run.folder(cell))
+        _remove_tree(run.folder(cell))
     else:
-        shutil.rmtree(apart, ignore_errors=True)
+        _remove_tree(apart)
         os.replace(run.folder(cell), apart)
     if run.durable:
         files.sync_folder(run.path)
+
+
+def _remove_tree(path: str) -> None:
+    if os.path.lexists(path):
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def keep_apart(run: Run, cell: Cell) -> None:
+    """Keep what a cell was with another default in a folder of its own, which is not one of the run. Raises OSError."""
+    name, _, digest = cell.folder.rpartition("-")
+    kept = unused(f"{name}_before-{digest}", os.listdir(run.path), f"{name}_before{{}}-{digest}")
+    os.replace(run.folder(cell), os.path.join(run.path, kept))
 
 
 def _apart(run: Run, cell: Cell) -> str:

@@ -18,31 +18,19 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
-from importlib import import_module
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pyexp.store import files, pickling
 from pyexp.worker import guardian, messages, unix
-from pyexp.worker.outcome import attempt, failed
+from pyexp.worker.outcome import attempt, failed, traceback_of
 
 if TYPE_CHECKING:
     from pyexp.results import Outcome
-
-
-def _module(name: str) -> Any:
-    """The module; None where this system has none of that name."""
-    try:
-        return import_module(name)
-    except ImportError:
-        return None
-
-
-# Here, so that a server has them before it forks.
-_fcntl, _resource = _module("fcntl"), _module("resource")
+    from pyexp.worker.messages import Cell
 
 #: Exit statuses of a worker that could not say its word: its pipe was closed, or it was never told what to do.
 MUTE, UNTOLD = 86, 87
@@ -58,29 +46,19 @@ STACKS = getattr(signal, "SIGRTMAX", None) if hasattr(faulthandler, "register") 
 in_cell = False
 
 
-class Cell(NamedTuple):
-    """One cell as its worker gets it: where it is kept, its config as a pickle, and what sets its process apart."""
-
-    config: bytes
-    result_path: str
-    durable: bool
-    log_path: str
-    mark: str
-    environment: dict[str, str]
-    title: str
+def dress(cell: Cell) -> None:
+    """Give this process the cell's environment and title."""
+    for name, value in cell.environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    entitle(f"pyexp {cell.title}")
 
 
-def become(cell: Cell, claim: int | None) -> None:
-    """Give this process what is the cell's own: its environment, its name, its claim."""
+def become(cell: Cell) -> None:
+    """Let this process be the cell's."""
     global in_cell
     in_cell = True
-    os.environ.update(cell.environment)
-    if entitle := title_setter():
-        entitle(f"pyexp {cell.title}")
     guardian.wear(cell.mark)  # after the title, which is a name too
-    if claim is not None:
-        out_of_the_way(claim)
-        os.close(claim)
 
 
 def reseed() -> None:
@@ -90,12 +68,23 @@ def reseed() -> None:
             sys.modules["numpy.random"].seed()
 
 
+def entitle(title: str) -> None:
+    """Let `ps` show this title, if setproctitle is installed."""
+    if module := _setproctitle():
+        module.setproctitle(title)
+
+
+def title() -> str:
+    """What `ps` shows."""
+    return str(module.getproctitle()) if (module := _setproctitle()) else ""
+
+
 @cache
-def title_setter() -> Callable[[str], None] | None:
-    """What lets `ps` show what a process does, if it is installed."""
-    os.environ["SPT_NOENV"] = "1"  # else it would write where /proc shows the environment, by which cells are known
+def _setproctitle() -> Any:
+    # Without this, it would write over what /proc shows as the environment, where the guardian looks for marks.
+    os.environ["SPT_NOENV"] = "1"
     try:
-        from setproctitle import setproctitle
+        import setproctitle
     except ImportError:
         return None
     finally:
@@ -104,34 +93,34 @@ def title_setter() -> Callable[[str], None] | None:
 
 
 class Before(NamedTuple):
-    """What was there when a process was forked for a cell: it is not the cell's to end.
+    """What was there when a process was forked for a cell, and is not the cell's to end.
 
     `files` are open files whose buffers were empty then; `ends` is what libraries that were there do at the end of
-    each process, and had registered before the fork.
+    each process, and had registered before the fork; `finalizers` were to run at the end.
     """
 
     files: Sequence[Any] = ()
     ends: Sequence[Callable[[], Any]] = ()
+    finalizers: Sequence[Any] = ()
 
 
 def set_apart(loaded: Sequence[Any] | None = None) -> Before:
-    """Let the end of this fork end only what is made from now on.
+    """Let the end of this process, or of its forks, end only what is made from now on.
 
     `loaded` are the open files of a server, which has loaded the script for its cells and for nothing else.
     """
     gc.freeze()  # what gc.get_objects() gives from now on was made since
     finalize: Any = weakref.finalize
-    for each in list(finalize._registry):
+    finalizers = [each for each in list(finalize._registry) if each.atexit]
+    for each in finalizers:
         each.atexit = False
     finalize._registered_with_atexit = False  # so that the next one registers after the cell has begun
     ends = []
-    if process := sys.modules.get("multiprocessing.process"):
-        process._children = set()  # type: ignore[attr-defined]  # as in multiprocessing's own forks
     if util := sys.modules.get("multiprocessing.util"):
         ends.append(util._exit_function)  # it looks whose each finalizer is
     if loaded is not None and "logging" in sys.modules:
         ends.append(sys.modules["logging"].shutdown)
-    return Before(loaded or (), ends)
+    return Before(loaded or (), ends, finalizers)
 
 
 def open_files() -> list[Any]:
@@ -145,24 +134,33 @@ def open_files() -> list[Any]:
 
 def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None = None) -> None:
     """Make the call, end what it began, commit its result, say the outcome on the status pipe, and end this process."""
-    word = _LastWord(status)
-    pid = os.getpid()
-    kept: list[bytes] = []
-
-    def keep(value: Any) -> list[str]:
-        payload, needs = pickling.packed(value) if os.getpid() == pid else (b"", [])
-        kept.append(payload)
-        return needs
-
+    pipe, pid, mask = os.fstat(status), os.getpid(), umask()
+    payload = b""
     outcome: Outcome = {}
 
+    def keep(value: Any) -> list[str]:
+        nonlocal payload
+        payload, needs = pickling.packed(value) if os.getpid() == pid else (b"", [])
+        return needs
+
     def end() -> None:
+        os.umask(mask)  # the cell may have set another one, which is not for the run's files
         try:
-            last = _committed(cell, kept.pop(), outcome) if outcome["status"] == "done" else outcome
-            if last["status"] != "done":
-                _tell(last, cell)
-            word.leave(last, cell.mark)
-        finally:
+            if outcome["status"] == "done":
+                _commit(cell, payload, outcome)
+            if outcome["status"] != "done":  # no result is left, and the log ends with the traceback
+                with suppress(OSError):
+                    os.unlink(cell.result_path)
+                with suppress(OSError), open(cell.log_path, "ab") as log:
+                    log.write(outcome["traceback"].encode())
+            alone = is_alone()
+            if not alone:
+                guardian.end_descendants(cell.mark)
+            # An experiment may close what it does not know, and open files since.
+            if os.path.samestat(os.fstat(status), pipe):
+                messages.write(status, [pickle.dumps(outcome), ALONE if alone else PARENT])
+                os._exit(0)
+        finally:  # not by the usual way out: in a fork that would run the parent's code
             os._exit(MUTE)
 
     if before is not None:  # handlers run from the last to the first: those before this one are not the cell's
@@ -171,19 +169,41 @@ def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None
     began = time.monotonic()
     outcome |= {**attempt(call, keep), "seconds": time.monotonic() - began}
     leave_if_forked(outcome, pid)
-    _guarded(threading._shutdown, outcome)  # type: ignore[attr-defined]  # as multiprocessing: hooks, then the threads
-    _guarded(atexit._run_exitfuncs, outcome)
-    _finish(outcome, before or Before())
+    _end_python(outcome, before or Before())
     end()
 
 
-def end_server(opened: Sequence[Any]) -> NoReturn:
+def umask() -> int:
+    """What is taken from the mode of new files."""
+    os.umask(mask := os.umask(0o077))  # it can only be read by setting it
+    return mask
+
+
+@contextmanager
+def leaving(cell: Cell) -> Iterator[None]:
+    """End this process after what is done here; an error that comes so early is written to the cell's log."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(BaseException), open(cell.log_path, "ab") as log:
+            log.write(traceback_of(error).encode())
+    finally:
+        os._exit(UNTOLD)
+
+
+def end_server(before: Before) -> NoReturn:
     """End a process that served, in Python's order, but for taking its modules apart."""
-    outcome: Outcome = {}
-    _guarded(threading._shutdown, outcome)  # type: ignore[attr-defined]
-    _guarded(atexit._run_exitfuncs, outcome)
-    _finish(outcome, Before(opened))
+    for each in before.finalizers:
+        each.atexit = True
+    weakref.finalize._registered_with_atexit = True  # type: ignore[attr-defined]
+    _end_python({}, Before(before.files))
     os._exit(0)
+
+
+def _end_python(outcome: Outcome, before: Before) -> None:
+    _guarded(threading._shutdown, outcome)  # type: ignore[attr-defined]  # as multiprocessing: hooks, then the threads
+    _guarded(atexit._run_exitfuncs, outcome)
+    _finish(outcome, before)
 
 
 def _guarded(step: Callable[[], Any], outcome: Outcome) -> None:
@@ -194,16 +214,11 @@ def _guarded(step: Callable[[], Any], outcome: Outcome) -> None:
         outcome.update(failed(error))
     except BaseException as error:
         with suppress(BaseException):
-            ignored: Any = _Ignored(type(error), error, error.__traceback__, "at the end of the cell", step)
+            words, trace = "at the end of the cell", error.__traceback__
+            ignored: Any = SimpleNamespace(
+                exc_type=type(error), exc_value=error, exc_traceback=trace, err_msg=words, object=step
+            )
             sys.unraisablehook(ignored)
-
-
-class _Ignored(NamedTuple):
-    exc_type: Any
-    exc_value: Any
-    exc_traceback: Any
-    err_msg: str
-    object: Any
 
 
 def _finish(outcome: Outcome, before: Before) -> None:
@@ -233,26 +248,14 @@ def _finalize() -> None:
             stream.close()
 
 
-def _committed(cell: Cell, payload: bytes, outcome: Outcome) -> Outcome:
-    """The outcome, once the result is committed; a failure if it cannot be."""
+def _commit(cell: Cell, payload: bytes, outcome: Outcome) -> None:
+    """Commit the result; the cell has failed if that cannot be done."""
     try:
         files.commit(cell.result_path, payload, durable=cell.durable)
     except BaseException as error:  # the disk is full
-        return {**failed(error), "seconds": outcome["seconds"]}
-    return outcome
-
-
-def _tell(outcome: Outcome, cell: Cell) -> None:
-    """Leave no result of a cell that failed, and its traceback at the end of its log."""
-    with suppress(OSError):
-        os.unlink(cell.result_path)
-    with suppress(OSError), open(cell.log_path, "ab") as log:
-        log.write(outcome["traceback"].encode())
-
-
-def commit(value: Any, result_path: str, durable: bool, cell: int) -> list[str]:
-    """Commit the result, if this is the cell's process; return what loading it needs. Raises what saving raises."""
-    return pickling.save(result_path, value, durable=durable) if os.getpid() == cell else []
+        seconds = outcome["seconds"]
+        outcome.clear()
+        outcome |= {**failed(error), "seconds": seconds}
 
 
 def leave_if_forked(outcome: Outcome, cell: int) -> None:
@@ -273,41 +276,18 @@ def leave_if_forked(outcome: Outcome, cell: int) -> None:
         os._exit(status & 0xFF)
 
 
-class _LastWord:
-    """What is said on the status pipe before this process ends."""
-
-    def __init__(self, status: int) -> None:
-        self._status = status
-        self._pipe = os.fstat(status)
-
-    def leave(self, outcome: Outcome, mark: str) -> None:
-        """End what descends from this process, say how the cell ended, and end."""
-        alone = is_alone()
-        if not alone:
-            guardian.end_descendants(mark)
-        try:
-            # An experiment may close what it does not know, and open files since.
-            if not os.path.samestat(os.fstat(self._status), self._pipe):
-                os._exit(MUTE)
-            messages.write(self._status, [pickle.dumps(outcome), ALONE if alone else PARENT])
-        except OSError:
-            os._exit(MUTE)
-        # Not by the usual way out: in a fork that would run the parent's code.
-        os._exit(0)
-
-
 def is_alone() -> bool:
     """Whether this process has no child, and never waited for one: then nothing can descend from it.
 
     Where that cannot be known, it is not alone.
     """
-    if _resource is None or not hasattr(unix.os, "waitid"):
+    if unix.resource is None or not hasattr(unix.os, "waitid"):
         return False
     try:
         unix.os.waitid(unix.os.P_ALL, 0, unix.os.WEXITED | unix.os.WNOHANG | unix.os.WNOWAIT)
     except ChildProcessError:
         unseen = signal.getsignal(unix.signal.SIGCHLD) == signal.SIG_IGN  # the system takes children away by itself
-        return bool(not unseen and _resource.getrusage(_resource.RUSAGE_CHILDREN).ru_maxrss == 0)
+        return bool(not unseen and unix.resource.getrusage(unix.resource.RUSAGE_CHILDREN).ru_maxrss == 0)
     except OSError:
         pass
     return False
@@ -330,10 +310,10 @@ def unbuffered(descriptor: int) -> Any:
 
 
 def out_of_the_way(descriptor: int) -> int:
-    """The pipe under a high number, which an experiment that opens and closes descriptors does not meet by chance."""
+    """The same under a high number, which an experiment that opens and closes descriptors does not meet by chance."""
     with suppress(OSError):  # no number that high
-        if _fcntl is not None:
-            return int(_fcntl.fcntl(descriptor, _fcntl.F_DUPFD_CLOEXEC, 500))
+        if unix.fcntl is not None:
+            return int(unix.fcntl.fcntl(descriptor, unix.fcntl.F_DUPFD_CLOEXEC, 500))
     return os.dup(descriptor)
 
 

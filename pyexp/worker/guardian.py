@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
-#: The environment variable by which a cell's descendants are known, wherever they went.
+#: The environment variable that marks a cell's descendants, wherever they went.
 VARIABLE = "PYEXP_CELL"
 #: Seconds after which the guardian looks whether its parent lives, in case that somebody else holds its pipe open.
 TICK = 1.0
@@ -77,8 +77,10 @@ def kill(pid: int) -> None:
 
 def wear(mark: str) -> None:
     """Give this process the mark for a name (Linux): a fork's environment does not show it."""
-    with suppress(OSError), open(f"{PROC}/self/comm", "wb", buffering=0) as name:
-        name.write(mark.encode())
+    with suppress(OSError):
+        name = os.open(f"{PROC}/self/comm", os.O_WRONLY)
+        os.write(name, mark.encode())
+        os.close(name)
 
 
 class Facts(NamedTuple):
@@ -199,17 +201,22 @@ def _content(pid: int, name: str) -> bytes | None:
 
 
 class Guardian:
-    """The guardian process, seen from the run's: it is told of each cell, and dismissed at the end of the run."""
+    """The guardian process, as the run sees it: it hears of each cell, and is dismissed at the end of the run."""
 
     def __init__(self) -> None:
         self._cells: dict[int, str] = {}
-        self._start()
+        self._process = self._start()
 
-    def _start(self) -> None:
+    @property
+    def pipe(self) -> int:
+        """The descriptor that the guardian reads the other end of."""
+        return int(self._process.stdin.fileno())
+
+    def _start(self) -> Any:
         import subprocess
 
         # Nothing of this process is left to it: no descriptor, no terminal, no folder, and no mark of a cell around it.
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(os.getpid()), *_beside(_psutil())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -219,13 +226,12 @@ class Guardian:
             env={name: value for name, value in os.environ.items() if name != VARIABLE},
             **apart(),
         )
-        assert self._process.stdin is not None
-        self.pipe = self._process.stdin.fileno()
 
-    def begins(self, leader: int, mark: str) -> None:
-        """A cell begins: its leader is there, and has not been told yet what to do."""
+    def begins(self, leader: int, mark: str, *, is_known: bool = False) -> None:
+        """A cell begins: its leader is there, and has no work yet, or has told the guardian of itself."""
         self._cells[leader] = mark
-        self._tell(message(leader, mark))
+        if not is_known:
+            self._tell(message(leader, mark))
 
     def ended(self, leader: int) -> None:
         """A cell has ended, and nothing is left of it; its leader is not reaped yet, so that the id is still its."""
@@ -237,7 +243,7 @@ class Guardian:
             os.write(self.pipe, words)
         except OSError:  # somebody killed it: another one takes over
             self.dismiss()
-            self._start()
+            self._process = self._start()
             for leader, mark in self._cells.items():
                 os.write(self.pipe, message(leader, mark))
 
@@ -245,12 +251,11 @@ class Guardian:
         """The run is over, and nothing is left to guard."""
         self._process.kill()
         self._process.wait()
-        assert self._process.stdin is not None
         self._process.stdin.close()
 
 
 def message(leader: int, mark: str) -> bytes:
-    """What the guardian is told when a cell begins; short enough for a pipe to take it whole."""
+    """The message to the guardian that a cell begins; short enough for a pipe to take it whole."""
     return f"{leader} {mark}\n".encode()
 
 

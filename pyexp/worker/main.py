@@ -1,7 +1,8 @@
 """What a fresh interpreter does: get ready, then run the one cell that it is given, or fork a child for each of many.
 
-It is told what to do in messages on descriptor 0, and answers on 1; descriptor 2 takes what is written before a cell
-has its log. Getting ready is the same for all: the import path, the script, what was set in it since, the initializer.
+It reads messages on descriptor 0, and answers on 1. Descriptor 2 is the cell's log, or a file for what is written
+before there is a cell.
+Getting ready is the same for all: the import path, the script, what was set in it since, the initializer.
 """
 
 import errno
@@ -10,113 +11,60 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from pyexp.store import pickling
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, script, unix
-from pyexp.worker.cell import Cell
-from pyexp.worker.script import Script, Source, Survey
+from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap, Rest
 
 #: Device files that a process with an accelerator has open: such a process must not be forked.
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 
 
-class Kit(NamedTuple):
-    """What a worker gets ready with.
-
-    `asked` is what the experiment reaches in the script; `answers` says whether the worker tells what it lacks of that,
-    and `serves` whether it is to fork a child for each cell, if it is fit for that.
-    """
-
-    argv: Sequence[str]
-    path: Sequence[str]
-    folder: str
-    script: Script | None
-    sources: Mapping[str, Source]
-    asked: Survey
-    answers: bool = False
-    serves: bool = False
-    guardian: int | None = None
-
-
-class Lack(NamedTuple):
-    """What a worker says that it lacks, once it has loaded the script: see `naming.lacking`."""
-
-    differ: Sequence[str] = ()
-    missing: Sequence[str] = ()
-    paths: Sequence[str] = ()
-    failed: bool = False
-
-    def names(self, asked: Survey) -> set[str]:
-        """The globals that are to be sent: those that differ or are missing, or refer to what is missing."""
-        gone = set(self.paths)
-        return {*self.differ, *self.missing, *(name for name, used in asked.uses.items() if gone & used)}
-
-
-class Rest(NamedTuple):
-    """What a worker gets then: globals of the script, the experiment's function, and its initializer."""
-
-    values: Mapping[str, Any]
-    fn: Callable[[Any], Any]
-    initializer: Callable[[], Any] | None
-
-
-class Fork(NamedTuple):
-    """What a server is asked for: a child for this cell.
-
-    With the message come so many descriptors: the cell's claim, if it has one, and its status pipe. Children that are
-    `done` are reaped before.
-    """
-
-    cell: Cell
-    descriptors: int
-    done: Sequence[int]
-
-
-class Reap(NamedTuple):
-    """What a server is asked for: the exit status of this child, None while it lives."""
-
-    pid: int
-
-
 def main() -> None:
     """Get ready, and run the cell or serve; never return."""
-    control, status = cells.out_of_the_way(0), cells.out_of_the_way(1)
-    early = cells.out_of_the_way(2)
+    control, status = map(cells.out_of_the_way, (0, 1))
     os.dup2(2, 1)
     cells.fresh_streams()
-    if hasattr(signal, "SIGBREAK"):  # by which Ctrl-C is passed on where it cannot be sent to one process
+    if hasattr(signal, "SIGBREAK"):  # it stands for Ctrl-C where that cannot be sent to one process
         signal.signal(signal.SIGBREAK, signal.default_int_handler)
     try:
-        told = partial(os.read, control)
-        kit: Kit = pickle.loads(messages.read(told))
+        read = partial(messages.read, partial(os.read, control))
+        kit: Kit = pickle.loads(read())
         if kit.guardian is not None:  # no program that the script starts may keep it open
             os.set_inheritable(kit.guardian, False)
         with _asking_nvml() if kit.serves else nullcontext():
             lack, fault = _load(kit)
         if kit.answers:
             messages.write(status, [pickle.dumps(lack)])
-        call = _ready(kit, lack, fault, messages.read(told))
+        rest = read()
         if kit.serves:
+            call = _ready(kit, lack, fault, rest)
             why = unfit()
             messages.write(status, [why.encode()])
             if not why:
-                _serve(control, kit.guardian, call, early)
-        cell: Cell = pickle.loads(messages.read(told))
+                _serve(control, kit.guardian, call)
+        cell: Cell = pickle.loads(read())
     except (EOFError, OSError):  # the parent has no cell for this process, or is dead
         os._exit(cells.UNTOLD)
     os.close(control)
-    cells.become(cell, None)
-    cells.reseed()
-    written = _written(early)
-    os.ftruncate(early, 0)  # what is there at the end, the parent puts into the log
-    os.lseek(early, 0, os.SEEK_SET)
-    _live(call, cell, status, written)
+    with cells.leaving(cell):
+        cells.dress(cell)
+        cells.become(cell)
+        if kit.answers:
+            written = _written()
+            os.ftruncate(2, 0)  # what is there at the end, the parent puts into the log
+            os.lseek(2, 0, os.SEEK_SET)
+            cells.take_log(cell.log_path, written)
+        if not kit.serves:
+            call = _ready(kit, lack, fault, rest)
+        cells.reseed()
+        cells.live(_calling(call, cell, lambda: None), cell, status)
 
 
 @contextmanager
@@ -132,30 +80,24 @@ def _asking_nvml() -> Iterator[None]:
             os.environ.pop(variable, None)
 
 
-def _written(early: int) -> bytes:
+def _written() -> bytes:
     """What this process wrote before it had a log."""
-    os.lseek(early, 0, os.SEEK_SET)
-    parts = []
-    while part := os.read(early, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
+    with open(2, "rb", closefd=False) as early:
+        early.seek(0)
+        return early.read()
 
 
-def _live(
-    call: Callable[[Any], Any], cell: Cell, status: int, written: bytes, before: cells.Before | None = None
-) -> NoReturn:
-    """Run the cell and end this process."""
+def _calling(call: Callable[[Any], Any], cell: Cell, begin: Callable[[], Any]) -> Callable[[], Any]:
+    """What runs the cell: it begins, and makes the call with its config."""
+    out = Path(cell.result_path).parent
 
     def run() -> Any:
-        cells.take_log(cell.log_path, written)
+        begin()
         config = pickling.loads(cell.config)
-        config["out"] = Path(cell.result_path).parent
+        config["out"] = out
         return call(config)
 
-    try:
-        cells.live(run, cell, status, before)
-    finally:
-        os._exit(cells.UNTOLD)
+    return run
 
 
 def _load(kit: Kit) -> tuple[Lack, BaseException | None]:
@@ -178,17 +120,18 @@ def _load(kit: Kit) -> tuple[Lack, BaseException | None]:
         return Lack(), None
     from pyexp.worker import naming  # a script without globals need not pay for it
 
-    return Lack(*naming.lacking(kit.asked, script.main_namespace())), None
+    return naming.lacking(kit.asked, script.main_namespace()), None
 
 
 def _ready(kit: Kit, lack: Lack, fault: BaseException | None, rest: bytes) -> Callable[[Any], Any]:
-    """The function, once all is there that it needs; else one that raises why, so that this is a cell's outcome."""
+    """The experiment's function; if getting ready failed, one that raises why, so that this is a cell's outcome."""
     try:
         if fault is not None:
             raise fault
         values, fn, initializer = Rest(*pickle.loads(rest))
-        # Of what is sent, only what this worker lacks: the rest stays as it was loaded, as others may refer to it.
-        script.main_namespace().update({name: values[name] for name in values if name in lack.names(kit.asked)})
+        # Only what this worker lacks: the others stay as they were loaded, since the script may refer to them.
+        lacking = lack.names(kit.asked)
+        script.main_namespace().update({name: value for name, value in values.items() if name in lacking})
         if initializer is not None:
             initializer()
         return fn
@@ -231,79 +174,85 @@ def threads_after_fork() -> int:
         return 1
 
 
-def _serve(control: int, pipe: int | None, call: Callable[[Any], Any], early: int) -> NoReturn:
+def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoReturn:
     """Fork a child for each cell that is asked for, until the run hangs up; then end as any Python process does."""
-    import socket
-
-    link = socket.socket(fileno=control)
-    written, opened, here = _written(early), cells.open_files(), os.getpid()
-    # One that was not set from Python is None, and cannot be set again.
-    handlers = {number: signal.getsignal(number) or signal.SIG_DFL for number in guardian.STOPPING}
-    for number in guardian.STOPPING:  # the run says when to stop
-        signal.signal(number, signal.SIG_IGN)
-    cells.title_setter()
-    cells.reseed()
-    gc.collect()
-    gc.freeze()  # a collection in a child would copy the pages of all that was loaded
-    while (heard := _next(link)) is not None:
-        asked, descriptors = heard
-        answer = reaped(asked.pid) if isinstance(asked, Reap) else _forked(asked, descriptors)
-        if answer == 0 and isinstance(asked, Fork):
-            try:
-                link.close()
-                begin(asked.cell.mark, pipe, here, handlers)
-                before = cells.set_apart(opened)
-                *claim, status = descriptors
-                cells.become(asked.cell, claim[0] if claim else None)
-                kept = cells.out_of_the_way(status)
-                os.close(status)
-                _live(call, asked.cell, kept, written, before)
-            finally:
-                os._exit(cells.UNTOLD)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with suppress(OSError):  # the run has gone, which is heard next
-            messages.write(control, [pickle.dumps(answer)])
-        cells.reseed()  # for the next child, while this one runs
-    cells.end_server(opened)
-
-
-def _forked(asked: Fork, descriptors: Sequence[int]) -> int | OSError:
-    """The result of a fork, or why there cannot be one."""
-    for pid in asked.done:
-        reaped(pid)
-    if len(descriptors) < asked.descriptors:
-        return OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    try:
-        return int(unix.os.fork())
-    except OSError as error:
-        return error
-
-
-def _next(link: Any) -> tuple[Fork | Reap, list[int]] | None:
-    """The next that is asked for, with the descriptors that came along; None when the run has hung up."""
-    import socket
+    import socket  # a fresh interpreter need not pay for it
 
     unix_socket: Any = socket
-    try:
-        head, descriptors, _, _ = unix_socket.recv_fds(link, messages.WIDTH, 2)
-        return pickle.loads(messages.read(link.recv, head)), descriptors
-    except (EOFError, OSError):
-        return None
+    link = socket.socket(fileno=control)
+    written, here = _written(), os.getpid()
+    # The run says when to stop. A child makes itself ready before it hears a signal.
+    mask = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
+    cells.reseed()
+    opened = cells.open_files()
+    gc.collect()
+    before = cells.set_apart(opened)
+    title = cells.title()
+    while True:
+        # What can be done before the fork is: a child pays for each page that it is the first to write to.
+        try:
+            head, descriptors, _, _ = unix_socket.recv_fds(link, messages.WIDTH, 2)
+            asked: Fork | Reap = pickle.loads(messages.read(link.recv, head))
+        except (EOFError, OSError):  # the run has hung up
+            cells.end_server(before)
+        answer: Any = None
+        if isinstance(asked, Reap):
+            answer = reaped(asked.pid)
+        elif len(descriptors) < asked.descriptors:
+            answer = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        else:
+            for pid in asked.done:
+                reaped(pid)
+            kept = [cells.out_of_the_way(each) for each in descriptors]  # the cell's claim, its status pipe
+            for each in descriptors:
+                os.close(each)
+            descriptors, cell = kept, asked.cell
+            cells.dress(cell)
+
+            def begin_cell(path: str = cell.log_path) -> None:
+                cells.take_log(path, written)
+                unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, mask)
+
+            run = _calling(call, cell, begin_cell)
+            try:
+                answer = int(unix.os.fork())
+            except OSError as error:
+                answer = error
+            if answer == 0:
+                with cells.leaving(cell):
+                    link.close()
+                    is_guarded = begin(cell.mark, pipe, here, {})
+                    messages.write(kept[-1], [b"%d %d" % (os.getpid(), is_guarded)])
+                    cells.become(cell)
+                    cells.live(run, cell, kept[-1], before)
+        for each in descriptors:
+            os.close(each)
+        with suppress(OSError):  # the run has gone, which is heard next
+            messages.write(control, [pickle.dumps(answer)])
+        cells.entitle(title)
+        cells.reseed()  # for the next child, while this one runs
 
 
-def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> None:
-    """Take leave of the parent, after a fork: its session, its guardian, its handlers of signals."""
+def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> bool:
+    """Take leave of the parent, after a fork: its session, its guardian, its handlers of signals.
+
+    Return whether the guardian knows of this process.
+    """
     unix.os.setsid()
+    is_guarded = False
     if pipe is not None:
         with suppress(OSError):
             os.write(pipe, guardian.message(os.getpid(), mark))
-            os.close(pipe)
+            is_guarded = True
+        os.close(pipe)
     if os.getppid() != parent:  # it died meanwhile, and so perhaps did the guardian
         os._exit(cells.UNTOLD)
     signal.set_wakeup_fd(-1)
+    if process := sys.modules.get("multiprocessing.process"):
+        process._children = set()  # type: ignore[attr-defined]  # as in multiprocessing's own forks
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    return is_guarded
 
 
 def reaped(pid: int) -> int | None:

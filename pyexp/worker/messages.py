@@ -1,15 +1,85 @@
-"""Messages between a run and its workers: bytes behind their length, on a pipe or a socket.
-
-Knows descriptors. What a message says is its sender's and its reader's matter.
-"""
+"""What a run and its workers say to each other, and how: bytes behind their length, on a pipe or a socket."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pyexp.worker.script import Script, Source, Survey
 
 #: Bytes of the number that says how long a message is.
 WIDTH = 8
 # So much is read at a time.
 _PIECE = 1 << 24
+
+
+class Kit(NamedTuple):
+    """What a worker gets ready with.
+
+    `asked` is what the experiment reaches in the script; `answers` says whether the worker tells what it lacks of that,
+    and `serves` whether it is to fork a child for each cell, if it is fit for that.
+    """
+
+    argv: Sequence[str]
+    path: Sequence[str]
+    folder: str
+    script: Script | None
+    sources: Mapping[str, Source]
+    asked: Survey
+    answers: bool = False
+    serves: bool = False
+    guardian: int | None = None
+
+
+class Lack(NamedTuple):
+    """What a worker says that it lacks, once it has loaded the script: see `naming.lacking`."""
+
+    differ: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    paths: Sequence[str] = ()
+    failed: bool = False
+
+    def names(self, asked: Survey) -> set[str]:
+        """The globals that are to be sent: those that differ or are missing, or refer to what is missing."""
+        gone = set(self.paths)
+        return {*self.differ, *self.missing, *(name for name, used in asked.uses.items() if gone & used)}
+
+
+class Rest(NamedTuple):
+    """What a worker gets then: globals of the script, the experiment's function, and its initializer."""
+
+    values: Mapping[str, Any]
+    fn: Callable[[Any], Any]
+    initializer: Callable[[], Any] | None
+
+
+class Cell(NamedTuple):
+    """One cell as its worker gets it: where it is kept, its config as a pickle, and what sets its process apart."""
+
+    config: bytes
+    result_path: str
+    durable: bool
+    log_path: str
+    mark: str
+    environment: dict[str, str]
+    title: str
+
+
+class Fork(NamedTuple):
+    """What a server is asked for: a child for this cell.
+
+    With the message come so many descriptors: the cell's claim, if it has one, and its status pipe. Children that are
+    `done` are reaped before. The child says its id on its status pipe, and whether the guardian knows of it.
+    """
+
+    cell: Cell
+    descriptors: int
+    done: Sequence[int]
+
+
+class Reap(NamedTuple):
+    """What a server is asked for: the exit status of this child, None while it lives."""
+
+    pid: int
 
 
 def packed(*parts: bytes) -> bytes:
@@ -31,7 +101,7 @@ def unpacked(heard: bytes) -> list[bytes]:
 
 
 def read(some: Callable[[int], bytes], heard: bytes = b"") -> bytes:
-    """The next message, of which `some(size)` reads so many bytes at most; `heard` is what was read of it before.
+    """The next message. `some(size)` reads at most so many bytes of it; `heard` was read before.
 
     Raises EOFError if the other end is closed before the message is complete.
     """

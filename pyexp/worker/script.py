@@ -2,7 +2,7 @@
 
 A worker loads the script as multiprocessing does, under the name `__mp_main__`, so that its top level holds and a
 guard `if __name__ == "__main__"` does not. Three things differ: the source is the one that the parent read when the
-experiment was decorated; `run()` reached on the way ends the loading; and modules beside the script come as the parent
+experiment was decorated; `run()` ends the loading when it is reached; and modules beside the script come as the parent
 read them too, so that an edit during a run reaches no cell.
 """
 
@@ -17,8 +17,7 @@ from importlib.util import spec_from_file_location
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-#: What the script's module is called: in the process that was started with it, and in a worker that has loaded it.
-MAIN = ("__main__", "__mp_main__")
+from pyexp.store.pickling import MAIN
 
 
 class Script(NamedTuple):
@@ -139,13 +138,20 @@ def is_project(file: str) -> bool:
     return not file.startswith(_installed())
 
 
+#: The sources of the user's own modules that the fingerprint of the code was taken of, by their names.
+fingerprinted: dict[str, Source] = {}
+
+
 def project_sources() -> dict[str, Source]:
-    """The sources of the user's own modules that this process has imported, by their names."""
-    sources = {}
+    """The sources of the user's own modules that this process has imported or may import later, by their names.
+
+    Where the fingerprint was taken of a module, it is the very source of that: the cells run what the record says.
+    """
+    sources = dict(fingerprinted)
     for name, module in list(sys.modules.items()):
         try:
             spec = module.__spec__
-            if name in MAIN or spec is None or type(spec.loader) not in (SourceFileLoader, _Loader):
+            if name in sources or name in MAIN or spec is None or type(spec.loader) not in (SourceFileLoader, _Loader):
                 continue
             file = os.path.abspath(spec.origin or "")
             if is_project(file):

@@ -1,11 +1,17 @@
-"""The modules `os` and `signal` with all that they have on some system, for those who ask with `hasattr` before.
+"""What only some systems have, for code that asks with `hasattr` before: `os`, `signal`, and modules that may be None.
 
 A type checker knows one system at a time, and would refuse what the others have.
 """
 
 import os as _os
 import signal as _signal
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 os: Any = _os
 signal: Any = _signal
+fcntl: Any = None
+resource: Any = None
+with suppress(ImportError):
+    fcntl, resource = import_module("fcntl"), import_module("resource")

@@ -18,7 +18,8 @@ import pytest
 
 from pyexp import RayExecutor, SubprocessExecutor
 from pyexp.configs import freeze
-from pyexp.executors.base import Halt, Pool, Task, Terms, drive
+from pyexp.executors.base import RunSettings, Session, SessionExecutor, StopRequest, Task
+from pyexp.executors.loop import schedule
 
 pytestmark = pytest.mark.bench
 
@@ -33,8 +34,8 @@ def no_op(config):
 no_op.__module__ = "__main__"  # so that it travels by value: else each cell would import this module, and pytest
 
 
-def seconds(pool: Pool, top: Path, terms: Terms, cells: int) -> float:
-    """How long so many cells take, in a pool that is open already."""
+def seconds(session: Session, top: Path, cells: int) -> float:
+    """How long so many cells take, in a session that is ready."""
     top.mkdir()
 
     def tasks() -> Iterator[Task]:
@@ -44,7 +45,7 @@ def seconds(pool: Pool, top: Path, terms: Terms, cells: int) -> float:
             yield Task(f"c{i}", no_op, freeze({"i": i}), str(folder))
 
     began = time.perf_counter()
-    ended = list(drive(pool, tasks(), terms, Halt()))
+    ended = list(schedule(session, tasks()))
     taken = time.perf_counter() - began
     assert [one.outcome["status"] for one in ended] == ["done"] * cells
     return taken
@@ -72,20 +73,17 @@ def two_nodes() -> Iterator[None]:
 
 
 def test_cells_on_ray_beside_cells_on_subprocess(two_nodes, tmp_path, capsys):
-    pools: dict[str, tuple[Pool, Terms]] = {
-        "subprocess": (SubprocessExecutor(), Terms(jobs=SLOTS, durable=False)),
-        "ray, files in place": (RayExecutor(), Terms(durable=False)),
-        "ray, files brought home": (RayExecutor(shared_disk=False), Terms(durable=False)),
+    executors: dict[str, tuple[SessionExecutor, RunSettings]] = {
+        "subprocess": (SubprocessExecutor(), RunSettings(jobs=SLOTS, durable=False)),
+        "ray, files in place": (RayExecutor(), RunSettings(durable=False)),
+        "ray, files brought home": (RayExecutor(shared_disk=False), RunSettings(durable=False)),
     }
-    taken: dict[str, list[float]] = {name: [] for name in pools}
+    taken: dict[str, list[float]] = {name: [] for name in executors}
     for turn in range(ROUNDS):
-        for name, (pool, terms) in pools.items():
-            pool.open(no_op, terms)
-            try:
-                seconds(pool, tmp_path / f"warm {turn} {name}", terms, WARM)
-                taken[name].append(seconds(pool, tmp_path / f"{turn} {name}", terms, CELLS))
-            finally:
-                pool.close()
+        for name, (executor, settings) in executors.items():
+            with executor.session(no_op, settings, StopRequest()) as session:
+                seconds(session, tmp_path / f"warm {turn} {name}", WARM)
+                taken[name].append(seconds(session, tmp_path / f"{turn} {name}", CELLS))
     base = statistics.median(taken["subprocess"])
     with capsys.disabled():
         print(f"\n{CELLS} no-op cells, {SLOTS} slots, median of {ROUNDS}:")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pyexp
-from pyexp.executors.base import Pool, Running, Task, Terms
+from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task
 from pyexp.results import Outcome, done
 from pyexp.store import history, pickling
 
@@ -93,24 +93,35 @@ WORKS: dict[str, tuple[Callable[[str, int], float], int]] = {
 }
 
 
-class Simulated(Pool):
-    """Slots on machines that are not there: a cell ends when its time is over, and its result is written then."""
+class Simulated(SessionExecutor):
+    """Slots on machines that are not there; `lengths` are those of the cells that were run."""
 
     def __init__(self, slots: int, mean: float) -> None:
-        self._slots = slots
-        self._random = random.Random(0)
-        self._mean = mean
-        self._due: list[tuple[float, int, Running]] = []
-        self._number = itertools.count()
+        self.count = slots
+        self.mean = mean
         self.lengths: list[float] = []
 
-    def slots(self, terms: Terms) -> int:
-        return self._slots
+    def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "SimulatedSession":
+        return SimulatedSession(self, settings, stop)
+
+
+class SimulatedSession(Session):
+    """A cell ends when its time is over, and its result is written then."""
+
+    def __init__(self, machines: Simulated, settings: RunSettings, stop: StopRequest) -> None:
+        super().__init__(settings, stop)
+        self._machines = machines
+        self._random = random.Random(0)
+        self._due: list[tuple[float, int, Running]] = []
+        self._number = itertools.count()
+
+    def slots(self) -> int:
+        return self._machines.count
 
     def start(self, task: Task) -> Running:
         running = Running(task)
-        length = self._mean * self._random.lognormvariate(-0.5, 1.0)  # of which the mean is 1
-        self.lengths.append(length)
+        length = self._machines.mean * self._random.lognormvariate(-0.5, 1.0)  # whose mean is 1
+        self._machines.lengths.append(length)
         heapq.heappush(self._due, (running.began + length, next(self._number), running))
         return running
 

@@ -32,6 +32,7 @@ WORKS = (
     Work("all_finished", "all finished, 10^4 cells: plan to results, for each", "µs", "10 µs", 10_000),
     Work("large_finished", "all finished, 100 arrays of 10 MB: a report that reads a scalar", "ms", "10 ms", 100),
     Work("sweep_walk", "sweep of 4 axes of 10, config of 20 keys: walk all, for each", "µs", "4 µs", 10_000),
+    Work("config_hash", "`config_hash` of a config of 20 keys", "µs", "15 µs", 20_000),
     Work("hash_walk", "hash of each config of that sweep", "µs", "4 µs", 10_000),
     Work("select_query", "select from 10^5 results by a query on an output", "ms", "22 ms", 100_000),
     Work("select_glob", "select from 10^5 results by a glob", "ms", "30 ms", 100_000),

@@ -399,7 +399,7 @@ def test_what_ends_the_loading_is_the_outcome_of_each_cell(script, told, executo
 @LOADING
 def test_a_loading_that_hangs_ends_with_the_timeout_of_its_cell(script, executor):
     hanging = "import time\nif '__mp_main__' in sys.modules:\n    print('loading')\n    time.sleep(600)"
-    short = "import pyexp.executors.process\npyexp.executors.process.LOADING = 0"
+    short = "import pyexp.executors.processes\npyexp.executors.processes.LOADING = 0"
     script.write(of_two_cells(executor, "return 1", top=hanging, guarded=short))
     ended = script.run("--timeout", "1")
     assert ended.stdout.splitlines() == ["ran for longer than 1 s and was killed"] * 2, ended.stderr

@@ -90,6 +90,40 @@ def test_a_server_that_is_killed_costs_no_cell(script, waiting):
     assert str(server) not in {note[0] for note in notes[2:]}
 
 
+def test_ctrl_c_is_heard_while_a_server_that_is_started_again_loads(script):
+    top = """
+        if "__mp_main__" in sys.modules and os.path.exists("killed"):
+            import time
+            open("loading", "w").write("x")
+            time.sleep(600)
+    """
+    script.write(of_two_cells("server", "open('killed', 'w').close()\nos.kill(os.getppid(), 9)\nreturn 1", top=top))
+    run = script.start()
+    script.wait_for("loading")
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, errors
+    assert "interrupted by Ctrl-C; 1 of 2 cells are left" in errors
+
+
+def test_what_a_child_fails_of_before_its_cell_begins_is_in_the_log(script):
+    script.write(of_two_cells("server", "return 1", top="if '__mp_main__' in sys.modules: os.setsid = None"))
+    ended = script.run()
+    assert ended.stdout == "pyexp's worker failed before the cell began; the log says why\n" * 2, ended.stderr
+    for log in script.folder.glob("out/e/run/*/log.txt"):
+        assert "TypeError: 'NoneType' object is not callable" in log.read_text()
+
+
+@pytest.mark.parametrize("executor", ["server", "fresh"])
+def test_what_an_interpreter_fails_of_before_its_cell_begins_is_in_the_log(script, executor):
+    script.write("raise ImportError('it is broken')", "broken/pyrsistent.py")
+    script.write(of_two_cells(executor, "return 1", guarded="sys.path.insert(0, 'broken')"))
+    ended = script.run()
+    assert ended.stdout == "exited with status 1 before it returned a result\n" * 2, ended.stderr
+    for log in script.folder.glob("out/e/run/*/log.txt"):
+        assert "ImportError: it is broken" in log.read_text()
+
+
 def test_an_edit_reaches_no_cell_of_a_server_that_was_started_again(script, waiting):
     script.write(WAITING.replace("old", "new"))
     script.write("version = 'new'\n", "beside.py")

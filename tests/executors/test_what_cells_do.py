@@ -350,3 +350,22 @@ def test_the_command_line_is_read_however_the_script_is_started(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
     assert run("--timestamp", "t").returncode == 0
     assert json.loads((tmp_path / "out" / "e" / "t" / "run.json").read_text())["shape"] == [1]
+
+
+@EVERYWHERE
+def test_the_files_of_a_run_have_the_mode_of_the_run_and_not_of_a_cell_that_changed_it(script, executor):
+    script.write(
+        "import os, pyexp\n"
+        "@pyexp.experiment(name='e')\n"
+        "def experiment(config):\n"
+        "    os.umask(0)\n"
+        "    return 1\n"
+        "if __name__ == '__main__':\n"
+        "    os.umask(0o027)\n"
+        "    experiment.run(configs=[{'name': 'a'}, {'name': 'b'}], report=lambda results: print(oct(os.umask(0))))\n"
+    )
+    ended = script.run("--executor", executor)
+    assert ended.stdout == "0o27\n", ended.stderr
+    for cell in script.folder.glob("out/e/run/[ab]-*"):
+        assert {oct(path.stat().st_mode & 0o777) for path in cell.iterdir()} == {"0o640"}, list(cell.iterdir())
+        assert oct(cell.stat().st_mode & 0o777) == "0o750"

@@ -16,10 +16,10 @@ import pytest
 from browser import Tab
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyrsistent import pmap
 
 import pyexp
 from pyexp import Experiment, ExtraError, Result, ResultError, Results, replicate, sweep
+from pyexp.configs import frozen_map
 from pyexp.look import page
 from pyexp.results import record_of
 from tests.cli.scripts import go, write
@@ -297,7 +297,7 @@ def test_whatever_names_there_are_the_page_has_its_own_tags_and_all_of_the_names
     def result(name: str, key: str, value: str, failed: bool) -> Result:
         outcome = {"status": "failed", "type": value, "message": key, "traceback": value} if failed else {
             "status": "done", "outputs": {key: value}, "kinds": {key: "str"}}  # fmt: skip
-        record = record_of(name, pmap({"name": name, f"k{key}": value}), "0" * 12, outcome)
+        record = record_of(name, frozen_map({"name": name, f"k{key}": value}), "0" * 12, outcome)
         return Result(record, None, dict)
 
     results = Results([result(*each) for each in drawn])

@@ -14,18 +14,19 @@ import pytest
 pytest.importorskip("ray", reason="the extra [ray] is not installed")
 
 from pyexp.configs import freeze
-from pyexp.executors import process
-from pyexp.executors.base import Ended, Halt, Task, Terms, drive
-from pyexp.executors.process import import_path
+from pyexp.executors import processes
+from pyexp.executors.base import RunSettings, Task
+from pyexp.executors.loop import Ended, schedule
+from pyexp.executors.processes import import_path
 from pyexp.executors.ray import node as ray_node
 from pyexp.executors.ray.node import Kit, Order
-from pyexp.executors.shipment import Shipment
 from pyexp.worker import guardian
-from pyexp.worker.main import Lack
+from pyexp.worker.messages import Lack
+from pyexp.worker.naming import Shipment
 
 pytestmark = pytest.mark.ray
 
-TERMS = Terms(durable=False)
+SETTINGS = RunSettings(durable=False)
 
 
 def who(config):
@@ -64,14 +65,13 @@ def hang():
 def kit(fn: Callable = who, initializer: Callable | None = None) -> Kit:
     fn.__module__ = hang.__module__ = "__main__"  # by value
     shipment = Shipment(fn, initializer, import_path())
-    return Kit(pickle.dumps(shipment.kit), shipment.rest(Lack()), [], Terms())
+    return Kit(pickle.dumps(shipment.kit), shipment.rest(Lack()), [], RunSettings())
 
 
 @pytest.fixture
 def supervisor(monkeypatch) -> Iterator[ray_node._Supervisor]:
     monkeypatch.setenv("GPUS", "0")
     made = ray_node._Supervisor()
-    made.open(ray_node._nothing, Terms())
     yield made
     made.close()
 
@@ -81,15 +81,15 @@ def serve(supervisor, tmp_path):
     """How a cell ends that this supervisor serves."""
     count = 0
 
-    def run(kit: Kit, terms: Terms = TERMS) -> Ended:
+    def run(kit: Kit, settings: RunSettings = SETTINGS) -> Ended:
         nonlocal count
         count += 1
         folder = tmp_path / str(count)
         folder.mkdir()
         order = Order(pickle.dumps({}), str(folder), None, "", [])
         task = Task(str(count), ray_node._nothing, freeze({}), str(folder))
-        with supervisor.serving(kit, order, terms):
-            (ended,) = drive(supervisor, iter([task]), terms, Halt())
+        with supervisor.serving(kit, order, settings):
+            (ended,) = schedule(supervisor, iter([task]))
         return ended
 
     return run
@@ -146,17 +146,17 @@ def test_where_no_server_is_fit_each_cell_has_an_interpreter(returned, monkeypat
 
 
 def test_where_getting_ready_hangs_each_cell_exceeds_its_timeout(serve, monkeypatch):
-    monkeypatch.setattr(process, "LOADING", 1.0)
+    monkeypatch.setattr(processes, "LOADING", 1.0)
     one = kit(initializer=hang)
     for _ in range(2):
-        assert serve(one, Terms(timeout=1.0, durable=False)).outcome["type"] == "TimeoutError"
+        assert serve(one, RunSettings(timeout=1.0, durable=False)).outcome["type"] == "TimeoutError"
 
 
 def test_a_cell_that_is_cancelled_takes_the_server_with_it(supervisor, serve, returned):
     one = kit()
     first, _ = returned(one)
     order = Order(pickle.dumps({}), "", None, "", [])
-    with pytest.raises(KeyboardInterrupt), supervisor.serving(one, order, TERMS):
+    with pytest.raises(KeyboardInterrupt), supervisor.serving(one, order, SETTINGS):
         raise KeyboardInterrupt
     assert not alive(first)
     assert returned(one)[0] != first
@@ -171,13 +171,11 @@ def test_a_cell_ends_when_the_head_has_not_been_heard_for_too_long(monkeypatch, 
     monkeypatch.setattr(ray_node, "CUT_OFF", 2.0)
     monkeypatch.setattr(ray_node, "BEAT", 0.1)
     supervisor = ray_node._Supervisor()
-    supervisor.open(ray_node._nothing, Terms())
     order = Order(pickle.dumps({}), str(tmp_path), None, "", [])
     task = Task("a", ray_node._nothing, freeze({}), str(tmp_path))
-    halt = Halt()
     try:
-        with supervisor.serving(kit(slow), order, TERMS):
-            assert not list(drive(supervisor, iter([task]), TERMS, halt, lambda: supervisor.pulse.stops(halt)))
+        with supervisor.serving(kit(slow), order, SETTINGS):
+            assert not list(schedule(supervisor, iter([task]), supervisor.check_head))
     finally:
         supervisor.close()
     assert not alive(int((tmp_path / "pid").read_text()))

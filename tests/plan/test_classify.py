@@ -38,6 +38,7 @@ def facts() -> st.SearchStrategy[Facts]:
         holder=st.sampled_from(["", "(process 7 on a)"]),
         owner=st.sampled_from(["", "", "bob"]),
         difference=st.sampled_from(["", "helper.f changed"]),
+        default=st.sampled_from(["", "", "dropout was 0.0, and is 0.5"]),
     )
 
 
@@ -45,7 +46,7 @@ def facts() -> st.SearchStrategy[Facts]:
 def test_a_cell_is_done_if_there_is_a_result_that_can_be_used_and_no_failure(seen: Facts) -> None:
     failed = seen.record is not None and seen.record.failed
     usable = seen.there == "folder" and bool(seen.stamp) and not seen.fault and not failed
-    usable = usable and not seen.holder and not seen.owner
+    usable = usable and not (seen.holder or seen.owner or seen.default)
     status = classify(seen).status
     assert (status in (Status.DONE, Status.CHANGED)) == usable
     assert (status is Status.CHANGED) == (usable and bool(seen.difference))
@@ -68,7 +69,9 @@ def test_what_another_user_owns_is_neither_loaded_nor_run(seen: Facts) -> None:
 @given(facts())
 def test_what_is_wrong_is_in_the_words(seen: Facts) -> None:
     found = classify(seen)
-    if found.status is Status.UNFINISHED and seen.there == "folder" and seen.stamp:
+    if found.status is Status.UNFINISHED and seen.there == "folder" and seen.default:
+        assert seen.default in str(found.detail)
+    elif found.status is Status.UNFINISHED and seen.there == "folder" and seen.stamp:
         assert seen.fault in str(found.detail)
     if found.status is Status.FAILED:
         assert seen.record is not None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyexp.configs import freeze, matches
+from pyexp.configs import freeze, matches, merge
 from pyexp.errors import SelectionError
 from pyexp.results import Result, done, record_of
 from pyexp.sweep import sweep
@@ -105,7 +105,7 @@ def test_a_query_on_the_axes_of_a_huge_grid_looks_at_no_cell():
 
 def test_what_a_function_made_of_a_grid_is_looked_at_and_not_guessed_from_its_axes():
     grid = sweep([{"name": "e"}], [{"lr": 1}, {"lr": 2}])
-    swapped = grid.map(lambda config: config.set("lr", 3 - config["lr"]))
+    swapped = grid.map(lambda config: merge(config, {"lr": 3 - config["lr"]}))
     assert swapped[{"lr": 1}].item()["lr"] == 1
     again = sweep(swapped, [{"x": 0}])
     assert [config["lr"] for config in again[{"lr": 1}]] == [1]

@@ -5,13 +5,15 @@ import json
 import pickle
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import bad_keys, configs, maps, parts, plain, scalars, typed, values
+from pyrsistent import pmap, pset, pvector
+from strategies import Pair, Size, bad_keys, configs, maps, parts, plain, scalars, typed, values
 
-from pyexp import Config, ConfigError
-from pyexp.configs import split
+from pyexp import Config, ConfigError, FrozenConfig, config_hash, freeze, merge, sweep, thaw
+from pyexp.configs import FrozenList, FrozenSet, equal, split
 from pyexp.errors import PyexpError, listing, nearest
 
 
@@ -244,3 +246,183 @@ def test_an_error_without_words_is_empty():
     """Messages are sentences, never in the quotes of a KeyError."""
     assert str(PyexpError()) == ""
     assert str(PyexpError("a", "b")) == "a"
+
+
+# A Config says that it is a dict
+
+
+@given(st.sampled_from(["self", "args", "kwargs", "key", "other", "iterable"]), scalars())
+def test_any_name_is_a_keyword(name, value):
+    """As of dict: what is called `self` in Python is a key like others."""
+    config = Config(**{name: value})
+    assert config == {name: value}
+    config.update(**{name: "new"})
+    assert config[name] == "new"
+
+
+def types_in(value):
+    """The types of a value and of everything in it."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
+    return {type(value), *(kind for item in inner for kind in types_in(item))}
+
+
+@given(configs())
+def test_to_dict_is_made_of_plain_types(config):
+    """So that what takes dicts and no subclass of them, as YAML's safe writer, takes it; equal to the Config."""
+    for made in (Config(config), freeze(config), thaw(freeze(config))):
+        plain_dict = made.to_dict()
+        assert not {Config, FrozenConfig, FrozenList, FrozenSet} & types_in(plain_dict)
+        assert typed(plain_dict) == typed(made.to_dict())
+        assert equal(plain_dict, made)
+    assert typed(Config(config).to_dict()) == typed(config)
+
+
+def test_to_dict_and_config_reach_into_named_tuples():
+    """Both ways the tuple keeps its class."""
+    config = Config(pair=Pair({"a": [{"b": 1}]}, 2), member=Size.ONE)
+    assert type(config.pair) is Pair
+    assert config.pair.x.a[0].b == 1
+    assert type(config.to_dict()["pair"].x) is dict
+    assert config.to_dict()["member"] is Size.ONE
+
+
+def test_yaml_writes_a_config():
+    """The dict of it."""
+    yaml = pytest.importorskip("yaml")
+    config = thaw(freeze({"mlp": {"layers": [{"width": 8}]}, "lr": 0.1}))
+    assert yaml.safe_load(yaml.safe_dump(config.to_dict())) == config
+
+
+@given(configs())
+def test_a_config_made_of_a_frozen_one_is_thawed(config):
+    """At any depth: in lists, tuples and named tuples no frozen part is left."""
+    frozen = freeze({"x": config, "l": [(config, {1})], "p": Pair(config, [config])})
+    made = Config(frozen)
+    assert not {FrozenConfig, FrozenList, FrozenSet} & types_in(made)
+    assert dotted(made)
+    assert typed(made) == typed(thaw(frozen))
+    held = Config(a=frozen, b=[frozen], c=(frozen,), d=pmap({"e": pvector([pmap({"f": pset([1])})])}))
+    assert dotted(held)
+    assert typed(held.d) == typed({"e": [{"f": {1}}]})
+    assert not {FrozenConfig, FrozenList, FrozenSet} & types_in(held)
+
+
+# A frozen config
+
+
+@given(configs())
+def test_a_frozen_config_is_a_config_with_sorted_keys(config):
+    """A dict in every way but that it cannot be changed; json and `**` take it as it is."""
+    frozen = freeze(config)
+    assert type(frozen) is FrozenConfig
+    assert isinstance(frozen, Config)
+    assert list(frozen) == sorted(frozen)
+    assert dict(**frozen) == frozen == {**frozen}
+    assert FrozenConfig(config) == frozen == Config(frozen)
+    for key in frozen:
+        if key.isidentifier() and not hasattr(dict, key) and key != "to_dict":
+            assert getattr(frozen, key) is frozen[key]
+            assert key in dir(frozen)
+    plain_json = json.dumps({"mlp": {"width": 8, "layers": [1, {"a": 2}]}, "lr": 0.1}, sort_keys=True)
+    assert json.dumps(freeze(json.loads(plain_json))) == plain_json
+
+
+@given(st.dictionaries(parts(), st.recursive(st.integers(0, 2), lambda x: st.lists(x, max_size=2)), max_size=3))
+def test_a_frozen_config_has_the_hash_of_the_persistent_map_that_it_equals(config):
+    """So either may be looked for in a set or a dict of the other."""
+    frozen, persistent = freeze(config), persisted(config)
+    assert frozen == persistent
+    assert persistent == frozen
+    assert hash(frozen) == hash(persistent)
+    assert {frozen: 1}[persistent] == 1
+
+
+def persisted(value):
+    """The value in the persistent types of pyrsistent."""
+    if isinstance(value, dict):
+        return pmap({key: persisted(item) for key, item in value.items()})
+    return pvector(map(persisted, value)) if isinstance(value, list) else value
+
+
+@given(configs())
+def test_copies_of_a_frozen_config(config):
+    """pickle, copy and deepcopy give it again, `copy()` and `|` a Config of one's own."""
+    frozen = freeze(config)
+    dumped = [pickle.loads(pickle.dumps(frozen, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for other in [*dumped, copy.copy(frozen), copy.deepcopy(frozen)]:
+        assert type(other) is FrozenConfig
+        assert types_in(other) == types_in(frozen)
+        assert typed(thaw(other)) == typed(thaw(frozen))
+    for own in (frozen.copy(), frozen | {"new": 1}, {"new": 1} | frozen):
+        assert type(own) is Config
+        own["newer"] = 2
+        assert "newer" not in frozen
+    assert (frozen | {"new": 1})["new"] == 1
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        Config,
+        thaw,
+        FrozenConfig.copy,
+        FrozenConfig.to_dict,
+        lambda c: c | {},
+        lambda c: {} | c,
+        lambda c: Config(y=c).y,
+    ],
+    ids=["Config", "thaw", "copy", "to_dict", "or", "ror", "inside"],
+)
+def test_a_copy_of_ones_own_shares_nothing_that_can_change_with_the_cell(own):
+    """An array too is a copy: the cell, and what was hashed, stay as they are."""
+    cell = freeze({"a": np.zeros(2), "b": [np.zeros(2), {"c": bytearray(2)}], "t": (np.zeros(2),)})
+    before = config_hash(cell)
+    copied = own(cell)
+    copied["a"][0] = copied["b"][0][0] = copied["b"][1]["c"][0] = copied["t"][0][0] = 1
+    assert config_hash(cell) == before
+
+
+CHANGES = {
+    "attribute": lambda c: setattr(c, "lr", 1),
+    "new attribute": lambda c: setattr(c, "new", 1),
+    "no attribute": lambda c: delattr(c, "lr"),
+    "item": lambda c: c.__setitem__("lr", 1),
+    "no item": lambda c: c.__delitem__("lr"),
+    "update": lambda c: c.update(lr=1),
+    "update with a dict": lambda c: c.update({"lr": 1}),
+    "setdefault": lambda c: c.setdefault("new", 1),
+    "pop": lambda c: c.pop("lr"),
+    "pop of nothing": lambda c: c.pop("new", None),
+    "popitem": lambda c: c.popitem(),
+    "clear": lambda c: c.clear(),
+    "|=": lambda c: c.__ior__({"lr": 1}),
+    "inside": lambda c: c.mlp.update(width=1),
+    "inside of a list": lambda c: c.layers[0].update(width=1),
+    "append": lambda c: c.layers.append(1),
+    "extend": lambda c: c.layers.extend([1]),
+    "insert": lambda c: c.layers.insert(0, 1),
+    "item of a list": lambda c: c.layers.__setitem__(0, 1),
+    "no item of a list": lambda c: c.layers.__delitem__(0),
+    "pop of a list": lambda c: c.layers.pop(),
+    "remove": lambda c: c.layers.remove(2),
+    "sort": lambda c: c.layers.sort(),
+    "reverse": lambda c: c.layers.reverse(),
+    "+=": lambda c: c.layers.__iadd__([1]),
+    "*=": lambda c: c.layers.__imul__(2),
+    "empty": lambda c: c.layers.clear(),
+    "add": lambda c: c.tags.add(1),
+    "discard": lambda c: c.tags.discard("a"),
+    "update of a set": lambda c: c.tags.update({1}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_of_a_cell_is_refused(change):
+    """It was lost without a word: the remedy is named, and nothing has changed."""
+    config = {"lr": 0, "mlp": {"width": 8}, "layers": [{"width": 8}, 2], "tags": {"a"}}
+    grid = sweep([config], [{"seed": 1}])
+    for cell in (freeze(config), merge(config, {}), grid[0], *grid):
+        before = thaw(cell)
+        with pytest.raises(TypeError, match=r"frozen.*merge\(config.*thaw\(config\)"):
+            change(cell)
+        assert typed(thaw(cell)) == typed(before)

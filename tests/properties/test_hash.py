@@ -10,7 +10,8 @@ import struct
 import subprocess
 import sys
 import threading
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import InitVar, dataclass, field
 from decimal import Decimal
@@ -19,7 +20,7 @@ from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from types import ModuleType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import ClassVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -30,7 +31,7 @@ import pytest
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
-from pyrsistent import pmap
+from pyrsistent import pmap, pset, pvector
 from strategies import (
     CONFUSABLE,
     SAME,
@@ -39,9 +40,13 @@ from strategies import (
     Pair,
     Point,
     Right,
+    Word,
     configs,
     confusables,
+    data_keys,
     first,
+    keys,
+    scalars,
     shuffled,
     typed,
     values,
@@ -49,8 +54,10 @@ from strategies import (
 
 import pyexp
 from pyexp import Config, ConfigError, HashError, config_hash, freeze, register_encoder, thaw
-from pyexp.hashing import digest, encode
-from pyexp.leaves import has_encoders, script_name
+from pyexp.configs import encoders, freeze_value, leaves, lookup
+from pyexp.hashing import digest, encode, encoder_of_many
+from pyexp.leaves import NotLoaded, has_encoders, script_name
+from pyexp.results import plain, restored
 
 SEEDS = ("0", "1", "42", "4294967295")
 HERE = os.pathsep.join([str(Path(pyexp.__file__).parents[1]), str(Path(strategies.__file__).parent)])
@@ -156,7 +163,7 @@ def tree(value):
         return ("dict", {key: tree(item) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
         return (type(value).__name__, [tree(item) for item in value])
-    if isinstance(value, set):
+    if isinstance(value, (set, frozenset)):
         return ("set", [tree(item) for item in sorted(value, key=encode)])
     return (type(value).__name__, value.hex() if isinstance(value, float) else value)
 
@@ -174,7 +181,7 @@ SMALL = st.sampled_from([0, 1, True, 1.0, "1", "", None, b"1"])
 @given(values(SMALL), values(SMALL))
 def test_two_values_share_an_encoding_only_if_they_are_of_one_type_and_equal(left, right):
     """Encodings are equal exactly where the typed values are."""
-    left, right = thaw(freeze(left)), thaw(freeze(right))
+    left, right = thaw(freeze_value(left)), thaw(freeze_value(right))
     assert (encode(left) == encode(right)) == (tree(left) == tree(right))
     assert (typed(left) == typed(right)) <= (encode(left) == encode(right))
 
@@ -186,7 +193,7 @@ def test_neither_the_order_of_keys_nor_the_form_matters(config, data):
     frozen = freeze(config)
     for same in (shuffled(config, data), frozen, thaw(frozen), Config(config), pmap(thaw(frozen))):
         assert config_hash(same) == expected
-    assert digest(encode(frozen.discard("out"))) == expected
+    assert digest(encode(frozen)) == expected
     assert re.fullmatch("[0-9a-f]{12}", expected)
 
 
@@ -432,9 +439,9 @@ def test_members_of_flags_are_their_values_and_members_of_enums_their_names():
 
 def test_subclasses_without_a_state_of_their_own_are_other_values():
     """They are encoded as what they are made of, under their own name."""
-    for plain, special in [("a", Bare("a")), ([1], Items([1])), (PurePosixPath("a"), Posix("a"))]:
+    for usual, special in [("a", Bare("a")), ([1], Items([1])), (PurePosixPath("a"), Posix("a"))]:
         assert encode(special) == encode(deepcopy(special))
-        assert encode(special) != encode(plain)
+        assert encode(special) != encode(usual)
     assert encode([Items([1])]) != encode([Items([2])])
 
 
@@ -739,3 +746,186 @@ def test_uuids_are_their_number():
     """However they are written."""
     number = UUID(int=5)
     assert encode(number) == encode(UUID(str(number).upper())) != encode(UUID(int=6))
+
+
+# One hash, whatever the way to it
+
+
+class Rows(list):
+    """A list of another class."""
+
+
+class Columns(dict):
+    """A dict of another class."""
+
+
+class Bag(set):
+    """A set of another class."""
+
+
+class Triple(tuple):
+    """A tuple of another class."""
+
+    __slots__ = ()
+
+
+def containers(inner):
+    """What is frozen in its own way: subclasses, foreign and persistent collections."""
+    hashable = st.sampled_from([1, True, 1.0, "1", (1,), np.int64(1), frozenset([1])])
+    maps = st.dictionaries(data_keys() | st.sampled_from([Word.ONE, np.str_("n")]), inner, max_size=2)
+    lists = st.lists(inner, max_size=2)
+    return st.one_of(
+        *(maps.map(kind) for kind in (dict, Columns, OrderedDict, MappingProxyType, Config, pmap, freeze_value)),
+        *(lists.map(kind) for kind in (list, Rows, tuple, Triple, pvector, freeze_value)),
+        st.tuples(inner, inner).map(lambda both: Pair(*both)),
+        *(st.lists(hashable, max_size=2).map(kind) for kind in (set, Bag, frozenset, pset)),
+    )
+
+
+def any_configs():
+    """Configs of any values that have a hash, in any collections. Leaves out bad keys."""
+    odd = [value for group in (*CONFUSABLE, *SAME) for value in group if not isinstance(value, int) or value < 1 << 70]
+    leaves = st.integers(0, len(odd) - 1).map(lambda number: odd[number])
+    return st.dictionaries(keys() | st.just("out"), st.recursive(leaves | scalars(), containers), max_size=3)
+
+
+@given(any_configs(), st.sampled_from([dict, Config, Columns, OrderedDict, MappingProxyType, pmap]))
+def test_the_hash_of_a_config_is_that_of_its_frozen_form(config, kind):
+    """However it is encoded: plain parts are not frozen first."""
+    frozen = freeze(config)
+    expected = digest(encode({key: frozen[key] for key in frozen if key != "out"}))
+    assert config_hash(kind(config)) == config_hash(frozen) == expected
+    assert encoder_of_many()(freeze({key: config[key] for key in config if key != "out"})) == encode(
+        {key: frozen[key] for key in frozen if key != "out"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({1: 2}, "a key of config is 1, of type int"),
+        ({"a": {1: 2}}, "a key of config.a is 1, of type int"),
+        ({"a": [{"": 2}]}, "a key of config.a[0] is ''"),
+        ({"": 2}, "a key of config is ''"),
+        (Config({"a": Config({2: 1})}), "a key of config.a is 2, of type int"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_said_by_the_hash_too(bad, words):
+    """In the words of freeze, with the path."""
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        config_hash(bad)
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [1, {"b": 2}]])
+def test_collections_in_a_leaf_are_encoded_by_what_they_hold(value):
+    """A field of a dataclass is not frozen, and may hold a persistent or foreign map."""
+    foreign = MappingProxyType(value) if isinstance(value, dict) else pvector([1, pmap({"b": 2})])
+    assert encode(Point(foreign)) == encode(Point(value)) == encode(Point(freeze(value)))
+
+
+# Registered types that look like collections
+
+
+class Space(Mapping):
+    """A foreign mapping with a state besides its items."""
+
+    def __init__(self, items, scale):
+        self.items_, self.scale = items, scale
+
+    def __getitem__(self, key):
+        return self.items_[key]
+
+    def __iter__(self):
+        return iter(self.items_)
+
+    def __len__(self):
+        return len(self.items_)
+
+
+@pytest.mark.parametrize("base", [dict, list, set, tuple, frozenset, OrderedDict, Space])
+def test_a_registered_type_is_a_leaf_also_where_it_is_a_collection(base, monkeypatch):
+    """It reaches the experiment as what it is; it had become a map or a list."""
+    kind = type("Foreign", (base,), {"__module__": "foreign"})
+    monkeypatch.setitem(encoders, kind, lambda value: [sorted(value), getattr(value, "scale", None)])
+    value = kind({"a": 1}, 2) if base is Space else kind({"a": 1})
+    for config in ({"x": value}, {"x": [value]}, {"x": (value,)}, {"x": {"y": value}}):
+        frozen = freeze(config)
+        for made in (thaw(frozen), Config(config), Config(frozen)):
+            (found,) = [each for each in walked(made) if type(each) is kind]
+            assert list(found) == list(value)
+        assert config_hash(config) == config_hash(frozen)
+        assert b"registered" in encode(frozen)
+    assert [path for path, _ in leaves(freeze({"x": value}))] == ["x"]
+    assert lookup(freeze({"x": value}), "x.a") is None
+    assert type(restored(plain(freeze({"x": value})))["x"]) is NotLoaded
+    if base in (tuple, frozenset):
+        assert {type(each) for each in thaw(freeze({"x": {value}}))["x"]} == {kind}
+
+
+def walked(value):
+    """Everything in Configs, lists and tuples."""
+    yield value
+    for item in value.values() if type(value) is Config else value if type(value) in (list, tuple) else ():
+        yield from walked(item)
+
+
+def test_a_config_of_omegaconf_is_refused_with_the_remedy():
+    """Its values resolve where they are asked for: half of it would be lost."""
+    for base in (Space, object):
+        kind = type("DictConfig", (base,), {"__module__": "omegaconf.dictconfig"})
+        value = kind({"a": 1}, 2) if base is Space else kind()
+        for config in ({"x": value}, {"x": [value]}, *([value] if base is Space else [])):
+            with pytest.raises(ConfigError, match=r"OmegaConf; give OmegaConf.to_container\(config, resolve=True\)"):
+                config_hash(config)
+
+
+# Names
+
+PACKAGE = {
+    "lib/__init__.py": "from lib._new import Net, fit\nfrom lib._new import Net as _Net\n",
+    "lib/_new.py": "class Net:\n    class Inner: pass\ndef fit(): pass\nclass Hidden: pass\n",
+    "lib/public.py": "class Open: pass\n",
+    "lazy/__init__.py": "__all__ = ['Net']\ndef __getattr__(name):\n    from lazy._new import Net\n    return Net\n",
+    "lazy/_new.py": "class Net: pass\n",
+    "deep/__init__.py": "",
+    "deep/parts/__init__.py": "from deep.parts._a.b import Net\n",
+    "deep/parts/_a/__init__.py": "",
+    "deep/parts/_a/b.py": "class Net: pass\n",
+    "_solo.py": "class Net: pass\n",
+    "solo.py": "from _solo import Net\n",
+    "other/__init__.py": "class Net: pass\n",
+    "other/_new.py": "class Net: pass\n",
+    "broken/__init__.py": "__all__ = ['Net']\ndef __getattr__(name):\n    raise RuntimeError(name)\n",
+    "broken/_new.py": "class Net: pass\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "expected"),
+    [
+        ("lib._new", "Net", "lib.Net"),
+        ("lib._new", "Net.Inner", "lib.Net.Inner"),
+        ("lib._new", "fit", "lib.fit"),
+        ("lib._new", "Hidden", "lib._new.Hidden"),
+        ("lib.public", "Open", "lib.public.Open"),
+        ("lazy._new", "Net", "lazy.Net"),
+        ("deep.parts._a.b", "Net", "deep.parts.Net"),
+        ("solo", "Net", "solo.Net"),
+        ("other._new", "Net", "other._new.Net"),
+        ("broken._new", "Net", "broken._new.Net"),
+        ("pathlib", "PurePosixPath", "pathlib.PurePosixPath"),
+        ("io", "StringIO", "io.StringIO"),
+        ("operator", "add", "operator.add"),
+    ],
+)
+def test_a_class_is_named_by_the_public_place_where_it_is_found(module, name, expected, tmp_path):
+    """Wherever a library keeps it in private; the public module that a thing names is taken by its word."""
+    for path, text in PACKAGE.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    code = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, *{HERE.split(os.pathsep)!r}]; import {module}; "
+        f"from pyexp.leaves import qualified; print(qualified({module}.{name}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyrsistent import PVector
 from strategies import CONFUSABLE, SAME, Colour, Couple, Point, Right, configs, confusables, first
 
 from pyexp import HashError, NotLoaded, config_hash, freeze, register_encoder, thaw
@@ -36,7 +35,7 @@ def marks(value):
     if isinstance(value, NotLoaded):
         return [value]
     inner = value.values() if isinstance(value, Mapping) else value
-    return [mark for item in inner for mark in marks(item)] if isinstance(value, (Mapping, PVector, tuple)) else []
+    return [mark for item in inner for mark in marks(item)] if isinstance(value, (Mapping, list, tuple)) else []
 
 
 @pytest.mark.parametrize("number", range(len(VALUES)))

@@ -6,11 +6,11 @@ from operator import eq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyrsistent import PMap, pmap
+from pyrsistent import pmap
 from strategies import bad_keys, configs, confusables, laid, plain, shuffled, typed
 from test_freeze import changeable, scribble
 
-from pyexp import Config, ConfigError, freeze, merge, thaw
+from pyexp import Config, ConfigError, FrozenConfig, freeze, merge, thaw
 from pyexp.configs import equal
 
 
@@ -69,7 +69,7 @@ def test_merge_takes_frozen_configs_and_configs_and_gives_a_frozen_one():
     """Every kind of mapping is a config."""
     for kind in (dict, Config, pmap):
         merged = merge(kind({"a": 1}), kind({"b.c": 2}))
-        assert type(merged) is PMap
+        assert type(merged) is FrozenConfig
         assert merged == pmap({"a": 1, "b": pmap({"c": 2})})
 
 

@@ -7,51 +7,48 @@ from hypothesis import strategies as st
 from pyexp import configs, hashing
 from pyexp.configs import freeze, inside, remembering
 from pyexp.errors import HashError
-from pyexp.hashing import config_hash, digest, encode, sharing_encoder
-from pyexp.plan import cells_of, encoded
+from pyexp.hashing import config_hash, digest, encode, encoder_of_many
+from pyexp.plan import cells_of
 from pyexp.sweep import concat, sweep
 from tests.properties.test_axis_selection import SWEEPS, grid_of_sweeps
 from tests.strategies import grids
 
 
 @given(grids(), grids())
-def test_sharing_encoder_gives_what_encode_gives(listed, varied):
-    encoded = sharing_encoder()
+def test_encoding_many_gives_what_encode_gives(listed, varied):
+    encoded = encoder_of_many()
     for config in sweep(listed, varied):
         assert encoded(config) == encode(config)
 
 
-def test_sharing_encoder_tells_confusable_values_apart():
-    encoded = sharing_encoder()
+def test_encoding_many_tells_confusable_values_apart():
+    encoded = encoder_of_many()
     found = {encoded(freeze({"x": value})) for value in (1, True, 1.0, "1", (1,), [1], None, "None", -0.0, 0.0)}
     assert len(found) == 10
 
 
-def test_sharing_encoder_forgets_rather_than_grows(monkeypatch):
-    monkeypatch.setattr(hashing, "MOST_PARTS", 3)
-    encoded = sharing_encoder()
+def test_encoding_many_forgets_rather_than_grows(monkeypatch):
+    monkeypatch.setattr(hashing, "MOST_PAIRS", 3)
+    encoded = encoder_of_many()
     for number in range(10):
         config = freeze({"x": [number], "y": float(number)})
         assert encoded(config) == encode(config)
 
 
-def test_sharing_encoder_says_where_a_value_has_no_hash():
+def test_encoding_many_says_where_a_value_has_no_hash():
     with pytest.raises(HashError, match=r"config\.a\.b is a builtins\.object"):
-        sharing_encoder()(freeze({"a": {"b": object()}}))
+        encoder_of_many()(freeze({"a": {"b": object()}}))
 
 
 @given(SWEEPS, st.booleans())
-def test_the_cells_of_a_grid_have_the_configs_names_and_hashes_that_looking_at_each_alone_gives(sweeps, joined):
+def test_the_cells_of_a_grid_have_the_configs_and_hashes_that_looking_at_each_alone_gives(sweeps, joined):
     grid = grid_of_sweeps([*sweeps, [{"name": f"v{i}", "n": i} for i in range(2)]])
     if joined:
         grid = concat([grid[:, ..., 0], sweep(grid, [{"name": "w"}]), [{"name": "alone"}]])
-    made = [
-        (config, name, digest(hashing.whole(pairs))) for config, name, pairs in encoded(grid.cells, hashing.Sharing())
-    ]
     alone = [grid[i] for i in range(grid.size)]
-    assert [config for config, _, _ in made] == alone
-    assert [name for _, name, _ in made] == [config.get("name") or "" for config in alone]
-    assert [found for _, _, found in made] == [config_hash(config) for config in alone]
+    encoded = encoder_of_many()
+    assert list(grid) == alone
+    assert [digest(encoded(config)) for config in grid] == [config_hash(config) for config in alone]
 
 
 def test_a_value_without_a_hash_that_every_variation_replaces_is_no_error():

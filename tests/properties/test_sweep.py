@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyrsistent import PMap, pmap
+from pyrsistent import pmap
 from strategies import bad_keys, configs, grids, maps, names, parts, shuffled
 from test_freeze import changeable, scribble
 
@@ -32,7 +32,7 @@ from pyexp import (
     sample,
     sweep,
 )
-from pyexp.configs import equal
+from pyexp.configs import FrozenConfig, equal
 from pyexp.sweep import Chain, Product
 from pyexp.tensor import default_axes
 
@@ -41,7 +41,7 @@ def joined(left, right):
     """The oracle of a cell: the variation merged over the config, the names joined, a missing one adding nothing."""
     named = "_".join(name for name in (left.get("name"), right.get("name")) if name)
     merged = merge(left, {key: value for key, value in right.items() if key != "name"})
-    return merged.set("name", named) if named and right.get("name") else merged
+    return merge(merged, {"name": named}) if named and right.get("name") else merged
 
 
 @given(grids(), grids())
@@ -52,7 +52,7 @@ def test_a_cell_is_the_merge_of_its_config_and_its_variation(base, variations):
     for i, config in enumerate(base):
         for j, variation in enumerate(variations):
             assert grid[i, j] == joined(config, variation)
-            assert type(grid[i, j]) is PMap
+            assert type(grid[i, j]) is FrozenConfig
     assert grid.tolist() == [[joined(config, variation) for variation in variations] for config in base]
 
 
@@ -497,7 +497,7 @@ def test_what_is_no_list_is_refused(make, words, bad, rest):
         ("a", " is 'a', of type str; "),
         ([("a", 1)], " is [('a', 1)], of type list; "),
         ({"name": 5}, ".name is 5, of type int; a name is a string: '5'"),
-        ({"name": {"a": 1}}, ".name is pmap({'a': 1}), of type PMap; a name is a string"),
+        ({"name": {"a": 1}}, ".name is FrozenConfig({'a': 1}), of type FrozenConfig; a name is a string"),
     ],
 )
 def test_an_item_that_is_no_config_is_named_with_its_place(item, rest):
@@ -529,7 +529,7 @@ def test_a_variation_cannot_reach_into_a_name():
     """A name is a string that names are joined to."""
     with pytest.raises(ConfigError, match=r"^variations\[0\] reaches inside 'name', which is a string"):
         sweep([{"name": "a"}], [{"name.first": "b"}])
-    with pytest.raises(ConfigError, match=r"^configs\[0\].name is pmap"):
+    with pytest.raises(ConfigError, match=r"^configs\[0\].name is FrozenConfig"):
         sweep([{"name.first": "b"}], [{}])
 
 

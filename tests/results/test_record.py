@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyrsistent import pmap
 
 from pyexp import HashError, NotLoaded, ResultError, config_hash
-from pyexp.configs import freeze
+from pyexp.configs import freeze, freeze_value
 from pyexp.results import FORMAT, Attempt, Record, done, from_json, missing, plain, record_of, restored, to_json
 from pyexp.worker.outcome import failed
 from tests.strategies import CONFUSABLE, configs, names, values
@@ -99,7 +99,7 @@ def test_plain_data_is_restored_as_it_was(value: Any) -> None:
 
 @given(values())
 def test_whatever_a_config_holds_there_is_strict_json_of_it(value: Any) -> None:
-    restored(through_json(plain(freeze(value))))
+    restored(through_json(plain(freeze_value(value))))
 
 
 @pytest.mark.parametrize("number", range(len(CONFUSABLE)))
@@ -117,7 +117,7 @@ def test_the_json_of_a_config_does_not_depend_on_the_order_of_its_keys(config: d
 
 @given(EXACT)
 def test_a_restored_value_has_the_hash_that_it_had(value: Any) -> None:
-    back = restored(through_json(plain(freeze(value))))
+    back = restored(through_json(plain(freeze_value(value))))
     assert config_hash({"x": back}) == config_hash({"x": value})
 
 

@@ -53,7 +53,7 @@ def test_whatever_its_name_a_cell_has_a_folder_in_the_run_and_is_found_again(tmp
     configs = [{"name": name, "value": [name]} for name in names]
     first = run(configs, out, timestamp="t")
     assert [result["name_is"] for result in first] == names
-    folders = [path for path in (out / "e" / "t").iterdir() if path.is_dir()]
+    folders = [path for path in (out / "e" / "t").iterdir() if path.is_dir() and path.name != "code"]
     assert len(folders) == len(names)
     assert all((folder / "artifact").read_text() == "here" for folder in folders)
     assert {path.name for path in out.parent.iterdir()} == {"out"}
@@ -70,7 +70,7 @@ def test_when_a_run_began_is_read_from_its_first_lines(tmp_path: Path) -> None:
         cells = [{"name": "x" * 1000} for _ in range(1000)]
         text = json.dumps({"format": 1, "started": 1000.5 + number, "cells": cells}, indent=1)
         (tmp_path / name / "run.json").write_text(text[: len(text) // 2])  # only the head of it can be right
-    assert sorted(layout.runs(str(tmp_path))) == [(1000.5, "b", ""), (1001.5, "a", ""), (1002.5, "c", "")]
+    assert sorted(layout.runs(str(tmp_path))) == [(1000.5, "b", "", ""), (1001.5, "a", "", ""), (1002.5, "c", "", "")]
     assert layout.latest_run(str(tmp_path)) == "c"
 
 
@@ -104,7 +104,7 @@ def test_looking_changes_nothing_and_reads_each_record_once(tmp_path: Path, monk
 
     before = {path: path.lstat().st_ctime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(os, "open", counting)
-    sights = records.look(Run(str(tmp_path / "e" / "t")), cells)
+    sights = records.look(Run(str(tmp_path / "e" / "t")), cells, records.Program())
     assert len(sights) == 20
     assert len(opened) == len(set(opened)) == 20
     assert all(path.endswith("record.json") for path in opened)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyexp.worker.messages import Lack
 from pyexp.worker.naming import digest, lacking, path_in, survey
 
 CONFUSABLE = st.sampled_from([0, 1, True, False, 1.0, 0.0, -0.0, "1", "", b"1", None, "None", (), (1,), 10**30])
@@ -111,7 +112,7 @@ def test_a_script_that_is_loaded_again_lacks_nothing(seed):
         check=True,
     )
     assert json.loads(other.stdout) == {name: value and value.hex() for name, value in mine.values.items()}
-    assert lacking(mine, vars(script(SOURCE))) == ([], [], [])
+    assert lacking(mine, vars(script(SOURCE))) == Lack([], [], [])
 
 
 CHANGES = {
@@ -132,7 +133,7 @@ CHANGES = {
 def test_what_was_set_since_is_lacked(change):
     parent, worker = script(SOURCE), script(SOURCE)
     exec(compile(f"\n{change}" if change.startswith("def") else change, "main.py", "exec"), vars(parent))
-    differ, missing, paths = lacking(survey([parent.experiment], vars(parent)), vars(worker))
+    differ, missing, paths, _ = lacking(survey([parent.experiment], vars(parent)), vars(worker))
     if change == "del Kind":  # then its instances go by value, class and all
         assert "table" in differ
     else:
@@ -143,7 +144,7 @@ def test_what_is_missing_in_the_worker_is_named():
     parent, worker = script(SOURCE), script(SOURCE)
     del worker.point
     del worker.Point
-    _differ, missing, paths = lacking(survey([parent.experiment], vars(parent)), vars(worker))
+    _differ, missing, paths, _ = lacking(survey([parent.experiment], vars(parent)), vars(worker))
     assert missing == ["point"]
     assert "Point" in paths
 

@@ -225,7 +225,7 @@ class Hearing:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._worried: float | None = None
-        self.heard()
+        self._last = time.monotonic()
 
     def heard(self) -> None:
         """It has answered just now."""
@@ -245,7 +245,7 @@ class Watch(threading.Thread):
     """Looks at the cluster again and again, so that a run never waits for an answer that does not come.
 
     `nodes` is the latest list, and `gone` says since when a node has been dead; `where` says, once there are dead ones,
-    on which node a cell has begun, by its mark, or that it never will (`NOWHERE`).
+    where a cell has begun, by its mark, or that it never will (`NOWHERE`).
     """
 
     def __init__(self, ray: Any) -> None:
@@ -263,10 +263,10 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._told_to_stop.wait(LOOK):
-            with suppress(Exception):  # whatever Ray raises, it is no answer
+            with suppress(Exception):  # Ray may raise anything, which means that it did not answer
                 self._look()
                 self._hearing.heard()
-            with suppress(Exception):  # it is no public part of Ray: see docs/decisions/030-ray.md
+            with suppress(Exception):  # not a public part of Ray: see docs/decisions/030-ray.md
                 self._settle()
         with suppress(Exception):
             self._forget()

@@ -1,7 +1,7 @@
 """Cells on a Ray cluster: each in a process of its own on one of the nodes, with its files brought home.
 
 Knows tasks of Ray, what the nodes have, and how a node's death looks from here. What happens on the node is in
-`ray_node`, how files travel in `ray_files`, how Ray is joined in `ray_connection`.
+`node`, how files travel in `files`, how Ray is joined in `connection`.
 """
 
 import math
@@ -14,16 +14,16 @@ from typing import Any
 
 from pyexp.configs import Config, thaw
 from pyexp.errors import ExecutorError, UsageError
-from pyexp.executors.base import Pool, Running, Task, Terms
-from pyexp.executors.echo import Echo
-from pyexp.executors.process import import_path, interpreter_flags, rest_for_others
+from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task
+from pyexp.executors.logs import Echo
+from pyexp.executors.processes import import_path, interpreter_flags, rest_for_others
 from pyexp.executors.ray import files as ray_files
 from pyexp.executors.ray.connection import Connection, brief
 from pyexp.executors.ray.marks import NOWHERE
-from pyexp.executors.shipment import Shipment
 from pyexp.results import Outcome
 from pyexp.store import files
 from pyexp.store.pickling import dumps
+from pyexp.worker.naming import Shipment
 from pyexp.worker.outcome import failed, failure
 
 #: Cells handed to Ray for each one that can run: enough that no slot waits for us, few enough to cost nothing.
@@ -42,6 +42,10 @@ class RayCell(Running):
         self.began = math.inf
         self.demand = demand
         self.hopeless: float | None = None
+        self.handed_over = math.inf
+        self.ref: Any = None
+        self.mark = ""
+        self.doubted = False
 
     def handed_to_ray(self, ref: Any, mark: str) -> None:
         """From now on Ray has it under this reference and mark, which no node has begun it under."""
@@ -56,11 +60,12 @@ class RayCell(Running):
         self.started = time.time() - seconds
 
 
-class RayExecutor(Pool):
+class RayExecutor(SessionExecutor):
     """Runs each cell on a Ray cluster.
 
-    `address` is that of the cluster (`"auto"`, `"host:6379"`, `"ray://host:10001"`); without it, RAY_ADDRESS, else Ray
-    is started on this machine for the run. A Ray that the program has initialised is used as it is, and left running.
+    `address` is that of the cluster (`"auto"`, `"host:6379"`, `"ray://host:10001"`); without it, RAY_ADDRESS.
+    By default, Ray is started on this machine for the run. A Ray that the program has initialised is used as it is, and
+    left running.
     `num_cpus`, `num_gpus`, `memory` (bytes) and `resources` are what each cell gets; `per_cell`, called with a config,
     returns those that differ for it. `wait=True` waits for nodes that can take a cell instead of refusing it, for a
     cluster that grows. `shared_disk=False` brings files home through Ray also where a node sees the run's folder.
@@ -85,60 +90,68 @@ class RayExecutor(Pool):
         self.waits = wait
         self.per_cell = per_cell
         self.shared_disk = shared_disk
-        self._connection: Connection | None = None
-        self._token: str | None = None
 
-    def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
-        from pyexp.executors.ray import node as ray_node
-
+    def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "RaySession":
         if os.name != "posix":
             raise ExecutorError("RayExecutor needs a POSIX system; use executor='inline'")
-        shipment = Shipment(fn, terms.initializer, own_path())
+        return RaySession(self, fn, settings, stop)
+
+    def auto_jobs(self) -> int:
+        """What the cluster has, as if `-j` were not given."""
+        return 1
+
+
+class RaySession(Session):
+    """A run's cells on the cluster."""
+
+    def __init__(self, executor: RayExecutor, fn: Function, settings: RunSettings, stop: StopRequest) -> None:
+        from pyexp.executors.ray import node as ray_node
+
+        super().__init__(settings, stop)
+        self._executor = executor
+        shipment = Shipment(fn, settings.initializer, own_path())
         kit = ray_node.Kit(
             pickle.dumps(shipment.kit),
-            rest_for_others(shipment, terms),
+            rest_for_others(shipment, settings),
             interpreter_flags(),
-            Terms(timeout=terms.timeout, durable=terms.durable, grace=terms.grace),
+            RunSettings(timeout=settings.timeout, durable=settings.durable, grace=settings.grace),
         )
-        self._terms = terms
         self._fault: ExecutorError | None = None
+        self._token: str | None = None
         self._handed = 0
-        self._room = Room(self.demand)
+        self._room = Room(executor.demand)
         self._sights: set[bool] = set()
-        self._connection = Connection(self.address, self.runtime_env, (terms.results,) if terms.results else ())
+        exclude = (settings.results,) if settings.results else ()
+        self._connection = Connection(executor.address, executor.runtime_env, exclude)
         self._ray = self._connection.ray
         self._watch = self._connection.watch
-        self._task_env = self._connection.task_env
         self._watch.marks = f"{os.urandom(8).hex()}:"
         self._lost = len(self._watch.gone)
-        self._supervise = self._ray.remote(max_retries=0)(ray_node.supervise)
-        self._kit = self._ray.put(kit)
-        if self.per_cell is None and not self._is_feasible(self.demand):
+        try:
+            self._supervise = self._ray.remote(max_retries=0)(ray_node.supervise)
+            self._kit = self._ray.put(kit)
+            if executor.per_cell is None and not self._is_feasible(executor.demand):
+                raise ExecutorError(infeasible(executor.demand, self._watch.alive()))
+        except BaseException:
             self.close()
-            raise ExecutorError(infeasible(self.demand, self._watch.alive()))
+            raise
 
     def close(self) -> None:
         if self._token is not None:
             with suppress(OSError):
                 os.unlink(self._token)
-        if self._connection is not None:
-            self._connection.close()
-        self._token = self._connection = None
+        self._connection.close()
 
-    def auto(self) -> int:
-        """What the cluster has: as if nothing were said."""
-        return 1
-
-    def slots(self, terms: Terms) -> int:
-        """The cells to hand to Ray: what `-j` says if it says more than one, else some for each that fits."""
-        if terms.jobs > 1:
-            return terms.jobs
+    def slots(self) -> int:
+        """The cells to hand to Ray: what `-j` says if it says more than one; by default some for each that fits."""
+        if self.settings.jobs > 1:
+            return self.settings.jobs
         return WINDOW * max(self._room.among(self._watch.nodes), 1)
 
     def start(self, task: Task) -> RayCell:
-        demand = self.demand
-        if self.per_cell is not None:
-            demand = checked({**demand, **self.per_cell(task.private_config())})
+        demand = self._executor.demand
+        if self._executor.per_cell is not None:
+            demand = checked({**demand, **self._executor.per_cell(task.private_config())})
             if not self._is_feasible(demand):
                 raise ExecutorError(infeasible(demand, self._watch.alive()))
         running = RayCell(task, demand)
@@ -161,13 +174,13 @@ class RayExecutor(Pool):
         config = dumps(thaw(task.config), "config")
         order = Order(config, task.folder, self._token_beside(task.folder), mark, left)
         options = {**one.demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
-        if self._task_env is not None:
-            options["runtime_env"] = self._task_env
+        if self._connection.task_env is not None:
+            options["runtime_env"] = self._connection.task_env
         one.handed_to_ray(self._supervise.options(**options).remote([self._kit], order), mark)
 
     def _token_beside(self, folder: str) -> str | None:
-        """A file with a random name in the run's folder: who sees it there, sees the folder."""
-        if self.shared_disk is False:
+        """A file with a random name in the run's folder: a node that sees it there sees the folder."""
+        if self._executor.shared_disk is False:
             return None
         if self._token is None:
             name = f"{files.TEMPORARY[0]}shared.{os.urandom(8).hex()}{files.TEMPORARY[1]}"
@@ -177,7 +190,7 @@ class RayExecutor(Pool):
 
     def _is_feasible(self, demand: Demand) -> bool:
         """Whether a node can take such a cell, now or, if the cluster grows, later."""
-        return self.waits or any(fitting(node["Resources"], demand) for node in self._watch.alive())
+        return self._executor.waits or any(fitting(node["Resources"], demand) for node in self._watch.alive())
 
     def wait(self, running: Collection[RayCell], seconds: float) -> list[tuple[RayCell, Outcome]]:
         if self._fault is not None:  # the run is over; nobody waits for what is left of it
@@ -221,7 +234,7 @@ class RayExecutor(Pool):
             one.lasted(answer.seconds)
             self._sights.add(answer.items is None)
             if answer.items is not None:
-                ray_files.unpack(one.task.folder, answer.items, self._get, durable=self._terms.durable)
+                ray_files.unpack(one.task.folder, answer.items, self._get, durable=self.settings.durable)
         except self._ray.exceptions.RayError as error:
             return self._ray_outcome(one, error)
         except ConnectionError as error:
@@ -235,7 +248,7 @@ class RayExecutor(Pool):
         return self._ray.get(ref, timeout=PATIENCE)
 
     def _ray_outcome(self, one: RayCell, error: Exception) -> Outcome:
-        """The outcome of a cell of which Ray says only that it failed. Raises `ExecutorError` if all would."""
+        """The outcome of a cell if Ray says only that it failed. Raises `ExecutorError` if all would."""
         kind = type(error).__name__
         told = brief(error)
         if kind == "LocalRayletDiedError":
@@ -313,7 +326,7 @@ class RayExecutor(Pool):
 
     def _echo(self, task: Task) -> None:
         """Show what the cell wrote, on stderr, if the run is not to capture it; at its end, as it was elsewhere."""
-        if not self._terms.capture:
+        if not self.settings.capture:
             Echo(task).show(several=True, rest=True)
 
 
@@ -326,7 +339,7 @@ class Room:
         self._cells = 0
 
     def among(self, nodes: Sequence[Mapping[str, Any]]) -> int:
-        """The cells that fit these nodes, of which only the living count."""
+        """The cells that fit these nodes; only living nodes count."""
         if nodes is not self._nodes:
             self._nodes = nodes
             self._cells = sum(fitting(node["Resources"], self._demand) for node in nodes if node["Alive"])
@@ -340,7 +353,7 @@ def last_line(error: Exception) -> str:
 
 
 def checked(demand: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cell asks for, without what it leaves open. Raises `UsageError` for what is no amount."""
+    """What a cell asks for, without what it leaves open. Raises `UsageError` for what is not an amount."""
     known = ("num_cpus", "num_gpus", "memory", "resources")
     for key, value in demand.items():
         amounts = value.values() if key == "resources" and isinstance(value, Mapping) else (value,)
@@ -352,7 +365,7 @@ def checked(demand: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wanted(demand: Demand) -> dict[str, float]:
-    """The demand by the names under which nodes list what they have.
+    """The demand, by the names that nodes use for what they have.
 
     >>> wanted({"num_cpus": 2, "resources": {"tpu": 1}})
     {'CPU': 2, 'tpu': 1}
@@ -400,7 +413,7 @@ def amounts(resources: Mapping[str, float]) -> str:
 
 
 def is_lost(exceptions: Any, error: Exception) -> bool:
-    """Whether Ray says with this error that a node, or what was on it, is no more."""
+    """Whether Ray says with this error that a node, or what was on it, has gone."""
     return isinstance(error, (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.GetTimeoutError))
 
 

@@ -1,4 +1,4 @@
-"""A cell's folder on its way home: packed where the cell ran, written down where the run is.
+"""A cell's folder, brought home: packed where the cell ran, unpacked where the run is.
 
 Knows names, parts and what may lie in a folder. Small files travel inside the answer; of large ones, only references
 do, so that neither side ever holds more than a part of them.

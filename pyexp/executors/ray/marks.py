@@ -1,8 +1,8 @@
-"""The marks of cells, in the store that the head of a Ray cluster keeps: on which node each of them has begun.
+"""The marks of cells, in the store that the head of a Ray cluster keeps: where each of them has begun.
 
-A mark is written once, by who comes first: the node, before the cell begins, or the run, when it has given up waiting
+A mark is written once, by the first of two: the node, before the cell begins, or the run, when it has given up waiting
 for a node that may be lost, and hands the cell to another. So no cell runs on two nodes, whatever the network does.
-What the store is called is no public name of Ray's: see docs/decisions/030-ray.md.
+The store's name is not a public name of Ray's: see docs/decisions/030-ray.md.
 """
 
 from collections.abc import Mapping

@@ -13,21 +13,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pyexp import __version__
 from pyexp.configs import Config, freeze
-from pyexp.executors.base import Halt, Task, Terms, drive
-from pyexp.executors.process import Interpreter, SubprocessExecutor, can_serve, import_path
+from pyexp.executors.base import RunSettings, StopRequest, Task
+from pyexp.executors.loop import schedule
+from pyexp.executors.processes import WorkerSession, can_serve, import_path
 from pyexp.executors.ray import files as ray_files
 from pyexp.executors.ray import marks as ray_marks
 from pyexp.executors.ray.connection import Hearing
 from pyexp.results import Outcome
-from pyexp.worker import guardian, main
+from pyexp.worker import guardian, messages
 from pyexp.worker.outcome import failed, failure
+from pyexp.worker.script import Survey
 
 #: Seconds between two signs of life of the head, and those without one after which a cell here is ended. A run gives a
 #: node up no sooner than 45 s after it was cut off: Ray needs 15 s to see it, and `PATIENCE` comes after.
@@ -57,13 +59,13 @@ _LISTEN = """exec 3<&0
 class Kit:
     """What all cells of a run have in common: the two messages that workers get ready with, and what holds for them.
 
-    The messages, a `main.Kit` and what follows it, stay pickles until the version is known to be the same.
+    The messages, a `messages.Kit` and what follows it, stay pickles until the version is known to be the same.
     """
 
     kit: bytes
     rest: bytes
     flags: list[str]
-    terms: Terms
+    settings: RunSettings
     version: str = VERSION
 
 
@@ -99,16 +101,16 @@ def supervise(kits: list[Any], order: Order) -> Answer:
     if words := _wrong_version(kit) or _elsewhere(order.mark):
         return Answer(failure("ExecutorError", words), time.time(), 0.0, socket.gethostname(), [])
     # What is tried again is tried from there, and only the copy that is kept has to reach the disk.
-    terms = replace(kit.terms, durable=False)
+    settings = replace(kit.settings, durable=False)
     if order.token is not None and os.path.exists(order.token) and os.access(order.folder, os.W_OK):
-        return _run(kit, order, order.folder, kit.terms)
+        return _run(kit, order, order.folder, kit.settings)
     with tempfile.TemporaryDirectory(prefix="pyexp-", ignore_cleanup_errors=True) as top:
-        _supervisor(os.getpid()).lookout.minds(top)
+        _supervisor(os.getpid()).minds(top)
         folder = os.path.join(top, os.path.basename(order.folder))
         os.mkdir(folder)
         ray_files.unpack(folder, order.left, _get, durable=False)
-        answer = _with_items(_run(kit, order, folder, terms), folder)
-    _supervisor(os.getpid()).lookout.minds("/")
+        answer = _with_items(_run(kit, order, folder, settings), folder)
+    _supervisor(os.getpid()).minds("/")
     return answer
 
 
@@ -122,7 +124,8 @@ def _wrong_version(kit: Kit) -> str:
 def _elsewhere(mark: str) -> str:
     """Why the cell must not begin here, `""` if it may: from now on it is this node's.
 
-    If the node is lost, nobody else could say that the cell had begun; what the head cannot be told, does not begin.
+    If the node is lost, nobody else could say that the cell had begun. A cell that the head cannot hear
+    of does not begin.
     """
     import ray
 
@@ -137,12 +140,12 @@ def _elsewhere(mark: str) -> str:
     return "" if begun == node else "the run has handed the cell to another node"
 
 
-def _run(kit: Kit, order: Order, folder: str, terms: Terms) -> Answer:
+def _run(kit: Kit, order: Order, folder: str, settings: RunSettings) -> Answer:
     supervisor = _supervisor(os.getpid())
     task = Task(os.path.basename(folder), _nothing, freeze({}), folder)
-    began, halt = time.time(), Halt()
-    with supervisor.serving(kit, order, terms, has_own_folder=_was_sent_a_folder()):
-        ended = next(drive(supervisor, iter([task]), terms, halt, lambda: supervisor.pulse.stops(halt)), None)
+    began = time.time()
+    with supervisor.serving(kit, order, settings, has_own_folder=_was_sent_a_folder()):
+        ended = next(schedule(supervisor, iter([task]), supervisor.check_head), None)
     if ended is None:
         words = f"the node had not heard from the head of the Ray cluster for {CUT_OFF:g} s, and ended the cell"
         return Answer(failure("NodeDiedError", words), began, time.time() - began, socket.gethostname(), None)
@@ -156,7 +159,7 @@ def _was_sent_a_folder() -> bool:
     return bool(ray.get_runtime_context().runtime_env.get("working_dir"))
 
 
-def _at_home(kit: main.Kit, *, has_own_folder: bool) -> main.Kit:
+def _at_home(kit: messages.Kit, *, has_own_folder: bool) -> messages.Kit:
     """The kit with the paths of this node: the run's working directory, if that is here and not replaced by one."""
     kit = kit._replace(path=module_path(kit.path))
     if os.path.isdir(kit.folder) and not has_own_folder:
@@ -185,7 +188,7 @@ def _with_items(answer: Answer, folder: str) -> Answer:
 
 
 class _Lookout(guardian.Guardian):
-    """A guardian that is no child of the Ray worker: Ray kills a worker's children first, and nobody would be left.
+    """A guardian that is not a child of the Ray worker: Ray kills a worker's children first, and nobody would be left.
 
     A shell in the background of one that has ended; it keeps what has begun and not ended, and calls a guardian if that
     is anything. It also removes the cell's temporary folder then.
@@ -195,8 +198,8 @@ class _Lookout(guardian.Guardian):
         """From now on, this is the folder to be removed; `/` stands for none."""
         self._tell(f"{folder}\n".encode())
 
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
+    def _start(self) -> Any:
+        shell = subprocess.Popen(
             ["/bin/sh", "-c", _LISTEN, sys.executable, guardian.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -205,9 +208,8 @@ class _Lookout(guardian.Guardian):
             cwd="/",
             start_new_session=True,
         )
-        assert self._process.stdin is not None
-        self.pipe = self._process.stdin.fileno()
-        self._process.wait()
+        shell.wait()
+        return shell
 
 
 class _Pulse(threading.Thread):
@@ -228,39 +230,42 @@ class _Pulse(threading.Thread):
                 ray_marks.ask()
             except ImportError:  # this version of Ray has no such store
                 pass
-            except Exception:  # whatever Ray raises, it is no answer
+            except Exception:  # Ray may raise anything, which means that it did not answer
                 continue
             self.hearing.heard()
 
-    def stops(self, halt: Halt) -> None:
-        """End what is driven with this `halt`, if the head has been silent for too long."""
-        if self.hearing.is_over():
-            halt.count = max(halt.count, 1)
+
+_NO_KIT = messages.Kit([], [], "", None, {}, Survey())
 
 
-class _Supervisor(SubprocessExecutor):
-    """The subprocess executor for a function and configs that came as pickles, and stay so in this process.
+class _Supervisor(WorkerSession):
+    """A session for a function and configs that came as pickles, and stay so in this process.
 
-    Its server stays for the next cell of the same run with the same environment, in which Ray says what a cell may use
-    (`CUDA_VISIBLE_DEVICES`, `OMP_NUM_THREADS`): libraries read that when they are loaded. Else another one is started.
+    Its server stays for the next cell of the same run with the same environment. Ray says there what a cell may use
+    (`CUDA_VISIBLE_DEVICES`, `OMP_NUM_THREADS`), and libraries read that when they are loaded. In another environment,
+    another server is started.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(RunSettings(), StopRequest(), _NO_KIT, lambda _: self._rest, serves=can_serve())
         self._held: tuple[str, Kit] | None = None
         self._world: Any = None
-
-    def open(self, fn: Callable[[Config], Any], terms: Terms) -> None:
-        self._prepare(terms)
-        self._guardian.dismiss()
-        self._guardian = self.lookout = _Lookout()
+        self._config = b""
         self.pulse = _Pulse()
         self._environment["PYTHONBREAKPOINT"] = ""  # Ray's own would wait for a debugger
 
+    def make_guardian(self) -> "_Lookout":
+        return _Lookout()
+
+    def minds(self, folder: str) -> None:
+        """Have this folder removed if this process is killed; `/` stands for none."""
+        assert isinstance(self._guardian, _Lookout)
+        self._guardian.minds(folder)
+
     @contextmanager
-    def serving(self, kit: Kit, order: Order, terms: Terms, *, has_own_folder: bool = False) -> Iterator[None]:
+    def serving(self, kit: Kit, order: Order, settings: RunSettings, *, has_own_folder: bool = False) -> Iterator[None]:
         """While this lasts, the cell is this one."""
-        self._terms, self._config = terms, order.config
+        self.settings, self.stop, self._config = settings, StopRequest(), order.config
         try:
             world = (kit, dict(os.environ))
             if world != self._world:
@@ -269,16 +274,14 @@ class _Supervisor(SubprocessExecutor):
                 self._rest, self._flags, self._serves, self._world = kit.rest, kit.flags, can_serve(), world
             yield
         except BaseException:  # Ray's cancel may come between what a server is asked and its answer
-            self._give_up()
+            self._hang_up(at_once=True)
+            self._world = None
             raise
 
-    def _give_up(self) -> None:
-        """End the server at once, with all that it forked."""
-        server, spare, self._server, self._spare, self._world = self._server, self._spare, None, None, None
-        if spare is not None:
-            self._away(spare)
-        if server is not None:
-            self._away(server.interpreter)
+    def check_head(self) -> None:
+        """End the cell if the head has been silent for too long."""
+        if self.pulse.hearing.is_over():
+            self.stop.count = max(self.stop.count, 1)
 
     def kit(self, ref: Any) -> Kit:
         """The kit of this reference, mostly the last one. The reference is not kept: it holds memory of Ray's."""
@@ -286,21 +289,14 @@ class _Supervisor(SubprocessExecutor):
             self._held = (ref.hex(), _get(ref))
         return self._held[1]
 
-    def _introduce(self, first: Interpreter, kit: main.Kit, limit: float) -> None:
-        """Send an interpreter what it gets ready with; what it lacks, the run has found out. Raises OSError."""
-        first.send(pickle.dumps(kit))
-        first.send(self._rest)
-
-    def pickled_config(self, task: Task) -> bytes:
+    def _pickled_config(self, task: Task) -> bytes:
         return self._config
 
 
 @functools.cache
 def _supervisor(pid: int) -> _Supervisor:
     """The one of this Ray worker: with its guardian, it serves all cells that come here, and ends with the worker."""
-    made = _Supervisor()
-    made.open(_nothing, Terms())
-    return made
+    return _Supervisor()
 
 
 def module_path(sent: Sequence[str]) -> list[str]:

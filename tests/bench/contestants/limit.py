@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import os
 import pickle
 import re
@@ -93,6 +94,15 @@ def _product():
 
 def sweep_walk(count):
     return timed(lambda: [None for _ in _product()]) / count
+
+
+def config_hash(count):
+    config = {"name": "e", "opt": {"name": "adam", "betas": [0.9, 0.99]}, **{f"b{i}": i / 7 for i in range(18)}}
+    return timed(lambda: [_hashed(json.dumps(config, sort_keys=True)) for _ in range(count)]) / count
+
+
+def _hashed(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_walk(count):

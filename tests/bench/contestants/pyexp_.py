@@ -34,7 +34,7 @@ def script_seconds(count, executor, body="return {'value': config.i}", jobs=1):
 
 
 def import_package(count):
-    return python("-c", "import pyexp")
+    return python("-c", "from pyexp import experiment, sweep")
 
 
 def whole_script(count):
@@ -128,6 +128,13 @@ def _grid():
 def sweep_walk(count):
     grid = _grid()
     return timed(lambda: [None for _ in grid]) / count
+
+
+def config_hash(count):
+    import pyexp
+
+    config = {"name": "e", "opt": {"name": "adam", "betas": [0.9, 0.99]}, **{f"b{i}": i / 7 for i in range(18)}}
+    return timed(lambda: [pyexp.config_hash(config) for _ in range(count)]) / count
 
 
 def hash_walk(count):

@@ -1,17 +1,30 @@
-"""What a cell writes, shown on stderr while it runs (`-s`): read from its log, a piece at a time."""
+"""A cell's log as the run reads it: its end, for a failure, and what is new in it, to be shown while the cell runs."""
 
 import codecs
+import os
 import sys
 from contextlib import suppress
 
 from pyexp.executors.base import Task
+from pyexp.results import LOG_ENDS
 
 #: Bytes that are read at a time: a cell that writes faster than it is shown takes no more memory than that.
 _PIECE = 1 << 20
 
 
+def log_tail(path: str, size: int = 16_000) -> str:
+    """The end of a log, at most `size` bytes (a crash leaves a long traceback), with a line that says what it is."""
+    try:
+        with open(path, "rb") as log:
+            log.seek(max(os.path.getsize(path) - size, 0))
+            text = log.read(size).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return f"{LOG_ENDS}\n{text}" if text.strip() else ""
+
+
 class Echo:
-    """The end of a cell's log that has not been shown yet."""
+    """Shows a cell's log on stderr while it runs (`-s`)."""
 
     def __init__(self, task: Task) -> None:
         self._path = task.log_path
@@ -21,9 +34,9 @@ class Echo:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     def show(self, *, several: bool, rest: bool = False) -> None:
-        """Write what is new to stderr: of several cells' output whole lines, each with its cell.
+        """Write what is new to stderr; where several cells run, in whole lines, each with its cell's name.
 
-        With `rest` all of it, also what is no whole line yet; otherwise a piece, and the next one next time.
+        Shows a piece at a time, and with `rest` all that is left, the last line even if it is not whole.
         """
         with suppress(OSError, ValueError), open(self._path, "rb") as log:
             log.seek(self._at)

@@ -1,0 +1,73 @@
+"""Users' executors: each call of their `run` in a thread of its own, so that the loop stays awake."""
+
+import os
+import threading
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pyexp.executors.base import Executor, Running, RunSettings, Session, StopRequest, Task
+from pyexp.results import Outcome
+from pyexp.store import pickling
+from pyexp.worker.outcome import attempt
+
+
+class ThreadCell(Running):
+    """A cell in a thread. The holder of `ending` decides how it ends: with an `outcome`, or `left` to itself."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.ending = threading.Lock()
+        self.outcome: Outcome | None = None
+        self.left = False
+
+
+class ThreadSession(Session):
+    """Calls `executor.run` in a thread for each cell."""
+
+    def __init__(self, executor: Executor, settings: RunSettings, stop: StopRequest) -> None:
+        super().__init__(settings, stop)
+        self._executor = executor
+        self._some_ended = threading.Event()
+
+    def start(self, task: Task) -> ThreadCell:
+        running = ThreadCell(task)
+        # A daemon: Python must be able to exit while a thread that cannot be killed still runs.
+        threading.Thread(target=self._perform, args=(running,), name=f"pyexp {task.label}", daemon=True).start()
+        return running
+
+    def _perform(self, running: ThreadCell) -> None:
+        task = running.task
+        returned: list[Any] = []
+        outcome = attempt(
+            lambda: returned.append(self._executor.run(task.fn, task.private_config(), Path(task.result_path))),
+            lambda _: [],
+        )
+        with running.ending:
+            if running.left:  # the folder may be another attempt's by now
+                return
+            if returned:
+                outcome = attempt(
+                    returned.pop,
+                    lambda value: pickling.save(task.result_path, value, durable=self.settings.durable),
+                )
+            if outcome["status"] != "done":
+                with suppress(OSError):  # it may have written a result before it failed
+                    os.unlink(task.result_path)
+            running.outcome = outcome
+        self._some_ended.set()
+
+    def wait(self, running: Collection[ThreadCell], seconds: float) -> list[tuple[ThreadCell, Outcome]]:
+        self._some_ended.wait(seconds)
+        self._some_ended.clear()
+        return [(one, one.outcome) for one in running if one.outcome is not None]
+
+    def kill(self, running: ThreadCell) -> Outcome | None:
+        """Leave the thread to itself, as it cannot be killed; what it returns later is ignored.
+
+        A cell whose result is just being saved ends first.
+        """
+        with running.ending:
+            running.left = True
+            return running.outcome

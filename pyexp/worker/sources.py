@@ -1,0 +1,230 @@
+"""The sources of the user's own modules, as this process has them or would load them, and where the code begins.
+
+Imports nothing of the user's: what is not loaded yet is looked up along the import path.
+"""
+
+import functools
+import linecache
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from importlib.machinery import ModuleSpec
+from importlib.util import decode_source
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from pyexp.store.code import Code, Entry, fingerprint
+from pyexp.store.pickling import MAIN
+from pyexp.worker import script
+from pyexp.worker.script import Script, Source
+
+#: Stands for the module of a function whose source is not in its module's file.
+NOWHERE = "<exec>"
+
+
+def code_of(fn: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> Code:
+    """The fingerprint of an experiment's function and initializer, and of the script that is running."""
+    begins = [*_begins(fn), *(() if initializer is None else _begins(initializer))]
+    main = vars(sys.modules["__main__"])
+    namespace = next((each.__globals__ for each in begins if _is_of_main(each)), main)
+    sources = Sources(namespace)
+    entries = [entry for thing in begins for entry in _entries(thing, sources)]
+    if sources.script is not None and script.is_project(sources.script.file):
+        entries.append(Entry(sources.main))
+    code = fingerprint(entries, sources, sources.packages, sources.partial)
+    script.fingerprinted = sources.read
+    return code
+
+
+class Sources(Mapping[str, str]):
+    """The sources of the user's own modules by name, each looked up when it is asked for.
+
+    `packages` are those among them that are packages; of the `partial` ones the source has gaps, or there is none.
+    `read` has the files that were read, but for the script.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        self.script: Script | None = script.script_of(namespace)
+        self.packages: set[str] = set()
+        self.partial: set[str] = set()
+        self.main = "__main__"
+        self.read: dict[str, Source] = {}
+        self._texts: dict[str, str | None] = {}
+        self._specs: dict[str, ModuleSpec | None] = {}
+        if self.script is None:
+            self._texts["__main__"] = _typed(namespace)
+            self.partial.add("__main__")
+            return
+        stem = os.path.splitext(os.path.basename(self.script.file))[0]
+        self.main = self.script.name or stem
+        text = _decoded(self.script.source)
+        for name in (*MAIN, self.main, stem):
+            spec = self._spec(name)
+            if spec is None or spec.origin is None or os.path.abspath(spec.origin) == self.script.file:
+                self._texts[name] = text
+        self._texts[self.main] = text
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._texts:
+            self._texts[name] = self._text(name)
+        text = self._texts[name]
+        if text is None:
+            raise KeyError(name)
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, text in self._texts.items() if text is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _text(self, name: str) -> str | None:
+        top = name.partition(".")[0]
+        if top != name and top not in self._texts:
+            with suppress(KeyError):
+                self[top]
+        outer = self._specs.get(top)
+        if top != name and self._texts[top] is None and (outer is None or outer.origin is not None):
+            return None  # the package is not of the project
+        spec = self._spec(name)
+        if spec is None or spec.origin is None or not spec.has_location or not _is_own(spec.origin):
+            return None
+        if spec.submodule_search_locations is not None:
+            self.packages.add(name)
+        if spec.origin.endswith((".py", ".pyw")):
+            with suppress(Exception):  # a loader may be anything
+                source = spec.loader.get_data(spec.origin)  # type: ignore[union-attr]
+                self.read[name] = Source(os.path.abspath(spec.origin), source, name in self.packages)
+                return _decoded(source)
+        self.partial.add(name)  # it is compiled, or gone
+        return ""
+
+    def _spec(self, name: str) -> ModuleSpec | None:
+        if name not in self._specs:
+            self._specs[name] = self._found(name)
+        return self._specs[name]
+
+    def _found(self, name: str) -> ModuleSpec | None:
+        """The module's spec, by which it was loaded or would be."""
+        module = sys.modules.get(name)
+        if module is not None:
+            spec = getattr(module, "__spec__", None)
+            return spec if isinstance(spec, ModuleSpec) else None
+        if name in sys.stdlib_module_names or not all(part.isidentifier() for part in name.split(".")):
+            return None
+        places: list[str] | None = None
+        package, _, last = name.rpartition(".")
+        if package:
+            outer = self._spec(package)
+            if outer is None or outer.submodule_search_locations is None:
+                return None
+            places = [*outer.submodule_search_locations]
+        for finder in sys.meta_path:
+            with suppress(Exception):  # a finder may be anything
+                spec = finder.find_spec(name, places, None)
+                if spec is not None:
+                    return spec
+        # A folder without `__init__.py` is not found in a package that is not loaded.
+        folders = [folder for place in places or () if os.path.isdir(folder := os.path.join(place, last))]
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = folders
+        return spec if folders else None
+
+
+def _is_own(file: str) -> bool:
+    folders = os.path.abspath(file).split(os.sep)
+    return (
+        "site-packages" not in folders and "dist-packages" not in folders and script.is_project(os.path.abspath(file))
+    )
+
+
+def _decoded(source: bytes) -> str:
+    """The text of a source; one that is not text is left to be refused by the parser."""
+    try:
+        return decode_source(source) if b"coding" in source[:400] else source.decode("utf-8-sig")
+    except (SyntaxError, UnicodeDecodeError, LookupError):
+        return "these bytes are not text"
+
+
+def _typed(namespace: Mapping[str, Any]) -> str:
+    """What was typed into a notebook or at a prompt, as far as functions and classes that are there tell."""
+    files: dict[str, None] = {}
+    for value in list(namespace.values()):
+        for thing in (value, *(vars(value).values() if isinstance(value, type) else ())):
+            inner = getattr(thing, "fn", thing) if _is_experiment(thing) else thing
+            if isinstance(inner, FunctionType) and inner.__globals__ is namespace:
+                files[inner.__code__.co_filename] = None
+    return "\n".join("".join(linecache.getlines(file)) for file in files)
+
+
+def _is_experiment(thing: Any) -> bool:
+    return type(thing).__module__ == "pyexp.experiment"
+
+
+def _is_of_main(thing: Any) -> bool:
+    return isinstance(thing, FunctionType) and thing.__module__ in MAIN
+
+
+def _begins(thing: Any, depth: int = 16) -> Iterator[Any]:
+    """The functions and classes that a callable is made of: inside a partial, a bound method, a decorator's wrapper."""
+    if depth == 0:
+        return
+    inside: list[Any] = []
+    if _is_experiment(thing):
+        inside.append(thing.fn)
+    elif isinstance(thing, functools.partial):
+        inside += [thing.func, *filter(callable, (*thing.args, *thing.keywords.values()))]
+        yield thing
+    elif isinstance(thing, MethodType):
+        inside += [thing.__func__, thing.__self__]
+    elif isinstance(thing, (FunctionType, BuiltinFunctionType, type)):
+        yield thing
+    else:
+        yield thing
+        inside.append(type(thing))
+    wrapped = getattr(thing, "__dict__", {}).get("__wrapped__")
+    if wrapped is not None and not _is_experiment(thing):
+        inside.append(wrapped)
+    for each in inside:
+        yield from _begins(each, depth - 1)
+
+
+def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
+    """Where a function or class is defined; of what is made there by a call, what it is called."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
+    is_defined = isinstance(thing, (FunctionType, type))
+    if not is_defined or "<locals>" in name:
+        namespace = getattr(thing, "__globals__", None) or vars(sys.modules["__main__"])
+        called = (key for key, value in list(namespace.items()) if value is thing or _made_of(value, thing))
+        first = next(called, None)
+        if first is not None:
+            yield Entry(_key(namespace.get("__name__"), sources), first)
+        elif not is_defined:
+            yield Entry(NOWHERE, name or type(thing).__qualname__)
+    if not is_defined:
+        return
+    key = _key(module, sources)
+    if key not in sources:
+        if not hasattr(thing, "__wrapped__"):  # what it wraps is looked at, too
+            yield Entry(NOWHERE if module is None else key, name)
+    elif isinstance(thing, FunctionType) and key not in sources.partial:
+        is_there = os.path.basename(thing.__code__.co_filename) == _file(key, sources)
+        yield Entry(key if is_there else NOWHERE, name, thing.__code__.co_firstlineno)
+    else:
+        yield Entry(key, name)
+
+
+def _made_of(value: Any, thing: Any) -> bool:
+    return _is_experiment(value) and value.fn is thing
+
+
+def _key(module: Any, sources: Sources) -> str:
+    return sources.main if module in MAIN else str(module)
+
+
+def _file(key: str, sources: Sources) -> str:
+    if key == sources.main and sources.script is not None:
+        return os.path.basename(sources.script.file)
+    spec = sources._spec(key)
+    return os.path.basename((spec and spec.origin) or "")

@@ -1,0 +1,178 @@
+"""Every result says which code made it, and no run mixes two codes without saying so."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyexp
+from tests.cli.scripts import go
+
+SCRIPT = '''
+from pyexp import experiment
+import helper
+
+SCALE = 1
+
+@experiment(executor="inline", timestamp="t")
+def trial(config):
+    """Run one cell."""
+    (config.out / "ran").open("a").write("x")
+    return helper.power(config.x) * SCALE
+
+@trial.configs
+def configs():
+    return [{"name": f"x{x}", "x": x} for x in (2, 3, 4)]
+
+if __name__ == "__main__":
+    trial.run()
+'''
+HELPER = "def power(x):\n    return x ** 2\n\ndef unused(x):\n    return x\n"
+NOTE = (
+    "note: 3 of 3 loaded results were made by other code: helper.power changed; --rerun-changed runs them again, "
+    "--accept-code says that the change does not matter"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "main.py").write_text(SCRIPT)
+    (tmp_path / "helper.py").write_text(HELPER)
+    go(tmp_path)
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def values(folder: Path) -> list[Any]:
+    return [result.value for result in pyexp.load(folder / "out" / "trial" / "t")]
+
+
+def test_a_result_of_other_code_is_loaded_counted_and_named(folder: Path) -> None:
+    edit(folder / "helper.py", "x ** 2", "x ** 3")
+    done = go(folder)
+    assert NOTE in done.stderr.splitlines()
+    assert "3 cells: 3 to load (3 made by other code)" in done.stderr
+    assert NOTE in go(folder, "-q").stderr.splitlines()
+    assert NOTE in go(folder, "--report").stderr.splitlines()
+    plan = go(folder, "-n").stdout
+    assert plan.count(", by other code: helper.power changed)") == 3
+    assert values(folder) == [4, 9, 16]
+
+
+def test_it_runs_again_if_that_is_asked_for_and_in_an_empty_folder(folder: Path) -> None:
+    edit(folder / "main.py", "SCALE = 1", "SCALE = 10")
+    edit(folder / "main.py", "(2, 3, 4)", "(2, 3, 4, 5)")
+    assert "3 cells" not in go(folder, "-n", "--rerun-changed").stderr
+    assert go(folder, "-n", "--rerun-changed").stdout.splitlines()[-1] == "4 cells: 4 to run"
+    done = go(folder, "--rerun-changed")
+    assert "made by other code" not in done.stderr
+    assert values(folder) == [40, 90, 160, 250]
+    assert {path.read_text() for path in folder.glob("out/trial/t/*/ran")} == {"x"}
+    assert go(folder, "-n", "--rerun-changed").stdout.splitlines()[-1] == "4 cells: 4 to load"
+
+
+def test_only_what_other_code_made_runs_again(folder: Path) -> None:
+    edit(folder / "helper.py", "x ** 2", "x ** 3")
+    go(folder, "-k", "x3", "--rerun-changed")
+    assert values(folder) == [4, 27, 16]
+    assert "2 of 3 loaded results were made by other code" in go(folder).stderr
+
+
+def test_a_change_that_is_accepted_is_said_no_more(folder: Path) -> None:
+    edit(folder / "helper.py", "x ** 2", "x * x")
+    assert "other code" not in go(folder, "--accept-code").stderr.partition("\n")[2]
+    assert "other code" not in go(folder).stderr
+    assert go(folder, "-n", "--rerun-changed").stdout.splitlines()[-1] == "3 cells: 3 to load"
+    (record,) = [json.loads(path.read_text()) for path in folder.glob("out/trial/t/x2-*/record.json")]
+    assert len(record["code"]["accepted"]) == 1
+    assert sorted(record["code"]["parts"]) == ["helper.power", "main.SCALE", "main.trial"]
+    edit(folder / "helper.py", "x * x", "x ** 2")  # back to what made them
+    assert "other code" not in go(folder).stderr
+    edit(folder / "helper.py", "x ** 2", "x ** 5")
+    assert "3 of 3 loaded results were made by other code" in go(folder).stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("helper.py", "def unused(x):\n    return x\n", "def unused(x):\n    return -x\n"),
+        ("helper.py", "    return x ** 2", "    # why\n    return (x ** 2)"),
+        ("main.py", "Run one cell.", "Run a cell, slowly."),
+        ("main.py", "(2, 3, 4)", "(4, 3, 2)"),
+        ("main.py", "trial.run()", "print('hello'); trial.run()"),
+        ("main.py", "def trial(config):", "def trial(config: dict) -> int:"),
+    ],
+)
+def test_an_edit_that_changes_no_result_is_no_other_code(folder: Path, file: str, old: str, new: str) -> None:
+    edit(folder / file, old, new)
+    assert "other code" not in go(folder).stderr
+
+
+def test_a_result_of_before_there_was_a_fingerprint_is_loaded_without_a_word(folder: Path) -> None:
+    from pyexp.store.files import checked_json
+
+    for path in folder.glob("out/trial/t/*/record.json"):
+        told = json.loads(path.read_text())
+        del told["code"], told["checksum"]
+        path.write_bytes(checked_json(told))
+    edit(folder / "helper.py", "x ** 2", "x ** 3")
+    assert "other code" not in go(folder).stderr
+
+
+def test_a_script_that_cannot_be_read_runs_all_the_same(tmp_path: Path) -> None:
+    code = "import pyexp; pyexp.experiment(lambda c: c.x).run([{'x': 1}], print, executor='inline', argv=[])"
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "1" in done.stdout
+
+
+def test_the_sources_that_made_the_results_are_kept_once_by_content(folder: Path) -> None:
+    run = folder / "out" / "trial" / "t"
+    first = {path.name: path.read_text() for path in (run / "code").iterdir()}
+    assert sorted(first.values()) == sorted([SCRIPT, HELPER])
+    edit(folder / "helper.py", "x ** 2", "x ** 3")
+    go(folder, "--rerun-changed")
+    assert {path.name: path.read_text() for path in (run / "code").iterdir()}.items() >= first.items()
+    assert len(list((run / "code").iterdir())) == 3
+    commands = json.loads((run / "run.json").read_text())["commands"]
+    assert [(run / command["sources"]["helper"]).read_text() for command in commands] == [
+        HELPER, HELPER.replace("x ** 2", "x ** 3")
+    ]  # fmt: skip
+    assert all((run / command["sources"]["main"]).read_text() == SCRIPT for command in commands)
+
+
+LAZY = """
+from pathlib import Path
+from pyexp import experiment
+
+@experiment(timestamp="t", quiet=True)
+def trial(config):
+    helper_file = Path(__file__).with_name("helper.py")
+    if config.x == 0:
+        helper_file.write_text(helper_file.read_text().replace("** 2", "** 3"))
+    import helper
+    return helper.power(config.x + 2)
+
+if __name__ == "__main__":
+    trial.run([{"name": f"x{x}", "x": x} for x in range(4)], report=lambda results: print([r.value for r in results]))
+"""
+
+
+@pytest.mark.parametrize("executor", ["subprocess", "fork"])
+def test_an_edit_while_cells_run_reaches_no_cell_also_where_the_import_is_in_the_function(
+    tmp_path: Path, executor: str
+) -> None:
+    (tmp_path / "main.py").write_text(LAZY)
+    (tmp_path / "helper.py").write_text(HELPER)
+    done = go(tmp_path, "--executor", executor)
+    assert done.stdout == "[4, 9, 16, 25]\n", done.stderr
+    records = [json.loads(path.read_text())["code"]["hash"] for path in tmp_path.glob("out/trial/t/*/record.json")]
+    assert len(set(records)) == 1

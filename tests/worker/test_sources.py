@@ -1,0 +1,237 @@
+"""Where the code of an experiment is found: asked of scripts as they are run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.scripts import environment
+
+#: Prints the fingerprints of functions of every kind, and which modules that loaded.
+SCRIPT = """
+import functools
+import sys
+import pyexp
+import helper
+from pyexp.worker.sources import code_of
+
+LR = 0.1
+
+@pyexp.experiment
+def plain(config):
+    from pkg.lazy import g
+    return g(config) + LR + helper.f(config)
+
+def make(n):
+    def inner(config):
+        return helper.f(config) + n
+    return inner
+
+def wrapped(fn):
+    @functools.wraps(fn)
+    def wrapper(config):
+        return fn(config)
+    return wrapper
+
+class Kind:
+    def __call__(self, config):
+        return 1
+    def method(self, config):
+        return helper.f(config)
+    @classmethod
+    def of_class(cls, config):
+        return 1
+
+@wrapped
+def decorated(config):
+    return LR
+
+made = pyexp.experiment(make(3))
+short = lambda config: LR
+part = functools.partial(helper.two, helper.f)
+kind = Kind()
+exec("def typed(config): return 1")
+space = {}
+exec("def typed_elsewhere(config): return 1", space)
+
+def ready():
+    helper.ready()
+
+def show(**functions):
+    for name, fn in functions.items():
+        before = set(sys.modules)
+        code = code_of(fn, ready if name == "plain" else None)
+        parts = [part + ("?" if digest.startswith("unknown") else "") for part, digest in code.parts.items()]
+        if "-v" in sys.argv:
+            print(code)
+        loaded = [each for each in set(sys.modules) - before if "pkg" in each]
+        print(name, "/", code.hash == "unknown", "/", *parts, "/", *loaded)
+
+if __name__ == "__main__":
+    show(plain=plain, made=made.fn, experiment=made, short=short, part=part, kind=kind, method=kind.method,
+         of_class=Kind.of_class, decorated=decorated, typed=typed, typed_elsewhere=space["typed_elsewhere"],
+         nameless=functools.partial(helper.two, 3), builtin=len, library=functools.reduce, installed=pyexp.sweep)
+"""
+FILES = {
+    "main.py": SCRIPT,
+    "helper.py": "import math\ndef f(x): return math.sin(x)\ndef two(a, c): return a\ndef ready(): pass\n",
+    "pkg/__init__.py": "",
+    "pkg/lazy.py": "from . import deep\nfrom .space import far\ndef g(x): return deep.h(x) + far.k()\n",
+    "pkg/deep.py": "def h(x): return x\n",
+    "pkg/space/far.py": "def k(): return 1\n",
+}
+EXPECTED = {
+    "plain": (False, "helper.f helper.ready main.LR main.plain main.ready pkg.deep.h pkg.lazy.g pkg.space.far.k"),
+    "made": (False, "helper.f main.made main.make"),
+    "experiment": (False, "helper.f main.made main.make"),
+    "short": (False, "main.LR main.short"),
+    "part": (False, "helper.f helper.two main.part"),
+    "kind": (False, "helper.f main.Kind main.kind"),
+    "method": (False, "helper.f main.Kind main.kind"),
+    "of_class": (False, "helper.f main.Kind"),
+    "decorated": (False, "main.LR main.decorated main.wrapped"),
+    "typed": (True, "<exec>.typed?"),
+    "typed_elsewhere": (True, "<exec>.typed_elsewhere?"),
+    "nameless": (True, "<exec>.partial? helper.two"),
+    "builtin": (True, "<exec>.len?"),
+    "library": (True, "<exec>.reduce?"),
+    "installed": (True, "sweep.sweep?"),
+}
+
+
+def write(folder: Path, **changes: str) -> Path:
+    for name, text in {**FILES, **changes}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def run(folder: Path, *command: str, **changes: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment(**changes), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def without_top(parts: str) -> str:
+    """The parts but for what the script does at its top, `exec`, and the dict that it fills."""
+    return " ".join(each for each in parts.split() if each not in ("main.<module>", "main.space"))
+
+
+def test_the_code_of_every_kind_of_function_is_found(tmp_path: Path) -> None:
+    said = {}
+    for line in run(write(tmp_path), "main.py").splitlines():
+        name, is_unknown, parts, loaded = (each.strip() for each in line.split("/"))
+        said[name] = is_unknown == "True", without_top(parts)
+        assert loaded == ""
+    assert said == EXPECTED
+
+
+def test_a_script_has_the_same_code_however_it_is_started(tmp_path: Path) -> None:
+    folder = write(tmp_path / "one")
+    other = write(tmp_path / "two" / "three")
+    (folder / "use.py").write_text(
+        "import main\nif __name__ == '__main__': main.show(plain=main.plain, experiment=main.made)"
+    )
+    whole = run(folder, "main.py", "-v")
+    assert run(other, "main.py", "-v") == whole
+    assert run(tmp_path, "one/main.py", "-v") == whole
+    assert run(folder, "-m", "main", "-v") == whole
+    assert run(tmp_path, "-m", "one.main", "-v", PYTHONPATH=f"{folder}{os.pathsep}{Path(__file__).parents[2]}") == whole
+    imported = run(folder, "use.py", "-v").splitlines()
+    assert imported == whole.splitlines()[:2] + whole.splitlines()[4:6]
+
+
+@pytest.mark.parametrize("executor", ["inline", "fork", "subprocess"])
+def test_a_cell_has_the_code_of_its_parent(executor: str, tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("def f(x): return x\n")
+    (tmp_path / "main.py").write_text(
+        "import pyexp, helper\nfrom pyexp.worker.sources import code_of\nLR = 0.1\n"
+        "@pyexp.experiment\ndef experiment(config):\n    helper.f(LR)\n    return code_of(experiment).hash\n"
+        "if __name__ == '__main__':\n    hash = code_of(experiment).hash\n"
+        f"    (result,) = experiment.run([{{'name': 'a'}}], executor={executor!r}, report=list, argv=[])\n"
+        "    print(hash == result.value, result.name, hash)\n"
+    )
+    assert run(tmp_path, "main.py").startswith("True a ")
+
+
+def test_an_edit_during_a_run_is_not_of_its_code(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(
+        "import pyexp\nfrom pyexp.worker.sources import code_of\n"
+        "@pyexp.experiment\ndef experiment(config): return 1\n"
+        "before = code_of(experiment)\n"
+        "with open(__file__, 'a') as file: file.write('def experiment(config): return 2')\n"
+        "print(code_of(experiment) == before)\n"
+    )
+    assert run(tmp_path, "main.py") == "True\n"
+
+
+def parts(folder: Path, **changes: str) -> Any:
+    return run(folder, "-c", "import use; use.show()", **changes).split()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"lib.py": b"# coding: latin-1\ndef f(c): return '\xe9'"}, ["lib.f"]),
+        ({"lib.py": b"\xef\xbb\xbfdef f(c): return 1\r\n"}, ["lib.f"]),
+        ({"lib.py": b"import broken\ndef f(c): return broken.x", "broken.py": b"x = '\xe9'"},
+         ["broken.<module>?", "broken.x?", "lib.f"]),
+        ({"lib.py": b"import compiled\ndef f(c): return compiled.x", "compiled.so": b""}, ["compiled.x?", "lib.f"]),
+        ({"lib.py": b"def f(c):\n    import there\n    return there.x", "site-packages/there.py": b"x = 1"}, ["lib.f"]),
+        ({"lib.py": b"def f(c):\n    import json.tool, email, lib\n    return lib.x, json.x, nothing.x\nx = 1"},
+         ["lib.f", "lib.x"]),
+        ({"lib.py": b"def f(c): return 1\nf.__module__ = 'elsewhere'"}, ["elsewhere.f?"]),
+    ],
+)  # fmt: skip
+def test_a_module_is_found_if_it_is_the_users_own(files: dict[str, bytes], expected: list[str], tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "use.py").write_text(
+        "import sys, types\nfrom pyexp.worker.sources import code_of\n"
+        "for name in ('broken', 'compiled'):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n    del sys.modules[name].__spec__\n"
+        "import lib\nfor name in ('broken', 'compiled'): del sys.modules[name]\n"
+        "sys.modules['odd'] = None\nsys.meta_path.append(3)\n"
+        "from importlib.machinery import ModuleSpec\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target):\n"
+        "        if name == 'compiled':\n"
+        "            from importlib.util import spec_from_file_location\n"
+        "            return spec_from_file_location(name, __file__.replace('use.py', 'compiled.so'), loader=object())\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "def show():\n"
+        "    for name, digest in code_of(lib.f).parts.items(): print(name + '?' * digest.startswith('unknown'))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(tmp_path / "site-packages"), str(Path(__file__).parents[2])])
+    assert parts(tmp_path, PYTHONPATH=path) == expected
+
+
+def test_what_is_typed_is_known_as_far_as_its_lines_are_kept(tmp_path: Path) -> None:
+    """As a notebook keeps them: by cell. What no function there tells is unknown."""
+    cells = [
+        "LR = 0.1",
+        "from pyexp import experiment\\nclass Net:\\n    def m(self): return 1\\n",
+        "@experiment\\ndef first(config): return Net().m() + len(config)\\n",
+        "def second(config): return LR\\n",
+    ]
+    code = (
+        "import linecache\n"
+        + "".join(
+            f"text = '{cell}'\nlinecache.cache['<cell {i}>'] = (1, None, text.splitlines(True), '<cell {i}>')\n"
+            f"exec(compile(text, '<cell {i}>', 'exec'))\n"
+            for i, cell in enumerate(cells)
+        )
+        + (
+            "from pyexp.worker.sources import code_of\n"
+            "for fn in (first, second):\n"
+            "    print(*[name + '?' * digest.startswith('unknown') for name, digest in code_of(fn).parts.items()])\n"
+        )
+    )
+    said = run(tmp_path, "-c", code, PYTHONPATH=str(Path(__file__).parents[2])).splitlines()
+    assert said == ["__main__.Net __main__.first", "__main__.LR? __main__.second"]
