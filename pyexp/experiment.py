@@ -17,7 +17,16 @@ from weakref import WeakSet
 
 from pyexp import shell
 from pyexp.configs import Config, FrozenConfig, filled, freeze, freeze_config, thaw
-from pyexp.errors import ConfigError, ExecutorError, HashError, NoRunError, SelectionError, StoreError, UsageError
+from pyexp.errors import (
+    ConfigError,
+    ExecutorError,
+    ExtraError,
+    HashError,
+    NoRunError,
+    SelectionError,
+    StoreError,
+    UsageError,
+)
 from pyexp.executors import refuse_unknown
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
@@ -39,7 +48,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 #: What is wrong with a command line, or with the world it names, and not with the script.
-_REFUSED = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError)
+_REFUSED = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
 
 
 #: The experiments that have not been run in this process; `_taken` is filled once one has run by the command line.
@@ -78,6 +87,8 @@ class RunOptions(TypedDict, total=False):
     rerun_changed: bool | None
     accept_code: bool | None
     trust: str | None
+    html: bool | None
+    plot: str | None
 
 
 class Experiment(Generic[R]):
@@ -202,6 +213,8 @@ class Experiment(Generic[R]):
             if settled.list_runs:
                 self._list(settled)
                 return None
+            if settled.html or settled.plot:
+                shell.refuse_without_page()
         job = self._job(settled, configs, typed)
         with _refusing(commanded is not None):
             try:
@@ -216,7 +229,13 @@ class Experiment(Generic[R]):
                 return Results([])
             if commanded and argv is None:
                 _taken.add(True)
+        written = shell.write_page(done) if settled.html else ""
         told = (report if callable(report) else self._report or _default_report)(done)
+        if written:
+            say(written)
+        if settled.plot:
+            with _refusing(commanded is not None):
+                say(shell.write_plot(done, settled.plot))
         if settled.check:
             self._check(not safe or _has_failed(done, settled), bool(commanded) and argv is None)
         return told

@@ -412,6 +412,8 @@ class Options(NamedTuple):
     rerun_changed: bool = False
     accept_code: bool = False
     trust: str | None = None
+    html: bool = False
+    plot: str | None = None
 
     @property
     def mode(self) -> Mode:
@@ -568,6 +570,11 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("capture", ("-s", "--capture=no"), "show what the cells write, as well as keeping it in their log.txt",
                sets=False, undo="--capture=yes"),
         Option("quiet", ("-q", "--quiet"), "say nothing on stderr but what goes wrong"),
+        Option("html", ("--html",), "write the run's page, report.html in its folder, and print its path (needs the "
+               "extra [html])"),
+        Option("plot", ("--plot",), "write a chart of an output as a picture into the run's folder, over one axis or "
+               "two (accuracy:lr,width) or the first two (needs the extra [html])", _glob,
+               "the name of an output, and of axes as in 'accuracy:lr'", "OUTPUT[:AXIS]"),
     ),
 }  # fmt: skip
 
@@ -657,7 +664,8 @@ _EXCLUSIVE = (
     ("report", "last_failed", _ONE),
     ("rerun", "last_failed", _ONE),
     ("report", "dry_run", _ONE),
-    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run")),
+    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html", "plot")),
+    *((other, "dry_run", "it shows what has run") for other in ("html", "plot")),
     ("pdb", "executor", "--pdb runs cells inline, in this process: leave out --executor"),
     ("resume", "timestamp", "--continue is for the latest run, and --timestamp alone continues the one it names"),
 )

@@ -74,6 +74,7 @@ COMMANDS = (
         ),
     ),
     Command("csv", "the records of a run as CSV on stdout", "pyexp.look.runs:csv", (_RUN,)),
+    Command("html", "write the page of a run, and print its path", "pyexp.look.runs:html", (_RUN,)),
     Command(
         "verify",
         "check every seal and checksum; exit status 1 if anything is damaged",

@@ -427,6 +427,17 @@ def csv(said: Namespace, screen: Screen) -> int:
     return 0
 
 
+def html(said: Namespace, screen: Screen) -> int:
+    """Write the page of a run into its folder, and print the path."""
+    from pyexp.look.page import write  # it needs the extra
+
+    run, folder = history.find(said.run, trust=ANYBODY)
+    if folder is not None:
+        raise UsageError(f"{said.run} is the folder of a cell, and the page is of a run's")
+    screen.raw(f"{write(history.load_run(run, unpickles=False))}\n")
+    return 0
+
+
 class _Lines:
     """A file of which the csv module wants no more than this."""
 
