@@ -182,11 +182,11 @@ def _commands(part: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
-_KEYS = ("format", "started", "experiment", "script", "commands", "shape", "axes", "cells")
+_KEYS = ("format", "started", "experiment", "script", "function", "commands", "shape", "axes", "cells")
 
 
 def _order(key: str) -> tuple[int, str]:
-    return (_KEYS.index(key) if key in _KEYS else 3, key)
+    return (_KEYS.index(key) if key in _KEYS else 4, key)
 
 
 def _text(data: Any) -> str:

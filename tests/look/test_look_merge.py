@@ -77,7 +77,7 @@ def seen(folder: Path) -> dict[str, Any]:
         run = Run(path)
         cells = {}
         for name in layout.cell_folders(run):
-            facts = records.facts(run, history.cell_at(name), None, exact=False)
+            facts = records.facts(run, history.cell_at(name), records.Program(loads=False), exact=False)
             log = (Path(path) / name / "log.txt").read_text()
             standing = union.standing(facts)
             # Of a cell that has not ended there is nothing but its folder to compare.
