@@ -61,6 +61,7 @@ class RunOptions(TypedDict, total=False):
     dry_run: bool | None
     list_runs: bool | None
     jobs: int | Literal["auto"] | None
+    gpus: str | Sequence[str | int] | None
     timeout: float | None
     grace: float | None
     retries: int | None

@@ -35,6 +35,7 @@ from pyexp.configs import (
     split,
     thaw,
 )
+from pyexp.devices import AUTO, NO_GPUS, WANTED, tokens_of
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component
 from pyexp.tensor import Tensor
@@ -396,7 +397,8 @@ class Options(NamedTuple):
     select: str | None = None
     dry_run: bool = False
     list_runs: bool = False
-    jobs: Any = 1
+    jobs: Any = None
+    gpus: Any = None
     timeout: float | None = None
     grace: float = 10
     retries: int = 0
@@ -456,6 +458,10 @@ def _jobs(text: Any) -> int | str:
     if number == 0:
         raise ValueError(text)
     return number
+
+
+def _gpus(given: Any) -> str:
+    return str(given) if given in (AUTO, NO_GPUS) else ",".join(tokens_of(given))
 
 
 def _timestamp(text: Any) -> str | bool:
@@ -550,8 +556,11 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
     "how": (
         Option("executor", ("--executor",), "where cells run: subprocess, fork, inline, ray, or an address ray://…",
                _as_it_is, "an executor's name", "NAME"),
-        Option("jobs", ("-j", "--jobs"), "cells at a time", _jobs, "a number from 1, or 'auto' (one for each core)",
-               "N"),
+        Option("jobs", ("-j", "--jobs"), "cells at a time (default: 1, or with --gpus one for each in its list)",
+               _jobs, "a number from 1, or 'auto' (one for each core)", "N"),
+        Option("gpus", ("--gpus",), "a GPU for each cell while it runs: auto (all there are), 0,1 or 0,0,1,1 (two "
+               "cells on each) or 0+1,2+3 (two for each cell); none gives cells what this process sees", _gpus,
+               WANTED, "GPUS"),
         Option("timeout", ("--timeout",), "kill a cell that runs for longer (not with inline)", _positive,
                "seconds, more than 0", "SECONDS"),
         Option("grace", ("--grace",), "what a cell has after Ctrl-C or SIGTERM, to save its state, before it is killed",

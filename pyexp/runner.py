@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyexp.configs import Config, FrozenConfig, thaw
+from pyexp.devices import NO_GPUS
 from pyexp.errors import ConfigError, ResultError
 from pyexp.executors import get_executor
 from pyexp.executors.base import Executor, RunSettings, Session, StopRequest, Task
+from pyexp.executors.gpus import tokens_for
 from pyexp.executors.loop import Ended, schedule
 from pyexp.leaves import has_encoders
 from pyexp.options import Options
@@ -106,10 +108,14 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
     )  # fmt: skip
     with ExitStack() as stack:
         executor = session = None
+        tokens: tuple[str, ...] = ()
+        about_gpus = ""
         if waiting:
             validate_picklable(step.cell for step in waiting)
             executor = get_executor("inline" if options.pdb else options.executor)
-            session = stack.enter_context(_session(executor, job, options))
+            if options.gpus not in (None, NO_GPUS):
+                tokens, about_gpus = tokens_for(executor, options.gpus, options.jobs)
+            session = stack.enter_context(_session(executor, job, options, tokens))
         folder = snapshot.run or layout.make_run(
             options.output_dir, job.name, options.timestamp, durable=options.durable, trust=options.trust or ""
         )
@@ -123,6 +129,8 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         about = () if options.accept_code else of_other_code(snapshot)
         for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
+        if about_gpus:
+            display.note(about_gpus)
         if executor is not None and session is not None:
             program = Program(job.code, job.defaults)
             name = type(executor).__name__
@@ -212,10 +220,12 @@ def returned_nothing(records: Iterable[Record]) -> bool:
     return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
 
 
-def _session(executor: Executor, job: Job, options: Options) -> Session:
-    """A session of the executor, ready to run the job's cells."""
+def _session(executor: Executor, job: Job, options: Options, gpus: tuple[str, ...]) -> Session:
+    """A session of the executor, ready to run the job's cells, each with one of the tokens if there are any."""
+    jobs = executor.auto_jobs() if options.jobs == "auto" else options.jobs or len(gpus) or 1
     settings = RunSettings(
-        jobs=executor.auto_jobs() if options.jobs == "auto" else int(options.jobs),
+        jobs=min(jobs, len(gpus) or jobs),
+        gpus=gpus,
         timeout=options.timeout,
         retries=options.retries,
         capture=options.capture and not options.pdb,

@@ -33,7 +33,8 @@ class RunSettings:
 
     `initializer` is called once in each process that gets ready for cells. `grace` is the seconds that a cell has to
     stop when it is asked to, before it is killed. With `pdb`, an executor that runs cells in this process opens the
-    debugger where one raises.
+    debugger where one raises. `gpus` are the tokens of which each cell holds one while it runs; with none, cells see
+    what this process sees.
     """
 
     jobs: int = 1
@@ -45,6 +46,7 @@ class RunSettings:
     grace: float = 10.0
     pdb: bool = False
     initializer: Callable[[], Any] | None = None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Task:
     """One cell to run: the function, its config, and the folder it has to itself.
 
     `claim` is the descriptor of the lock on the cell, which a worker inherits, so that an orphan keeps it. `failures`
-    are the attempts that went before this one.
+    are the attempts that went before this one, and `gpu` is the token that the cell holds, `""` where there are none.
     """
 
     label: str
@@ -61,6 +63,7 @@ class Task:
     folder: str
     claim: int | None = None
     failures: tuple[Attempt, ...] = ()
+    gpu: str = ""
 
     @property
     def result_path(self) -> str:
@@ -189,6 +192,8 @@ class Executor(ABC):
 
     #: Whether a cell writes to streams of its own, and not to those of this process.
     has_own_streams: ClassVar[bool] = False
+    #: Why this executor cannot give a cell the GPUs of a token; `""` for one that can.
+    no_gpus: ClassVar[str] = "its cells run in threads of this process, which have one environment"
 
     @abstractmethod
     def run(self, fn: Function, config: Config, result_path: Path) -> Any:
@@ -218,6 +223,7 @@ class SessionExecutor(Executor):
     """An executor with a session of its own, as the built-in ones are: subclass it and implement `session`."""
 
     has_own_streams = True
+    no_gpus = "it places cells by itself (Ray by num_gpus, as in RayExecutor(num_gpus=1))"
 
     @abstractmethod
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> Session: ...

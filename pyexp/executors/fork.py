@@ -25,6 +25,8 @@ class ForkExecutor(SessionExecutor):
     which are seeded anew. Libraries that have started their threads already keep their number, whatever `-j` says.
     """
 
+    no_gpus = ""
+
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "ForkSession":
         if not hasattr(os, "fork"):
             raise ExecutorError("this system cannot fork; use executor='subprocess'")

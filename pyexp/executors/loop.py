@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyexp.configs import Config, freeze
+from pyexp.devices import free, grant
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import RESULT, Executor, Function, Running, RunSettings, Session, StopRequest, Task
 from pyexp.executors.logs import log_tail
@@ -91,12 +92,18 @@ class _Scheduler:
         return bool(self.more or self.backlog or self.running)
 
     def fill(self) -> Iterator[Ended]:
-        """Start cells while there are slots and tasks; give those that could not be started at all."""
-        while len(self.running) < min(self.session.slots(), self.carried) and not self.session.stop.count:
+        """Start cells while there are slots, tokens and tasks; give those that could not be started at all."""
+        tokens = self.session.settings.gpus
+        most = len(tokens) or math.inf
+        while len(self.running) < min(self.session.slots(), self.carried, most) and not self.session.stop.count:
             task = self.backlog.pop(0) if self.backlog else next(self.tasks, _END) if self.more else None
             if not isinstance(task, Task):
                 self.more = self.more and task is not _END
                 return
+            if tokens:
+                held = [running.task.gpu for running in self.running]
+                ((task, token),) = grant(free(tokens, held), [task], held)
+                task = replace(task, gpu=token)
             try:
                 self.running.append(self.session.start(task))
             except KeyboardInterrupt:

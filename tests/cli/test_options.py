@@ -22,6 +22,7 @@ VALUES: dict[str, list[Any]] = {
     "select": ["exp_*", "-odd", "a b"],
     "executor": ["fork", "ray://host:10001"],
     "jobs": [1, 64, "auto"],
+    "gpus": ["auto", "none", "0,0,1", "0+1,2+3"],
     "timeout": [0.5, 3600.0],
     "grace": [0.0, 30.0],
     "retries": [0, 3],
