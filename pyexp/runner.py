@@ -222,7 +222,7 @@ def returned_nothing(records: Iterable[Record]) -> bool:
 
 def _session(executor: Executor, job: Job, options: Options, gpus: tuple[str, ...]) -> Session:
     """A session of the executor, ready to run the job's cells, each with one of the tokens if there are any."""
-    jobs = executor.auto_jobs() if options.jobs == "auto" else options.jobs or len(gpus) or 1
+    jobs = executor.auto_jobs() if options.jobs == "auto" else options.jobs or len(gpus) or executor.default_jobs()
     settings = RunSettings(
         jobs=min(jobs, len(gpus) or jobs),
         gpus=gpus,

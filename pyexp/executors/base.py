@@ -200,8 +200,11 @@ class Executor(ABC):
         """What `fn(config)` returns, however it is run. It is called in a thread of its own.
 
         What it returns or raises becomes the cell's record, whether or not it wrote `result_path`, the file that pyexp
-        commits the result to.
+        commits the result to. A `pyexp.Outcome` is taken for what it says.
         """
+
+    def close(self) -> None:  # noqa: B027  # an executor may have nothing to put away
+        """Put away what `run` has made. Called at the end of each run, when no new cell begins any more."""
 
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> Session:
         """A session to run cells of `fn` in. Raises `ExecutorError` or `UsageError` if there can be none here."""
@@ -212,6 +215,10 @@ class Executor(ABC):
     def auto_jobs(self) -> int:
         """What `-j auto` stands for: a cell for each core that this process may use."""
         return cores()
+
+    def default_jobs(self) -> int:
+        """How many cells run at a time if nobody says."""
+        return 1
 
 
 def cores() -> int:
