@@ -108,9 +108,7 @@ def _unfit(cell: PackedCell) -> str:
     if cell.version != VERSION:
         return f"{socket.gethostname()} has {VERSION}, but the run was started by {cell.version}; install the same"
     if not os.path.isdir(cell.folder):
-        return (
-            f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
-        )
+        return f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
     return ""
 
 

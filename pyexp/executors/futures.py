@@ -53,8 +53,8 @@ class FuturesExecutor(SessionExecutor):
     no_gpus = "the engine places cells: ask it for GPUs when you make the pool"
 
     def __init__(self, pool: Pool, jobs: int = 100) -> None:
-        if not callable(getattr(pool, "submit", None)):
-            raise UsageError(f"pool is {pool!r}, which has no submit(); give it a pool such as ProcessPoolExecutor(4)")
+        if isinstance(pool, type) or not callable(getattr(pool, "submit", None)):
+            raise UsageError(f"pool is {pool!r}; it takes an object that has submit(), such as ProcessPoolExecutor(4)")
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
             raise UsageError(f"jobs is {jobs!r}; it takes a number from 1")
         self.pool = pool
