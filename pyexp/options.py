@@ -401,6 +401,7 @@ class Options(NamedTuple):
     gpus: Any = None
     timeout: float | None = None
     grace: float = 10
+    stop_after: float | None = None
     retries: int = 0
     fail_fast: bool = False
     pdb: bool = False
@@ -565,6 +566,8 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
                "seconds, more than 0", "SECONDS"),
         Option("grace", ("--grace",), "what a cell has after Ctrl-C or SIGTERM, to save its state, before it is killed",
                _seconds, "seconds, from 0", "SECONDS"),
+        Option("stop_after", ("--stop-after",), "begin no cell later than this after the start, let those that run "
+               "finish, and exit with status 75 if any is left", _positive, "seconds, more than 0", "SECONDS"),
         Option("retries", ("--retries",), "try a failed cell again, up to so many times", _count, "a number from 0",
                "N"),
         Option("pdb", ("--pdb",), "run cells in this process, with the terminal, and open pdb where one raises"),
@@ -720,8 +723,8 @@ which a cell failed: nobody can know whether another one follows, and an exit st
 This page is made from the table in `pyexp/options.py`:
 `python -c "from pyexp.options import reference; print(reference(), end='')" > docs/reference/options.md`.
 
-Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
-Ctrl-C.
+Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 75 where
+`--stop-after` has left cells (run the command again); 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 _KINDS = """What is typed keeps the kind of what it replaces, or is refused with the right spelling:

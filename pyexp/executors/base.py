@@ -85,10 +85,12 @@ class Task:
 class StopRequest:
     """Ctrl-C and its kin as a fact to look at: which signal came first and when (monotonic clock), how many came.
 
-    As a context it handles the signals of `STOPPING`, in the main thread only, and not those that are ignored.
+    As a context it handles the signals of `STOPPING`, in the main thread only, and not those that are ignored. After
+    `last_start` no cell begins any more, and those that run may finish.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_start: float = math.inf) -> None:
+        self.last_start = last_start
         self.signal: int | None = None
         self.since = math.inf
         self.count = 0
@@ -106,6 +108,11 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it is too late for a cell to begin."""
+        return time.monotonic() > self.last_start
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:

@@ -46,7 +46,8 @@ def schedule(
     """Run the tasks in the session, as many at a time as it has slots, and give each as it ends.
 
     A task is taken when there is a slot for it; None in its place means that there is none just now. A cell that fails
-    is tried again as often as the settings say, one that exceeds their timeout is killed. At a signal, or if the caller
+    is tried again as often as the settings say, one that exceeds their timeout is killed. When it is too late for a
+    cell to begin, those that run finish, and nothing is taken or tried again. At a signal, or if the caller
     stops, the running cells are asked to stop, then killed; only those that finish meanwhile are given. `tick` is
     called again and again, to show that time goes by, or that cells take theirs to stop.
     """
@@ -96,6 +97,10 @@ class _Scheduler:
         tokens = self.session.settings.gpus
         most = len(tokens) or math.inf
         while len(self.running) < min(self.session.slots(), self.carried, most) and not self.session.stop.count:
+            if self.session.stop.is_late:
+                self.more = False
+                self.backlog.clear()
+                return
             task = self.backlog.pop(0) if self.backlog else next(self.tasks, _END) if self.more else None
             if not isinstance(task, Task):
                 self.more = self.more and task is not _END
@@ -134,7 +139,7 @@ class _Scheduler:
         if outcome["status"] != "done":
             outcome = committed(task) or outcome
         ended = _ended(running, outcome)
-        if not is_tried_again(outcome, tries, self.session.settings.retries):
+        if not is_tried_again(outcome, tries, 0 if self.session.stop.is_late else self.session.settings.retries):
             yield ended
             return
         tried = Attempt(outcome["type"], outcome["message"], ended.started, ended.seconds)

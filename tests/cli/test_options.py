@@ -26,6 +26,7 @@ VALUES: dict[str, list[Any]] = {
     "timeout": [0.5, 3600.0],
     "grace": [0.0, 30.0],
     "retries": [0, 3],
+    "stop_after": [0.5, 3000.0],
 }
 SWITCHES = [option.field for option in OPTIONS if option.metavar is None]
 
