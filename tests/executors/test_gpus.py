@@ -39,11 +39,12 @@ if __name__ == "__main__":
         {"name": f"c{i}", "seconds": 0.02 * (i * 7 % 5), "how": "hangs" if i == 11 else hows[i % 5]} for i in range(20)
     ], report=lambda results: print(sum(result.record.status == "done" for result in results)))
 """
-#: What makes an interpreter unfit to be forked, as a library does that opens a GPU when it is loaded.
+#: Opens a device when it is loaded, as libraries do; a file stands for /dev/nvidia0.
 _OPENS = """
-import threading
+import pyexp.worker.main
+pyexp.worker.main._DEVICES = (os.path.realpath("device"),)
 if __name__ == "__mp_main__":
-    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    device = open("device")
     seen_when_loaded = os.environ.get("CUDA_VISIBLE_DEVICES")
 """
 
@@ -75,12 +76,13 @@ def test_two_gpus_are_never_shared_whatever_becomes_of_a_cell(script: Script, ex
     assert "GPUs as given: 0, 1, each for one cell at a time" in done.stderr
 
 
-def test_a_script_that_cannot_be_forked_is_loaded_with_the_cells_own_gpu(script: Script):
+def test_a_script_that_opens_a_gpu_is_loaded_with_the_cells_own(script: Script):
+    (script.folder / "device").touch()
     text = _SCRIPT.replace("EXECUTOR", EXECUTORS["server"]).replace("TOP", _OPENS)
     script.write(text.replace("**told,", "**told, 'loaded': seen_when_loaded,"))
     done = script.run("--gpus", "0,1", "-k", "c[0-4]", "--retries", "1")
     assert done.stdout == "5\n", done.stderr
-    assert "each cell gets a fresh interpreter" in done.stderr
+    assert "device is open, which a fork cannot use" in done.stderr
     seen = told(script)
     assert {one["CUDA"] for one in seen} == {"0", "1"}
     assert all(one["loaded"] == one["CUDA"] for one in seen), seen
@@ -172,3 +174,17 @@ def test_users_executors_refuse_and_the_option_is_taken_back(script: Script):
     assert refused.returncode == 2
     assert "gpus does not work with Own: its cells run in threads of this process" in refused.stderr
     assert script.run("--gpus", "none").returncode == 0
+
+
+def test_forks_of_a_process_that_has_opened_a_gpu_are_refused(script: Script):
+    (script.folder / "device").touch()
+    script.write(
+        "import os, sys, pyexp, pyexp.worker.main\n"
+        "pyexp.worker.main._DEVICES = (os.path.realpath('device'),)  # stands for /dev/nvidia\n"
+        "opened = open('device')\n\n@pyexp.experiment(name='e', executor='fork')\ndef e(config):\n    return 1\n\n"
+        "if __name__ == '__main__':\n    e.run(configs=[{'name': 'a'}])\n"
+    )
+    refused = script.run("--gpus", "0")
+    assert refused.returncode == 2
+    assert "device open, so its forks would not see GPUs of their own" in refused.stderr
+    assert script.run().returncode == 0
