@@ -72,7 +72,7 @@ EXEMPT_ENGINE: dict[str, dict[str, str]] = {
     "loky": {},
     "submitit": {},
     "dask": {},
-    "executorlib": {},
+    "executorlib": {"nothing_is_left_in_this_process": "it starts and ends a process for each job in its own time"},
 }
 
 
