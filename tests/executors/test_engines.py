@@ -15,22 +15,7 @@ from conftest import Script
 
 import pyexp
 from pyexp import Executor, FuturesExecutor, UsageError
-from pyexp.testing import Behaviour, Lab, executor_behaviours
-
-#: What differs on every engine, and why.
-EXEMPT = {
-    "environment_is_the_cells_own": "a cell has the environment of the engine's process, as that was started",
-}
-#: What differs for an executor that calls `pyexp.attempt` and waits for the outcome in a thread.
-EXEMPT_SIMPLE = EXEMPT | {
-    "timeout_kills": "the timeout is given to `attempt`, and a thread that waits is left to itself",
-    "timeout_kills_what_is_stopped": "as timeout_kills",
-    "timeout_kills_what_descends_from_the_cell": "as timeout_kills",
-    "timeout_leaves_the_stacks_in_the_log": "as timeout_kills",
-    "threads_are_waited_for_within_the_timeout": "as timeout_kills",
-    "shared_memory_goes_with_the_cell": "one of its cells exceeds the timeout",
-    "halt_ends_what_runs": "a thread that waits is left to itself, and so is its cell",
-}
+from pyexp.testing import CARRIED, ON_AN_ENGINE, Behaviour, Lab, executor_behaviours
 
 
 def process_pool(folder: Path, undo: ExitStack) -> Any:
@@ -82,7 +67,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield process_pool(tmp_path_factory.mktemp("pool"), undo)
 
 
-@pytest.mark.parametrize("behaviour", executor_behaviours(exempt=EXEMPT), ids=str)
+@pytest.mark.parametrize("behaviour", executor_behaviours(exempt=ON_AN_ENGINE), ids=str)
 def test_a_process_pool_keeps_the_contract(behaviour: Behaviour, processes: Any, tmp_path: Path):
     behaviour.check(lambda: FuturesExecutor(processes), tmp_path)
 
@@ -98,7 +83,7 @@ class Simple(Executor):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("behaviour", executor_behaviours(exempt=EXEMPT_SIMPLE), ids=str)
+@pytest.mark.parametrize("behaviour", executor_behaviours(exempt=CARRIED), ids=str)
 def test_an_executor_of_one_line_keeps_the_contract(behaviour: Behaviour, processes: Any, tmp_path: Path):
     behaviour.check(lambda: Simple(processes), tmp_path)
 
@@ -111,7 +96,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.engines
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("behaviour", executor_behaviours(exempt=EXEMPT), ids=str)
+@pytest.mark.parametrize("behaviour", executor_behaviours(exempt=ON_AN_ENGINE), ids=str)
 def test_an_engine_keeps_the_contract(behaviour: Behaviour, engine: tuple[str, Any], tmp_path: Path):
     name, pool = engine
     if behaviour.name in EXEMPT_ENGINE[name]:
