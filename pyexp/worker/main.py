@@ -22,8 +22,9 @@ from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, script, unix
 from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap, Rest
 
-#: Device files that a process with an accelerator has open: such a process must not be forked.
-_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
+#: Device files that a process has open which computes on an accelerator: it must not be forked. CUDA opens nvidia-uvm;
+#: one that has only counted the GPUs, by NVML, has nvidiactl and nvidia0, and may be forked.
+_DEVICES = ("/dev/nvidia-uvm", "/dev/kfd", "/dev/dri", "/dev/dxg")
 
 
 def main() -> None:
