@@ -72,8 +72,10 @@ class RunOptions(TypedDict, total=False):
     dry_run: bool | None
     list_runs: bool | None
     jobs: int | Literal["auto"] | None
+    gpus: str | Sequence[str | int] | None
     timeout: float | None
     grace: float | None
+    stop_after: float | None
     retries: int | None
     fail_fast: bool | None
     pdb: bool | None
@@ -194,7 +196,8 @@ class Experiment(Generic[R]):
         the plan or the list of runs is printed, nothing is reported, and None returned; `plan()` returns the plan.
 
         Raises `PyexpError` for what is wrong with configs or options, before anything has run; KeyboardInterrupt after
-        a signal. What is wrong with a command line is one line on stderr and exit status 2.
+        a signal, or if `stop_after` has left cells. What is wrong with a command line is one line on stderr and exit
+        status 2.
         """
         script.reached_run()
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)

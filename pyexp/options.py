@@ -35,6 +35,7 @@ from pyexp.configs import (
     split,
     thaw,
 )
+from pyexp.devices import AUTO, NO_GPUS, WANTED, tokens_of
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component
 from pyexp.tensor import Tensor
@@ -396,9 +397,11 @@ class Options(NamedTuple):
     select: str | None = None
     dry_run: bool = False
     list_runs: bool = False
-    jobs: Any = 1
+    jobs: Any = None
+    gpus: Any = None
     timeout: float | None = None
     grace: float = 10
+    stop_after: float | None = None
     retries: int = 0
     fail_fast: bool = False
     pdb: bool = False
@@ -458,6 +461,10 @@ def _jobs(text: Any) -> int | str:
     if number == 0:
         raise ValueError(text)
     return number
+
+
+def _gpus(given: Any) -> str:
+    return str(given) if given in (AUTO, NO_GPUS) else ",".join(tokens_of(given))
 
 
 def _timestamp(text: Any) -> str | bool:
@@ -552,12 +559,17 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
     "how": (
         Option("executor", ("--executor",), "where cells run: subprocess, fork, inline, ray, or an address ray://…",
                _as_it_is, "an executor's name", "NAME"),
-        Option("jobs", ("-j", "--jobs"), "cells at a time", _jobs, "a number from 1, or 'auto' (one for each core)",
-               "N"),
+        Option("jobs", ("-j", "--jobs"), "cells at a time (default: 1, or with --gpus one for each in its list)",
+               _jobs, "a number from 1, or 'auto' (one for each core)", "N"),
+        Option("gpus", ("--gpus",), "a GPU for each cell while it runs: auto (all there are), 0,1 or 0,0,1,1 (two "
+               "cells on each) or 0+1,2+3 (two for each cell); none gives cells what this process sees", _gpus,
+               WANTED, "GPUS"),
         Option("timeout", ("--timeout",), "kill a cell that runs for longer (not with inline)", _positive,
                "seconds, more than 0", "SECONDS"),
         Option("grace", ("--grace",), "what a cell has after Ctrl-C or SIGTERM, to save its state, before it is killed",
                _seconds, "seconds, from 0", "SECONDS"),
+        Option("stop_after", ("--stop-after",), "begin no cell later than this after the start, let those that run "
+               "finish, and exit with status 75 if any is left", _positive, "seconds, more than 0", "SECONDS"),
         Option("retries", ("--retries",), "try a failed cell again, up to so many times", _count, "a number from 0",
                "N"),
         Option("pdb", ("--pdb",), "run cells in this process, with the terminal, and open pdb where one raises"),
@@ -719,8 +731,8 @@ which a cell failed: nobody can know whether another one follows, and an exit st
 This page is made from the table in `pyexp/options.py`:
 `python -c "from pyexp.options import reference; print(reference(), end='')" > docs/reference/options.md`.
 
-Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
-Ctrl-C.
+Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 75 where
+`--stop-after` has left cells (run the command again); 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 _KINDS = """What is typed keeps the kind of what it replaces, or is refused with the right spelling:

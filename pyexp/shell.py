@@ -317,7 +317,8 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
         usage="%(prog)s [options] [key=value ...]",
         description="Run the experiment for each of its configs, load what is finished, and report on the results.",
         epilog="Each switch is taken back by its --no- form (--no-check), where the script has set it. Results are "
-        "kept below DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 130 (Ctrl-C).",
+        "kept below DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 75 "
+        "(--stop-after has left cells), 130 (Ctrl-C).",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
