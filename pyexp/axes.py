@@ -220,14 +220,14 @@ class Axis:
         axis = self.take(kept)
         if self.is_flat and self.levels:
             for name in single:
-                axis = axis._settled(name)
+                axis = axis._without_fixed(name)
             is_over = not axis.levels or any(map(self.bears, single))
         else:
             is_over = bool(single)
         is_left = len(kept) != 1 or not is_over
         return (kept if is_left else kept[0]), axis
 
-    def _settled(self, name: str) -> "Axis":
+    def _without_fixed(self, name: str) -> "Axis":
         """The axis without a level, and those above and under it, if all cells are at one position of that."""
         level = self.level(name)
         if level is None:  # it went with another
@@ -339,11 +339,11 @@ def _encoded_alike(values: Sequence[Any], wanted: Any) -> list[int]:
     """The positions of the values with the encoding of the one that is wanted, if it may be of a registered type."""
     if isinstance(wanted, (bool, int, float, str, slice)) or wanted is None or not has_encoders():
         return []
-    code = told(wanted)
-    return [i for i, value in enumerate(values) if told(value) == code]
+    code = content_key(wanted)
+    return [i for i, value in enumerate(values) if content_key(value) == code]
 
 
-def told(value: Any) -> bytes | int:
+def content_key(value: Any) -> bytes | int:
     """What tells a value of a config from all others, of other types too; of one that has no hash its identity."""
     try:
         return encode(value)

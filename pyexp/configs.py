@@ -365,7 +365,7 @@ def _freeze(value: Any, where: str) -> Any:
         return frozenset(_freeze(item, f"an element of {where}") for item in value)
     if isinstance(value, Set):
         return FrozenSet(_freeze(item, f"an element of {where}") for item in value)
-    _refuse_lazy(value, where)
+    _validate_resolved(value, where)
     return _own(as_python(value))
 
 
@@ -375,7 +375,7 @@ _BUILT_IN = frozenset({dict, list, tuple, set, frozenset, Config})
 
 def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
     """The frozen form of a map inside a config, whose keys are data."""
-    _refuse_lazy(value, where)
+    _validate_resolved(value, where)
     items: dict[str, Any] = {}
     for key in value:
         if not isinstance(key, str):
@@ -389,7 +389,7 @@ def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
     return frozen_map(items)
 
 
-def _refuse_lazy(value: Any, where: str) -> None:
+def _validate_resolved(value: Any, where: str) -> None:
     """Refuse a config or list of OmegaConf's, whose items are worked out where they are asked for."""
     if any(parent.__module__.partition(".")[0] == "omegaconf" for parent in type(value).__mro__):
         raise ConfigError(
@@ -501,7 +501,7 @@ def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, .
 
 
 def _changes(update: Mapping[str, Any], where: str) -> tuple[Change, ...]:
-    _refuse_lazy(update, where)
+    _validate_resolved(update, where)
     # Between paths of one length the order cannot matter: they differ, so neither reaches into the other.
     found = sorted(((split(key, where), key) for key in update), key=lambda item: len(item[0]))
     paths = dict(found)
@@ -513,7 +513,7 @@ def _changes(update: Mapping[str, Any], where: str) -> tuple[Change, ...]:
 
 def applied(base: FrozenConfig, made: Sequence[Change]) -> FrozenConfig:
     """The config with every change made, in their order; what a path leads over and is no map becomes one."""
-    return updated(base, settled(base, made))
+    return updated(base, changed_values(base, made))
 
 
 def updated(base: FrozenConfig, values: Mapping[str, Any]) -> FrozenConfig:
@@ -537,10 +537,10 @@ def inside(holder: Any, path: Path, value: Any) -> FrozenConfig:
     return updated(inner, {here: value if len(path) == 2 else inside(inner.get(here), path[1:], value)})
 
 
-def settled(base: FrozenConfig, made: Sequence[Change], inside: Inside = inside) -> dict[str, Any]:
+def changed_values(base: FrozenConfig, made: Sequence[Change], inside: Inside = inside) -> dict[str, Any]:
     """The values at the config's own keys once every change is made.
 
-    >>> settled(freeze({"lr": 1, "mlp": {"width": 32}}), [(("mlp", "width"), 64), (("seed",), 0)])
+    >>> changed_values(freeze({"lr": 1, "mlp": {"width": 32}}), [(("mlp", "width"), 64), (("seed",), 0)])
     {'mlp': FrozenConfig({'width': 64}), 'seed': 0}
     """
     values: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from weakref import WeakSet
 from pyexp import shell
 from pyexp.configs import Config, FrozenConfig, filled, freeze, freeze_config, thaw
 from pyexp.errors import ConfigError, ExecutorError, HashError, NoRunError, SelectionError, StoreError, UsageError
-from pyexp.executors import refuse_unknown
+from pyexp.executors import validate_executor
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
 from pyexp.options import Options, UnknownKeyError, settle, spelled
@@ -89,7 +89,7 @@ class Experiment(Generic[R]):
     def __init__(
         self, fn: Callable[[Config], R], *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
     ) -> None:
-        refuse_unfit(fn)
+        validate_function(fn)
         self.defaults = _defaults(defaults)
         self.fn = fn
         self.options = _said(options)
@@ -190,16 +190,16 @@ class Experiment(Generic[R]):
         said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
         if not (report is None or callable(report) or isinstance(report, bool)):
             raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
-        refuse_unknown(settle(self.options, said, {}).executor)  # a mistake in the script keeps its traceback
-        with _refusing(commanded is not None):
+        validate_executor(settle(self.options, said, {}).executor)  # a mistake in the script keeps its traceback
+        with _exit_on_error(commanded is not None):
             typed = parse(commanded or [], os.path.basename(sys.argv[0]))
             settled = settle(self.options, said, typed)
-            refuse_unknown(settled.executor)
+            validate_executor(settled.executor)
             if settled.list_runs:
                 self._list(settled)
                 return None
         job = self._job(settled, configs, typed)
-        with _refusing(commanded is not None):
+        with _exit_on_error(commanded is not None):
             try:
                 if settled.dry_run:
                     self._dry_run(job, settled)
@@ -212,10 +212,10 @@ class Experiment(Generic[R]):
                 return Results([])
             if commanded and argv is None:
                 _taken.add(True)
-        told = (report if callable(report) else self._report or _default_report)(done)
+        report_value = (report if callable(report) else self._report or _default_report)(done)
         if settled.check:
             self._check(not safe or _has_failed(done, settled), bool(commanded) and argv is None)
-        return told
+        return report_value
 
     def _check(self, failed: bool, by_command_line: bool) -> None:
         """Exit with status 1 if a cell failed; by the command line, once all experiments of the script have run."""
@@ -237,7 +237,7 @@ class Experiment(Generic[R]):
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """What `run` with these options would do with each cell, and why. Nothing is run or changed."""
         settled = settle(self.options, _said(options), {})
-        refuse_unknown(settled.executor)
+        validate_executor(settled.executor)
         return shell.look(self._job(settled, configs), settled).plan
 
     def results(
@@ -358,7 +358,7 @@ _WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "l
 
 
 @contextmanager
-def _refusing(wanted: bool) -> Iterator[None]:
+def _exit_on_error(wanted: bool) -> Iterator[None]:
     """Where a command line was given: turn what is wrong with it, and a signal, into a line and an exit status.
 
     The code of the user's own functions does not run in here: their errors keep their tracebacks.
@@ -442,10 +442,10 @@ _FRUITLESS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
 )
 
 
-def refuse_unfit(fn: Any) -> None:
+def validate_function(fn: Any) -> None:
     """Raise `ConfigError` for what cannot be called with one config and return a result. What cannot be seen may pass.
 
-    >>> refuse_unfit(lambda config, verbose=False: config)
+    >>> validate_function(lambda config, verbose=False: config)
     """
     if isinstance(fn, type):
         raise ConfigError(
@@ -459,10 +459,10 @@ def refuse_unfit(fn: Any) -> None:
     for is_kind, kind, remedy in _FRUITLESS:
         if is_kind(called):
             raise ConfigError(f"the experiment {name!r} is {kind}; {remedy}")
-    _refuse_signature(name, fn)
+    _validate_signature(name, fn)
 
 
-def _refuse_signature(name: str, fn: Any) -> None:
+def _validate_signature(name: str, fn: Any) -> None:
     while (inner := _behind(fn)) is not None:
         fn = inner
     try:

@@ -267,7 +267,7 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
         return configs
     cells = tuple(configs)
     for one in overrides:
-        _refuse_misplaced(one, cells)
+        _validate_override(one, cells)
     readers = [(one, remembering(partial(_fitted, one))) for one in overrides]
     changed = tuple(
         applied(config, [(_path_in(config, one), read(lookup(config, one.key, NOTHING))) for one, read in readers])
@@ -319,7 +319,7 @@ def _axis_after(
     )
 
 
-def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:
+def _validate_override(one: Override, cells: Sequence[FrozenConfig]) -> None:
     values = [lookup(config, one.key, NOTHING) for config in cells]
     known = [value for value in values if value is not NOTHING]
     for value in known:
@@ -329,7 +329,7 @@ def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:
                 "choose among them with -k, or change them in the script"
             )
     if one.adds:
-        _refuse_burying(one, cells)
+        _validate_addition(one, cells)
     elif len(known) < len(cells):
         lacking = next(config for config, value in zip(cells, values, strict=True) if value is NOTHING)
         refusal = UsageError if known else UnknownKeyError
@@ -372,7 +372,7 @@ def _keys(config: FrozenConfig) -> list[str]:
     return [plainly(config, path) for path in dict.fromkeys([*paths, *maps])]
 
 
-def _refuse_burying(one: Override, cells: Iterable[FrozenConfig]) -> None:
+def _validate_addition(one: Override, cells: Iterable[FrozenConfig]) -> None:
     """Raise `UsageError` if a value that is no map stands where the added key's map would have to."""
     for depth in range(1, len(one.path)):
         above = joined(one.path[:depth])
@@ -637,7 +637,7 @@ def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[
     """
     settled: dict[str, Any] = {}
     for said in (checked(decorator, "the decorator"), checked(call, "run()"), argv):
-        refuse_contradictions(said)
+        validate_combination(said)
         for field in _switched_off(settled, said):
             settled.pop(field, None)
         settled |= {**said, "overrides": (*settled.get("overrides", ()), *said.get("overrides", ()))}
@@ -668,7 +668,7 @@ def _is_on(said: Mapping[str, Any], field: str) -> bool:
     return isinstance(value, str) if field == "timestamp" else bool(value)
 
 
-def refuse_contradictions(said: Mapping[str, Any]) -> None:
+def validate_combination(said: Mapping[str, Any]) -> None:
     """Raise `UsageError` if two of the options cannot both be meant."""
     for one, other, remedy in _EXCLUSIVE:
         if _is_on(said, one) and _is_on(said, other):

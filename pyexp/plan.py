@@ -334,15 +334,15 @@ def cells_of(configs: Tensor[FrozenConfig], defaults: FrozenConfig = FrozenConfi
     Raises `ConfigError` for a config that holds `out`, for two cells that are the same config, and for two that
     would share a folder; `HashError` for a value that cannot be hashed.
     """
-    refuse_too_many(configs)
+    validate_size(configs)
     encoded = encoder_of_many()
     made = tuple(_cell(config, encoded, defaults) for config in configs)
     cells = Tensor.of_cells(made, configs.axes)
-    _refuse_twins(cells)
+    _validate_distinct(cells)
     return cells
 
 
-def refuse_too_many(configs: Tensor[FrozenConfig]) -> None:
+def validate_size(configs: Tensor[FrozenConfig]) -> None:
     """Raise `ConfigError` for a grid that nobody could run through: it was not meant to be run whole."""
     if configs.size > MOST_CELLS:
         raise ConfigError(
@@ -362,7 +362,7 @@ def _cell(config: FrozenConfig, encoded: Callable[[FrozenConfig], bytes], defaul
     return Cell(config, name, hashed, f"{folder_name(name)}-{hashed}")
 
 
-def _refuse_twins(cells: Tensor[Cell]) -> None:
+def _validate_distinct(cells: Tensor[Cell]) -> None:
     if len({cell.folder for cell in cells}) == cells.size:
         return
     first: dict[str, int] = {}

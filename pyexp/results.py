@@ -458,7 +458,7 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
             code=_code(data.get("code", {})),
             **{key: error[key] for key in ("type", "message", "traceback") if key in error},
         )
-        _refuse_wrong_types(record)
+        _validate_types(record)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ResultError(f"this is no record of pyexp: {type(error).__name__}: {error}") from None
     return record
@@ -477,7 +477,7 @@ def _code(told: Any) -> Mapping[str, Any]:
 _texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "seal")
 
 
-def _refuse_wrong_types(record: Record) -> None:
+def _validate_types(record: Record) -> None:
     texts = {*map(type, _texts(record)), *map(type, record.needs), *map(type, record.kinds.values())}
     numbers = {type(record.started), type(record.seconds)}
     if not texts <= {str} or not numbers <= {int, float}:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from pyexp import runner
 from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, NoRunError, SelectionError, UsageError, nearest
-from pyexp.executors import refuse_unknown
+from pyexp.executors import validate_executor
 from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
-from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, refuse_too_many
+from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, validate_size
 from pyexp.results import cells_in_words
 from pyexp.runner import Job, Performed, Snapshot
 from pyexp.store import history, layout, records
@@ -97,7 +97,7 @@ def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]
     """All cells of the job with the overrides, and those of them that are selected."""
     if job.configs is None:
         raise ConfigError(NO_CONFIGS)
-    refuse_too_many(job.configs)
+    validate_size(job.configs)
     configs = with_defaults(job.configs, job.defaults) if job.defaults else job.configs
     cells = cells_of(overridden(configs, options.overrides), job.defaults)
     return cells, cells if options.select is None else selected(cells, options.select)
@@ -161,7 +161,7 @@ def perform(job: Job, options: Options) -> Performed:
 
     Raises `Interrupted` if a signal came, and what `look` raises before anything has run.
     """
-    refuse_unknown(options.executor)
+    validate_executor(options.executor)
     if options.mode is Mode.REPORT and (options.as_run or job.configs is None):
         return Performed(_as_run(job, options))
     snapshot = look(job, options)

@@ -13,11 +13,12 @@ from itertools import accumulate, count, repeat
 from operator import index as as_int
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from pyexp.axes import MISSING, Axis, Level, flat_axis, told
+from pyexp.axes import MISSING, Axis, Level, content_key, flat_axis
 from pyexp.configs import (
     Change,
     FrozenConfig,
     Inside,
+    changed_values,
     changes,
     equal,
     filled,
@@ -26,7 +27,6 @@ from pyexp.configs import (
     joined,
     parts_of,
     remembering,
-    settled,
     updated,
 )
 from pyexp.errors import ConfigError, SelectionError
@@ -47,7 +47,7 @@ class Variation:
 
     def sets(self, config: FrozenConfig, name: str, inside: Inside = inside) -> dict[str, Any]:
         """The values at the own keys of a config of this name once the variation is made, the names joined by `_`."""
-        values = settled(config, self.changes, inside)
+        values = changed_values(config, self.changes, inside)
         if self.name:
             values["name"] = f"{name}_{self.name}" if name else self.name
         return values
@@ -206,7 +206,7 @@ class Derived:
 
     def _made(self, config: FrozenConfig) -> FrozenConfig:
         where = f"what derive's function returns for {name_of(config)!r}"
-        made = updated(config, settled(config, changes(self.fn(config), where)))
+        made = updated(config, changed_values(config, changes(self.fn(config), where)))
         _name(made.get("name"), where)
         return made
 
@@ -395,7 +395,7 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
     for axis in axes:
         table = []
         for i, at in enumerate(axis.coords):
-            mark = object() if axis.marks is None else _told(axis.marks[i], axis.key is not None)
+            mark = object() if axis.marks is None else _mark_key(axis.marks[i], axis.key is not None)
             if mark not in place:
                 place[mark] = len(coords)
                 coords.append(at)
@@ -406,11 +406,11 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
     return Axis(axes[0].name, coords, keys.pop() if len(keys) == 1 else None, marks=marks), tables
 
 
-def _told(mark: Any, is_key: bool = False) -> Any:
+def _mark_key(mark: Any, is_key: bool = False) -> Any:
     """What tells a mark from others: what its variation changes, and its name where that is the coordinate."""
     if isinstance(mark, Variation):
-        return (None if is_key else mark.name, tuple((path, told(value)) for path, value in mark.changes))
-    return tuple(map(_told, mark)) if isinstance(mark, tuple) else mark
+        return (None if is_key else mark.name, tuple((path, content_key(value)) for path, value in mark.changes))
+    return tuple(map(_mark_key, mark)) if isinstance(mark, tuple) else mark
 
 
 def _listed(given: Any, what: str, *, may_be_empty: bool = False) -> Sequence[Any]:
@@ -477,7 +477,7 @@ def _level(variations: tuple[Variation, ...], key: str) -> Level:
     """The values that all the variations set at a key, each once."""
     values = [_value(variation, key) for variation in variations]
     place: dict[Any, int] = {}
-    codes = tuple(place.setdefault(told(value), len(place)) for value in values)
+    codes = tuple(place.setdefault(content_key(value), len(place)) for value in values)
     coords = tuple(values[codes.index(code)] for code in range(len(place)))
     is_key = not _touches(variations, key, besides=True)
     marks = tuple((None, ((parts_of(key), mark),)) for mark in place)  # as if nothing else were varied

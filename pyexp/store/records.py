@@ -115,7 +115,7 @@ def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Fact
         return Facts()
     if not is_folder:
         return Facts(there="something else")
-    told = _told(run, cell)
+    told = _record_data(run, cell)
     record = _record_in(told, cell if exact else None)
     default = program.changed_default(cell, told) if record is not None and exact else ""
     path = run.file(cell, RESULT)
@@ -225,7 +225,7 @@ def _is_installed(path: str) -> bool:
     return "site-packages" in path or path.startswith(os.path.dirname(os.__file__))
 
 
-def _told(run: Run, cell: Cell) -> dict[str, Any]:
+def _record_data(run: Run, cell: Cell) -> dict[str, Any]:
     """What the cell's record says; empty if there is none that can be trusted."""
     data = files.read_checked(run.file(cell, RECORD))
     return data if isinstance(data, dict) and data.get("hash") == cell.hash else {}
