@@ -22,6 +22,7 @@ from pyexp.configs import (
     FrozenConfig,
     Path,
     applied,
+    cached_by_identity,
     equal,
     freeze_value,
     is_map,
@@ -29,11 +30,10 @@ from pyexp.configs import (
     leaves,
     lookup,
     parts_of,
-    plainly,
-    remembering,
     route,
     split,
     thaw,
+    unescaped,
 )
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component
@@ -268,7 +268,7 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
     cells = tuple(configs)
     for one in overrides:
         _validate_override(one, cells)
-    readers = [(one, remembering(partial(_fitted, one))) for one in overrides]
+    readers = [(one, cached_by_identity(partial(_fitted, one))) for one in overrides]
     changed = tuple(
         applied(config, [(_path_in(config, one), read(lookup(config, one.key, NOTHING))) for one, read in readers])
         for config in cells
@@ -369,7 +369,7 @@ def _keys(config: FrozenConfig) -> list[str]:
     """The dotted keys of a config that can be overridden, those of maps among them."""
     paths = [path for path, _ in leaves(config) if path != "name"]
     maps = [joined(parts[:depth]) for parts in map(parts_of, paths) for depth in range(1, len(parts))]
-    return [plainly(config, path) for path in dict.fromkeys([*paths, *maps])]
+    return [unescaped(config, path) for path in dict.fromkeys([*paths, *maps])]
 
 
 def _validate_addition(one: Override, cells: Iterable[FrozenConfig]) -> None:
@@ -730,7 +730,7 @@ _KINDS = """What is typed keeps the kind of what it replaces, or is refused with
 `key:=literal` takes a Python literal of any kind, and quotes make a string of anything: `n='"3"'`. A value in a dict
 (`overrides={"key": value}`) is taken as it is; in a list (`overrides=["key=value"]`) it is read as if it were typed.
 Where the configs have different kinds, each keeps its own, and each has to accept what is typed. A key that holds a dot
-is written with `\\.` for it (`files.train\\.csv=2`), or plainly where the key is there (`files.train.csv=2`). See the
+is written with `\\.` for it (`files.train\\.csv=2`), or unescaped where the key is there (`files.train.csv=2`). See the
 [decision](../decisions/042-overrides-keep-kinds.md)."""
 
 

@@ -151,7 +151,7 @@ class Results(Tensor[Result]):
         entries: list[Sequence[Any]] = []
         left: list[Axis] = []
         for axis in self.axes:
-            if gone is None or any(map(axis.bears, gone)):
+            if gone is None or any(map(axis.is_named, gone)):
                 entries.append([slice(None)])
                 continue
             groups, rest = axis.grouped(gone) if gone & axis.known.keys() else (range(axis.size), axis)

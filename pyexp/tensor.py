@@ -15,8 +15,18 @@ from operator import lt
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, SupportsIndex, TypeVar, overload
 
-from pyexp.axes import Axis, Picked, Positions, Shape, count, default_axes, fitting, flat_axis, strides_of
-from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, plainly, shown
+from pyexp.axes import (
+    Axis,
+    Picked,
+    Positions,
+    Shape,
+    count,
+    default_axes,
+    flat_axis,
+    positions_agreeing_with,
+    strides_of,
+)
+from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, shown, unescaped
 from pyexp.errors import SelectionError, closest, listing, nearest
 
 T = TypeVar("T")
@@ -367,7 +377,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         for path, wanted in query.items():
             number, coords = self._along(path) or (-1, ())
             if number >= 0 and number not in boxed:
-                boxed[number] = fitting(coords, rest.pop(path))
+                boxed[number] = positions_agreeing_with(coords, rest.pop(path))
                 if not boxed[number]:
                     hint = f"{closest(wanted, coords)}; there is {listing(coords)}"
                     raise SelectionError(f"{path!r} is {wanted!r} in no item{hint}")
@@ -382,7 +392,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         """The items that agree with the query at each of its paths, each path looked up in all items at once."""
         if not query and self.size:
             return self
-        agreed = [fitting(self._column(path), wanted) for path, wanted in query.items()]
+        agreed = [positions_agreeing_with(self._column(path), wanted) for path, wanted in query.items()]
         found = sorted(set.intersection(*map(set, agreed))) if len(agreed) > 1 else [*chain(*agreed)]
         if not found:
             raise SelectionError(self._why_none(query))
@@ -624,7 +634,7 @@ def _hollow(shape: Shape) -> list[Any]:
 def _paths(item: Any) -> list[str]:
     """The dotted paths of an item that is a mapping, or shows one."""
     mapping = shown(item)
-    return [plainly(mapping, path) for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
+    return [unescaped(mapping, path) for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
 
 
 def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -81,7 +81,7 @@ def test_the_next_run_runs_exactly_what_the_plan_says(states: list[str], mode: d
             trial.run(started, report=list, argv=[])
         else:
             Path(out, "work", "t").mkdir(parents=True)
-        for folder in Path(out, "work", "t").glob("c*"):
+        for folder in Path(out, "work", "t").glob("c[0-9]*"):
             leave(states[int(folder.name[1])], folder)
         FAILING.clear()
         FAILING.update(["c0"] if fail else [])
