@@ -175,8 +175,8 @@ class Facts(NamedTuple):
 def classify(facts: Facts) -> Found:
     """The status of a cell with these facts, with details in words.
 
-    >>> classify(Facts("folder", stamp=(40, 0, 0, 7), fault="its checksum does not fit"))
-    Found(status=<Status.UNFINISHED: 'unfinished'>, detail='(its result is unreadable: its checksum does not fit)')
+    >>> classify(Facts("folder", stamp=(40, 0, 0, 7), fault="its checksum is wrong"))
+    Found(status=<Status.UNFINISHED: 'unfinished'>, detail='(its result is unreadable: its checksum is wrong)')
     """
     record = facts.record
     if facts.holder:
