@@ -44,6 +44,8 @@ _MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError)
 #: The experiments that have not run in this process. `_taken` is filled once one has run with the command line.
 _not_run: "WeakSet[Experiment[Any]]" = WeakSet()
 _taken: set[bool] = set()
+#: All experiments of this process.
+_made: "WeakSet[Experiment[Any]]" = WeakSet()
 
 
 class RunOptions(TypedDict, total=False):
@@ -103,6 +105,7 @@ class Experiment(Generic[R]):
         settle(self.options, {}, {})  # a wrong option is an error where it is written
         script.remember()
         _not_run.add(self)
+        _made.add(self)
 
     def __call__(self, config: Mapping[str, Any]) -> R:
         """Call the plain function in this process. Nothing is isolated or kept."""
@@ -277,6 +280,8 @@ class Experiment(Generic[R]):
             _command(typed or {}),
             self._initializer,
             _script(self.fn),
+            _function(self),
+            frozenset(_function(other) for other in _made if other.__module__ == self.__module__) - {_function(self)},
             self._code(),
             self.defaults,
         )
@@ -336,6 +341,11 @@ def _script(fn: Any) -> str:
     module = getattr(fn, "__module__", None) or "__main__"
     name = script_name(sys.modules.get("__main__")) if module in ("__main__", "__mp_main__") else str(module)
     return "" if name == "__main__" else name.rpartition(".")[2]
+
+
+def _function(experiment: Experiment[Any]) -> str:
+    """The name of the experiment's function in its module."""
+    return str(getattr(experiment.fn, "__qualname__", type(experiment.fn).__qualname__))
 
 
 def _said(options: Mapping[str, Any]) -> dict[str, Any]:

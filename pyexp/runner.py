@@ -43,7 +43,8 @@ class Job(NamedTuple):
     """What to run: the experiment's name, its function, its grid of configs (None: the grid of the run).
 
     `command` starts it again, without the options that choose the run; `""` if no script was started. `script` is the
-    module name of the script, `code` the fingerprint of the experiment's code.
+    module name of the script, `function` the name of the experiment's function in it, and `others` those of its other
+    experiments. `code` is the fingerprint of the experiment's code.
     """
 
     name: str
@@ -52,8 +53,14 @@ class Job(NamedTuple):
     command: str = ""
     initializer: Callable[[], Any] | None = None
     script: str = ""
+    function: str = ""
+    others: frozenset[str] = frozenset()
     code: "Code | None" = None
     defaults: FrozenConfig = FrozenConfig()
+
+    def began(self, run: layout.Begun) -> bool:
+        """Whether this experiment may have begun the run: its own script did, and no other experiment of that."""
+        return run.script in ("", self.script) and run.function not in self.others
 
 
 class Snapshot(NamedTuple):
@@ -117,7 +124,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             from pyexp.store.provenance import Git, code_folder
 
             git = stack.enter_context(closing(Git(code_folder())))
-            head = {"experiment": job.name, "script": job.script}
+            head = {"experiment": job.name, "script": job.script, "function": job.function}
             stack.enter_context(history.journal(folder, head, snapshot.cells, git, _sources(job)))
         display = stack.enter_context(closing(_display(len(waiting), options, executor)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))

@@ -124,7 +124,7 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
     base = layout.home(options.output_dir, job.name)
     name = options.timestamp
     if options.latest:
-        name = layout.latest_run(base, "" if options.extend else job.script)
+        name = layout.latest_run(base, (lambda begun: True) if options.extend or not job.script else job.began)
         if name is None:
             raise NoRunError(_no_run(base, job))
     if name is True:
@@ -132,10 +132,13 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
     path = base if name is False else os.path.join(base, name)
     if os.path.isdir(path):
         begun = layout.run_at(os.path.dirname(path), os.path.basename(path))
-        if begun is not None and job.script and begun.script not in ("", job.script) and not options.extend:
+        if begun is not None and job.script and not job.began(begun) and not options.extend:
+            mine, theirs = job.script, begun.script
+            if mine == theirs:
+                mine, theirs = f"{mine}.{job.function}", f"{theirs}.{begun.function}"
             raise NoRunError(
-                f"the run {begun.name} was begun by {begun.script!r}, and this script is {job.script!r}; give this "
-                "experiment another --name, or run both in one with --extend"
+                f"the run {begun.name} was begun by {theirs!r}, and this is {mine!r}; give this experiment another "
+                "--name, or run both in one with --extend"
             )
         return Run(path, options.durable, options.trust or ""), ()
     known = [begun.name for begun in sorted(layout.runs(base))]
@@ -147,7 +150,12 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
 
 
 def _no_run(base: str, job: Job) -> str:
-    others = sorted({begun.script for begun in layout.runs(base)})
+    others = sorted(
+        {
+            begun.script if begun.script != job.script else f"{begun.script}.{begun.function}"
+            for begun in layout.runs(base)
+        }
+    )
     if not others:
         return f"there is no run of {job.name!r} below {base} yet; run it first, without the option"
     return (

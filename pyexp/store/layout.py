@@ -31,6 +31,7 @@ _HEAD = 4096
 _BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
 _CELL = re.compile("^[^.].*-[0-9a-f]{12}$")
 _SCRIPT = re.compile(rb'^ "script": "([^"]*)",?$', re.MULTILINE)
+_FUNCTION = re.compile(rb'^ "function": "([^"]*)",?$', re.MULTILINE)
 
 
 class Run(NamedTuple):
@@ -63,11 +64,14 @@ def home(output_dir: str | os.PathLike[str], name: str) -> str:
 
 
 class Begun(NamedTuple):
-    """A run in an experiment's folder: its start in seconds since 1970, its name, and the script that began it."""
+    """A run in an experiment's folder: its start in seconds since 1970, its name, and the script and function that began
+    it (`""` if unknown).
+    """
 
     started: float
     name: str
     script: str = ""
+    function: str = ""
 
 
 def runs(base: str) -> list[Begun]:
@@ -87,8 +91,11 @@ def run_at(base: str, name: str) -> Begun | None:
     head = files.head(os.path.join(path, RUN), _HEAD)
     if head is None and not _any(path, _looks_begun):
         return None
-    script = _SCRIPT.search(head or b"")
-    return Begun(_start(path, head), name, script[1].decode("utf-8", "replace") if script else "")
+    script, function = (
+        "" if found is None else found[1].decode("utf-8", "replace")
+        for found in (_SCRIPT.search(head or b""), _FUNCTION.search(head or b""))
+    )
+    return Begun(_start(path, head), name, script, function)
 
 
 def beginning(run: Run) -> float:
@@ -137,13 +144,9 @@ def cell_folders(run: Run) -> set[str]:
     return set()
 
 
-def latest_run(base: str, script: str = "") -> str | None:
-    """The name of the run that began last; None without any.
-
-    With `script`, consider only runs that this script, or an unknown one, began.
-    """
-    mine = [one for one in runs(base) if not script or one.script in ("", script)]
-    return latest((one.started, one.name) for one in mine)
+def latest_run(base: str, is_meant: Callable[[Begun], bool] = lambda begun: True) -> str | None:
+    """The name of the last run to begin among those that `is_meant` accepts; None without any."""
+    return latest((one.started, one.name) for one in runs(base) if is_meant(one))
 
 
 def make_run(

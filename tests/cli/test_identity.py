@@ -62,7 +62,7 @@ def test_a_script_without_a_run_is_told_whose_runs_there_are(tmp_path: Path) -> 
     assert "--name" in told
     told = go(tmp_path, "--timestamp", "t", name="a.py", code=2)
     assert told == (
-        "error: the run t was begun by 'b', and this script is 'a'; "
+        "error: the run t was begun by 'b', and this is 'a'; "
         "give this experiment another --name, or run both in one with --extend\n"
     )
     go(tmp_path, "--timestamp", "t", "--extend", name="a.py")
@@ -138,7 +138,7 @@ def test_a_rerun_begins_in_an_empty_folder_and_keeps_the_old_one_until_it_is_don
     (cell / "checkpoint").write_text("old")
     go(tmp_path, "--timestamp", "t", "--rerun")
     assert pyexp.load(cell).value["files"] == ["log.txt", "metrics.csv"]
-    assert {path.name for path in cell.parent.iterdir()} == {cell.name, "run.json"}
+    assert {path.name for path in cell.parent.iterdir()} == {cell.name, "run.json", "code"}
     # A rerun that fails leaves what was there aside, and no run takes it for a result.
     (cell / "checkpoint").write_text("old")
     script = (tmp_path / "main.py").read_text()
@@ -229,3 +229,14 @@ def test_a_mistake_in_the_script_keeps_its_traceback_and_one_on_the_command_line
     (tmp_path / "main.py").write_text(text)
     for arguments in (["--job", "3"], ["--executor", "frok"]):
         assert go(tmp_path, *arguments, code=2).count("\n") == 1
+
+
+def test_two_experiments_that_share_a_name_keep_their_runs_apart(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(SEVERAL.replace("IF ", "").replace('raise ValueError("no")', "return 1"))
+    go(tmp_path, "--name", "both")
+    told = go(tmp_path, "--name", "both", "--report")
+    assert "first reported" in told
+    assert "second reported" in told
+    assert "finished" in go(tmp_path, "--name", "both", "--continue", "-n")
+    told = go(tmp_path, "--name", "both", "--timestamp", "t", code=2)
+    assert "the run t was begun by 'main.first', and this is 'main.second'" in told

@@ -56,7 +56,7 @@ def test_a_run_of_format_1_is_continued(run: Path) -> None:
     command = [sys.executable, "main.py", "-q", "--continue"]
     ended = subprocess.run(command, cwd=run.parents[2], check=True, capture_output=True, text=True)
     assert "[1/2] exp_lr0_w3 failed" in ended.stderr
-    assert {path.name for path in run.iterdir() if path.is_dir() and path.name[0] != "."} == folders
+    assert {path.name for path in run.iterdir() if path.is_dir() and path.name != "code"} == folders
     results = pyexp.load(run)
     assert results.axes[1].coords == (0.01, 0.1)
     failed = results.sel(width=3)[0].config
