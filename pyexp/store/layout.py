@@ -64,7 +64,7 @@ def home(output_dir: str | os.PathLike[str], name: str) -> str:
 
 
 class Begun(NamedTuple):
-    """A run in an experiment's folder: its start in seconds since 1970, its name, and the script and function that began
+    """A run in an experiment's folder: its start (seconds since 1970), its name, and the script and function that began
     it (`""` if unknown).
     """
 
