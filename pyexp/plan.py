@@ -293,13 +293,13 @@ def explained(cells: Iterable[Cell], found: Mapping[str, Found], finished: Itera
     """
     known = [(config, _pairs(config)) for config in finished]
     new = [cell for cell in cells if found.get(cell.folder, UNSEEN).status is Status.NEW]
-    told = {}
+    explanations = {}
     for cell in new[: MOST_COMPARED // len(known)] if known else ():
         mine = _pairs(cell.config)
         config, theirs = min(known, key=lambda pair: len(pair[1] ^ mine))
         words = f"(nearest: {name_of(config)}, differs in {_differences(config, cell.config, mine ^ theirs)})"
-        told[cell.folder] = Found(Status.NEW, words)
-    return told
+        explanations[cell.folder] = Found(Status.NEW, words)
+    return explanations
 
 
 def _pairs(config: FrozenConfig) -> set[tuple[str, bytes]]:
@@ -309,13 +309,13 @@ def _pairs(config: FrozenConfig) -> set[tuple[str, bytes]]:
 
 def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str, bytes]], most: int = 3) -> str:
     paths = sorted({path for path, _ in pairs})
-    told = [
+    shown = [
         f"{path}: {' → '.join('absent' if at is NOTHING else clipped(repr(thaw(at)), 40) for at in both)}"
         for path in paths[:most]
         for both in [(lookup(old, path, NOTHING), lookup(new, path, NOTHING))]
     ]
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return f"{', '.join(told)}{more}" if told else "its name"
+    return f"{', '.join(shown)}{more}" if shown else "its name"
 
 
 def after_claim(before: Step, seen: Facts, now: Facts, mode: Mode) -> Step:

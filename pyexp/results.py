@@ -532,7 +532,7 @@ class Result(Mapping[str, Any]):
 
     def _loaded(self) -> Any:
         if self._record.failed:
-            raise ResultError(f"{self._told()}: it has no value")
+            raise ResultError(f"{self._failure()}: it has no value")
         if self._value is _UNLOADED:
             self._value = self._load()
         return self._value
@@ -549,7 +549,7 @@ class Result(Mapping[str, Any]):
         if record.failed:
             if key in _ERROR:
                 return True if key == "__error__" else getattr(record, key)
-            raise ResultError(f"{self._told()}: it has no {key!r}")
+            raise ResultError(f"{self._failure()}: it has no {key!r}")
         if key not in record.kinds:
             raise ResultError(f"result {self.name!r} has no {key!r}; {nearest(key, self)}")
         if record.kinds[key] in EXACT and key in record.outputs:
@@ -589,7 +589,7 @@ class Result(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         if self._record.failed:
-            return f"<Result {self._told()}>"
+            return f"<Result {self._failure()}>"
         outputs = ", ".join(f"{key}={self._brief(key)}" for key in self._record.kinds)
         return f"<Result {self.name!r}: {outputs}>"
 
@@ -597,7 +597,7 @@ class Result(Mapping[str, Any]):
         outputs = self._record.outputs
         return spelled(outputs[key], repr) if key in outputs else f"<{self._record.kinds[key]}>"
 
-    def _told(self) -> str:
+    def _failure(self) -> str:
         return f"{self.name!r} failed with {self._record.type}: {self._record.message}".rstrip(": ")
 
 

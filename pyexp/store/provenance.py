@@ -66,7 +66,7 @@ class Git:
     def __init__(self, folder: Path) -> None:
         self._asked: subprocess.Popen[bytes] | None = None
         self._changes: subprocess.Popen[bytes] | None = None
-        self._told: dict[str, Any] | None = None
+        self._answer: dict[str, Any] | None = None
         with suppress(OSError):
             if any((above / ".git").exists() for above in (folder, *folder.parents)):
                 self._asked = _git(folder, "status", "--porcelain=v2", "--branch")
@@ -75,7 +75,7 @@ class Git:
     def answer(self, seconds: float) -> dict[str, Any] | None:
         """The commit, and the state of the code: `clean`, `dirty` or `unknown`; None if git takes longer."""
         last = time.monotonic() + seconds
-        while self._told is None and self._asked is not None:
+        while self._answer is None and self._asked is not None:
             left = last - time.monotonic()
             try:
                 said = self._asked.communicate(timeout=min(max(left, 0), _SLICE))[0]
@@ -83,12 +83,12 @@ class Git:
                 said = late.output or b""
             status = said[:_ENOUGH].decode("utf-8", "replace")
             if self._asked.returncode is not None:
-                self._told = state_of(status) if self._asked.returncode == 0 else UNKNOWN
+                self._answer = state_of(status) if self._asked.returncode == 0 else UNKNOWN
             elif changed(status):
-                self._told = state_of(status)
+                self._answer = state_of(status)
             elif left <= 0:
                 return None
-        return self._told or UNKNOWN
+        return self._answer or UNKNOWN
 
     def patch(self, seconds: float) -> bytes:
         """The changes to tracked files since the commit, as a patch; empty if unknown, or longer than `LONGEST`.
