@@ -343,7 +343,7 @@ def large_config_arrives(lab: Lab) -> None:
 
 @_behaviour
 def exception_is_told(lab: Lab) -> None:
-    """The outcome of an exception has its type, its message, and the traceback from the experiment's own code on."""
+    """An exception ends as its type, its message and the traceback from the experiment's own code on."""
 
     def fn(config: Config) -> None:
         raise ValueError("no convergence at step 7")
