@@ -27,9 +27,12 @@ if TYPE_CHECKING:
         Executor,
         ExecutorName,
         ForkExecutor,
+        FuturesExecutor,
         InlineExecutor,
+        Outcome,
         RayExecutor,
         SubprocessExecutor,
+        attempt,
         get_executor,
     )
     from pyexp.experiment import Experiment, RunOptions, experiment
@@ -50,8 +53,8 @@ _HOME = {
         "pyexp.configs": "Config FrozenConfig freeze merge thaw",
         "pyexp.errors": "ConfigError ExecutorError ExtraError HashError NoRunError PyexpError ResultError "
         "SelectionError StoreError UsageError",
-        "pyexp.executors": "Executor ExecutorName ForkExecutor InlineExecutor RayExecutor SubprocessExecutor "
-        "get_executor",
+        "pyexp.executors": "Executor ExecutorName ForkExecutor FuturesExecutor InlineExecutor Outcome RayExecutor "
+        "SubprocessExecutor attempt get_executor",
         "pyexp.experiment": "Experiment RunOptions experiment",
         "pyexp.hashing": "config_hash",
         "pyexp.leaves": "NotLoaded register_encoder",
@@ -67,11 +70,11 @@ _HOME = {
 # Written out, as type checkers do not run code: `_HOME` has the same names.
 __all__ = [
     "Action", "Axis", "Config", "ConfigError", "Executor", "ExecutorError", "ExecutorName", "Experiment", "ExtraError",
-    "ForkExecutor", "FrozenConfig", "HashError", "InlineExecutor", "Mode", "NoRunError", "NotLoaded", "Plan",
-    "PyexpError", "RayExecutor", "Record", "Result", "ResultError", "Results", "RunOptions", "SelectionError",
-    "Status", "Step", "StoreError", "SubprocessExecutor", "Tensor", "UsageError", "__version__", "concat",
-    "config_hash", "derive", "experiment", "freeze", "get_executor", "load", "merge", "register_encoder", "replicate",
-    "sample", "sweep", "thaw", "zipped",
+    "ForkExecutor", "FrozenConfig", "FuturesExecutor", "HashError", "InlineExecutor", "Mode", "NoRunError", "NotLoaded",
+    "Outcome", "Plan", "PyexpError", "RayExecutor", "Record", "Result", "ResultError", "Results", "RunOptions",
+    "SelectionError", "Status", "Step", "StoreError", "SubprocessExecutor", "Tensor", "UsageError", "__version__",
+    "attempt", "concat", "config_hash", "derive", "experiment", "freeze", "get_executor", "load", "merge",
+    "register_encoder", "replicate", "sample", "sweep", "thaw", "zipped",
 ]  # fmt: skip
 
 

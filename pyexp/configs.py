@@ -180,6 +180,14 @@ class Config(dict[str, Any]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({super().__repr__()})"
 
+    def _repr_html_(self) -> str:
+        """The leaves by their dotted keys, as a notebook shows them."""
+        from pyexp import markup  # only a notebook pays for it
+
+        found = list(leaves(self))
+        rows = [(found[i][0], markup.brief(found[i][1])) for i in markup.ends(len(found), 100)]
+        return markup.table(["key", "value"], rows, len(found))
+
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
     raise TypeError(

@@ -17,10 +17,20 @@ from weakref import WeakSet
 
 from pyexp import shell
 from pyexp.configs import Config, FrozenConfig, filled, freeze, freeze_config, thaw
-from pyexp.errors import ConfigError, ExecutorError, HashError, NoRunError, SelectionError, StoreError, UsageError
+from pyexp.errors import (
+    ConfigError,
+    ExecutorError,
+    ExtraError,
+    HashError,
+    NoRunError,
+    SelectionError,
+    StoreError,
+    UsageError,
+)
 from pyexp.executors import validate_executor
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
+from pyexp.look.folding import for_stdout
 from pyexp.options import Options, UnknownKeyError, settle, spelled
 from pyexp.plan import Mode, Plan, component
 from pyexp.runner import Interrupted, Job
@@ -38,7 +48,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 #: Mistakes on the command line, or in what it names; not in the script.
-_MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError)
+_MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
 
 
 #: The experiments that have not run in this process. `_taken` is filled once one has run with the command line.
@@ -62,8 +72,10 @@ class RunOptions(TypedDict, total=False):
     dry_run: bool | None
     list_runs: bool | None
     jobs: int | Literal["auto"] | None
+    gpus: str | Sequence[str | int] | None
     timeout: float | None
     grace: float | None
+    stop_after: float | None
     retries: int | None
     fail_fast: bool | None
     pdb: bool | None
@@ -77,6 +89,8 @@ class RunOptions(TypedDict, total=False):
     rerun_changed: bool | None
     accept_code: bool | None
     trust: str | None
+    html: bool | None
+    plot: str | None
 
 
 class Experiment(Generic[R]):
@@ -184,7 +198,7 @@ class Experiment(Generic[R]):
         runs and the Results are empty.
 
         Raises `PyexpError` for mistakes in configs or options, before anything runs, and KeyboardInterrupt after a
-        signal. A mistake on the command line is one line on stderr and exit status 2.
+        signal or if `stop_after` has left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
         script.reached_run()
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
@@ -203,6 +217,8 @@ class Experiment(Generic[R]):
             if settled.list_runs:
                 self._list(settled)
                 return None
+            if settled.html or settled.plot:
+                shell.refuse_without_page()
         job = self._job(settled, configs, typed)
         with _exit_on_error(commanded is not None):
             try:
@@ -217,7 +233,13 @@ class Experiment(Generic[R]):
                 return Results([])
             if commanded and argv is None:
                 _taken.add(True)
+        written = shell.write_page(done) if settled.html else ""
         report_value = (report if callable(report) else self._report or _default_report)(done)
+        if written:
+            say(written)
+        if settled.plot:
+            with _exit_on_error(commanded is not None):
+                say(shell.write_plot(done, settled.plot))
         if settled.check:
             self._check(not safe or _has_failed(done, settled), bool(commanded) and argv is None)
         return report_value
@@ -408,7 +430,7 @@ def _has_failed(results: Results, options: Options) -> bool:
 
 
 def _default_report(results: Results) -> Results:
-    say(str(results))
+    say(for_stdout(results))
     return results
 
 

@@ -35,6 +35,7 @@ from pyexp.configs import (
     thaw,
     unescaped,
 )
+from pyexp.devices import AUTO, NO_GPUS, WANTED, tokens_of
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component
 from pyexp.tensor import Tensor
@@ -396,9 +397,11 @@ class Options(NamedTuple):
     select: str | None = None
     dry_run: bool = False
     list_runs: bool = False
-    jobs: Any = 1
+    jobs: Any = None
+    gpus: Any = None
     timeout: float | None = None
     grace: float = 10
+    stop_after: float | None = None
     retries: int = 0
     fail_fast: bool = False
     pdb: bool = False
@@ -412,6 +415,8 @@ class Options(NamedTuple):
     rerun_changed: bool = False
     accept_code: bool = False
     trust: str | None = None
+    html: bool = False
+    plot: str | None = None
 
     @property
     def mode(self) -> Mode:
@@ -456,6 +461,10 @@ def _jobs(text: Any) -> int | str:
     if number == 0:
         raise ValueError(text)
     return number
+
+
+def _gpus(given: Any) -> str:
+    return str(given) if given in (AUTO, NO_GPUS) else ",".join(tokens_of(given))
 
 
 def _timestamp(text: Any) -> str | bool:
@@ -550,12 +559,17 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
     "how": (
         Option("executor", ("--executor",), "where cells run: subprocess, fork, inline, ray, or an address ray://…",
                _as_it_is, "an executor's name", "NAME"),
-        Option("jobs", ("-j", "--jobs"), "cells at a time", _jobs, "a number from 1, or 'auto' (one for each core)",
-               "N"),
+        Option("jobs", ("-j", "--jobs"), "cells at a time (default: 1, or with --gpus one for each in its list)",
+               _jobs, "a number from 1, or 'auto' (one for each core)", "N"),
+        Option("gpus", ("--gpus",), "a GPU for each cell while it runs: auto (all there are), 0,1 or 0,0,1,1 (two "
+               "cells on each) or 0+1,2+3 (two for each cell); none gives cells what this process sees", _gpus,
+               WANTED, "GPUS"),
         Option("timeout", ("--timeout",), "kill a cell that runs for longer (not with inline)", _positive,
                "seconds, more than 0", "SECONDS"),
         Option("grace", ("--grace",), "time for a cell to save its state after Ctrl-C or SIGTERM, before it is killed",
                _seconds, "seconds, from 0", "SECONDS"),
+        Option("stop_after", ("--stop-after",), "start no cell after this time, let running ones finish, and exit with "
+               "status 75 if any is left", _positive, "seconds, more than 0", "SECONDS"),
         Option("retries", ("--retries",), "run a failed cell again, up to N times", _count, "a number from 0", "N"),
         Option("pdb", ("--pdb",), "run cells in this process, with the terminal, and open pdb where one raises"),
         Option("fail_fast", ("-x", "--fail-fast"), "start no new cell after the first failure"),
@@ -567,6 +581,11 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("capture", ("-s", "--capture=no"), "also show what the cells write, beside keeping it in log.txt",
                sets=False, undo="--capture=yes"),
         Option("quiet", ("-q", "--quiet"), "write only failures and warnings to stderr"),
+        Option("html", ("--html",), "write the run's page, report.html in its folder, and print its path (needs the "
+               "extra [html])"),
+        Option("plot", ("--plot",), "write a chart of an output as a picture into the run's folder, over one axis or "
+               "two (accuracy:lr,width) or the first two (needs the extra [html])", _glob,
+               "the name of an output, and of axes as in 'accuracy:lr'", "OUTPUT[:AXIS]"),
     ),
 }  # fmt: skip
 
@@ -656,7 +675,8 @@ _EXCLUSIVE = (
     ("report", "last_failed", _ONE),
     ("rerun", "last_failed", _ONE),
     ("report", "dry_run", _ONE),
-    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run")),
+    *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html", "plot")),
+    *((other, "dry_run", "it shows what has run") for other in ("html", "plot")),
     ("pdb", "executor", "--pdb runs cells inline, in this process: leave out --executor"),
     ("resume", "timestamp", "--continue is for the latest run, and --timestamp alone continues the one it names"),
 )
@@ -712,8 +732,8 @@ script run, and then the exit status is 1 if a cell of any of them failed.
 This page is made from the table in `pyexp/options.py`:
 `python -c "from pyexp.options import reference; print(reference(), end='')" > docs/reference/options.md`.
 
-Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 130 after
-Ctrl-C.
+Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 75 where
+`--stop-after` has left cells (run the command again); 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 _KINDS = """A typed value gets the kind of the value that it replaces. If it cannot, an error shows what to type:

@@ -271,6 +271,14 @@ class Plan(NamedTuple):
     def __str__(self) -> str:
         return "\n".join([*map(str, self.steps), self.summary()])
 
+    def _repr_html_(self) -> str:
+        """The summary and the steps, as a notebook shows them."""
+        from pyexp import markup  # only a notebook pays for it
+
+        shown = (self.steps[i] for i in markup.ends(self.steps.size))
+        rows = [(step.name or step.cell.folder, step.status.value, step.action.value, step.reason) for step in shown]
+        return markup.table(["cell", "status", "action", "reason"], rows, self.steps.size, self.summary())
+
 
 def plan(cells: Tensor[Cell], found: Mapping[str, Found], mode: Mode) -> Plan:
     """The plan for these cells. `found` has the status of each by folder; a cell that it lacks is new."""

@@ -584,6 +584,9 @@ class Result(Mapping[str, Any]):
 
     __hash__ = None  # type: ignore[assignment]  # a mapping of changeable values
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(key for key in self if key.isidentifier())]
 

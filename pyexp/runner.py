@@ -3,21 +3,24 @@
 It drives the executors and the store. It never decides whether a cell is run: after each claim it asks the plan again.
 """
 
+import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyexp.configs import Config, FrozenConfig, thaw
+from pyexp.devices import NO_GPUS
 from pyexp.errors import ConfigError, ResultError
 from pyexp.leaves import has_encoders
+from pyexp.look.progress import Progress, progress
 from pyexp.options import Options
 from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim
-from pyexp.progress import Progress, progress
 from pyexp.results import Attempt, Record, cells_in_words, clipped, record_of
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.claims import Claim
@@ -33,6 +36,8 @@ if TYPE_CHECKING:  # a finished run loads no executor, and a script that only im
     from pyexp.executors.loop import Ended
     from pyexp.store.code import Code
 
+#: The exit status if `stop_after` has left cells: EX_TEMPFAIL of sysexits.h, which asks to run the command again.
+LEFT = 75
 #: Seconds after a signal before a line says what the run is waiting for.
 SOON = 0.3
 #: The signal that Ctrl-C sends.
@@ -85,11 +90,14 @@ class Performed(NamedTuple):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised when a signal ends a run. The message says what is finished and how to continue."""
+    """Raised when a run ends before its cells: after a signal, or by `stop_after`. Says how to continue.
 
-    def __init__(self, words: str, signal: int) -> None:
+    `status` is the exit status.
+    """
+
+    def __init__(self, words: str, status: int) -> None:
         super().__init__(words)
-        self.status = 128 + signal
+        self.status = status
 
 
 def again(job: Job, options: Options, run: Run, *flags: str) -> str:
@@ -102,7 +110,8 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
 
 
 def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
-    """Carry out the plan, and return a result for each cell. Raises `Interrupted` after a signal."""
+    """Carry out the plan, and return a result for each cell. Raises `Interrupted` if the run ends before its cells."""
+    last_start = math.inf if options.stop_after is None else time.monotonic() + options.stop_after
     steps = snapshot.plan.steps
     loaded, warnings = _loaded(snapshot, job.code if options.accept_code else None)
     waiting = deque(
@@ -111,12 +120,18 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
     )  # fmt: skip
     with ExitStack() as stack:
         executor = session = None
+        tokens: tuple[str, ...] = ()
+        about_gpus = ""
         if waiting:
             from pyexp.executors import get_executor
+            from pyexp.executors.base import StopRequest
+            from pyexp.executors.gpus import tokens_for
 
             validate_picklable(step.cell for step in waiting)
             executor = get_executor("inline" if options.pdb else options.executor)
-            session = stack.enter_context(_session(executor, job, options))
+            if options.gpus not in (None, NO_GPUS):
+                tokens, about_gpus = tokens_for(executor, options.gpus, options.jobs)
+            session = stack.enter_context(_session(executor, job, options, tokens, StopRequest(last_start)))
         folder = snapshot.run or layout.make_run(
             options.output_dir, job.name, options.timestamp, durable=options.durable, trust=options.trust or ""
         )
@@ -132,6 +147,8 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         about = () if options.accept_code else of_other_code(snapshot)
         for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
+        if about_gpus:
+            display.note(about_gpus)
         if executor is not None and session is not None:
             from pyexp.store.code import as_data
 
@@ -231,12 +248,14 @@ def _sources(job: Job) -> dict[str, bytes]:
     return found if main is None or not script.is_project(main.file) else {**found, job.script: main.source}
 
 
-def _session(executor: "Executor", job: Job, options: Options) -> "Session":
-    """A session of the executor, ready to run the job's cells."""
-    from pyexp.executors.base import RunSettings, StopRequest
+def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, ...], stop: "StopRequest") -> "Session":
+    """A session of the executor, ready to run the job's cells, each with one of the tokens if there are any."""
+    from pyexp.executors.base import RunSettings
 
+    jobs = executor.auto_jobs() if options.jobs == "auto" else options.jobs or len(gpus) or executor.default_jobs()
     settings = RunSettings(
-        jobs=executor.auto_jobs() if options.jobs == "auto" else int(options.jobs),
+        jobs=min(jobs, len(gpus) or jobs),
+        gpus=gpus,
         timeout=options.timeout,
         retries=options.retries,
         capture=options.capture and not options.pdb,
@@ -247,9 +266,9 @@ def _session(executor: "Executor", job: Job, options: Options) -> "Session":
         pdb=options.pdb,
     )
     try:
-        return executor.session(job.fn, settings, StopRequest())
+        return executor.session(job.fn, settings, stop)
     except KeyboardInterrupt:
-        raise Interrupted("interrupted by Ctrl-C before the first cell began", CTRL_C) from None
+        raise Interrupted("interrupted by Ctrl-C before the first cell began", 128 + CTRL_C) from None
 
 
 def _display(number: int, options: Options, executor: "Executor | None") -> Progress:
@@ -300,6 +319,7 @@ class Runner:
     failures: list[tuple[Record, str]] = field(default_factory=list)
     earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
     stopping: bool = False
+    halting: bool = False
 
     def run(self, waiting: deque[Step]) -> None:
         """Run the waiting cells, and those whose result another process removes meanwhile. Raises `Interrupted`."""
@@ -307,27 +327,35 @@ class Runner:
 
         if self.session.notice:
             self.display.line(self.session.notice)
+        asked = [step.cell.folder for step in waiting]
         with self.session.stop as stop:
             try:
                 self._set_apart(waiting)
                 while waiting:
-                    endings = schedule(self.session, self._tasks(waiting), lambda: self._tick(stop))
+                    endings = schedule(self.session, self._tasks(waiting), partial(self._tick, stop, waiting))
                     with closing(endings):  # whatever happens, so that no cell is left running
                         for ended in endings:
                             self._commit(ended)
-                    waiting = deque() if stop.count else self._lost()
+                    waiting = deque() if stop.count or stop.is_late else self._lost()
             finally:
                 for _, claim in self.held.values():
                     claim.release()
                 records.tidy(self.folder)
             if stop.signal is not None:
-                raise Interrupted(self._how_to_go_on(stop.signal), stop.signal)
+                name = "Ctrl-C" if stop.signal == CTRL_C else f"signal {stop.signal}"
+                raise Interrupted(self._how_to_go_on(f"interrupted by {name}"), 128 + stop.signal)
+            is_cut = stop.is_late and not (self.options.fail_fast and self.failures)
+            if is_cut and any(folder not in self.records for folder in asked):
+                raise Interrupted(self._how_to_go_on(f"stopped after {self.options.stop_after:g} s"), LEFT)
         self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 
-    def _tick(self, stop: "StopRequest") -> None:
+    def _tick(self, stop: "StopRequest", waiting: Collection[Step]) -> None:
         self.display.tick()
-        if time.monotonic() - stop.since > SOON and not self.stopping:
+        if stop.is_late and waiting and self.held and not self.stopping:
             self.stopping = True
+            self.display.line(f"no new cell begins after {self.options.stop_after:g} s; those that run may finish")
+        if time.monotonic() - stop.since > SOON and not self.halting:
+            self.halting = True
             number = cells_in_words(len(self.held))
             limit = f"{self.session.settings.grace:g} s"
             self.display.line(f"waiting up to {limit} for {number} to stop; once more (Ctrl-C) kills what is left")
@@ -470,11 +498,8 @@ class Runner:
             self.failures.append((record, log))
         self.display.cell(cell.folder, record, log)
 
-    def _how_to_go_on(self, number: int) -> str:
-        name = "Ctrl-C" if number == CTRL_C else f"signal {number}"
+    def _how_to_go_on(self, why: str) -> str:
         known = (self.records.get(step.cell.folder) for step in self.snapshot.plan.steps)
         left = sum(1 for record in known if record is None or record.failed)
         size = cells_in_words(self.snapshot.plan.steps.size)
-        return (
-            f"interrupted by {name}; {left} of {size} are left; to go on: {again(self.job, self.options, self.folder)}"
-        )
+        return f"{why}; {left} of {size} are left; to go on: {again(self.job, self.options, self.folder)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pyexp import runner
 from pyexp.configs import FrozenConfig
-from pyexp.errors import ConfigError, NoRunError, SelectionError, UsageError, nearest
+from pyexp.errors import ConfigError, NoRunError, ResultError, SelectionError, StoreError, UsageError, nearest
 from pyexp.executors import validate_executor
 from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
 from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, validate_size
@@ -202,6 +202,37 @@ def _as_run(job: Job, options: Options) -> Results:
     return found if isinstance(found, Results) else Results.of(results.filter(lambda result: result is found))
 
 
+def refuse_without_page() -> None:
+    """Raise `ExtraError` if no page can be made: better now than after days of work."""
+    from pyexp.look import page  # only who wants a page pays for it
+
+    page.require()
+
+
+def write_page(results: Results) -> str:
+    """Write the page of the run, and return a line that names it; where the disk is full, what went wrong."""
+    from pyexp.look import page
+
+    try:
+        return f"page: {page.write(results)}"
+    except (OSError, ResultError) as error:  # the report on what has run is not lost for it
+        tell(f"warning: the page could not be written: {error}")
+        return ""
+
+
+def write_plot(results: Results, wanted: str) -> str:
+    """Write a chart of the run as a picture, and return a line that names it.
+
+    Raises `UsageError` for an output or an axis that is not there, `StoreError` if it cannot be written.
+    """
+    from pyexp.look import plots
+
+    try:
+        return f"plot: {plots.write(results, wanted)}"
+    except (OSError, ResultError) as error:
+        raise StoreError(f"the plot could not be written: {error}") from None
+
+
 def tell(line: str) -> None:
     """Write a line to stderr. Ignore a stderr that is closed."""
     with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
@@ -286,7 +317,8 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
         usage="%(prog)s [options] [key=value ...]",
         description="Run the experiment for each of its configs, load what is finished, and report on the results.",
         epilog="The --no- form of a switch (--no-check) undoes it if the script has set it. Results are kept below "
-        "DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 130 (Ctrl-C).",
+        "DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 75 (--stop-after left "
+        "cells), 130 (Ctrl-C).",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )

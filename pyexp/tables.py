@@ -35,6 +35,9 @@ warn: Callable[..., None] = _silent
 #: Characters of a value that a printed table shows.
 WIDEST = 60
 
+#: Names of results that a notebook offers as completions.
+MOST_COMPLETIONS = 1000
+
 #: The columns of every table. An axis or output with one of these names becomes `axis.…` or `output.…`.
 FIRST, LAST = ("name",), ("status", "seconds", "failure")
 
@@ -54,6 +57,38 @@ class Results(Tensor[Result]):
 
     def __str__(self) -> str:
         return table(self)
+
+    def _repr_html_(self) -> str:
+        """The table as a notebook shows it: the cells at both ends, their coordinates, outputs and failures."""
+        from pyexp import markup  # only a notebook pays for it
+
+        shown = self[markup.ends(self.size)].to_records()
+        axes = coord_labels(self)
+        columns = [
+            key
+            for key in (shown[0] if shown else FIRST)
+            if not (key.startswith("config.") and key.removeprefix("config.") in axes)
+            and (key in FIRST or len(shown) < 2 or any(not equal(row[key], shown[0][key]) for row in shown))
+        ]
+        rows = [["" if row[key] is None else _text(row[key]) for key in columns] for row in shown]
+        told = counts([record.status for record in records_of(self)])
+        return markup.table(columns, rows, self.size, told)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        records = records_of(self)
+        return [*_outputs(records), *(record.name for record in records[:MOST_COMPLETIONS])]
+
+    def to_html(self, path: Any = None) -> str:
+        """Write a page with the table, the charts and the failures to one HTML file, and return its absolute path.
+
+        It opens without a network. Only records are read, so a run need not be finished, and no result is loaded.
+        Without a path it is `report.html` in the folder of the run that the results are from.
+
+        Raises `ResultError` if they are not all from one run and no path is given; `ExtraError` (an ImportError)
+        without the extra [html]; OSError.
+        """
+        page: Any = __import__("pyexp.look.page", fromlist=["write"])  # by name, as what writes is above this module
+        return str(page.write(self, path))
 
     def _key_at(self, path: str) -> str | None:
         return path.removeprefix("config.") if path.startswith("config.") else None
@@ -246,6 +281,12 @@ def coord_label(name: str) -> str:
 def label_of(key: str, axes: Iterable[str]) -> str:
     """The name of an output in a table with these axes."""
     return f"output.{key}" if key in (*FIRST, *axes, *LAST) or key.startswith("config.") else key
+
+
+def output_labels(results: Tensor[Result]) -> list[str]:
+    """What the scalar outputs are called in a table."""
+    axes = coord_labels(results)
+    return [label_of(key, axes) for key in _keys(records_of(results))]
 
 
 def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
@@ -632,11 +673,11 @@ def table(results: Tensor[Result]) -> str:
     """The results as text: a row for each cell with its scalar outputs or its failure, and a count of failures."""
     records = records_of(results)
     keys = _keys(records)
-    rows = [[record.name or record.hash, *(_shown(record, key) for key in keys)] for record in records]
-    shown = [["name", *keys], *(row for row, record in zip(rows, records, strict=True) if not record.failed)]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    widths[0] = max(len(row[0]) for row in [shown[0], *rows])
-    lines = [_line(shown[0], widths)]
+    rows = [[record.name or record.hash, *(shown(record, key) for key in keys)] for record in records]
+    whole = [["name", *keys], *(row for row, record in zip(rows, records, strict=True) if not record.failed)]
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    widths[0] = max(len(row[0]) for row in [whole[0], *rows])
+    lines = [_line(whole[0], widths)]
     for row, record in zip(rows, records, strict=True):
         lines.append(
             f"{row[0]:<{widths[0]}}  {record.status}: {brief_error(record)}" if record.failed else _line(row, widths)
@@ -653,8 +694,12 @@ def _line(row: list[str], widths: list[int]) -> str:
     return "  ".join([f"{row[0]:<{widths[0]}}", *numbers]).rstrip()
 
 
-def _shown(record: Record, key: str) -> str:
-    value = record.outputs.get(key, "")
+def shown(record: Record, key: str) -> str:
+    """A scalar output as a printed table has it; `""` where the record lacks it."""
+    return _text(record.outputs.get(key, ""))
+
+
+def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else clipped(spelled(value), WIDEST)
 
 

@@ -26,7 +26,7 @@ from pyexp.axes import (
     positions_agreeing_with,
     strides_of,
 )
-from pyexp.configs import NOTHING, agreeing, equal, leaves, lookup, matches, shown, unescaped
+from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, matches, shown, thaw, unescaped
 from pyexp.errors import SelectionError, closest, listing, nearest
 
 T = TypeVar("T")
@@ -255,6 +255,21 @@ class Tensor(Collection[T_co], Generic[T_co]):
         axes = ", ".join(f"{axis.name}: {axis.size}" for axis in self._axes)
         items = ", ".join(repr(self[i]) for i in range(min(self.size, 3)))
         return f"<Tensor ({axes}) [{items}{', …' if self.size > 3 else ''}]>"
+
+    def _repr_html_(self) -> str:
+        """The dimensions, the coordinates and the first items, as a notebook shows them."""
+        from pyexp import markup  # only a notebook pays for it
+
+        rows = [
+            (name, axis.name, markup.items((thaw(coords[i]) for i in range(min(axis.size, 8))), axis.size))
+            for axis in self._axes
+            for name, coords in axis.known.items()
+        ]
+        shape = ", ".join(f"{axis.name}: {axis.size}" for axis in self._axes)
+        items = (self[i] for i in range(min(self.size, 3)))
+        first = markup.items((thaw(item) if isinstance(item, FrozenConfig) else item for item in items), self.size)
+        head = f"{type(self).__name__} ({shape}): {first}"
+        return markup.table(["coordinate", "dimension", "values"], rows, len(rows), head)
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> T_co: ...

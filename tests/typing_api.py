@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -197,3 +198,23 @@ def main() -> None:
 
 def listed_first(config: Mapping[str, Any]) -> str:
     return str(next(iter(config)))
+
+
+class Carrying(Executor):
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(2)
+
+    def run(self, fn: Callable[[Config], Any], config: Config, result_path: Path) -> Any:
+        carried = pyexp.attempt(fn, config, result_path, timeout=60)
+        assert_type(carried, Callable[[], pyexp.Outcome])
+        return self.pool.submit(carried).result()
+
+    def close(self) -> None:
+        self.pool.shutdown()
+
+
+def engines() -> None:
+    bare.run(executor=pyexp.FuturesExecutor(ProcessPoolExecutor(2), jobs=8), stop_after=3600)
+    bare.run(executor=Carrying(), gpus="none")
+    bare.run(gpus=["0+1", 2], jobs=1)
+    pyexp.FuturesExecutor(7)  # type: ignore[arg-type]

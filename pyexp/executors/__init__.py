@@ -8,18 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyexp.executors.attempts import attempt
     from pyexp.executors.base import Executor, ExecutorName
     from pyexp.executors.fork import ForkExecutor
+    from pyexp.executors.futures import FuturesExecutor
     from pyexp.executors.inline import InlineExecutor
     from pyexp.executors.processes import SubprocessExecutor
     from pyexp.executors.ray.executor import RayExecutor
+    from pyexp.executors.threads import Outcome
 
 __all__ = [
-    "Executor", "ExecutorName", "ForkExecutor", "InlineExecutor", "RayExecutor", "SubprocessExecutor", "get_executor"
+    "Executor", "ExecutorName", "ForkExecutor", "FuturesExecutor", "InlineExecutor", "Outcome", "RayExecutor",
+    "SubprocessExecutor", "attempt", "get_executor",
 ]  # fmt: skip
 
 _HOME = {"Executor": "base", "ExecutorName": "base", "InlineExecutor": "inline", "SubprocessExecutor": "processes"}
-_HOME |= {"ForkExecutor": "fork", "RayExecutor": "ray.executor"}
+_HOME |= {"ForkExecutor": "fork", "FuturesExecutor": "futures", "RayExecutor": "ray.executor"}
+_HOME |= {"Outcome": "threads", "attempt": "attempts"}
 _NAMED = {"inline": "InlineExecutor", "subprocess": "SubprocessExecutor", "fork": "ForkExecutor", "ray": "RayExecutor"}
 
 

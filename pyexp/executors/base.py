@@ -33,7 +33,8 @@ class RunSettings:
 
     `initializer` is called once in each process that gets ready for cells. `grace` is the seconds that a cell has to
     stop when it is asked to, before it is killed. With `pdb`, an executor that runs cells in this process opens the
-    debugger where one raises.
+    debugger where one raises. `gpus` are the tokens of which each cell holds one while it runs; with none, cells see
+    what this process sees.
     """
 
     jobs: int = 1
@@ -45,6 +46,7 @@ class RunSettings:
     grace: float = 10.0
     pdb: bool = False
     initializer: Callable[[], Any] | None = None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Task:
     """One cell to run: the function, its config, and the folder it has to itself.
 
     `claim` is the descriptor of the lock on the cell, which a worker inherits, so that an orphan keeps it. `failures`
-    are the attempts that went before this one.
+    are the attempts that went before this one, and `gpu` is the token that the cell holds, `""` where there are none.
     """
 
     label: str
@@ -61,6 +63,7 @@ class Task:
     folder: str
     claim: int | None = None
     failures: tuple[Attempt, ...] = ()
+    gpu: str = ""
 
     @property
     def result_path(self) -> str:
@@ -82,10 +85,12 @@ class Task:
 class StopRequest:
     """Ctrl-C and its kin as a fact to look at: which signal came first and when (monotonic clock), how many came.
 
-    As a context it handles the signals of `STOPPING`, in the main thread only, and not those that are ignored.
+    As a context it handles the signals of `STOPPING`, in the main thread only, and not those that are ignored. After
+    `last_start` no cell begins any more, and those that run may finish.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_start: float = math.inf) -> None:
+        self.last_start = last_start
         self.signal: int | None = None
         self.since = math.inf
         self.count = 0
@@ -103,6 +108,11 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it is too late for a cell to begin."""
+        return time.monotonic() > self.last_start
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
@@ -189,14 +199,19 @@ class Executor(ABC):
 
     #: Whether a cell writes to streams of its own, and not to those of this process.
     has_own_streams: ClassVar[bool] = False
+    #: Why this executor cannot give a cell the GPUs of a token; `""` for one that can.
+    no_gpus: ClassVar[str] = "its cells run in threads of this process, which have one environment"
 
     @abstractmethod
     def run(self, fn: Function, config: Config, result_path: Path) -> Any:
         """What `fn(config)` returns, however it is run. It is called in a thread of its own.
 
         What it returns or raises becomes the cell's record, whether or not it wrote `result_path`, the file that pyexp
-        commits the result to.
+        commits the result to. A `pyexp.Outcome` is taken for what it says.
         """
+
+    def close(self) -> None:  # noqa: B027  # an executor may have nothing to put away
+        """Put away what `run` has made. Called at the end of each run, when no new cell begins any more."""
 
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> Session:
         """A session to run cells of `fn` in. Raises `ExecutorError` or `UsageError` if there can be none here."""
@@ -208,6 +223,10 @@ class Executor(ABC):
         """What `-j auto` stands for: a cell for each core that this process may use."""
         return cores()
 
+    def default_jobs(self) -> int:
+        """How many cells run at a time if nobody says."""
+        return 1
+
 
 def cores() -> int:
     """The number of cores that this process may use."""
@@ -218,6 +237,7 @@ class SessionExecutor(Executor):
     """An executor with a session of its own, as the built-in ones are: subclass it and implement `session`."""
 
     has_own_streams = True
+    no_gpus = "it places cells by itself (Ray by num_gpus, as in RayExecutor(num_gpus=1))"
 
     @abstractmethod
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> Session: ...

@@ -14,7 +14,7 @@ from pyexp.executors.base import Function, RunSettings, SessionExecutor, StopReq
 from pyexp.executors.processes import Child, ProcessCell, ProcessSession, is_gone, status_pipe
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, script, unix
-from pyexp.worker.main import begin, reaped, threads_after_fork
+from pyexp.worker.main import begin, opened_device, reaped, threads_after_fork
 from pyexp.worker.messages import Cell
 
 
@@ -25,9 +25,16 @@ class ForkExecutor(SessionExecutor):
     which are seeded anew. Libraries that have started their threads already keep their number, whatever `-j` says.
     """
 
+    no_gpus = ""
+
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "ForkSession":
         if not hasattr(os, "fork"):
             raise ExecutorError("this system cannot fork; use executor='subprocess'")
+        if settings.gpus and (device := opened_device()):
+            raise ExecutorError(
+                f"this process has {device} open, so its forks would not see GPUs of their own; use "
+                "executor='subprocess', or open GPUs inside the experiment only"
+            )
         others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
         with _quietly():
             native = threads_after_fork() - 1 - len(others)

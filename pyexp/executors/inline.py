@@ -25,6 +25,7 @@ class InlineExecutor(SessionExecutor):
     """
 
     has_own_streams = False
+    no_gpus = "its cells are this process, which may have opened its GPUs already"
 
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "InlineSession":
         return InlineSession(settings, stop)

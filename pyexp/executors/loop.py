@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyexp.configs import Config, freeze
+from pyexp.devices import free, grant
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import RESULT, Executor, Function, Running, RunSettings, Session, StopRequest, Task
 from pyexp.executors.logs import log_tail
@@ -45,7 +46,8 @@ def schedule(
     """Run the tasks in the session, as many at a time as it has slots, and give each as it ends.
 
     A task is taken when there is a slot for it; None in its place means that there is none just now. A cell that fails
-    is tried again as often as the settings say, one that exceeds their timeout is killed. At a signal, or if the caller
+    is tried again as often as the settings say, one that exceeds their timeout is killed. When it is too late for a
+    cell to begin, those that run finish, and nothing is taken or tried again. At a signal, or if the caller
     stops, the running cells are asked to stop, then killed; only those that finish meanwhile are given. `tick` is
     called again and again, to show that time goes by, or that cells take theirs to stop.
     """
@@ -91,12 +93,22 @@ class _Scheduler:
         return bool(self.more or self.backlog or self.running)
 
     def fill(self) -> Iterator[Ended]:
-        """Start cells while there are slots and tasks; give those that could not be started at all."""
-        while len(self.running) < min(self.session.slots(), self.carried) and not self.session.stop.count:
+        """Start cells while there are slots, tokens and tasks; give those that could not be started at all."""
+        tokens = self.session.settings.gpus
+        most = len(tokens) or math.inf
+        while len(self.running) < min(self.session.slots(), self.carried, most) and not self.session.stop.count:
+            if self.session.stop.is_late:
+                self.more = False
+                self.backlog.clear()
+                return
             task = self.backlog.pop(0) if self.backlog else next(self.tasks, _END) if self.more else None
             if not isinstance(task, Task):
                 self.more = self.more and task is not _END
                 return
+            if tokens:
+                held = [running.task.gpu for running in self.running]
+                ((task, token),) = grant(free(tokens, held), [task], held)
+                task = replace(task, gpu=token)
             try:
                 self.running.append(self.session.start(task))
             except KeyboardInterrupt:
@@ -127,7 +139,7 @@ class _Scheduler:
         if outcome["status"] != "done":
             outcome = committed(task) or outcome
         ended = _ended(running, outcome)
-        if not is_tried_again(outcome, tries, self.session.settings.retries):
+        if not is_tried_again(outcome, tries, 0 if self.session.stop.is_late else self.session.settings.retries):
             yield ended
             return
         tried = Attempt(outcome["type"], outcome["message"], ended.started, ended.seconds)

@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from pyexp import devices
 from pyexp.configs import thaw
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task, cores
@@ -218,7 +219,7 @@ class ProcessSession(Session):
             durable=self.settings.durable,
             log_path=task.log_path,
             mark=mark,
-            environment=self._marked(mark),
+            environment={**self._marked(mark), **devices.environment(task.gpu)},
             title=task.label,
         )
 
@@ -424,6 +425,8 @@ class SubprocessExecutor(SessionExecutor):
     `fresh`, and where loading the script starts threads or opens an accelerator, each cell has a fresh interpreter.
     """
 
+    no_gpus = ""
+
     def __init__(self, fresh: bool = False) -> None:
         self.fresh = fresh
 
@@ -482,7 +485,8 @@ class WorkerSession(ProcessSession):
         except (EOFError, OSError):
             unfit = "the process that loaded the script died"
         self._rest = self._rest_of(lack)
-        if not lives:
+        # Which GPUs its cell sees was not known when it loaded the script, and may have opened them.
+        if not lives or (self.settings.gpus and (unfit or not self._serves)):
             self._hang_up(at_once=True)
         elif self._serves and not unfit:
             self._server, self._first = Server(child, link), None
@@ -523,7 +527,7 @@ class WorkerSession(ProcessSession):
         with TemporaryFile() as stdin, open(task.log_path, "ab") as log:
             stdin.write(messages.packed(pickle.dumps(self._kit), self._rest, pickle.dumps(self._cell(task, mark))))
             stdin.seek(0)
-            return self._interpreter(mark, self._marked(mark), stdin, log)
+            return self._interpreter(mark, {**self._marked(mark), **devices.environment(task.gpu)}, stdin, log)
 
     def _waiting(self) -> tuple[Child, Any, Any]:
         """An interpreter that waits for messages, what they are written to, and the file that takes what it writes.

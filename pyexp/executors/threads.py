@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from pyexp.executors.base import Executor, Running, RunSettings, Session, StopRequest, Task
-from pyexp.results import Outcome
+from pyexp.results import Outcome as Told
 from pyexp.store import pickling
 from pyexp.worker.outcome import attempt
+
+
+class Outcome(dict[str, Any]):
+    """How a cell ended that ran elsewhere, as `pyexp.attempt` tells it; an executor's `run` may return it as it is.
+
+    `status` is `done` or `failed`. With `done`, the result is committed already; with `failed`, `type`, `message` and
+    `traceback` are those of the cell's error.
+    """
 
 
 class ThreadCell(Running):
@@ -19,7 +27,7 @@ class ThreadCell(Running):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.ending = threading.Lock()
-        self.outcome: Outcome | None = None
+        self.outcome: Told | None = None
         self.left = False
 
 
@@ -30,6 +38,9 @@ class ThreadSession(Session):
         super().__init__(settings, stop)
         self._executor = executor
         self._some_ended = threading.Event()
+
+    def close(self) -> None:
+        self._executor.close()
 
     def start(self, task: Task) -> ThreadCell:
         running = ThreadCell(task)
@@ -47,7 +58,9 @@ class ThreadSession(Session):
         with running.ending:
             if running.left:  # the folder may be another attempt's by now
                 return
-            if returned:
+            if returned and isinstance(returned[0], Outcome):
+                outcome = dict(returned[0])
+            elif returned:
                 outcome = attempt(
                     returned.pop,
                     lambda value: pickling.save(task.result_path, value, durable=self.settings.durable),
@@ -58,12 +71,12 @@ class ThreadSession(Session):
             running.outcome = outcome
         self._some_ended.set()
 
-    def wait(self, running: Collection[ThreadCell], seconds: float) -> list[tuple[ThreadCell, Outcome]]:
+    def wait(self, running: Collection[ThreadCell], seconds: float) -> list[tuple[ThreadCell, Told]]:
         self._some_ended.wait(seconds)
         self._some_ended.clear()
         return [(one, one.outcome) for one in running if one.outcome is not None]
 
-    def kill(self, running: ThreadCell) -> Outcome | None:
+    def kill(self, running: ThreadCell) -> Told | None:
         """Leave the thread to itself, as it cannot be killed; what it returns later is ignored.
 
         A cell whose result is just being saved ends first.

@@ -4,15 +4,15 @@ Knows Python's scopes, imports and statements, and nothing of files: the sources
 the sources (the standard library, installed packages) is known by its name only. `docs/reference/code.md` says what
 counts and what does not.
 
-A source is cut into its top-level statements first, and a function or class is parsed when it is reached: parsing
-all of a project takes longer than the rest together.
+A source is taken apart into its top-level statements, `_Module`; a statement is read when it is reached, `_Reading`;
+`_Walk` follows the names. Where a rule is coarse, it counts more than it needs to, never less.
 """
 
 import ast
 import builtins
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -38,21 +38,17 @@ class Entry(NamedTuple):
 
 
 class Code(NamedTuple):
-    """A fingerprint: a hash of all, a digest of each part by its qualified name, and what could not be followed.
+    """A fingerprint: a hash of all, and a digest of each part by its qualified name.
 
     The hash is `unknown` if a part is.
     """
 
     hash: str
     parts: Mapping[str, str]
-    blind: tuple[str, ...] = ()
 
 
 def fingerprint(
-    entries: Iterable[Entry],
-    sources: Mapping[str, str],
-    packages: Container[str] = (),
-    partial: Container[str] = (),
+    entries: Iterable[Entry], sources: Mapping[str, str], packages: Container[str] = (), partial: Container[str] = ()
 ) -> Code:
     """The fingerprint of what these reach in the sources, which are by module name.
 
@@ -64,12 +60,7 @@ def fingerprint(
     ...     "helper": "LR = 0.1\\ndef g(x): return x * LR\\ndef h(x): return x"}).parts.keys()
     dict_keys(['helper.LR', 'helper.g', 'main.f'])
     """
-    entries = list(entries)
-    while True:
-        try:
-            return _Walk(entries, sources, packages, partial).code()
-        except _CutWrongly:
-            continue  # that source is now known to need parsing as a whole
+    return _Walk([*entries], sources, packages, partial).code()
 
 
 def as_data(code: Code | None) -> dict[str, Any]:
@@ -121,9 +112,6 @@ _IDLE_BUILTINS = frozenset(
 ) | {"print", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"}
 _IDLE_METHODS = frozenset(["critical", "debug", "error", "exception", "info", "log", "warn", "warning"])
 
-#: The method of an experiment that ends the loading of a script: what comes after it is not for the workers.
-_RUN = "run"
-
 #: The decorators of an experiment for functions that are no part of it, or begin one.
 _ASIDE = (("configs",), ("report",), ("initializer",))
 
@@ -135,595 +123,143 @@ _PLAIN_BASES = frozenset(
 
 _BUILTINS = frozenset([*dir(builtins), "__file__", "__path__", "__builtins__", "__class__", "__cached__"])
 
-_MAKER = ("pyexp", "experiment")
+# Syntax.
 
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_CLOSED = frozenset([*_DEFINITIONS, *_IMPORTS, ast.Lambda, ast.Constant])
+_CONDITIONAL = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.Match)
 
-# What a statement says and what it names.
-
-
-class _Use(NamedTuple):
-    """A global name that is used, and the attributes that are taken of it.
-
-    An attribute `*` is one whose name is computed.
-    """
-
-    name: str
-    chain: tuple[str, ...] = ()
+_Chain = tuple[str, ...]
 
 
 class _Import(NamedTuple):
-    """An import of a module, or of a name in it; `level` counts the leading dots."""
+    """An import of a module, or of a name in it; `level` counts the leading dots.
+
+    The attribute is None for the module itself, and empty for the package that it is in.
+    """
 
     level: int
     module: str
     attribute: str | None
 
 
-class _Scope:
-    """The names bound in a function, class or comprehension, and those used there that may be bound outside."""
-
-    __slots__ = ("bound", "depth", "imports", "kind", "left_out", "outer", "uses")
-
-    def __init__(self, kind: str, outer: "_Scope | None", depth: int) -> None:
-        self.kind = kind
-        self.outer = outer
-        self.depth = depth
-        self.bound: set[str] = set()
-        self.left_out: dict[str, bool] = {}  # names declared global (True) or nonlocal (False)
-        self.imports: dict[str, list[_Import]] = {}
-        self.uses: list[tuple[_Use, int]] = []
-
-
-class _Class:
-    """The annotations in the body of a class, and what it has that may give them a meaning."""
-
-    __slots__ = ("bases", "hints", "is_plain", "uses")
-
-    def __init__(self, node: ast.ClassDef) -> None:
-        chains = [_chain(base.value if isinstance(base, ast.Subscript) else base) for base in node.bases]
-        self.is_plain = not (node.decorator_list or node.keywords)
-        self.bases = [_Use(base.id, chain) if isinstance(base, ast.Name) else None for base, chain in chains]
-        self.hints: list[str] = []
-        self.uses: dict[_Use, int] = {}
-
-
-class _Reading:
-    """A syntax tree read once: its tokens, without what does not count, and all the names that it needs.
-
-    `uses` has for each the depth of functions in which it is used: 0 is evaluated when the statement is.
-    """
-
-    def __init__(self, makers: Container[tuple[str, ...]], *, is_outline: bool = False) -> None:
-        self.tokens: list[str] = []
-        self.uses: dict[_Use, int] = {}
-        self.imported: dict[tuple[_Import, tuple[str, ...]], int] = {}
-        self.imports: list[_Import] = []
-        self.classes: list[_Class] = []
-        self.runs: list[_Use] = []
-        self.blind: set[str] = set()
-        self.asks_subclasses = False
-        self.is_too_deep = False
-        self.has_call = False
-        self._makers = makers
-        self._is_outline = is_outline
-        self._open: list[_Class] = []
-        self._scope = _Scope("module", None, 0)
-
-    @property
-    def bound(self) -> set[str]:
-        """The names that are bound at the top level of what was read."""
-        return self._scope.bound
-
-    def read(self, node: ast.AST) -> None:
-        """Read this, too."""
-        try:
-            self._node(node)
-        except RecursionError:
-            self.is_too_deep = True
-        self._note_uses()
-
-    def _note_uses(self) -> None:
-        for use, depth in self._scope.uses:
-            self.uses[use] = min(depth, self.uses.get(use, depth))
-        self._scope.uses.clear()
-
-    # Tokens.
-
-    def _node(self, node: Any) -> None:
-        special = _SPECIAL.get(node.__class__)
-        if special is None:
-            self._plain(node)
+def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, _Import]]:
+    """The names that an import binds, `*` for all, and what to."""
+    for alias in node.names:
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, _Import(node.level, node.module or "", alias.name)
         else:
-            special(self, node)
-
-    def _plain(self, node: Any) -> None:
-        tokens = self.tokens
-        kind = node.__class__
-        try:
-            opening, fields = _FIELDS[kind]
-        except KeyError:
-            opening, fields = f"({kind.__name__}", tuple(name for name in kind._fields if name not in _NOT_COUNTED)
-            _FIELDS[kind] = opening, fields
-        tokens.append(opening)
-        for field in fields:
-            value = getattr(node, field, None)
-            if value is None:
-                continue
-            if value.__class__ is list:
-                if value:
-                    self._list(field, value)
-            elif isinstance(value, ast.AST):
-                tokens.append(field)
-                self._node(value)
-            else:
-                tokens.append(f"{field}={value}")
-        tokens.append(")")
-
-    def _list(self, field: str, nodes: Sequence[Any]) -> None:
-        tokens = self.tokens
-        tokens.append(field + "[")
-        for each in nodes:
-            if isinstance(each, ast.AST):
-                self._node(each)
-            else:  # a name; None where a keyword has no default, or before ** in a dict
-                tokens.append(f"={each}")
-        tokens.append("]")
-
-    def _constant(self, node: ast.Constant) -> None:
-        self.tokens.append(_constant_token(node.value))
-
-    def _joined(self, node: ast.JoinedStr) -> None:
-        """An f-string: whether there are empty texts in it depends on the version of Python."""
-        values = [each for each in node.values if getattr(each, "value", None) != ""]
-        if all(isinstance(each, ast.Constant) for each in values):
-            self.tokens.append(_constant_token("".join(str(getattr(each, "value", "")) for each in values)))
-        else:
-            self.tokens.append("(JoinedStr")
-            self._list("values", values)
-            self.tokens.append(")")
-
-    def _expr(self, node: ast.Expr) -> None:
-        if not isinstance(node.value, ast.Constant):  # a docstring, or a comment that is written as one
-            self._plain(node)
-
-    def _pass(self, node: ast.Pass) -> None:
-        """Leave it out: a body with a docstring needs none."""
-
-    # Names.
-
-    def _use(self, name: str, chain: tuple[str, ...] = ()) -> None:
-        scope = self._scope
-        if scope.kind == "class" and name in scope.bound:
-            for each in scope.imports.get(name, ()):
-                self._use_import(each, chain, scope.depth)
-        else:
-            scope.uses.append((_Use(name, chain), scope.depth))
-
-    def _use_import(self, what: _Import, chain: tuple[str, ...], depth: int) -> None:
-        key = (what, chain)
-        self.imported[key] = min(depth, self.imported.get(key, depth))
-
-    def _bind(self, name: str) -> None:
-        scope = self._scope
-        if name in scope.left_out:
-            if scope.left_out[name]:
-                self._use_global(_Use(name), scope.depth)
-        else:
-            scope.bound.add(name)
-
-    def _use_global(self, use: _Use, depth: int) -> None:
-        self.uses[use] = min(depth, self.uses.get(use, depth))
-
-    def _name(self, node: ast.Name) -> None:
-        self.tokens.append(f"N{node.id}")
-        if node.ctx.__class__ is ast.Load:
-            self._use(node.id)
-        else:
-            self._bind(node.id)
-
-    def _attribute(self, node: ast.Attribute) -> None:
-        base, chain = _chain(node)
-        if "__subclasses__" in chain:
-            self.asks_subclasses = True
-        if isinstance(base, ast.Name):
-            self.tokens.append(f"N{base.id}.{'.'.join(chain)}")
-            self._use(base.id, chain)
-        else:
-            self.tokens.append(f"(.{'.'.join(chain)}")
-            self._node(base)
-            self.tokens.append(")")
-
-    def _declaration(self, node: ast.Global | ast.Nonlocal) -> None:
-        is_global = isinstance(node, ast.Global)
-        self.tokens.append(f"({'Global' if is_global else 'Nonlocal'} {' '.join(node.names)})")
-        self._scope.left_out.update(dict.fromkeys(node.names, is_global))
-
-    def _handler(self, node: ast.ExceptHandler | ast.MatchAs | ast.MatchStar) -> None:
-        if node.name is not None:
-            self._bind(node.name)
-        self._plain(node)
-
-    def _match_mapping(self, node: ast.MatchMapping) -> None:
-        if node.rest is not None:
-            self._bind(node.rest)
-        self._plain(node)
-
-    def _assign(self, node: ast.Assign) -> None:
-        """The value first: in a class, it may use a name from outside that is bound there from then on."""
-        self.tokens.append("(Assign")
-        self._node(node.value)
-        self._list("targets", node.targets)
-        self.tokens.append(")")
-
-    def _operation(self, node: ast.BinOp) -> None:
-        """An operator's operands, of a long sum without a call for each of its terms."""
-        spine: list[ast.BinOp] = [node]
-        while isinstance(spine[-1].left, ast.BinOp):
-            spine.append(spine[-1].left)
-        self.tokens.append("(BinOp" * len(spine))
-        self._node(spine[-1].left)
-        for each in reversed(spine):
-            self.tokens.append(each.op.__class__.__name__)
-            self._node(each.right)
-            self.tokens.append(")")
-
-    def _augment(self, node: ast.AugAssign) -> None:
-        if isinstance(node.target, ast.Name):
-            self._use(node.target.id)
-        self._plain(node)
-
-    def _walrus(self, node: ast.NamedExpr) -> None:
-        self.tokens.append("(NamedExpr")
-        self._node(node.value)
-        inner, self._scope = self._scope, self._not_comprehension()
-        self._node(node.target)
-        self._scope = inner
-        self.tokens.append(")")
-
-    def _not_comprehension(self) -> _Scope:
-        scope = self._scope
-        while scope.kind == "comprehension" and scope.outer is not None:
-            scope = scope.outer
-        return scope
-
-    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
-        self._plain(node)
-        for name, what in _imports(node):
-            self.imports.append(what)
-            if name is None:  # a star, which may stand at the top level only
-                continue
-            self._bind(name)
-            if self._scope.left_out.get(name):
-                self._use_import(what, (), self._scope.depth)
-            self._scope.imports.setdefault(name, []).append(what)
-
-    # Scopes.
-
-    def _enter(self, kind: str) -> None:
-        self._scope = _Scope(kind, self._scope, self._scope.depth + (kind == "function"))
-
-    def _leave(self) -> None:
-        """Hand on what is not bound here to where Python looks for it, which is never in a class around it."""
-        scope = outer = self._scope
-        while (outer is scope or outer.kind == "class") and outer.outer is not None:
-            outer = outer.outer
-        self._scope = scope.outer or scope
-        for use, depth in scope.uses:
-            if scope.left_out.get(use.name):
-                self._use_global(use, depth)
-            elif scope.kind == "class" or use.name not in scope.bound:
-                outer.uses.append((use, depth))
-            else:
-                for each in scope.imports.get(use.name, ()):
-                    self._use_import(each, use.chain, depth)
-
-    def _function(self, node: Any) -> None:
-        self._bind(node.name)
-        if self._is_outline:
-            self.tokens.append(f"(def {node.name})")
-            return
-        decorators = [_chain(each.func if isinstance(each, ast.Call) else each)[1] for each in node.decorator_list]
-        self.tokens.append(f"({node.__class__.__name__} {node.name}")
-        self._decorators(node)
-        self._signature(node.args, with_hints=any(chain[-1:] == ("register",) for chain in decorators))
-        self._enter("function")
-        self._scope.bound.update(each.name for each in getattr(node, "type_params", ()))
-        self._parameters(node.args)
-        self._list("body", node.body)
-        self._leave()
-        self.tokens.append(")")
-
-    def _lambda(self, node: ast.Lambda) -> None:
-        self.tokens.append("(Lambda")
-        self._signature(node.args, with_hints=False)
-        self._enter("function")
-        self._parameters(node.args)
-        self._node(node.body)
-        self._leave()
-        self.tokens.append(")")
-
-    def _signature(self, args: ast.arguments, *, with_hints: bool) -> None:
-        """The names and defaults; the annotations where `singledispatch` dispatches on them."""
-        self._plain(args)
-        if with_hints:
-            for arg in _args(args):
-                if arg.annotation is not None:
-                    self._node(arg.annotation)
-
-    def _parameters(self, args: ast.arguments) -> None:
-        self._scope.bound.update(arg.arg for arg in _args(args))
-
-    def _decorators(self, node: Any) -> None:
-        for each in node.decorator_list:
-            called = each.func if isinstance(each, ast.Call) else each
-            base, chain = _chain(called)
-            if not isinstance(base, ast.Name) or (base.id, *chain) not in self._makers:
-                self.tokens.append("@")
-                self._node(each)
-
-    def _class(self, node: ast.ClassDef) -> None:
-        self._bind(node.name)
-        if self._is_outline:
-            self.tokens.append(f"(class {node.name})")
-            return
-        self.tokens.append(f"(ClassDef {node.name}")
-        self._decorators(node)
-        about = _Class(node)
-        self.classes.append(about)
-        self._open.append(about)
-        outer, before_it = self._scope, len(self._scope.uses)
-        self._list("bases", node.bases)
-        self._list("keywords", node.keywords)
-        self._enter("class")
-        self.tokens.append("body[")
-        for statement in node.body:
-            before = set(self._scope.bound)
-            self._node(statement)
-            if isinstance(statement, _CONDITIONAL):  # what it binds may be bound outside instead
-                self._scope.bound &= before
-        self._leave()
-        parameters = {each.name for each in getattr(node, "type_params", ())}
-        outer.uses[before_it:] = [each for each in outer.uses[before_it:] if each[0].name not in parameters]
-        self._open.pop()
-        self.tokens.append("])")
-
-    def _hint(self, node: ast.AnnAssign) -> None:
-        """An annotated assignment: one without annotation; in the body of a class, that is noted beside it."""
-        name = getattr(node.target, "id", None)
-        if self._scope.kind == "class" and name is not None:
-            about = self._open[-1]
-            outside = self.tokens, self._scope.uses
-            self.tokens, self._scope.uses = about.hints, []
-            self.tokens.append(f"{name}{':' if node.value is None else '='}")
-            self._node(node.annotation)
-            about.uses.update(self._scope.uses)
-            self.tokens, self._scope.uses = outside
-        if node.value is not None:
-            self._node(ast.Assign(targets=[node.target], value=node.value))
-        elif name is not None and self._scope.kind == "function":
-            self._bind(name)
-
-    def _comprehension(self, node: Any) -> None:
-        self.tokens.append(f"({node.__class__.__name__}")
-        self._node(node.generators[0].iter)  # which is evaluated outside
-        self._enter("comprehension")
-        for i, each in enumerate(node.generators):
-            self.tokens.append(f"for {each.is_async}")
-            self._node(each.target)
-            if i:
-                self._node(each.iter)
-            self._list("ifs", each.ifs)
-        for field in ("key", "value", "elt"):
-            if hasattr(node, field):
-                self._node(getattr(node, field))
-        self._leave()
-        self.tokens.append(")")
-
-    # Calls that name something by a string.
-
-    def _call(self, node: ast.Call) -> None:
-        self.has_call = True
-        base, chain = _chain(node.func)
-        if not isinstance(base, ast.Name):
-            self._plain(node)
-            return
-        last = chain[-1] if chain else base.id
-        if chain and last == _RUN:
-            self.runs.append(_Use(base.id, chain[:-1]))
-        if last in (_BY_STRING if not chain else _MODULE_BY_STRING) and self._by_string(node, last):
-            return
-        if (base.id, *chain) in self._makers:
-            node = ast.Call(func=node.func, args=node.args, keywords=[])
-        self._plain(node)
-
-    def _by_string(self, node: ast.Call, called: str) -> bool:
-        """Note what a string names; whether the tokens are written already."""
-        args = node.args
-        if called in _ATTRIBUTE_BY_STRING:
-            base, chain = _chain(args[0]) if args else (node, ())
-            if not isinstance(base, ast.Name) or len(args) < 2:
-                return False
-            self._use(called)
-            self._use(base.id, (*chain, _text(args[1]) or "*"))
-            self.tokens.append(f"(Call {called} N{'.'.join((base.id, *chain))}")
-            self._list("args", args[1:])
-            self.tokens.append(")")
-            return True
-        if called == "globals":
-            self._use("*")
-        elif called in ("import_module", "__import__"):
-            name = _text(args[0]) if args else None
-            if name is None or name.startswith("."):
-                self.blind.add(f"{called} of a name that is computed")
-            else:
-                self.imports.append(_Import(0, name, None))
-                self._use_import(_Import(0, name, None), (), self._scope.depth)
-        else:
-            self.blind.add(called)
-        return False
+            yield alias.asname or alias.name.partition(".")[0], _Import(0, alias.name, None if alias.asname else "")
 
 
-_NOT_COUNTED = frozenset(["annotation", "ctx", "kind", "returns", "str", "type_comment", "type_params"])
-_ATTRIBUTE_BY_STRING = frozenset(["delattr", "getattr", "hasattr", "setattr"])
-_MODULE_BY_STRING = frozenset(["import_module", "run_module", "run_path"])
-_BY_STRING = _ATTRIBUTE_BY_STRING | _MODULE_BY_STRING | {"__import__", "eval", "exec", "globals"}
-_CONDITIONAL = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.Match)
-_FIELDS: dict[type[ast.AST], tuple[str, tuple[str, ...]]] = {}
-_SPECIAL: dict[type[ast.AST], Any] = {
-    ast.AnnAssign: _Reading._hint,
-    ast.Assign: _Reading._assign,
-    ast.AsyncFunctionDef: _Reading._function,
-    ast.Attribute: _Reading._attribute,
-    ast.AugAssign: _Reading._augment,
-    ast.BinOp: _Reading._operation,
-    ast.Call: _Reading._call,
-    ast.ClassDef: _Reading._class,
-    ast.Constant: _Reading._constant,
-    ast.DictComp: _Reading._comprehension,
-    ast.ExceptHandler: _Reading._handler,
-    ast.Expr: _Reading._expr,
-    ast.FunctionDef: _Reading._function,
-    ast.GeneratorExp: _Reading._comprehension,
-    ast.Global: _Reading._declaration,
-    ast.Import: _Reading._import,
-    ast.ImportFrom: _Reading._import,
-    ast.JoinedStr: _Reading._joined,
-    ast.Lambda: _Reading._lambda,
-    ast.ListComp: _Reading._comprehension,
-    ast.MatchAs: _Reading._handler,
-    ast.MatchMapping: _Reading._match_mapping,
-    ast.MatchStar: _Reading._handler,
-    ast.Name: _Reading._name,
-    ast.NamedExpr: _Reading._walrus,
-    ast.Nonlocal: _Reading._declaration,
-    ast.Pass: _Reading._pass,
-    ast.SetComp: _Reading._comprehension,
-}
-
-
-def _chain(node: ast.AST) -> tuple[ast.AST, tuple[str, ...]]:
-    """What attributes are taken of, and which, outermost last."""
+def _chain(node: ast.AST) -> tuple[str, _Chain, ast.AST]:
+    """A name, the attributes that are taken of it, outermost last, and its node; no name if it is something else."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)
         node = node.value
-    return node, tuple(reversed(names))
+    return (node.id if isinstance(node, ast.Name) else ""), tuple(reversed(names)), node
+
+
+def _root(node: ast.AST) -> tuple[str, _Chain]:
+    """The name that something is an item, attribute or result of, and the attributes that are taken of it first."""
+    while True:
+        name, chain, node = _chain(node)
+        if not isinstance(node, (ast.Subscript, ast.Call)):
+            return name, chain
+        node = node.value if isinstance(node, ast.Subscript) else node.func
+
+
+def _last(node: ast.AST) -> str:
+    """The last of the attributes that are taken first, or the name itself."""
+    name, chain = _root(node)
+    return (name, *chain)[-1]
 
 
 def _text(node: ast.AST) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-def _args(args: ast.arguments) -> Iterator[ast.arg]:
-    yield from (*args.posonlyargs, *args.args, *args.kwonlyargs)
-    yield from (arg for arg in (args.vararg, args.kwarg) if arg is not None)
+def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """These nodes and all in them, but for what has a scope of its own."""
+    left = [*nodes]
+    while left:
+        node = left.pop()
+        yield node
+        if node.__class__ in _COMPREHENSIONS:
+            left += [each for each in ast.walk(node) if isinstance(each, ast.NamedExpr)]
+        elif node.__class__ not in _CLOSED:
+            left += ast.iter_child_nodes(node)
 
 
-def _constant_token(value: Any) -> str:
-    """A constant by type and value, in letters that no version of Unicode changes."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"int {value:x}"  # repr is limited
-    return f"{type(value).__name__} {value!a}"
+def _bound(nodes: Iterable[ast.AST]) -> tuple[dict[str, list[_Import]], set[str]]:
+    """The names that these bind, with what they import by them, and those that they declare as global."""
+    bound: dict[str, list[_Import]] = {}
+    outer: dict[str, bool] = {}
+    for node in _own(nodes):
+        if isinstance(node, _IMPORTS):
+            for name, what in _imports(node):
+                bound.setdefault(name, []).append(what)
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            outer |= dict.fromkeys(node.names, isinstance(node, ast.Global))
+        elif not isinstance(getattr(node, "ctx", None), ast.Load):
+            # A variable, a definition, a handler, or a pattern.
+            named: Any = getattr(node, "id", None) or getattr(node, "name", None) or getattr(node, "rest", None)
+            if isinstance(named, str):
+                bound.setdefault(named, [])
+    return {name: what for name, what in bound.items() if name not in outer}, {name for name in outer if outer[name]}
 
 
-def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str | None, _Import]]:
-    """The names that an import binds, and what to; None for a star."""
-    for alias in node.names:
-        if isinstance(node, ast.ImportFrom):
-            what = _Import(node.level, node.module or "", alias.name)
-            yield (None if alias.name == "*" else alias.asname or alias.name), what
-        elif alias.asname:
-            yield alias.asname, _Import(0, alias.name, None)
-        else:
-            yield alias.name.partition(".")[0], _Import(0, alias.name, "")
+def _called(statement: ast.AST) -> Iterator[tuple[str, _Chain]]:
+    """What is called for its effect in a statement."""
+    left = [statement]
+    while left:
+        match left.pop():
+            case ast.Call(func=ast.Attribute(attr=name)) if name in _IDLE_METHODS:
+                pass
+            case ast.Call(func=ast.Name(id=name), args=args) if name in _IDLE_BUILTINS:
+                yield name, ()
+                left += args
+            case ast.Call() as call:
+                yield _root(call)
+            case node:
+                left += ast.iter_child_nodes(node)
+
+
+def _is_guard(test: ast.expr) -> bool:
+    """Whether a condition holds only in the script that was started."""
+    match test:
+        case ast.BoolOp(op=ast.And(), values=tests):
+            return any(map(_is_guard, tests))
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            return {_chain(left)[0] or _text(left), _chain(right)[0] or _text(right)} == {"__name__", "__main__"}
+    return False
 
 
 # A module: its top-level statements, by the names that they bind or change.
 
 
-class _CutWrongly(Exception):
-    """Raised when a source turns out not to be cut at its statements."""
+class _Unit(NamedTuple):
+    """A top-level statement, or one in a function that sets a global: on line 0, as it has no place in their order.
 
-
-class _DoesNotParse(Exception):
-    """Raised for a source that this Python does not parse, with the reason."""
-
-
-class _Unit:
-    """A top-level statement, or one inside `if` at the top level, with the conditions that it stands under.
-
-    A function or class is a text until it is read.
+    There and under the script's guard, it `waits`: it counts for what it binds or changes, but not by itself.
     """
 
-    def __init__(self, module: "_Module", line: int, node: ast.stmt | str, conditions: Sequence[ast.AST]) -> None:
-        self.module = module
-        self.line = line
-        self.node = node
-        self.conditions = conditions
-        self.is_definition = isinstance(node, (str, *_DEFINITIONS))
-        self.is_outline = not self.is_definition and isinstance(node, _COMPOUND)
-        self.value_only = False
-        self.inside = ""  # the function that it is of, if that is not read as a whole
-        self._reading: _Reading | None = None
-
-    def reading(self) -> _Reading:
-        """What the statement says. Raises `_CutWrongly`."""
-        if self._reading is None:
-            node = self.parsed()
-            found = _Reading(self.module.makers, is_outline=self.is_outline)
-            for each in self.conditions:
-                found.tokens.append("if")
-                if isinstance(each, ast.stmt):
-                    outline = _Reading(self.module.makers, is_outline=True)
-                    outline.read(each)
-                    found.tokens += outline.tokens
-                    found.uses.update(outline.uses)
-                else:
-                    found.read(each)
-            found.read(node.value if self.value_only else node)  # type: ignore[attr-defined]
-            self._reading = found
-        return self._reading
-
-    def parsed(self) -> ast.stmt:
-        """The tree of the statement."""
-        if not isinstance(self.node, str):
-            return self.node
-        try:
-            (node,) = ast.parse(self.node).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            _whole.add(self.module.text)
-            raise _CutWrongly from None
-        return node
-
-
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_COMPOUND = (*_CONDITIONAL, ast.With, ast.AsyncWith)
-
-#: The sources that must be parsed as a whole.
-_whole: set[str] = set()
-
-
-def _parsed(text: str) -> ast.Module:
-    try:
-        return ast.parse(text)
-    except SyntaxError as error:
-        raise _DoesNotParse(f"line {error.lineno}: {error.msg}") from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise _DoesNotParse(str(error)) from None
+    line: int
+    node: ast.stmt
+    waits: bool = False
 
 
 class _Effect(NamedTuple):
-    """A statement that changes something other than by binding a name.
-
-    `root` is what it acts on, and `chain` the attributes taken of it; None if that is not a name. Under the script's
-    guard it `waits`: it counts for a global that is reached, but not by itself.
-    """
+    """A statement that changes something other than by binding a name: what `root` stands for, or its attributes."""
 
     unit: _Unit
-    root: str | None
-    chain: tuple[str, ...]
+    root: str
+    chain: _Chain
     is_call: bool
-    waits: bool
 
 
 class _Hook(NamedTuple):
@@ -733,472 +269,136 @@ class _Hook(NamedTuple):
     """
 
     name: str
-    kind: str
-    by: _Use
+    by: str
+    chain: _Chain
     levels: int = 0
+    is_metaclass: bool = False
 
 
 class _Module:
-    """What a source defines. Raises `_DoesNotParse`."""
+    """What a source defines. One that does not parse defines nothing, and says why; None is not of the project."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str | None) -> None:
+        self.is_outside = text is None
+        self.why = ""
+        self.statements: list[_Unit] = []
         self.units: dict[str, list[_Unit]] = {}
-        self.changes: dict[str, list[_Unit]] = {}
         self.imports: dict[str, list[tuple[int, _Import]]] = {}
-        self.stars: list[tuple[int, _Import]] = []
-        self.loads: list[_Import] = []
         self.effects: list[_Effect] = []
+        self.loads: list[_Import] = []
         self.hooks: list[_Hook] = []
-        self.runs: list[tuple[int, _Use | None]] = []
-        self.makers: set[tuple[str, ...]] = set()
-        self.experiments: set[str] = set()
-        self.aside: set[str] = set()
-        self.last: dict[str, int] = {}
-        self.lines: list[tuple[int, str, _Unit]] = []
-        self._has_walrus = ":=" in text
-        self._has_run = f".{_RUN}(" in text
-        cut = None if text in _whole else _cut(text)
+        self.defined: set[str] = set()
+        text = (text or "").removeprefix("\ufeff")
         try:
-            body = _parsed(text if cut is None else cut[0]).body
-        except _DoesNotParse:
-            if cut is None:
-                raise
-            cut, body = None, _parsed(text).body
-        if body and isinstance(body[0], ast.Expr) and _text(body[0].value) is not None:
-            self._add("__doc__", _Unit(self, 0, ast.Assign(targets=[], value=body[0].value), ()))
-        for node in body:
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                self._find_makers(node)
-        self._sort(body, {} if cut is None else cut[1])
-        if "global " in text:
-            self._find_setters()
-        for effect in self.effects:
-            if effect.root in self.units and self._is_changed(effect.root, effect):
-                self.changes.setdefault(effect.root, []).append(effect.unit)
-
-    # Sorting statements.
-
-    def _sort(self, body: Sequence[ast.stmt], definitions: Mapping[int, tuple[str, str]]) -> None:
-        left = dict(definitions)
-        for node in body:
-            line = min((each.lineno for each in getattr(node, "decorator_list", ())), default=node.lineno)
-            for other in [each for each in left if each < line]:  # they are in order
-                name, definition = left.pop(other)
-                self._add(name, _Unit(self, other, definition, ()))
-            if line in left and isinstance(node, _DEFINITIONS):
-                _, definition = left.pop(line)
-                self._defined(_Unit(self, line, definition, ()), node)
-            else:
-                self._statement(node, (), False)
-        for other, (name, definition) in left.items():
-            self._add(name, _Unit(self, other, definition, ()))
-
-    def _find_setters(self) -> None:
-        """Note the assignments to a global in functions, which may be called though nothing here reaches them."""
-        for name, unit in [(name, unit) for name, units in self.units.items() for unit in units if unit.is_definition]:
-            if isinstance(unit.node, str) and "global " not in unit.node:
-                continue
-            inside = list(ast.walk(unit.parsed()))
-            declared = {each for node in inside if isinstance(node, ast.Global) for each in node.names}
-            for node in inside if declared else ():
-                for each in declared & set(_set_names(node)):
-                    setter = _Unit(self, unit.line, node, ())  # type: ignore[arg-type]
-                    setter.inside = name
-                    self.changes.setdefault(each, []).append(setter)
-
-    def _is_changed(self, name: str, effect: _Effect) -> bool:
-        """Whether an effect is one on the value of a name, not a call of a function."""
-        return not (effect.is_call and (self.is_defined(name) or name in self.experiments))
-
-    def _find_makers(self, node: ast.Import | ast.ImportFrom) -> None:
-        """Note what pyexp's decorator is called here."""
-        for name, what in _imports(node):
-            if name is not None and not what.level and what.module.partition(".")[0] == _MAKER[0]:
-                if what.attribute == _MAKER[1]:
-                    self.makers.add((name,))
-                elif not what.attribute:
-                    self.makers.add((name, _MAKER[1]))
-
-    def _is_maker(self, node: ast.expr) -> bool:
-        base, chain = _chain(node)
-        return (getattr(base, "id", ""), *chain) in self.makers
-
-    def _add(self, name: str, unit: _Unit) -> None:
-        self.units.setdefault(name, []).append(unit)
-        self.last[name] = unit.line
-        self.lines.append((unit.line, name, unit))
-
-    def _defined(self, unit: _Unit, node: Any) -> None:
-        """A function or class, of which the node may have no more than its head."""
-        decorators = []
-        for each in node.decorator_list:
-            base, chain = _chain(each.func if isinstance(each, ast.Call) else each)
-            if isinstance(base, ast.Name):
-                decorators.append(_Hook(node.name, "decorator", _Use(base.id, chain), 1 + isinstance(each, ast.Call)))
-        if any((use.chain or (use.name,))[-1] == "overload" for _, _, use, _ in decorators):
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            self.why = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
             return
-        self._add(node.name, unit)
-        for hook in decorators:
-            if (hook.by.name, *hook.by.chain) in self.makers:
-                self.experiments.add(node.name)
+        if tree.body and isinstance(tree.body[0], ast.Expr) and _text(tree.body[0].value) is not None:
+            self.units["__doc__"] = [_Unit(0, ast.Assign(targets=[], value=tree.body[0].value))]
+        self._sort(tree.body, waits=False)
+        for node in ast.walk(tree) if "global " in text else ():
+            if isinstance(node, _FUNCTIONS):
+                self._find_setters(node.body)
+
+    def _sort(self, body: Sequence[ast.stmt], *, waits: bool) -> None:
+        for node in body:
+            if isinstance(node, ast.If) and _is_guard(node.test):
+                self._sort(node.body, waits=True)
+                self._sort(node.orelse, waits=waits)
+            elif isinstance(node, ast.If) and _last(node.test) == "TYPE_CHECKING":
+                self._sort(node.orelse, waits=waits)
             else:
-                self.hooks.append(hook)
-                if hook.by.chain[-1:] in _ASIDE:
-                    self.aside.add(node.name)
-        if isinstance(node, ast.ClassDef):
-            bases = [("base", each) for each in node.bases]
-            for kind, each in [*bases, *(("metaclass", keyword.value) for keyword in node.keywords)]:
-                base, chain = _chain(each.value if isinstance(each, ast.Subscript) else each)
-                if isinstance(base, ast.Name):
-                    self.hooks.append(_Hook(node.name, kind, _Use(base.id, chain)))
+                line = min((each.lineno for each in getattr(node, "decorator_list", ())), default=node.lineno)
+                self._statement(_Unit(line, node, waits))
 
-    def _statement(self, node: ast.stmt, conditions: tuple[ast.AST, ...], waits: bool) -> None:
-        unit = _Unit(self, node.lineno, node, conditions)
-        if isinstance(node, _DEFINITIONS):
-            unit.line = min((each.lineno for each in node.decorator_list), default=node.lineno)
-            self._defined(unit, node)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            self._imported(unit, node, waits, is_conditional=bool(conditions))
-        elif isinstance(node, ast.If):
-            self._branches(node, conditions, waits)
-        elif isinstance(node, _COMPOUND):
-            self._compound(unit, node, waits)
-        else:
-            self._simple(unit, node, waits)
-
-    def _branches(self, node: ast.If, conditions: tuple[ast.AST, ...], waits: bool) -> None:
-        is_guard, is_typing = _is_guard(node.test), _chain(node.test)
-        if is_guard:
-            bodies = [(node.body, conditions, True), (node.orelse, conditions, waits)]
-        elif is_typing[1][-1:] == ("TYPE_CHECKING",) or getattr(node.test, "id", None) == "TYPE_CHECKING":
-            bodies = [(node.orelse, conditions, waits)]
-        else:
-            negated = ast.UnaryOp(op=ast.Not(), operand=node.test)
-            bodies = [
-                (node.body, (*conditions, node.test), waits),
-                (node.orelse, (*conditions, negated), waits),
-            ]
-            if self._has_walrus:
-                self._simple(_Unit(self, node.lineno, ast.Expr(node.test), conditions), ast.Expr(node.test), True)
-        for body, stands_under, is_waiting in bodies:
-            for each in body:
-                self._statement(each, stands_under, is_waiting)
-
-    def _compound(self, unit: _Unit, node: ast.stmt, waits: bool) -> None:
-        """A loop, `with`, `try` or `match`: one piece, but for the functions and classes in it."""
-        for name in self._bound(node, unit):
-            self._add(name, unit)
-        for each in _inside(node):
+    def _statement(self, unit: _Unit) -> None:
+        """Note what a statement binds and does. One that holds others counts as a whole for each name that it binds."""
+        node = unit.node
+        is_hint = isinstance(node, ast.AnnAssign) and node.value is None
+        if is_hint or "overload" in map(_last, getattr(node, "decorator_list", ())):
+            return
+        for each in _own([node]):
             if isinstance(each, _DEFINITIONS):
-                self._defined(_Unit(self, each.lineno, each, (*unit.conditions, node)), each)
-            elif isinstance(each, (ast.Import, ast.ImportFrom)):
-                self._imported(unit, each, waits, is_conditional=False)
-            else:
-                self._effects(unit, each, waits)
+                self.hooks += self._hooks(each)
+                self.defined.add(each.name)
+            elif isinstance(each, _IMPORTS):
+                for name, what in _imports(each):
+                    self.imports.setdefault(name, []).append((each.lineno, what))
+                    self.loads += [what] * (not unit.waits)
+            elif isinstance(each, ast.Expr):
+                self.effects += [_Effect(unit, *root, is_call=True) for root in _called(each)]
+            elif isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load):
+                self.effects.append(_Effect(unit, *_root(each), is_call=False))
+            elif isinstance(each, (ast.Assign, ast.AnnAssign)) and isinstance(each.value, ast.Call):
+                is_dropped = isinstance(each, ast.Assign) and [*map(_last, each.targets)] == ["_"]
+                if (is_dropped or _ACTS.match(_last(each.value))) and _last(each.value) not in _BUILTINS:
+                    acting = unit._replace(node=ast.Expr(each.value))
+                    self.effects.append(_Effect(acting, *_root(each.value), is_call=True))
+        if not isinstance(node, _IMPORTS):
+            self.statements.append(unit)
+            for name in _bound([node])[0]:
+                self.units.setdefault(name, []).append(unit)
 
-    def _simple(self, unit: _Unit, node: ast.stmt, waits: bool) -> None:
-        self.lines.append((unit.line, "", unit))
-        for name in self._bound(node, unit):
-            self._add(name, unit)
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and self._is_maker(node.value.func):
-                self.experiments.add(name)
-        self._effects(unit, node, waits)
+    def _hooks(self, node: Any) -> Iterator[_Hook]:
+        for each in node.decorator_list:
+            yield _Hook(node.name, *_root(each), levels=1 + isinstance(each, ast.Call))
+        for each in getattr(node, "bases", ()):
+            yield _Hook(node.name, *_root(each))
+        for each in getattr(node, "keywords", ()):
+            yield _Hook(node.name, *_root(each.value), is_metaclass=True)
 
-    def _bound(self, node: ast.stmt, unit: _Unit) -> Iterable[str]:
-        if not self._has_walrus and not isinstance(node, _COMPOUND):
-            match node:
-                case ast.Assign(targets=[ast.Name(id=name)]):
-                    return [name]
-                case ast.AnnAssign(value=None) | ast.Expr() | ast.Assert() | ast.Pass():
-                    return []
-        return sorted(unit.reading().bound)
-
-    def _imported(self, unit: _Unit, node: ast.Import | ast.ImportFrom, waits: bool, *, is_conditional: bool) -> None:
-        for name, what in _imports(node):
-            if not waits:
-                self.loads.append(what)
-            if name is None:
-                self.stars.append((node.lineno, what))
-            else:
-                self.imports.setdefault(name, []).append((node.lineno, what))
-                self.last[name] = node.lineno
-                if is_conditional:
-                    self._add(name, unit)
-
-    def _effects(self, unit: _Unit, node: ast.stmt, waits: bool) -> None:
-        if not waits:
-            for each in ast.walk(node) if self._has_run else (getattr(node, "value", None),):
-                base, chain = _chain(each.func) if isinstance(each, ast.Call) else (None, ())
-                if isinstance(base, ast.Name) and (not chain or chain[-1] == _RUN):
-                    self.runs.append((unit.line, _Use(base.id, chain)))
-                elif isinstance(base, ast.Call) and chain == (_RUN,) and self._is_maker(base.func):
-                    self.runs.append((unit.line, None))
-        for (root, chain), is_call in _roots(node):
-            self.effects.append(_Effect(unit, root, chain, is_call, waits))
-        value = getattr(node, "value", None)
-        if isinstance(value, ast.Call) and isinstance(node, (ast.Assign, ast.AnnAssign)):
-            base, chain = _chain(value.func)
-            called = chain[-1] if chain else getattr(base, "id", "")
-            is_unnamed = isinstance(node, ast.Assign) and [getattr(each, "id", "") for each in node.targets] == ["_"]
-            if called not in _BUILTINS and (is_unnamed or _ACTS.match(called)):
-                acting = _Unit(self, unit.line, node, unit.conditions)
-                acting.value_only = True
-                self.effects.append(_Effect(acting, getattr(base, "id", None), chain, True, waits))
-
-    # Asking.
+    def _find_setters(self, body: Sequence[ast.stmt]) -> None:
+        """Note where a function sets a global: it may be called though nothing here reaches it."""
+        _, declared = _bound(body)
+        for node in _own(body) if declared else ():
+            if isinstance(node, ast.stmt) and not isinstance(node, _DEFINITIONS):
+                stored = (each for each in _own([node]) if isinstance(getattr(each, "ctx", None), (ast.Store, ast.Del)))
+                changed = {_root(each)[0] for each in stored}
+                for name in sorted(declared & {*_bound([node])[0], *changed}):
+                    self.effects.append(_Effect(_Unit(0, node, waits=True), name, (), is_call=False))
 
     def is_bound(self, name: str) -> bool:
         """Whether a statement of this module binds the name."""
         return name in self.units or name in self.imports
 
-    def is_defined(self, name: str) -> bool:
-        """Whether the name is that of a function or class here."""
-        return any(unit.is_definition for unit in self.units.get(name, ()))
-
-    def at(self, line: int) -> tuple[str, _Unit] | None:
-        """The statement on a line, and the name that it binds, or an empty one."""
-        before = [each for each in self.lines if each[0] <= line]
-        return max(before, key=lambda each: each[:2])[1:] if before else None
-
     def is_constant(self, name: str) -> bool:
         """Whether the name stands for a value that cannot change."""
-        return name not in self.changes and all(
-            isinstance(unit.node, ast.Assign) and not unit.is_outline and _is_fixed(unit.node.value)
-            for unit in self.units.get(name, ())
+        fixed = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.Tuple, ast.Load, ast.unaryop, ast.operator)
+        values = [getattr(unit.node, "value", None) for unit in self.units[name]]
+        return all(each.root != name for each in self.effects) and all(
+            value is not None and all(isinstance(each, fixed) for each in ast.walk(value)) for value in values
         )
 
     def is_fresh(self, name: str) -> bool:
         """Whether the name stands for a list, dict or the like that is made here and holds nothing changeable."""
-        return all(
-            isinstance(unit.node, (ast.Assign, ast.AnnAssign, ast.AugAssign))
-            and unit.node.value is not None
-            and self._is_fresh(unit.node.value)
-            for unit in self.units[name]
-        )
+        return all(self._is_fresh(unit.node) for unit in self.units[name])
 
-    def _is_fresh(self, node: ast.AST) -> bool:
-        own = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-        for each in ast.walk(node):
-            if isinstance(each, ast.Name) and each.id not in own:
-                is_idle = each.id in _IDLE_BUILTINS and not self.is_bound(each.id)
-                if not is_idle and not (each.id in self.units and self.is_constant(each.id)):
-                    return False
-            elif isinstance(each, (ast.Attribute, ast.Subscript, ast.Lambda, ast.NamedExpr, ast.Await)):
-                return False
-        return True
+    def _is_fresh(self, node: Any) -> bool:
+        if getattr(node, "value", None) is None or len(getattr(node, "targets", ())) > 1:  # two names for one list
+            return False
+        inside = [*ast.walk(node.value)]
+        made = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+        used = {each.id for each in inside if isinstance(each, ast.Name)} - made
+        idle = _IDLE_BUILTINS - {*self.imports}
+        is_fixed = all(self.is_constant(each) if each in self.units else each in idle for each in used)
+        return is_fixed and not any(isinstance(each, _MAY_SHARE) for each in inside)
 
-    def exports(self) -> tuple[frozenset[str], bool]:
-        """What `__all__` lists, and whether it says so plainly; without `__all__`, nothing plainly."""
+    def exports(self, name: str) -> bool | None:
+        """Whether `import *` gives the name; None if `__all__` is made in a way that does not say so plainly."""
         match [unit.node for unit in self.units.get("__all__", ())]:
-            case [ast.Assign(value=ast.List(elts=names) | ast.Tuple(elts=names))] if "__all__" not in self.changes:
-                return frozenset(_text(each) or "" for each in names), True
-        return frozenset(), False
-
-
-@lru_cache(maxsize=4096)
-def _module(text: str, _is_whole: bool) -> _Module:
-    return _Module(text)
-
-
-def _is_guard(test: ast.expr) -> bool:
-    """Whether a condition holds only in the script that was started."""
-    match test:
-        case ast.BoolOp(op=ast.And(), values=tests):
-            return any(map(_is_guard, tests))
-        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
-            return {getattr(left, "id", _text(left)), getattr(right, "id", _text(right))} == {"__name__", "__main__"}
-    return False
-
-
-def _is_fixed(node: ast.AST) -> bool:
-    match node:
-        case ast.Constant():
-            return True
-        case ast.UnaryOp(operand=inner):
-            return _is_fixed(inner)
-        case ast.Tuple(elts=inside):
-            return all(map(_is_fixed, inside))
-        case ast.BinOp(left=left, right=right):
-            return _is_fixed(left) and _is_fixed(right)
-    return False
-
-
-def _inside(node: ast.AST) -> Iterator[ast.stmt]:
-    """The statements inside a compound one that hold no others, and the functions and classes."""
-    for each in ast.iter_child_nodes(node):
-        if isinstance(each, (ast.ExceptHandler, ast.match_case, *_COMPOUND)):
-            yield from _inside(each)
-        elif isinstance(each, ast.stmt):
-            yield each
-
-
-#: A name, or None for what is none, and the attributes that are taken of it.
-_Root = tuple[str | None, tuple[str, ...]]
-
-
-def _roots(node: ast.AST) -> Iterator[tuple[_Root, bool]]:
-    """What a statement acts on, and whether it does by a call."""
-    match node:
-        case ast.Expr(value=value):
-            yield from ((root, True) for root in _called(value))
-        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
-            yield from ((root, False) for target in targets for root in _set(target))
-        case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
-            yield from ((root, False) for root in _set(target))
-
-
-def _set_names(node: ast.AST) -> Iterator[str]:
-    targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
-    if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
-        for target in targets:
-            yield from (each.id for each in ast.walk(target) if isinstance(each, ast.Name))
-
-
-def _set(target: ast.expr) -> Iterator[_Root]:
-    match target:
-        case ast.Tuple(elts=inside) | ast.List(elts=inside):
-            for each in inside:
-                yield from _set(each)
-        case ast.Starred(value=inner):
-            yield from _set(inner)
-        case ast.Attribute() | ast.Subscript():
-            yield _root(target)
-
-
-def _root(node: ast.expr) -> _Root:
-    chain: tuple[str, ...] = ()
-    while True:
-        match node:
-            case ast.Attribute(value=inner, attr=name):
-                node, chain = inner, (name, *chain)
-            case ast.Subscript(value=inner) | ast.Call(func=inner):
-                node, chain = inner, ()
-            case _:
-                return (node.id if isinstance(node, ast.Name) else None), chain
-
-
-def _called(node: ast.expr) -> Iterator[_Root]:
-    """What is called for its effect in an expression that is a statement."""
-    match node:
-        case ast.Call(func=ast.Name(id=name), args=args) if name in _IDLE_BUILTINS:
-            yield name, ()
-            for inner in args:
-                yield from _called(inner)
-        case ast.Call(func=ast.Attribute(attr=name)) if name in _IDLE_METHODS:
-            return
-        case ast.Call():
-            yield _root(node)
-        case ast.Constant() | ast.Name() | ast.Attribute() | ast.Subscript() | ast.JoinedStr() | ast.Lambda():
-            return
-        case ast.ListComp(elt=inner) | ast.SetComp(elt=inner) | ast.GeneratorExp(elt=inner):
-            yield from _called(inner)
-        case _:
-            for child in ast.iter_child_nodes(node):
-                if isinstance(child, ast.expr):
-                    yield from _called(child)
-
-
-# Cutting a source into its top-level statements.
-
-_STRING = (
-    r"(?P<string>(?:"
-    r'''"""(?:[^"\\]|\\.|"(?!""))*"""|'''
-    r""""(?:[^"\\\n]|\\.)*"|"""
-    r"""'''(?:[^'\\]|\\.|'(?!''))*'''|"""
-    r"'(?:[^'\\\n]|\\.)*'))"
-)
-#: Brackets in brackets that hold neither comments nor more than plain strings, which are most of all.
-_SIMPLE = r"""[^()\[\]{}"'#\\]++|"[^"\\\n{}]*+"(?!")|'[^'\\\n{}]*+'(?!')"""
-_FLAT = rf"[(\[{{](?:{_SIMPLE})*+[)\]}}]"
-_TOKEN = re.compile(
-    r"""(?:[^#\\()\[\]{}"'\n]++|\n(?![^\s#)\]}]))*+(?:"""
-    rf"""(?P<skip>\#[^\n]*|\\\n|[(\[{{](?:{_SIMPLE}|{_FLAT})*+[)\]}}])|{_STRING}|"""
-    r"""(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<bad>["'])|(?P<cut>\n))""",
-    re.DOTALL,
-)
-_F_STRING = re.compile(r"[fFtT][rR]?$")
-_HEAD = re.compile(r"(?:async[ \t]+)?(def|class)[ \t]+(\w+)[ \t]*(\([^()'\"#]*\))?[ \t]*(:)?")
-_GOES_ON = re.compile(r"(?:else|elif|except|finally)\b")
-
-
-def _cut(text: str) -> tuple[str, dict[int, tuple[str, str]]] | None:
-    """The source with no more than the heads of its functions and classes, and these by their lines, with their names.
-
-    Where a head tells nothing, it is left out, too. None if the source cannot be cut safely.
-    """
-    starts = _starts(text)
-    if starts is None:
+            case []:
+                return not name.startswith("_")
+            case [ast.Assign(value=ast.List(elts=names) | ast.Tuple(elts=names))]:
+                return None if any(each.root == "__all__" for each in self.effects) else name in map(_text, names)
         return None
-    kept: list[str] = []
-    definitions: dict[int, tuple[str, str]] = {}
-    line = 1
-    i = 0
-    while i < len(starts) - 1:
-        begin = starts[i]
-        head = begin
-        while text.startswith("@", head) and i < len(starts) - 2:
-            i += 1
-            head = starts[i]
-        end = starts[i + 1]
-        i += 1
-        piece = text[begin:end]
-        lines = piece.count("\n")
-        found = _HEAD.match(text, head)
-        if found is None:
-            kept.append(piece)
-        else:
-            kind, name, bases, colon = found.groups()
-            if head > begin or (kind == "class" and (bases or not colon)):
-                if kind == "def":
-                    stub = f"{text[begin:head]}def {name}(): pass"
-                elif colon:
-                    stub = f"{text[begin:head]}class {name}{bases or ''}: pass"
-                else:
-                    stub = None
-            else:
-                stub = ""
-            if stub is None:
-                kept.append(piece)
-            else:
-                definitions[line] = (name, piece)
-                kept.append(stub + "\n" * (lines - stub.count("\n")))
-        line += lines
-    return "".join(kept), definitions
 
 
-def _starts(text: str) -> list[int] | None:
-    """Where the top-level statements begin, and where the text ends; None if that is not certain.
-
-    A string within an f-string may have the same quotes since Python 3.12; its braces tell that it was cut there.
-    """
-    starts = [0]
-    depth = 0
-    for found in _TOKEN.finditer(text):
-        kind = found.lastgroup
-        if kind == "open":
-            depth += 1
-        elif kind == "close":
-            depth -= 1
-        elif kind == "cut":
-            if not depth and not _GOES_ON.match(text, found.end()):
-                starts.append(found.end())
-        elif kind == "bad":
-            return None
-        elif kind == "string":
-            string = found.group("string")
-            before = text[max(found.start("string") - 2, 0) : found.start("string")]
-            if "{" in string and _F_STRING.search(before) and _is_open(string):
-                return None
-    return None if depth else [*starts, len(text)]
+_MAY_SHARE = (ast.Attribute, ast.Subscript, ast.Lambda, ast.NamedExpr, ast.Await)
+_module = lru_cache(maxsize=1024)(_Module)
 
 
-def _is_open(string: str) -> bool:
-    plain = string.replace("{{", "").replace("}}", "")
-    return plain.count("{") != plain.count("}")
-
-
-# From the entries to all that they reach.
+# Reading a statement.
 
 
 class _Target(NamedTuple):
@@ -1209,33 +409,228 @@ class _Target(NamedTuple):
 
     module: str
     name: str | None
-    rest: tuple[str, ...] = ()
+    rest: _Chain = ()
     is_outside: bool = False
+
+
+class _Scope(NamedTuple):
+    """The names bound in a function, class or comprehension, and those declared global there."""
+
+    node: ast.AST
+    bound: dict[str, list[_Import]]
+    declared: set[str]
+    has_hints: bool = False
+
+
+#: A name that is used, what it stands for, and how many functions deep: 0 is evaluated when the statement is.
+_Use = tuple[str, list[_Target], int]
+
+#: What is read next: a token, a node, or a step to take.
+_Next = str | ast.AST | Callable[[], object]
+
+
+class _Reading:
+    """A statement's tokens, without what does not count, with what each name stands for; and all that it needs.
+
+    What a node is read as is said by the method of its name, or by `_plain`. Nothing recurses: code may be deep.
+    """
+
+    def __init__(self, walk: "_Walk", module: str, unit: _Unit) -> None:
+        self.tokens: list[str | _Target] = []
+        self.uses: list[_Use] = []
+        self.imports: list[_Import] = []
+        self._walk = walk
+        self._module = module
+        self._line = unit.line
+        self._scopes: list[_Scope] = []
+        left: list[_Next] = [unit.node]
+        while left:
+            each = left.pop()
+            if isinstance(each, str):
+                self.tokens.append(each)
+            elif isinstance(each, ast.AST):
+                left += reversed(getattr(self, f"_{each.__class__.__name__.lower()}", self._plain)(each))
+            else:
+                each()
+
+    def _plain(self, node: ast.AST) -> list[_Next]:
+        found: list[_Next] = [f"({node.__class__.__name__}"]
+        for field in node._fields:
+            value = None if field in _NOT_COUNTED else getattr(node, field, None)
+            if value.__class__ is list:
+                if value:  # of nodes, or names, or None where a keyword has no default, or before ** in a dict
+                    found += [f"{field}[", *(each if isinstance(each, ast.AST) else f"={each}" for each in value), "]"]
+            elif isinstance(value, ast.AST):
+                found += [field, value]
+            elif value is not None:
+                found.append(f"{field}={value}")
+        found.append(")")
+        return found
+
+    def _constant(self, node: ast.Constant) -> list[_Next]:
+        """A constant by type and value, in letters that no version of Unicode changes."""
+        value = node.value
+        return [f"int {value:x}" if type(value) is int else f"{type(value).__name__} {value!a}"]  # repr is limited
+
+    def _joinedstr(self, node: ast.JoinedStr) -> list[_Next]:
+        """An f-string: whether there are empty texts in it depends on the version of Python."""
+        values = [each for each in node.values if _text(each) != ""]
+        if all(isinstance(each, ast.Constant) for each in values):
+            return [ast.Constant("".join(map(str, map(_text, values))))]
+        return ["(JoinedStr", *values, ")"]
+
+    def _expr(self, node: ast.Expr) -> list[_Next]:
+        """Nothing for a docstring, or a comment that is written as one."""
+        return [] if isinstance(node.value, ast.Constant) else self._plain(node)
+
+    def _pass(self, _: ast.Pass) -> list[_Next]:
+        return []  # a body with a docstring needs none
+
+    # Names.
+
+    def _home(self, name: str) -> _Scope | None:
+        """The scope that binds a name; None if it is global. A class is no scope for what is nested in it."""
+        for scope in reversed(self._scopes):
+            if name in scope.declared:
+                return None
+            if name in scope.bound and (scope is self._scopes[-1] or not isinstance(scope.node, ast.ClassDef)):
+                return scope
+        return None
+
+    def _use(self, name: str, chain: _Chain = ()) -> list[_Next]:
+        """Note a name, and the attributes that are taken of it."""
+        self.tokens.append(f"N{'.'.join((name, *chain))}")
+        home = self._home(name)
+        if home is None:
+            found = self._walk.stands_for(self._module, name, chain)
+        else:
+            found = [each for what in home.bound[name] for each in self._walk.imported(self._module, what, chain)]
+        depth = sum(not isinstance(scope.node, (ast.ClassDef, *_COMPREHENSIONS)) for scope in self._scopes)
+        if home is None or found:
+            self.uses.append((name, found, depth))
+        self.tokens += found
+        return [self._walk.moment(self._module, name, self._line)] if not depth and home is None else []
+
+    def _name(self, node: ast.Name) -> list[_Next]:
+        if not isinstance(node.ctx, ast.Load) and not any(node.id in scope.declared for scope in self._scopes):
+            return [f"N{node.id}"]
+        return self._use(node.id)
+
+    def _attribute(self, node: ast.Attribute) -> list[_Next]:
+        name, chain, base = _chain(node)
+        return self._use(name, chain) if name else [f"(.{'.'.join(chain)}", base, ")"]
+
+    def _augassign(self, node: ast.AugAssign) -> list[_Next]:
+        """A change of a variable, which uses it."""
+        if isinstance(node.target, ast.Name):
+            self._use(node.target.id)
+        return self._plain(node)
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> list[_Next]:
+        for name, what in _imports(node):
+            self.imports.append(what)
+            if self._scopes and self._home(name) is None and not isinstance(self._scopes[-1].node, ast.ClassDef):
+                self.uses.append((name, self._walk.imported(self._module, what), 1))
+        return self._plain(node)
+
+    def _call(self, node: ast.Call) -> list[_Next]:
+        """A call, where a text may name an attribute or a module."""
+        name, chain, _ = _chain(node.func)
+        match [(name, *chain)[-1], *map(_text, node.args)], node.args:
+            case ["getattr" | "setattr" | "hasattr" | "delattr", _, str(attribute), *_], [owner, _, *others]:
+                named = ast.Attribute(owner, attribute, ast.Load())
+                return self._plain(ast.Call(node.func, [named, *others], node.keywords))
+            case ["import_module" | "__import__", str(module), *_], _ if not module.startswith("."):
+                self.imports.append(_Import(0, module, None))
+                self.uses.append((module, self._walk.imported(self._module, self.imports[-1]), 1))
+        is_maker = bool(name) and self._walk.is_maker(self._module, node.func)
+        return self._plain(ast.Call(node.func, node.args, [] if is_maker else node.keywords))
+
+    # Scopes.
+
+    def _scope(self, scope: _Scope, inside: Iterable[_Next]) -> list[_Next]:
+        """What is read in a scope."""
+        return [partial(self._scopes.append, scope), *inside, self._scopes.pop, ")"]
+
+    def _functiondef(self, node: Any) -> list[_Next]:
+        """A function or lambda; with its annotations where `singledispatch` dispatches on them."""
+        decorators = getattr(node, "decorator_list", [])
+        body = node.body if isinstance(node.body, list) else [node.body]
+        args = [each for each in ast.walk(node.args) if isinstance(each, ast.arg)]
+        bound, declared = _bound(body)
+        bound |= {each.arg: [] for each in args} | {each.name: [] for each in getattr(node, "type_params", ())}
+        found: list[_Next] = [f"({node.__class__.__name__} {getattr(node, 'name', '')}"]
+        found += [*self._decorators(decorators), node.args]
+        if "register" in map(_last, decorators):
+            found += [each.annotation for each in args if each.annotation is not None]
+        return found + self._scope(_Scope(node, bound, declared), body)
+
+    def _decorators(self, decorators: Iterable[ast.expr]) -> Iterator[_Next]:
+        for each in decorators:
+            if not self._walk.is_maker(self._module, each):
+                yield from ("@", each)
+
+    def _classdef(self, node: ast.ClassDef) -> list[_Next]:
+        is_local = any(self._home(_root(each)[0]) is not None for each in node.bases)
+        scope = _Scope(node, {}, set(), is_local or not self._walk.is_plain(self._module, node))
+        found: list[_Next] = [f"(ClassDef {node.name}", *self._decorators(node.decorator_list)]
+        found += ["bases", *node.bases, "keywords", *node.keywords]
+        body: list[_Next] = []
+        for each in node.body:
+            body.append(each)
+            if not isinstance(each, _CONDITIONAL) and getattr(each, "value", each) is not None:
+                # What these bind may be bound outside instead.
+                body.append(partial(self._bind, scope, each))
+        return found + self._scope(scope, body)
+
+    def _bind(self, scope: _Scope, node: ast.AST) -> None:
+        """Note what is bound in a class from here on."""
+        for name, what in _bound([node])[0].items():
+            scope.bound.setdefault(name, []).extend(what)
+
+    def _annassign(self, node: ast.AnnAssign) -> list[_Next]:
+        """An annotated assignment: one without annotation, but in a class that may read it."""
+        is_read = self._scopes and self._scopes[-1].has_hints
+        value = [] if node.value is None else [ast.Assign(targets=[node.target], value=node.value)]
+        return [*(["hint", node.target, node.annotation] if is_read else []), *value]
+
+    def _listcomp(self, node: Any) -> list[_Next]:
+        first, *others = node.generators
+        targets = [name for each in node.generators for name in _bound([each.target])[0]]
+        inside: list[_Next] = [f"for {first.is_async}", first.target, *first.ifs, *others]
+        inside += [getattr(node, field) for field in ("key", "value", "elt") if hasattr(node, field)]
+        scope = _Scope(node, {name: [] for name in targets}, set())
+        return [f"({node.__class__.__name__}", first.iter, *self._scope(scope, inside)]  # evaluated outside
+
+    _importfrom = _import
+    _asyncfunctiondef = _lambda = _functiondef
+    _setcomp = _dictcomp = _generatorexp = _listcomp
+
+
+_NOT_COUNTED = frozenset(["annotation", "ctx", "kind", "returns", "str", "type_comment", "type_params"])
+
+# From the entries to all that they reach.
 
 
 class _Walk:
     """What the entries reach, as far as that has been followed."""
 
     def __init__(
-        self,
-        entries: Sequence[Entry],
-        sources: Mapping[str, str],
-        packages: Container[str],
-        partial: Container[str],
+        self, entries: Sequence[Entry], sources: Mapping[str, str], packages: Container[str], partial: Container[str]
     ) -> None:
         self._sources = sources
         self._packages = packages
         self._partial = partial
         self._entries = {(entry.module, entry.name) for entry in entries}
-        self._modules: dict[str, _Module | str | None] = {}
+        self._modules: dict[str, _Module] = {}
         self._reached: dict[tuple[str, str], list[_Unit]] = {}
         self._unknown: dict[tuple[str, str], str] = {}
-        self._blind: set[tuple[str, str, str]] = set()
-        self._loaded: dict[str, list[_Unit]] = {}
-        self._targets: dict[tuple[str, _Use], list[_Target]] = {}
-        self._left: list[tuple[str, str]] = []
+        self._loaded: set[str] = set()
+        self._readings: dict[tuple[str, ast.AST], _Reading] = {}
+        self._targets: dict[tuple[str, str, _Chain], list[_Target]] = {}
+        self._whole: set[str] = set()
+        self._left: list[tuple[str, _Unit]] = []
         self._asks_subclasses = False
-        self._whole: set[tuple[str, str]] = set()
         for entry in entries:
             self._begin(entry)
         self._follow_all()
@@ -1243,447 +638,311 @@ class _Walk:
     def code(self) -> Code:
         """The fingerprint of what is reached."""
         shown = self._shown()
-        parts = {
-            f"{shown[module]}.{name}": self._digest(module, name, self._counted(module, units), shown)
-            for (module, name), units in self._reached.items()
-        }
-        parts |= {f"{shown[module]}.{name}": f"{UNKNOWN}: {why}" for (module, name), why in self._unknown.items()}
-        parts = dict(sorted(parts.items()))
-        is_known = not self._unknown
-        blind = sorted(f"{shown[module]}.{name}: {what}" for module, name, what in self._blind)
-        return Code(_hash([SCHEME, *map(ascii, parts.items())]) if is_known else UNKNOWN, parts, tuple(blind))
+        digests = {key: self._digest(*key, shown) for key in self._reached}
+        digests |= {key: f"{UNKNOWN}: {why}" for key, why in self._unknown.items()}
+        parts = dict(sorted((f"{shown.get(module, module)}.{name}", each) for (module, name), each in digests.items()))
+        return Code(UNKNOWN if self._unknown else _hash(map(ascii, parts.items())), parts)
 
     def _shown(self) -> dict[str, str]:
-        """What the modules are called: those of the entries by their last name, if no other one goes by it."""
-        with_parts = {module for module, _ in (*self._reached, *self._unknown)}
-        shown = {module: module for module in (*self._modules, *with_parts)}
+        """What the modules of the entries are called: by their last name, if no other one goes by it."""
+        homes = {module for module, _ in (*self._reached, *self._unknown)}
         short = {module: module.rpartition(".")[2] for module, _ in self._entries}
-        for module, name in short.items():
-            if name not in with_parts - {module} and [*short.values()].count(name) == 1:
-                shown[module] = name
-        return shown
+        names = [*short.values()]
+        return {
+            module: name for module, name in short.items() if name not in homes - {module} and names.count(name) == 1
+        }
+
+    def _digest(self, module: str, name: str, shown: Mapping[str, str]) -> str:
+        said = []
+        for unit in self._reached[module, name]:
+            tokens = [
+                each if isinstance(each, str) else f": {shown.get(each.module, each.module)}.{each.name or '*'}"
+                for each in self._read(module, unit).tokens
+            ]
+            if "(Call" in tokens and name != TOP and not isinstance(unit.node, _DEFINITIONS):
+                tokens.append(f"after {sum(each.line < unit.line for each in self._reached.get((module, TOP), ()))}")
+            said.append((unit.line, "\n".join(tokens)))
+        return _hash(text for _, text in sorted(said))
 
     # Finding.
 
-    def _module(self, name: str) -> _Module | None:
-        """The module of the project; None if there is none, or it cannot be parsed."""
-        found = self._source(name)
-        return found if isinstance(found, _Module) else None
-
-    def _source(self, name: str) -> _Module | str | None:
+    def _module(self, name: str) -> _Module:
         if name not in self._modules:
-            text = self._sources.get(name)
-            if text is None:
-                self._modules[name] = None
-            else:
-                text = text.removeprefix("\ufeff")
-                if "\r" in text:
-                    text = text.replace("\r\n", "\n").replace("\r", "\n")
-                try:
-                    self._modules[name] = _module(text, text in _whole)
-                except _DoesNotParse as why:
-                    self._modules[name] = str(why)
+            self._modules[name] = _module(self._sources.get(name))
         return self._modules[name]
 
     def _absolute(self, module: str, what: _Import) -> str:
         """The full name of the module that an import names."""
         if not what.level:
             return what.module
-        up = what.level - (module in self._packages)
-        package = module.split(".")[: len(module.split(".")) - up]
+        package = module.split(".")[: module.count(".") + 1 - what.level + (module in self._packages)]
         return ".".join([*package, what.module] if what.module else package)
 
-    def _imported(self, module: str, what: _Import, chain: tuple[str, ...], seen: frozenset[Any]) -> list[_Target]:
+    def imported(self, module: str, what: _Import, chain: _Chain = (), seen: "_Seen" = frozenset()) -> list[_Target]:
+        """What a chain of attributes of an imported name stands for."""
         absolute = self._absolute(module, what)
-        if what.attribute is None:
-            return self._of_module(absolute, chain, seen)
-        if not what.attribute:
-            return self._of_module(absolute.partition(".")[0], chain, seen)
-        return self._of_module(absolute, (what.attribute, *chain), seen)
+        if what.attribute:
+            return self._of_module(absolute, (what.attribute, *chain), seen)
+        return self._of_module(absolute if what.attribute is None else absolute.partition(".")[0], chain, seen)
 
-    def _of_module(self, module: str, chain: tuple[str, ...], seen: frozenset[Any]) -> list[_Target]:
+    def _of_module(self, module: str, chain: _Chain, seen: "_Seen") -> list[_Target]:
         """What a chain of attributes of a module stands for."""
-        source = self._source(module)
+        source = self._module(module)
         if not chain:
-            return [_Target(module, None, is_outside=source is None)]
+            return [_Target(module, None, (), source.is_outside)]
         first, rest = chain[0], chain[1:]
-        inner = f"{module}.{first}"
-        if isinstance(source, str):
-            return [_Target(module, first, rest)]
-        if source is None:
-            if first != "*" and self._source(inner) is not None:
-                return self._of_module(inner, rest, seen)
-            return [_Target(module, ".".join(chain), is_outside=True)]
-        if first in ("*", "__dict__"):
-            return [_Target(module, None, ("*",))]
         found = self._of_name(module, first, rest, seen)
-        if found and any(not target.is_outside for target in found):
-            return found
-        is_module = self._source(inner) is not None
-        beneath = self._of_module(inner, rest, seen) if rest or is_module else []
+        if source.why or any(not target.is_outside for target in found):
+            return found or [_Target(module, first, rest)]
+        is_module = not self._module(f"{module}.{first}").is_outside
+        beneath = self._of_module(f"{module}.{first}", rest, seen) if rest or is_module else []
         if is_module or any(not target.is_outside for target in beneath):
             return [*found, *beneath]
+        if source.is_outside:
+            return [_Target(module, ".".join(chain), (), is_outside=True)]
+        if first == "__dict__":
+            return [_Target(module, None)]
         if not found and source.is_bound("__getattr__"):
             return self._of_name(module, "__getattr__", (), seen)
-        if not found and module in self._partial:
-            return [_Target(module, first, rest)]
-        return found or [_Target(module, first, () if first in _BUILTINS else ("?",), is_outside=True)]
+        return found or [_Target(module, first, _MISSING, is_outside=module not in self._partial)]
 
-    def _of_name(self, module: str, name: str, chain: tuple[str, ...], seen: frozenset[Any]) -> list[_Target]:
+    def _of_name(self, module: str, name: str, chain: _Chain, seen: "_Seen") -> list[_Target]:
         """What a global name of a module stands for: all that it is bound to, in order; nothing if it is not."""
-        source = self._module(module)
-        if source is None or (module, name) in seen:
+        if (module, name) in seen:
             return []
         seen |= {(module, name)}
-        own = _Target(module, name, chain)
-        bindings: list[tuple[int, _Import | None]] = [*source.imports.get(name, ())]
-        bindings += [(unit.line, None) for unit in source.units.get(name, ())]
+        source = self._module(module)
+        bindings: list[tuple[int, str, _Import | None]] = [(unit.line, "", None) for unit in source.units.get(name, ())]
+        bindings += [(line, each, what) for each in (name, "*") for line, what in source.imports.get(each, ())]
         found: list[_Target] = []
-        for _, what in sorted(bindings, key=lambda each: each[0]):
-            found += self._imported(module, what, chain, seen) if what is not None else [own] * (found[-1:] != [own])
-        bound_at = source.last.get(name, 0)
-        for line, what in source.stars:
-            if line > bound_at:
-                found += self._of_star(module, what, name, chain, seen)
-        return found
-
-    def _of_star(
-        self, module: str, what: _Import, name: str, chain: tuple[str, ...], seen: frozenset[Any]
-    ) -> list[_Target]:
-        star = self._absolute(module, what)
-        source = self._module(star)
-        if source is None:
-            return [] if name.startswith("_") else [_Target(star, f"*.{name}", is_outside=True)]
-        listed, is_plain = source.exports()
-        if name not in listed if is_plain else name.startswith("_") and "__all__" not in source.units:
-            return []
-        found = self._of_name(star, name, chain, seen)
-        if not found and self._source(f"{star}.{name}") is not None:
-            found = self._of_module(f"{star}.{name}", chain, seen)
-        if found and "__all__" in source.units and not is_plain:
-            found.append(_Target(star, "__all__"))
-        return found
-
-    def _stands_for(self, module: str, use: _Use) -> list[_Target]:
-        key = (module, use)
-        if key not in self._targets:
-            if use.name == "*":
-                self._targets[key] = [_Target(module, None, ("*",))]
+        for _, each, what in sorted(bindings, key=lambda each: each[0]):
+            if what is None:
+                own = _Target(module, name, chain)
+                found += [own] * (own not in found[-1:])
+            elif each == "*":
+                star = self._module(self._absolute(module, what))
+                given = self.imported(module, what._replace(attribute=name), chain, seen)
+                if star.is_outside or star.exports(name) is not False:
+                    found += [each for each in given if each.rest != _MISSING]
+                if not star.is_outside and star.exports(name) is None:
+                    found.append(_Target(self._absolute(module, what), "__all__"))
             else:
-                self._targets[key] = self._of_name(module, use.name, use.chain, frozenset())
+                found += self.imported(module, what, chain, seen)
+        return found
+
+    def stands_for(self, module: str, name: str, chain: _Chain = ()) -> list[_Target]:
+        """What a chain of attributes of a global name stands for."""
+        key = (module, name, chain)
+        if key not in self._targets:
+            found = self._of_name(module, name, chain, frozenset())
+            self._targets[key] = found or [_Target(module, None)] * (name == "globals")
         return self._targets[key]
 
+    def moment(self, module: str, name: str, line: int) -> str:
+        """Which value of a global of several a statement on this line meets."""
+        values = [] if name in self._module(module).defined else self._units(module, name)
+        return f"@{sum(each.line < line for each in values)}" if len(values) > 1 else ""
+
+    def is_maker(self, module: str, node: ast.AST) -> bool:
+        """Whether this is pyexp's decorator, or a call of it."""
+        name, chain, _ = _chain(node.func if isinstance(node, ast.Call) else node)
+        found = self.stands_for(module, name, chain)
+        return any(each.module.partition(".")[0] == "pyexp" and each.name == "experiment" for each in found)
+
     def _is_experiment(self, target: _Target) -> bool:
-        if target.is_outside or target.name is None:
+        if target[:2] in self._entries:
+            return True
+        nodes = [unit.node for unit in self._values(target)]
+        made = [each.value for each in nodes if isinstance(each, ast.Assign)]
+        made += [each for node in nodes if isinstance(node, _DEFINITIONS) for each in node.decorator_list]
+        return any(self.is_maker(target.module, each) for each in made)
+
+    def _values(self, target: _Target) -> list[_Unit]:
+        """The statements that bind what a name stands for."""
+        return [] if target.is_outside else self._module(target.module).units.get(target.name or "", [])
+
+    def _units(self, module: str, name: str) -> list[_Unit]:
+        """The statements that bind or change a global."""
+        source, own = self._module(module), _Target(module, name)
+        is_called = name in source.defined or self._is_experiment(own)
+        changes = [each.unit for each in source.effects if each.root == name and not (each.is_call and is_called)]
+        return [*source.units[name], *changes] if name in source.units else []
+
+    def is_plain(self, module: str, node: ast.stmt, seen: frozenset[ast.AST] = frozenset()) -> bool:
+        """Whether the annotations in a class's body mean nothing to Python."""
+        if not isinstance(node, ast.ClassDef) or node.decorator_list or node.keywords:
             return False
-        source = self._module(target.module)
-        return (target.module, target.name) in self._entries or (
-            source is not None and target.name in source.experiments
-        )
+        for base in node.bases if node not in seen else ():
+            name, chain = _root(base)
+            targets = self.stands_for(module, name, chain) or [_Target("builtins", ".".join((name, *chain)), (), True)]
+            for target in targets:
+                units = self._values(target)
+                is_plain = all(self.is_plain(target.module, unit.node, seen | {node}) for unit in units)
+                if not is_plain or not (units or (target.name or "").rpartition(".")[2] in _PLAIN_BASES):
+                    return False
+        return True
 
     # Following.
 
     def _begin(self, entry: Entry) -> None:
-        source = self._source(entry.module)
+        source = self._module(entry.module)
         self._load(entry.module)
         name = entry.name.partition(".")[0]
-        if not isinstance(source, _Module):
-            self._unknown[entry.module, entry.name or TOP] = source or "its source is not known"
-        elif source.is_bound(name):
-            self._reach_all(entry.module, self._of_name(entry.module, name, (), frozenset()))
+        at = [unit for unit in source.statements if entry.line is not None and unit.line <= entry.line][-1:]
+        called = [each for each, units in source.units.items() if at and at[0] in units]
+        if source.is_outside or source.why:
+            self._unknown[entry.module, entry.name or TOP] = source.why or "its source is not known"
+        elif source.is_bound(name) or called:
+            self._reach_all(self.stands_for(entry.module, name if source.is_bound(name) else called[0]))
+        elif at:
+            self._add(entry.module, name, at)
         elif name:
-            found = source.at(entry.line) if entry.line is not None else None
-            if found is None:
-                self._unknown[entry.module, entry.name] = f"{entry.module} does not define it"
-            else:
-                self._reach(entry.module, found[0] or name, None if found[0] else [found[1]])
+            self._unknown[entry.module, entry.name] = f"{entry.module} does not define it"
 
-    def _reach(self, module: str, name: str, units: list[_Unit] | None = None) -> None:
-        if (module, name) in self._reached or (module, name) in self._unknown:
-            return
-        source = self._source(module)
-        if not isinstance(source, _Module):
-            self._unknown[module, name] = str(source)
-            return
-        if units is None and name not in source.units and module in self._partial:
-            self._unknown[module, name] = "its source is not known"
-            return
-        if units is None:
-            units = [*source.units.get(name, ()), *source.changes.get(name, ())]
-        self._reached[module, name] = units
-        self._left.append((module, name))
+    def _add(self, module: str, name: str, units: Iterable[_Unit]) -> None:
+        """Count statements as of a part."""
+        part = self._reached.setdefault((module, name), [])
+        for unit in units:
+            if unit not in part:
+                part.append(unit)
+                self._left.append((module, unit))
 
-    def _reach_all(self, module: str, targets: Iterable[_Target]) -> None:
-        for target in targets:
-            if target.is_outside:
+    def _reach_all(self, targets: Iterable[_Target]) -> None:
+        for module, name, _, is_outside in targets:
+            source = self._module(module)
+            if is_outside or (module, name or "*") in self._reached:
                 continue
-            if target.name is not None:
-                self._reach(target.module, target.name)
-                continue
-            source = self._source(target.module)
-            self._load(target.module)
-            if not isinstance(source, _Module):
-                self._unknown[target.module, TOP] = str(source)
-                continue
-            stars = [_Target(self._absolute(target.module, what), None) for _, what in source.stars]
-            self._reach_all(module, [star for star in stars if self._source(star.module) is not None])
-            for name in (*source.units, *source.imports):
-                if (target.module, name) not in self._whole and name not in source.aside:
-                    self._whole.add((target.module, name))
-                    self._reach_all(module, self._of_name(target.module, name, (), frozenset()))
+            if source.why:
+                self._unknown[module, name or TOP] = source.why
+            elif name is None and module not in self._whole:
+                self._whole.add(module)
+                self._load(module)
+                aside = {hook.name for hook in source.hooks if hook.chain[-1:] in _ASIDE}
+                for _, what in source.imports.get("*", ()):
+                    self._reach_all(self.imported(module, what._replace(attribute=None)))
+                for each in {**source.units, **source.imports}.keys() - aside - {"*"}:
+                    self._reach_all(self.stands_for(module, each))
+            elif name is not None and name not in source.units and module in self._partial:
+                self._unknown[module, name] = "its source is not known"
+            elif name is not None:
+                self._add(module, name, self._units(module, name))
 
-    def _load(self, module: str) -> None:
-        """Count what happens when a module and the packages around it are loaded."""
-        left = [module]
+    def _load(self, *modules: str) -> None:
+        """Count what happens when modules and the packages around them are loaded."""
+        left = [*modules]
         while left:
             name = left.pop()
-            if name.rpartition(".")[0]:
-                left.append(name.rpartition(".")[0])
             if name in self._loaded:
                 continue
-            self._loaded[name] = []
-            source = self._source(name)
-            if isinstance(source, str):
-                self._unknown[name, TOP] = source
-            elif source is not None:
-                left += self._loads(name, source.loads)
-                self._act(name, source)
+            self._loaded.add(name)
+            source = self._module(name)
+            if source.why:
+                self._unknown[name, TOP] = source.why
+            left += [name.rpartition(".")[0] or name, *self._loads(name, source.loads)]
+            self._act(name, source)
 
-    def _loads(self, module: str, imports: Iterable[_Import]) -> list[str]:
-        names = []
+    def _loads(self, module: str, imports: Iterable[_Import]) -> Iterator[str]:
         for what in imports:
-            absolute = self._absolute(module, what)
-            names.append(absolute)
-            if (what.attribute and self._source(absolute) is None) or (what.attribute and absolute in self._packages):
-                names.append(f"{absolute}.{what.attribute}")
-        return names
+            yield self._absolute(module, what)
+            if what.attribute:  # which may be a module
+                yield f"{self._absolute(module, what)}.{what.attribute}"
 
     def _act(self, module: str, source: _Module) -> None:
         """Sort what a module does when it is loaded: to its own globals, or to anything else."""
-        end = min((line for line, use in source.runs if self._runs(module, use)), default=None)
-        for effect in source.effects:
-            root = effect.root
-            if effect.waits or (end is not None and effect.unit.line >= end):
+        run = [unit.line for unit in source.statements if not unit.waits and self._runs(module, unit.node)]
+        for unit, root, _, is_call in source.effects:
+            is_idle = is_call and root in _IDLE_BUILTINS and not source.is_bound(root)
+            if unit.waits or is_idle or any(line <= unit.line for line in run):
                 continue
-            if root is not None and not source.is_bound(root) and effect.is_call and root in _IDLE_BUILTINS:
+            if any(map(self._is_experiment, self.stands_for(module, root))):
                 continue
-            targets = [] if root is None else self._stands_for(module, _Use(root))
-            if any(map(self._is_experiment, targets)):
-                continue
-            if root is None or root not in source.units or root in source.imports:
-                self._act_on(module, effect.unit)
-            elif not source.is_defined(root):
-                if not source.is_fresh(root):
-                    self._reach(module, root)
-            elif effect.is_call:
-                self._act_on(module, effect.unit)
+            if root not in source.units or root in source.imports or (root in source.defined and is_call):
+                self._add(module, TOP, [unit])
+            elif root not in source.defined and not source.is_fresh(root):
+                self._reach_all(self.stands_for(module, root))
 
-    def _patches(self, module: str, effect: _Effect) -> bool:
-        """Whether a statement under the guard changes a global of another module that is reached."""
-        for target in self._stands_for(module, _Use(str(effect.root), effect.chain)):
-            if not target.is_outside and (target.module, target.name) in self._reached:
-                source = self._module(target.module)
-                return source is not None and not (effect.is_call and source.is_defined(str(target.name)))
-        return False
-
-    def _act_on(self, module: str, unit: _Unit) -> None:
-        """Count a statement as one that is run when the module is loaded."""
-        top = self._loaded[module]
-        if unit not in top:
-            top.append(unit)
-            self._reached[module, TOP] = top
-            self._left.append((module, TOP))
-
-    def _runs(self, module: str, use: _Use | None) -> bool:
-        """Whether a call runs an experiment, itself or in the function that it calls; None is one made there."""
-        if use is None:
-            return True
-        if use.chain:
-            return any(map(self._is_experiment, self._stands_for(module, _Use(use.name, use.chain[:-1]))))
-        for target in self._stands_for(module, use):
-            source = None if target.is_outside or target.name is None else self._module(target.module)
-            for unit in () if source is None else source.units.get(target.name or "", ()):
-                if unit.is_definition and any(
-                    self._is_experiment(each) for run in unit.reading().runs for each in self._stands_for(module, run)
-                ):
+    def _runs(self, module: str, node: ast.AST, *, is_called: bool = False) -> bool:
+        """Whether a statement runs an experiment, itself or in a function that it calls."""
+        for each in () if isinstance(node, _DEFINITIONS) and not is_called else ast.walk(node):
+            name, chain, base = _chain(each.func) if isinstance(each, ast.Call) else ("", (), each)
+            if chain[-1:] == ("run",):
+                made = not name and self.is_maker(module, base)
+                if made or any(map(self._is_experiment, self.stands_for(module, name, chain[:-1]))):
                     return True
+            elif name and not chain and not is_called:
+                for target in self.stands_for(module, name):
+                    if any(self._runs(target.module, unit.node, is_called=True) for unit in self._values(target)):
+                        return True
         return False
 
     def _follow_all(self) -> None:
         while self._left:
             while self._left:
-                module, name = self._left.pop()
-                for unit in self._reached[module, name]:
-                    self._follow(module, name, unit)
-            for module in list(self._loaded):
+                self._follow(*self._left.pop())
+            for module in sorted(self._loaded):
                 source = self._module(module)
-                if source is None:
-                    continue
                 for hook in source.hooks:
                     if (module, hook.name) not in self._reached and self._registers(module, hook):
-                        self._reach(module, hook.name)
-                for effect in source.effects:
-                    if effect.waits and effect.root in source.imports and self._patches(module, effect):
-                        self._act_on(module, effect.unit)
+                        self._add(module, hook.name, self._units(module, hook.name))
+                for unit, root, chain, is_call in source.effects:
+                    for target in self.stands_for(module, root, chain) if unit.waits else ():
+                        # Under the guard, what changes a global of another module.
+                        is_called = is_call and target.name in self._module(target.module).defined
+                        if target.module != module and target[:2] in self._reached and not is_called:
+                            self._add(module, TOP, [unit])
 
-    def _follow(self, module: str, name: str, unit: _Unit) -> None:
-        reading = unit.reading()
-        if reading.is_too_deep:
-            self._unknown[module, name] = "it is nested too deeply to be read"
-        self._asks_subclasses |= reading.asks_subclasses
-        self._blind.update((module, name, what) for what in reading.blind)
-        for each in self._loads(module, reading.imports):
-            self._load(each)
-        for about in reading.classes:
-            if about.hints and not self._is_plain(module, about, frozenset()):
-                for use in about.uses:
-                    self._reach_all(module, self._stands_for(module, use))
-        found = [(use.name, self._stands_for(module, use)) for use in reading.uses]
-        found += [(what.module, self._imported(module, what, chain, frozenset())) for what, chain in reading.imported]
-        for used, targets in found:
-            self._reach_all(module, targets)
-            if not unit.inside:
-                self._note_blind(module, name, used, targets)
+    def _read(self, module: str, unit: _Unit) -> "_Reading":
+        if (module, unit.node) not in self._readings:
+            self._readings[module, unit.node] = _Reading(self, module, unit)
+        return self._readings[module, unit.node]
 
-    def _note_blind(self, module: str, part: str, used: str, targets: Sequence[_Target]) -> None:
-        """Note what cannot be followed of what a part uses."""
-        if not targets and used not in _BUILTINS:
-            if module in self._partial:
+    def _follow(self, module: str, unit: _Unit) -> None:
+        reading = self._read(module, unit)
+        said = " ".join(each for each in reading.tokens if isinstance(each, str))
+        self._asks_subclasses |= any(each in said for each in ("__subclasses__", "__init_subclass__", "arg=metaclass"))
+        self._load(*self._loads(module, reading.imports))
+        for used, targets, _ in reading.uses:
+            self._reach_all(targets)
+            if module in self._partial and not targets and used not in _BUILTINS and unit.line:
                 self._unknown[module, used] = "its source is not known"
-            else:
-                self._blind.add((module, part, f"{used} is not defined"))
-        if any(target.name is None and "*" in target.rest for target in targets):
-            what = "globals" if used == "*" else f"an attribute of {used} by a name that is computed"
-            self._blind.add((module, part, what))
-        elif targets and all(target.is_outside and target.rest == ("?",) for target in targets):
-            self._blind.add((module, part, f"{used}.{targets[0].name} is not defined"))
-
-    def _is_plain(self, module: str, about: _Class, seen: frozenset[int]) -> bool:
-        """Whether the annotations in a class's body mean nothing to Python."""
-        if not about.is_plain or id(about) in seen:
-            return about.is_plain
-        for base in about.bases:
-            if base is None:
-                return False
-            targets = self._stands_for(module, base)
-            if not targets and (base.chain or base.name not in _PLAIN_BASES):
-                return False
-            for target in targets:
-                if target.is_outside or target.name is None:
-                    if (target.name or "").rpartition(".")[2] not in _PLAIN_BASES:
-                        return False
-                    continue
-                source = self._module(target.module)
-                for unit in () if source is None else source.units.get(target.name, ()):
-                    classes = unit.reading().classes
-                    if not classes or not self._is_plain(target.module, classes[0], seen | {id(about)}):
-                        return False
-        return True
 
     # What registers itself.
 
     def _registers(self, module: str, hook: _Hook) -> bool:
         """Whether a function or class that nothing names is entered where it is defined into something reached."""
-        for target in self._stands_for(module, hook.by):
-            if self._is_experiment(target) and hook.by.chain[-1:] in _ASIDE:
-                continue
-            key = (target.module, target.name or "")
-            if target.is_outside:
-                if hook.kind == "decorator" and _ACTS.match((hook.by.chain or (hook.by.name,))[-1]):
-                    return True
-            elif hook.kind == "decorator":
-                if any(each in self._reached for each in self._kept_by(key, hook.levels, bool(target.rest), set())):
-                    return True
-            elif key in self._reached and (
-                hook.kind == "metaclass" or self._asks_subclasses or self._knows_subclasses(key, frozenset())
-            ):
+        for target in self.stands_for(module, hook.by, hook.chain):
+            is_aside = hook.chain[-1:] in _ASIDE and self._is_experiment(target)
+            if not hook.levels:
+                is_entered = target[:2] in self._reached and (hook.is_metaclass or self._asks_subclasses)
+            elif target.is_outside:
+                is_entered = _ACTS.match((hook.by, *hook.chain)[-1]) is not None
+            else:
+                is_entered = not is_aside and self._keeps(target, hook.levels)
+            if is_entered:
                 return True
         return False
 
-    def _knows_subclasses(self, key: tuple[str, str], seen: frozenset[Any]) -> bool:
-        """Whether a class, or one that it is derived from, is told of each class that is derived from it."""
-        source = self._module(key[0])
-        if source is None or key in seen:
-            return False
-        if any("(FunctionDef __init_subclass__" in unit.reading().tokens for unit in source.units.get(key[1], ())):
-            return True
-        above = [
-            (hook.kind, (target.module, target.name or ""))
-            for hook in source.hooks
-            if hook.name == key[1] and hook.kind != "decorator"
-            for target in self._stands_for(key[0], hook.by)
-            if not target.is_outside
-        ]
-        return any(kind == "metaclass" or self._knows_subclasses(each, seen | {key}) for kind, each in above)
+    def _keeps(self, hook: _Target, levels: int) -> bool:
+        """Whether a decorator may change the value of a global that is reached, where it is used."""
+        left = [(hook, levels)]
+        seen = set()
+        while left:
+            target, levels = left.pop()
+            units = [] if target in seen else self._values(target)
+            seen.add(target)
+            source, name = self._module(target.module), target.name or ""
+            is_value = bool(units) and name not in source.defined and not source.is_constant(name)
+            if units and target[:2] in self._reached and (target.rest or is_value):
+                return True
+            for unit in units:
+                for _, targets, depth in self._read(target.module, unit).uses:
+                    left += [(each, 1) for each in targets if depth <= levels]
+        return False
 
-    def _kept_by(
-        self, key: tuple[str, str], levels: int, is_of_it: bool, seen: set[tuple[str, str]]
-    ) -> Iterator[tuple[str, str]]:
-        """The globals whose values a decorator may change where it is used."""
-        module, name = key
-        source = self._module(module)
-        if source is None or not source.units.get(name):
-            return
-        is_value = not source.is_defined(name)
-        if (is_value and not source.is_constant(name)) or is_of_it:
-            yield key
-        if key in seen:
-            return
-        seen.add(key)
-        for unit in source.units[name]:
-            for use, depth in unit.reading().uses.items():
-                for target in self._stands_for(module, use) if depth <= levels else ():
-                    if not target.is_outside and target.name is not None:
-                        yield from self._kept_by((target.module, target.name), 1, bool(target.rest), seen)
 
-    # Digests.
-
-    def _counted(self, module: str, units: Iterable[_Unit]) -> list[_Unit]:
-        """The statements but for those of a function that counts itself."""
-        return [unit for unit in units if (module, unit.inside) not in self._reached]
-
-    def _digest(self, module: str, name: str, units: Iterable[_Unit], shown: Mapping[str, str]) -> str:
-        tokens = [SCHEME]
-        for unit in sorted(dict.fromkeys(units), key=lambda unit: unit.line):
-            tokens.append("unit")
-            tokens += self._tokens(module, name, unit, shown)
-        return _hash(tokens)
-
-    def _tokens(self, module: str, name: str, unit: _Unit, shown: Mapping[str, str]) -> list[str]:
-        reading = unit.reading()
-        tokens = list(reading.tokens)
-        uses = dict(reading.uses)
-        for about in reading.classes:
-            if about.hints and not self._is_plain(module, about, frozenset()):
-                tokens += ["hints", *about.hints]
-                uses |= about.uses
-        named = [
-            (".".join((use.name, *use.chain)), self._stands_for(module, use), depth) for use, depth in uses.items()
-        ]
-        named += [
-            (".".join((what.module, what.attribute or "", *chain)), self._imported(module, what, chain, frozenset()), 1)
-            for (what, chain) in reading.imported
-        ]
-        for said, targets, depth in sorted(named, key=lambda each: each[0]):
-            for target in targets:
-                label = f"{shown.get(target.module, target.module)}.{target.name or '*'}"
-                tokens.append(f"{said}: {label}{self._moment(target, module, unit, depth)}")
-        if not unit.is_definition and reading.has_call and name != TOP:
-            before = sum(each.line < unit.line for each in self._loaded.get(module, ()))
-            if before:
-                tokens.append(f"after {before}")
-        return tokens
-
-    def _moment(self, target: _Target, module: str, unit: _Unit, depth: int) -> str:
-        """Which value of a global of several a statement meets that uses it there and then."""
-        if depth or target.is_outside or target.module != module or target.name is None:
-            return ""
-        source = self._module(module)
-        values = () if source is None else self._reached.get((module, target.name), ())
-        if source is None or source.is_defined(target.name) or len(values) < 2:
-            return ""
-        return f"@{sum(each.line < unit.line for each in values)}"
+_Seen = frozenset[tuple[str, str]]
+_MISSING = ("?",)
 
 
 def _hash(tokens: Iterable[str]) -> str:
-    return sha256("\n".join(tokens).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return sha256("\n".join([SCHEME, *tokens]).encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from typing import Any, NamedTuple
 
 #: The seal comes after the STOP opcode, where `pickle.load` stops reading: the pickle's length, a CRC-32, the hash of
@@ -132,6 +133,18 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY[0]) and name.endswith(TEMPORARY[1])
 
 
+def size_of(path: str) -> int:
+    """How many bytes there are in a file, or in all files of a folder and those below; of a symlink, its own."""
+    total = 0
+    with suppress(OSError):
+        total += os.lstat(path).st_size if os.path.islink(path) or not os.path.isdir(path) else 0
+    for above, folders, names in os.walk(path):
+        for name in (*names, *(each for each in folders if os.path.islink(os.path.join(above, each)))):
+            with suppress(OSError):
+                total += os.lstat(os.path.join(above, name)).st_size
+    return total
+
+
 class Seal(NamedTuple):
     """The seal of a result file: the pickle's length in bytes, the CRC-32 of pickle and hash, and the cell's hash.
 
@@ -187,6 +200,30 @@ def seal_of(path: str, trust: str = "") -> Seal | None:
     if (size - length, zlib.crc32(seal.cell, crc)) != (seal.size, seal.crc):
         raise DamagedError("its checksum is wrong")
     return seal
+
+
+def pieces(path: str) -> Iterator[bytes]:
+    """The content of a regular file, piece by piece: it may be larger than memory. Raises OSError."""
+    with _opened(path) as (descriptor, _):
+        while part := os.read(descriptor, _AT_ONCE):
+            yield part
+
+
+def is_same_pickle(one: str, other: str) -> bool:
+    """Whether two result files hold the same pickle, whichever cell each is sealed for. Raises OSError."""
+    sizes = []
+    for path in (one, other):
+        with _opened(path) as (descriptor, size):
+            found = _seal_at_end(descriptor, size)
+            sizes.append(size - (found[1] if found else 0))
+    if sizes[0] != sizes[1]:
+        return False
+    left = sizes[0]
+    for mine, theirs in zip(pieces(one), pieces(other), strict=False):
+        if mine[:left] != theirs[:left]:
+            return False
+        left = max(left - len(mine), 0)
+    return not left
 
 
 def _seal_at_end(descriptor: int, size: int) -> tuple[Seal, int] | None:
@@ -278,9 +315,7 @@ def is_trusted(facts: os.stat_result, trust: str = "") -> bool:
 def owner_of(facts: os.stat_result) -> str:
     """The name of a file's owner; the number if the name is unknown."""
     try:
-        from pwd import getpwuid
-
-        return getpwuid(facts.st_uid).pw_name
+        return str(import_module("pwd").getpwuid(facts.st_uid).pw_name)
     except (ImportError, KeyError):
         return str(facts.st_uid)
 
@@ -312,6 +347,27 @@ def checked_json(data: Mapping[str, Any]) -> bytes:
     """
     body = json_lines(data).removesuffix(b"\n}\n")
     return body + _CHECKED % zlib.crc32(body)
+
+
+_CHECKED_LINE = b',"checksum":"%08x"}'
+
+
+def checked_line(data: Mapping[str, Any]) -> bytes:
+    """The data as JSON on one line; its last key is the CRC-32 of all that stands before it."""
+    import json
+
+    kept = {key: value for key, value in data.items() if key != "checksum"}
+    body = json.dumps(kept, separators=(",", ":")).encode().removesuffix(b"}")
+    return body + _CHECKED_LINE % zlib.crc32(body)
+
+
+def is_checked(content: bytes) -> bool:
+    """Whether this is, to the bit, what `checked_json` or `checked_line` has made."""
+    for form in (_CHECKED, _CHECKED_LINE):
+        body = content[: -len(form % 0)]
+        if content == body + form % zlib.crc32(body):
+            return True
+    return False
 
 
 def read_checked(path: str) -> Any:

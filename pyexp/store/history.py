@@ -18,7 +18,7 @@ from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, StoreError, nearest
 from pyexp.plan import Cell, Facts, Mode, Status, classify, folder_name, plan, unused
-from pyexp.results import FORMAT, cells_in_words, plain, restored
+from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
 from pyexp.store.claims import Claim
 from pyexp.store.layout import (
@@ -30,6 +30,7 @@ from pyexp.store.layout import (
     RUN,
     Run,
     beginning,
+    cell_folders,
     latest_run,
     runs,
     unusable,
@@ -133,7 +134,7 @@ class History(NamedTuple):
 
 def _grid_of(data: Mapping[str, Any]) -> Tensor[Cell]:
     """The grid from JSON data; flat if its shape or axes are damaged."""
-    cells = tuple(_cell(str(cell["folder"]), str(cell["name"])) for cell in data["cells"])
+    cells = tuple(cell_at(str(cell["folder"]), str(cell["name"])) for cell in data["cells"])
     try:
         version = int(data.get("format", FORMAT))
         axes = [_axis_of(axis, version) for axis in data["axes"]]
@@ -146,17 +147,16 @@ def _grid_of(data: Mapping[str, Any]) -> Tensor[Cell]:
 
 def history(run: Run) -> History:
     """The history of a run; if that is lost, the cells on disk. Raises `StoreError` if its format is newer."""
-    parts = [part for part in (*_earlier(run), described(run)) if part]
     grids: dict[str, Mapping[str, Any]] = {}
     commands: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for part in parts:
-        if _has_cells(part):
+    for part in parts(run):
+        if has_cells(part):
             key = json.dumps([part.get("shape"), part.get("axes"), part["cells"]])
             grids.pop(key, None)  # a grid that is run again becomes the latest
             grids[key] = part
         for command in part["commands"] if isinstance(part.get("commands"), list) else ():
             if isinstance(command, dict):
-                commands[tuple(command.get(key) for key in _COMMAND)] = command
+                commands[tuple(command.get(key) for key in COMMAND)] = command
     if not grids:
         with suppress(OSError):
             here = [name for name in sorted(os.listdir(run.path)) if is_cell(os.path.join(run.path, name))]
@@ -165,7 +165,12 @@ def history(run: Run) -> History:
 
 
 #: The fields that identify a command.
-_COMMAND = ("host", "process", "started")
+COMMAND = ("host", "process", "started")
+
+
+def parts(run: Run) -> list[dict[str, Any]]:
+    """The parts of the history, one for each grid, the latest last. Raises `StoreError` if a newer pyexp wrote them."""
+    return [part for part in (*_earlier(run), described(run)) if part]
 
 
 def _earlier(run: Run) -> Iterator[dict[str, Any]]:
@@ -178,7 +183,8 @@ def _earlier(run: Run) -> Iterator[dict[str, Any]]:
                     yield part
 
 
-def _has_cells(part: Mapping[str, Any]) -> bool:
+def has_cells(part: Mapping[str, Any]) -> bool:
+    """Whether a part has a grid that can be read."""
     cells = part.get("cells")
     return isinstance(cells, list) and all(
         isinstance(cell, dict) and {"folder", "name"} <= cell.keys() for cell in cells
@@ -201,9 +207,9 @@ def journal(
     """
     from pyexp.store.provenance import UNKNOWN, libraries, this_command  # not imported by a report
 
-    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN, "sources": _kept_sources(run, sources)}
+    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
     grid = grid_json(cells)
-    _enter(run, head, grid, entry)
+    _enter(run, head, grid, entry, sources)
     status = "failed"
     try:
         yield
@@ -216,19 +222,26 @@ def journal(
         entry |= {"libraries": libraries()}
         with suppress(StoreError, OSError):  # the disk may be full; the results are more important
             if entry["git"].get("state") == "dirty" and (patch := git.patch(PATIENCE_AT_END)):
-                entry |= {"patch": _keep(run, patch)}
+                entry |= {"patch": keep(run, patch)}
             _enter(run, head, grid, entry)
 
 
-def _enter(run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+def _enter(
+    run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: dict[str, Any],
+    sources: Mapping[str, bytes] | None = None,
+) -> None:  # fmt: skip
     """Enter this command into `run.json`, or replace its entry. One process at a time.
+
+    Keep the `sources` first, if they are given, and put their files into the entry.
 
     Raises `StoreError` if the folder cannot be written to, or if a newer pyexp wrote its `run.json`.
     """
     path = os.path.join(run.path, RUN)
     try:
-        with _alone(run):
+        with alone(run):
             files.remove_temporary(run.path)
+            if sources is not None:
+                entry["sources"] = _kept_sources(run, sources)
             before = described(run)
             known = before.get("commands")
             known = known if isinstance(known, list) else []
@@ -243,18 +256,19 @@ def _enter(run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: Ma
             if run.durable and not os.path.lexists(path):
                 _sync_above(run.path)
             about = {"format": FORMAT, "started": beginning(run), **head}
-            files.write(path, [files.json_lines({**about, "commands": [*others, entry], **grid})], durable=run.durable)
+            told = {**about, "commands": [*others, entry], **grid}
+            files.write(path, [files.checked_json(told)], durable=run.durable)
     except OSError as error:
         raise unusable(run.path, error) from None
 
 
 def _is_same(entry: Mapping[str, Any], one: Mapping[str, Any]) -> bool:
     """Whether both are about one command."""
-    return all(one.get(key) == entry[key] for key in _COMMAND)
+    return all(one.get(key) == entry[key] for key in COMMAND)
 
 
 @contextmanager
-def _alone(run: Run) -> Iterator[None]:
+def alone(run: Run) -> Iterator[None]:
     """While this lasts, no other process describes the run."""
     folder = os.path.join(run.path, CLAIMS)
     held = _patiently(folder, RUN)
@@ -277,7 +291,7 @@ def _patiently(folder: str, name: str) -> Claim:
     return held
 
 
-def _keep(run: Run, patch: bytes) -> str:
+def keep(run: Run, patch: bytes) -> str:
     """Keep the changes since the commit beside `run.json`, once for each content; return the file's name."""
     known = sorted(name for name in os.listdir(run.path) if name.startswith("changes") and name.endswith(".patch"))
     for name in known:
@@ -293,28 +307,23 @@ LONGEST_SOURCE = 1 << 18
 
 
 def _kept_sources(run: Run, sources: Mapping[str, bytes]) -> dict[str, str]:
-    """Keep the sources of a run's code, once for each content; return their files by module.
-
-    Raises `StoreError` if the folder cannot be written to.
-    """
-    kept = {}
-    try:
-        for module, source in sorted(sources.items()):
-            if len(source) <= LONGEST_SOURCE:
-                name = f"{folder_name(module)}-{sha256(source).hexdigest()[:12]}.py"
-                path = os.path.join(run.path, CODE, name)
-                if not os.path.lexists(path):
-                    files.make_folders(os.path.dirname(path), durable=False)
-                    files.write(path, [source], durable=False)
-                kept[module] = f"{CODE}/{name}"
-    except OSError as error:
-        raise unusable(run.path, error) from None
+    """Keep the sources of a run's code, once for each content; return their files by module. Raises OSError."""
+    kept, folder = {}, os.path.join(run.path, CODE)
+    if sources:
+        files.make_folders(folder, durable=False)
+        files.remove_temporary(folder)
+    for module, source in sorted(sources.items()):
+        if len(source) <= LONGEST_SOURCE:
+            name = f"{folder_name(module)}-{sha256(source).hexdigest()[:12]}.py"
+            if not os.path.lexists(os.path.join(folder, name)):
+                files.write(os.path.join(folder, name), [source], durable=False)
+            kept[module] = f"{CODE}/{name}"
     return kept
 
 
 def _append(run: Run, part: Mapping[str, Any]) -> None:
     """Append an earlier grid to the history, on a line of its own even if a crash has cut the last line off."""
-    line = b"\n" + json.dumps(part, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+    line = b"\n" + files.checked_line(part) + b"\n"
     with open(os.path.join(run.path, HISTORY), "ab") as file:
         file.write(line)
         file.flush()
@@ -364,18 +373,19 @@ def kept(base: str) -> list[Kept]:
     started = own.get("started") if isinstance(own, dict) else None
     found = [(started, ".")] if isinstance(started, (int, float)) else []
     return [
-        _kept(base, name, began) for began, name in sorted([*found, *((one.started, one.name) for one in runs(base))])
+        kept_run(Run(os.path.normpath(os.path.join(base, name))), name, began)
+        for began, name in sorted([*found, *((one.started, one.name) for one in runs(base))])
     ]
 
 
-def _kept(base: str, name: str, started: float) -> Kept:
-    run = Run(os.path.normpath(os.path.join(base, name)))
+def kept_run(run: Run, name: str, started: float, *, is_script: bool = True) -> Kept:
+    """What there is to list of a run. Without `is_script`, the classes that results need need not be there."""
     try:
         here = history(run)
     except StoreError:  # written by a newer pyexp
         here = History((), ())
     cells = here.cells
-    seen = records.look(run, cells, records.Program(), exact=False)
+    seen = records.look(run, cells, records.Program(loads=is_script), exact=False)
     found = [classify(seen[cell.folder]).status if cell.folder in seen else Status.NEW for cell in cells]
     counts: dict[str, int] = {status.value: found.count(status) for status in Status if status in found}
     return Kept(name, run.path, started, cells.shape, counts, len(here.grids))
@@ -388,7 +398,8 @@ def listing(found: Sequence[Kept]) -> str:
     return "\n".join(one.line(now, width) for one in found)
 
 
-def _cell(folder: str, name: str = "") -> Cell:
+def cell_at(folder: str, name: str = "") -> Cell:
+    """The cell of which no more is known than its folder."""
     return Cell(FrozenConfig(name=name), name, folder.rpartition("-")[2], folder)
 
 
@@ -404,24 +415,37 @@ def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
 
     Raises `NoRunError` if the folder is neither, and `StoreError` if a newer pyexp wrote it.
     """
+    run, folder = find(path, trust=trust)
+    return load_run(run) if folder is None else load_cell(run, folder)
+
+
+def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | None]:
+    """The run at a path and, if it is a cell's folder, the name of that.
+
+    The folder of an experiment stands for its latest run. Raises `NoRunError` saying what there is, and `StoreError`.
+    """
     folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
-    run = Run(folder, trust=trust)
-    if not described(run) and is_cell(folder):
-        cell = _cell(os.path.basename(folder))
-        return as_run(Run(os.path.dirname(folder), trust=trust), Tensor.of_cells((cell,), default_axes((1,))))[0]
+    run, above = Run(folder, trust=trust), Run(os.path.dirname(folder), trust=trust)
+    if not described(run) and (is_cell(folder) or (os.path.isdir(folder) and looks_begun_in(above, folder))):
+        return above, os.path.basename(folder)
     here = history(run)
     if not here.folders and (latest := latest_run(folder)) is not None:
         run = Run(os.path.join(folder, latest), trust=trust)
         here = history(run)
     if not here.folders:
         raise NoRunError(f"there is no run at {folder}; {_what_there_is(folder)}")
-    return load_run(run)
+    return run, None
+
+
+def looks_begun_in(run: Run, folder: str) -> bool:
+    """Whether the folder is that of a cell of the run, also if nothing has come of it yet."""
+    return os.path.basename(folder) in cell_folders(run) and os.path.basename(folder) in history(run).folders
 
 
 def _what_there_is(folder: str) -> str:
     """A hint for a path without a run: the experiments in it, or what is beside it."""
     with suppress(OSError):
-        inside = sorted(name for name in os.listdir(folder) if runs(os.path.join(folder, name)))
+        inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and runs(entry.path))
         if inside:
             return f"the experiments in it are {', '.join(map(repr, inside))}"
     above = os.path.dirname(folder)
@@ -429,20 +453,29 @@ def _what_there_is(folder: str) -> str:
     return nearest(os.path.basename(folder), known, "beside it is")
 
 
-def load_run(run: Run) -> Results:
-    """The Results of all cells of a run. Raises `NoRunError` if it has none, and `StoreError`."""
+def load_run(run: Run, *, unpickles: bool = True) -> Results:
+    """The Results of all cells of a run; see `as_run`. Raises `NoRunError` if it has none, and `StoreError`."""
     cells = history(run).cells
     if not cells:
         raise NoRunError(f"there is no cell in {run.path}")
-    return as_run(run, cells)
+    return as_run(run, cells, unpickles=unpickles)
 
 
-def as_run(run: Run, cells: Tensor[Cell]) -> Results:
-    """The Results of these cells, with the configs from their records."""
+def load_cell(run: Run, folder: str, *, unpickles: bool = True) -> Result:
+    """The Result of the cell in this folder of the run; see `as_run`."""
+    cells = Tensor.of_cells((cell_at(folder),), default_axes((1,)))
+    return as_run(run, cells, unpickles=unpickles)[0]
+
+
+def as_run(run: Run, cells: Tensor[Cell], *, unpickles: bool = True) -> Results:
+    """The Results of these cells, with the configs from their records.
+
+    If a record is lost, load the result to make it again; without `unpickles`, report the cell as missing.
+    """
     seen = records.look(run, cells, records.Program(loads=False), exact=False)
     known = cells.map(lambda cell: _known(cell, seen.get(cell.folder)))
     steps = plan(known, {folder: classify(facts) for folder, facts in seen.items()}, Mode.REPORT).steps
-    return records.reported(run, steps, seen)
+    return records.reported(run, steps, seen, unpickles=unpickles)
 
 
 def _known(cell: Cell, facts: Facts | None) -> Cell:

@@ -137,11 +137,33 @@ def _looks_like_cell(entry: os.DirEntry[str]) -> bool:
     )
 
 
+def is_cell_name(name: str) -> bool:
+    """Whether a folder of this name in a run is a cell's."""
+    return _CELL.search(name) is not None
+
+
 def cell_folders(run: Run) -> set[str]:
     """The names of all cells' folders in a run, of any grid."""
     with suppress(OSError), os.scandir(run.path) as entries:
         return {entry.name for entry in entries if _CELL.search(entry.name) and entry.is_dir(follow_symlinks=False)}
     return set()
+
+
+def runs_below(folder: str, levels: int = 2) -> list[str]:
+    """The absolute paths of the runs at a folder and up to so many levels below it. Raises OSError.
+
+    An output folder has experiments and these have runs, so that is all there is below it.
+    """
+    folder = os.path.abspath(folder)
+    is_described = os.path.lexists(os.path.join(folder, RUN))
+    found, is_sign = [], is_described
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        is_cell = _CELL.search(entry.name) is not None and (is_described or _looks_like_cell(entry))
+        is_sign = is_sign or is_cell or entry.name == CLAIMS
+        if levels and not is_cell and entry.name[0] != "." and entry.is_dir():
+            with suppress(OSError):
+                found += runs_below(entry.path, levels - 1)
+    return [folder, *found] if is_sign else found
 
 
 def latest_run(base: str, is_meant: Callable[[Begun], bool] = lambda begun: True) -> str | None:

@@ -305,13 +305,18 @@ def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Res
     return Results.of(steps.map(result))
 
 
-def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts]) -> Results:
-    """A result for each step, in the grid's shape, from the facts on disk. Changes nothing."""
+def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpickles: bool = True) -> Results:
+    """A result for each step, in the grid's shape, from the facts on disk. Changes nothing.
+
+    Without `unpickles`, a finished cell whose record is lost counts as missing.
+    """
     records = {}
     for step in steps:
         here = seen.get(step.cell.folder)
         if here is not None and classify(here).status in ENDED:
             try:
+                if not (unpickles or here.fits or (here.record is not None and here.record.failed)):
+                    raise ResultError("its record is lost; pyexp.load makes it again")
                 records[step.cell.folder] = record_for(run, step.cell, here)
             except (ResultError, OSError) as error:
                 words = f"its result is unreadable: {error}"

@@ -24,8 +24,9 @@ from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, script, unix
 from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap, Rest
 
-#: Device files of accelerators. A process that has one open must not be forked.
-_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
+#: Device files of accelerators. A process that has one open must not be forked. CUDA opens nvidia-uvm; a process that
+#: has only counted the GPUs, by NVML, has nvidiactl and nvidia0 open, and may be forked.
+_DEVICES = ("/dev/nvidia-uvm", "/dev/kfd", "/dev/dri", "/dev/dxg")
 
 
 def main() -> None:
@@ -152,15 +153,21 @@ def unfit() -> str:
     A fork has only the thread that forked: locks that other threads held stay locked, and a pool of threads is lost
     without knowing it. Some pools (OpenBLAS) end themselves at a fork, so fork once before counting threads.
     """
-    try:
-        opened = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
-    except OSError:
-        opened = []
-    if devices := sorted({path for path in opened if path.startswith(_DEVICES)}):
-        return f"{devices[0]} is open, which a fork cannot use"
+    if device := opened_device():
+        return f"{device} is open, which a fork cannot use"
     threads = threads_after_fork()
     others = "a thread runs" if threads == 2 else f"{threads - 1} threads run"
     return "" if threads == 1 else f"{others} beside the main one, which a fork would not have"
+
+
+def opened_device() -> str:
+    """The file of an accelerator that this process has open; `""` where it has none, or that cannot be seen."""
+    opened = []
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # the folder's own descriptor is in the list, and closed by now
+                opened.append(os.readlink(f"/proc/self/fd/{name}"))
+    return min((path for path in opened if path.startswith(_DEVICES)), default="")
 
 
 def threads_after_fork() -> int:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import pmap
 
-from pyexp.progress import MOST_FAILURES, Progress, pace, printable, span
+from pyexp.look.progress import MOST_FAILURES, Progress, pace, printable, span
 from pyexp.results import Record, done, record_of
 from pyexp.worker.outcome import failed
 from tests.cli.scripts import SCRIPT, environment, go, ran, write

@@ -22,9 +22,12 @@ VALUES: dict[str, list[Any]] = {
     "select": ["exp_*", "-odd", "a b"],
     "executor": ["fork", "ray://host:10001"],
     "jobs": [1, 64, "auto"],
+    "gpus": ["auto", "none", "0,0,1", "0+1,2+3"],
     "timeout": [0.5, 3600.0],
     "grace": [0.0, 30.0],
     "retries": [0, 3],
+    "plot": ["accuracy", "accuracy:lr,width", "-x"],
+    "stop_after": [0.5, 3000.0],
 }
 SWITCHES = [option.field for option in OPTIONS if option.metavar is None]
 

@@ -1,0 +1,3 @@
+from pyexp.look.commands import main
+
+raise SystemExit(main())

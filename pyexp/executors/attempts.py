@@ -1,0 +1,145 @@
+"""A cell as a value that any engine can carry: called on a machine that sees the run's folder, it runs the cell there.
+
+The engine's process only supervises. The cell has a process of its own, a fresh interpreter, as with `subprocess`: its
+log, its commit, its timeout and the reason of its death are pyexp's, whatever the engine is.
+"""
+
+import functools
+import os
+import pickle
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyexp import __version__
+from pyexp.configs import Config, FrozenConfig, freeze, thaw
+from pyexp.errors import UsageError
+from pyexp.executors.base import RESULT, Function, RunSettings, StopRequest, Task
+from pyexp.executors.loop import schedule
+from pyexp.executors.processes import WorkerSession, import_path, interpreter_flags, rest_for_others
+from pyexp.executors.threads import Outcome
+from pyexp.store.pickling import dumps
+from pyexp.worker import messages
+from pyexp.worker.naming import Shipment
+from pyexp.worker.outcome import failed, failure
+
+#: A function travels by its code, which other versions of Python read differently.
+VERSION = f"pyexp {__version__} on Python {sys.version_info.major}.{sys.version_info.minor}"
+
+
+class Luggage(NamedTuple):
+    """What all cells of a run have in common: the messages that workers get ready with, and what holds for them."""
+
+    kit: bytes
+    rest: bytes
+    flags: list[str]
+    settings: RunSettings
+
+
+def packed(fn: Function, settings: RunSettings) -> Luggage:
+    """What the cells of a function need elsewhere. Raises `ConfigError` for a function that cannot be sent."""
+    shipment = Shipment(fn, settings.initializer, import_path())
+    rest = rest_for_others(shipment, settings)
+    there = replace(settings, jobs=1, retries=0, capture=True, pdb=False, initializer=None, gpus=())
+    return Luggage(pickle.dumps(shipment.kit), rest, interpreter_flags(), there)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedCell:
+    """One cell, to be run elsewhere.
+
+    It begins, and goes on, as long as the file `wanted` is there, and is asked to stop when that is empty; with `""` it
+    is wanted always.
+    """
+
+    luggage: Luggage
+    config: bytes
+    folder: str
+    wanted: str = ""
+    version: str = VERSION
+
+    @classmethod
+    def of(cls, luggage: Luggage, config: FrozenConfig, folder: str, wanted: str = "") -> "PackedCell":
+        """The cell with this config and folder."""
+        return cls(luggage, dumps(thaw(config), "config"), folder, wanted)
+
+
+def attempt(
+    fn: Callable[[Config], Any], config: Config, result_path: Path | str, *, timeout: float | None = None
+) -> Callable[[], Outcome]:
+    """The attempt at a cell as a function of no argument that can be pickled: it runs the cell where it is called.
+
+    That machine has to see the folder of `result_path` under the same path, and have this pyexp. The cell has a process
+    of its own there; its log and its result are in its folder when the call returns its `Outcome`, and after `timeout`
+    seconds it is killed. Return that outcome from your executor's `run`.
+
+    Raises `ConfigError` for what cannot be sent, and `UsageError` for a path that is no cell's.
+    """
+    path = Path(result_path).absolute()
+    if path.name != RESULT:
+        raise UsageError(f"result_path is {str(result_path)!r}; it takes the path of a cell's {RESULT}")
+    frozen = freeze({key: value for key, value in config.items() if key != "out"})
+    return functools.partial(perform, PackedCell.of(packed(fn, RunSettings(timeout=timeout)), frozen, str(path.parent)))
+
+
+def perform(cell: PackedCell) -> Outcome:
+    """Run the cell on this machine, and return how it ended: with `host`, `started` and `seconds`."""
+    began = time.time()
+    outcome = failure("Cancelled", "the run did not want the cell any more before it ended")
+    try:
+        if words := _unfit(cell):
+            outcome = failure("ExecutorError", words)
+        elif _wanted(cell) == 0:
+            with _Elsewhere(cell) as session:
+                task = Task(os.path.basename(cell.folder), _nothing, freeze({}), cell.folder)
+                for ended in schedule(session, iter([task]), session.look):
+                    outcome, began = {**ended.outcome, "seconds": ended.seconds}, ended.started
+    except Exception as error:  # this machine has no process or no disk to give: that is how the cell ended
+        outcome = failed(error)
+    return Outcome({"seconds": time.time() - began, **outcome, "started": began, "host": socket.gethostname()})
+
+
+def _unfit(cell: PackedCell) -> str:
+    """Why the cell cannot run on this machine; `""` if it can."""
+    if cell.version != VERSION:
+        return f"{socket.gethostname()} has {VERSION}, but the run was started by {cell.version}; install the same"
+    if not os.path.isdir(cell.folder):
+        return f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
+    return ""
+
+
+def _wanted(cell: PackedCell) -> int:
+    """0 while the run wants the cell, 1 if it has asked it to stop, 2 if it is to end at once."""
+    if not cell.wanted:
+        return 0
+    try:
+        return 0 if os.stat(cell.wanted).st_size else 1
+    except FileNotFoundError:
+        return 2
+    except OSError:  # the disk does not answer just now
+        return 0
+
+
+class _Elsewhere(WorkerSession):
+    """A session for one cell, whose function and config came as pickles, and stay so in this process."""
+
+    def __init__(self, cell: PackedCell) -> None:
+        luggage = cell.luggage
+        kit: messages.Kit = pickle.loads(luggage.kit)
+        super().__init__(luggage.settings, StopRequest(), kit, lambda _: luggage.rest, serves=False)
+        self._rest, self._flags, self._packed = luggage.rest, luggage.flags, cell
+
+    def look(self) -> None:
+        """Stop the cell if the run does not want it any more."""
+        self.stop.count = max(self.stop.count, _wanted(self._packed))
+
+    def _pickled_config(self, task: Task) -> bytes:
+        return self._packed.config
+
+
+def _nothing(_config: Config) -> None:
+    """In the place of a function, which only the cell's own process unpickles."""

@@ -1,0 +1,150 @@
+"""`python -m pyexp`: the commands that look at an output folder, and look after it, without the script.
+
+A command is a row of the table: its words, and the function that does it, which is imported when it is called. The
+functions take the arguments and the screen, and return the exit status.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
+
+from pyexp.errors import PyexpError, UsageError
+from pyexp.look.screen import Screen, own_screen
+
+
+class Argument(NamedTuple):
+    """An argument of a command: its name or flags, and what argparse is told of it."""
+
+    names: tuple[str, ...]
+    told: Mapping[str, Any]
+
+
+class Command(NamedTuple):
+    """A row of the table. `does` is where its function is, as `module:function`."""
+
+    name: str
+    help: str
+    does: str
+    arguments: tuple[Argument, ...] = ()
+
+
+def _argument(*names: str, **told: Any) -> Argument:
+    return Argument(names, told)
+
+
+_FOLDER = _argument(
+    "folder", metavar="FOLDER", nargs="?", default="out", help="an output folder, an experiment's, or a run (out)"
+)
+_RUN = _argument("run", metavar="RUN", help="a run's folder, or an experiment's for its latest run")
+_YES = _argument("--yes", action="store_true", help="do it; without it, what would go is listed")
+
+COMMANDS = (
+    Command("ls", "list the experiments and runs below a folder", "pyexp.look.runs:ls", (_FOLDER,)),
+    Command(
+        "show",
+        "show a run, or one of its cells: config, outputs, traceback, log",
+        "pyexp.look.runs:show",
+        (
+            _RUN,
+            _argument("cell", metavar="CELL", nargs="?", help="a cell's name, a glob that matches one, hash or folder"),
+            _argument("-f", "--follow", action="store_true", help="go on while cells are running"),
+        ),
+    ),
+    Command(
+        "diff",
+        "how two cells or two runs differ; exit status 1 if they do",
+        "pyexp.look.differences:diff",
+        (
+            _argument("a", metavar="A", help="the folder of a cell or a run"),
+            _argument("b", metavar="B", help="another one of the same kind"),
+        ),
+    ),
+    Command(
+        "best",
+        "the cells with the largest (or least) values of an output",
+        "pyexp.look.runs:best",
+        (
+            _RUN,
+            _argument("metric", metavar="METRIC", help="a scalar output that is a number"),
+            _argument("--max", dest="largest", action="store_true", default=True, help="the largest (the default)"),
+            _argument("--min", dest="largest", action="store_false", help="the least"),
+            _argument("-n", dest="number", metavar="N", type=int, default=10, help="so many of them (10)"),
+        ),
+    ),
+    Command("csv", "the records of a run as CSV on stdout", "pyexp.look.runs:csv", (_RUN,)),
+    Command("html", "write the page of a run, and print its path", "pyexp.look.runs:html", (_RUN,)),
+    Command(
+        "verify",
+        "check every seal and checksum; exit status 1 if anything is damaged",
+        "pyexp.look.upkeep:verify",
+        (_FOLDER,),
+    ),
+    Command("gc", "remove what no run needs", "pyexp.look.upkeep:gc", (_FOLDER, _YES)),
+    Command(
+        "rm",
+        "remove runs; never the newest complete run of an experiment, nor one that is running",
+        "pyexp.look.upkeep:rm",
+        (_argument("runs", metavar="RUN", nargs="+", help="a run's folder"), _YES),
+    ),
+    Command(
+        "merge",
+        "add what is in output folder B to A; exit status 1 if something had to be left",
+        "pyexp.look.upkeep:merge",
+        (
+            _argument("a", metavar="A", help="the folder that is added to"),
+            _argument("b", metavar="B", help="the folder that is read"),
+            _argument("--no-durable", dest="durable", action="store_false", help="do not wait for the disk: faster"),
+        ),
+    ),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser that the table describes; what it refuses is a `UsageError`."""
+    made = _Parser(
+        prog="pyexp",
+        description="Look at the results below an output folder, and look after them. Nothing is unpickled.",
+        epilog="Exit status: 0, 1 (see the command), 2 (wrong usage or folder), 130 (Ctrl-C).",
+        allow_abbrev=False,
+    )
+    rows = made.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in COMMANDS:
+        row = rows.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)
+        for argument in command.arguments:
+            row.add_argument(*argument.names, **argument.told)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the words say (those of the command line), and return the exit status."""
+    screen = own_screen()
+    try:
+        said = parser().parse_args(argv)
+        if said.command is None:
+            screen.raw(parser().format_help())
+            return 0
+        module, _, name = next(row.does for row in COMMANDS if row.name == said.command).partition(":")
+        does: Callable[[argparse.Namespace, Screen], int] = getattr(import_module(module), name)
+        return does(said, screen)
+    except KeyboardInterrupt:
+        return 130
+    except PyexpError as error:
+        return _refused(str(error))
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _refused(f"{error.strerror or error}{where}")
+    finally:
+        screen.flush()
+
+
+def _refused(message: str) -> int:
+    line = " ".join(message.splitlines())
+    sys.stderr.write(f"pyexp: {line}\n".encode("utf-8", "backslashreplace").decode())
+    return 2

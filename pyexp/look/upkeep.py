@@ -1,0 +1,75 @@
+"""The commands that look after an output folder: what is damaged, what can go, and two folders in one."""
+
+import os
+from argparse import Namespace
+
+from pyexp.look.progress import printable
+from pyexp.look.runs import near, runs_below
+from pyexp.look.screen import Screen, size
+from pyexp.results import cells_in_words
+from pyexp.store import garbage, union
+from pyexp.store.garbage import Item
+from pyexp.store.layout import Run
+from pyexp.store.verify import verified
+
+
+def verify(said: Namespace, screen: Screen) -> int:
+    """Name each damaged file below a folder and what is wrong with it."""
+    sound, damaged, unknown = 0, 0, 0
+    for path in runs_below(os.path.abspath(os.path.expanduser(said.folder))):
+        found = verified(Run(path))
+        sound += found.sound
+        for finding in found.findings:
+            damaged += finding.is_damage
+            unknown += not finding.is_damage
+            line = f"{finding.kind}: {near(finding.path)}: {finding.words}"
+            screen.raw(f"{printable(line)}\n")
+    counts = ((sound, "sound"), (damaged, "damaged or missing"), (unknown, "that could not be verified"))
+    total = sound + damaged + unknown
+    screen.line(f"{total} {'file' if total == 1 else 'files'}: {', '.join(f'{n} {word}' for n, word in counts if n)}")
+    return 1 if damaged else 0
+
+
+def gc(said: Namespace, screen: Screen) -> int:
+    """Remove what no run needs below a folder."""
+    folder = os.path.abspath(os.path.expanduser(said.folder))
+    items = garbage.found(runs_below(folder))
+    return _cleared(items, screen, does=said.yes)
+
+
+def rm(said: Namespace, screen: Screen) -> int:
+    """Remove runs, all of them or, if one of them has to stay, none."""
+    items = garbage.of_runs([os.path.abspath(os.path.expanduser(run)) for run in said.runs])
+    return _cleared(items, screen, does=said.yes)
+
+
+def _cleared(items: list[Item], screen: Screen, *, does: bool) -> int:
+    """List what goes, and remove it if that was asked for; 1 if some of it had to stay."""
+    total, stayed = 0, 0
+    for item in items:
+        fault = garbage.remove(item) if does else ""
+        stayed += bool(fault)
+        total += 0 if fault else item.size
+        line = f"{near(item.path)}  {size(item.size)}  ({item.why})"
+        screen.raw(f"{printable(f'{line}: not removed, {fault}' if fault else line)}\n")
+    gone = len(items) - stayed
+    if not items:
+        screen.line("there is nothing to remove")
+    elif does:
+        screen.line(f"removed {gone} of {len(items)}: {total} bytes")
+    else:
+        screen.line(f"would remove {gone}: {total} bytes; --yes does it")
+    return 1 if stayed else 0
+
+
+def merge(said: Namespace, screen: Screen) -> int:
+    """Add what is in one output folder to another."""
+    one, other = (os.path.abspath(os.path.expanduser(path)) for path in (said.a, said.b))
+    added, left = 0, 0
+    for event in union.merged(one, other, durable=said.durable):
+        added += event.is_added
+        left += not event.is_added
+        if not event.is_added:
+            screen.raw(f"{printable(f'left: {near(event.path)}: {event.words}')}\n")
+    screen.line(f"{cells_in_words(added)} added to {printable(near(one))}{f', {left} left' if left else ''}")
+    return 1 if left else 0

@@ -1,0 +1,318 @@
+"""Two output folders in one: the runs, cells, grids and commands of both.
+
+A cell is the same in both if its folder has the same name. Of two states of a cell the further one stays: done, failed,
+unfinished; of two failures the later. Two different results of one cell are told and left as they are. So it does not
+matter which folder is added to which, and adding a folder again changes nothing. Nothing is unpickled.
+"""
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple
+
+from pyexp.errors import NoRunError, StoreError
+from pyexp.plan import ENDED, Facts, Status, classify
+from pyexp.store import claims, files, history, layout, records
+from pyexp.store.layout import CLAIMS, CODE, HISTORY, IGNORE, RESULT, RUN, Run
+
+
+class Event(NamedTuple):
+    """A cell that was added, or that had to be left and why."""
+
+    path: str
+    words: str = ""
+
+    @property
+    def is_added(self) -> bool:
+        return not self.words
+
+
+def merged(one: str, other: str, *, durable: bool = True) -> Iterator[Event]:
+    """Add what is in the folder `other` to `one`, and yield what was done, cell by cell.
+
+    Where this is interrupted, it can be repeated. Raises `NoRunError` if there is no run in `other`, `StoreError` if
+    the two are not of the same kind, and OSError.
+    """
+    one, other = os.path.abspath(one), os.path.abspath(other)
+    theirs = _runs(other)
+    if not theirs:
+        raise NoRunError(f"there is no run in {other}: it is no output folder of pyexp")
+    mine = _runs(one) if os.path.isdir(one) else {}
+    refuse_other_kind(one, mine, other, theirs)
+    pairs = [(Run(os.path.normpath(os.path.join(one, at)), durable, "all"), theirs[at]) for at in sorted(theirs)]
+    for mine_too, run in pairs:  # before anything is written
+        _refuse_other_experiment(mine_too, run)
+    for to, run in pairs:
+        files.make_folders(to.path, durable=durable)
+        if to.path != one and os.path.lexists(os.path.join(other, IGNORE)) and not mine:
+            files.write(os.path.join(one, IGNORE), [files.read(os.path.join(other, IGNORE))], durable=False)
+        _merge_descriptions(to, run)
+        yield from _merge_cells(to, run)
+
+
+def _runs(folder: str) -> dict[str, Run]:
+    """The runs in a folder, by their path from there."""
+    if not os.path.isdir(folder):
+        return {}
+    return {os.path.relpath(path, folder): Run(path, trust="all") for path in layout.runs_below(folder)}
+
+
+def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Mapping[str, Run]) -> None:
+    """Raise `StoreError` if one is an output folder and the other an experiment's or a run, or one is in the other."""
+    real = [os.path.realpath(one), os.path.realpath(other)]
+    if real[0] == real[1]:
+        raise StoreError(f"{one} and {other} are one folder")
+    if any((above + os.sep) in (below + os.sep) for above, below in (real, reversed(real))):
+        raise StoreError(f"one of {one} and {other} is in the other")
+    if not mine:
+        others = (name for _, _, names in os.walk(one) for name in names if not _is_of_beginning(name))
+        if (name := next(others, None)) is not None:
+            raise StoreError(f"there is no run in {one}, and other things ({name}): it is no output folder of pyexp")
+        return
+    levels = [set(map(_level, runs.items())) - {None} for runs in (mine, theirs)]
+    if not all(levels):  # they have other names by now
+        levels = [{at.count(os.sep) + (at != os.curdir) for at in runs} for runs in (mine, theirs)]
+    if levels[0].isdisjoint(levels[1]):
+        raise StoreError(
+            f"{one} and {other} are not of one kind; give two output folders, two folders of one experiment, or two "
+            "runs"
+        )
+
+
+def _is_of_beginning(name: str) -> bool:
+    """Whether the file may be all that a merge has written before it was killed."""
+    return name == IGNORE or files.is_temporary(name)
+
+
+def _level(item: tuple[str, Run]) -> int | None:
+    """How many levels below the folder an experiment's folder is; None if there is none of its name."""
+    at, run = item
+    depth = 0 if at == os.curdir else at.count(os.sep) + 1
+    names = run.path.split(os.sep)
+    experiment = history.described(run).get("experiment")
+    return next((depth - up for up in (1, 0) if names[-1 - up : len(names) - up] == [experiment]), None)
+
+
+def _refuse_other_experiment(to: Run, run: Run) -> None:
+    names = [history.described(each).get("experiment") for each in (to, run)]
+    if None not in names and names[0] != names[1]:
+        raise StoreError(f"{to.path} is a run of {names[0]!r}, and {run.path} of {names[1]!r}: they are not merged")
+
+
+def _merge_descriptions(to: Run, run: Run) -> None:
+    """Have the run describe the grids and commands of both. The history is first: it may tell twice, and never less."""
+    with history.alone(to):
+        _copy_sources(to, run)
+        before, added = parts_of(to), parts_of(run)
+        wanted = joined_parts([*before, *_with_patches(to, run, before, added)])
+        if not wanted or (wanted == joined_parts(before) and os.path.lexists(os.path.join(to.path, RUN))):
+            return
+        path = os.path.join(to.path, RUN)
+        if os.path.lexists(path) and not history.described(to):  # it is damaged, and may still tell a person something
+            records.set_aside(path)
+        *earlier, latest = wanted
+        lines = [b"\n" + files.checked_line(part) + b"\n" for part in earlier]
+        if lines:
+            files.write(os.path.join(to.path, HISTORY), lines, durable=to.durable)
+        files.write(path, [files.checked_json(latest)], durable=to.durable)
+
+
+def _copy_sources(to: Run, run: Run) -> None:
+    """Copy the sources that the other run has kept: a file's name tells its content."""
+    here, there = os.path.join(to.path, CODE), os.path.join(run.path, CODE)
+    for name in sorted(os.listdir(there)) if os.path.isdir(there) else ():
+        if not os.path.lexists(os.path.join(here, name)) and not files.is_temporary(name):
+            files.make_folders(here, durable=to.durable)
+            files.write(os.path.join(here, name), [files.read(os.path.join(there, name))], durable=to.durable)
+
+
+def parts_of(run: Run) -> list[dict[str, Any]]:
+    """What the run says of itself, a part for each grid: without those for which nothing is known but the cells."""
+    return [{key: value for key, value in part.items() if key != "checksum"} for part in history.parts(run)]
+
+
+def joined_parts(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The parts of a description with each grid and each command once, the one that was last begun last.
+
+    The order in which they come does not matter.
+    """
+    grids: dict[str, list[Mapping[str, Any]]] = {}
+    best: dict[str, Mapping[str, Any]] = {}
+    where: dict[str, set[str]] = {}
+    for part in parts:
+        key = _grid(part)
+        if history.has_cells(part):
+            grids.setdefault(key, []).append(part)
+        for command in _commands(part):
+            name = _name(command)
+            best[name] = max(command, best.get(name, command), key=_completeness)
+            where.setdefault(key, set()).add(name)
+    started = [part["started"] for found in grids.values() for part in found if _is_time(part.get("started"))]
+    told = []
+    for found in grids.values():
+        latest = max(found, key=lambda part: (_begun_last(part), _head(part)))
+        names = where.get(_grid(latest), set())
+        whole = {**latest, "commands": sorted((best[name] for name in names), key=_begun)}
+        whole |= {"started": min(started)} if started else {}
+        told.append({key: whole[key] for key in sorted(whole, key=_order)})
+    told.sort(key=lambda part: (_begun_last(part), _grid(part)))
+    others = best.keys() - {_name(command) for part in told for command in _commands(part)}
+    return [*([{"commands": sorted((best[name] for name in others), key=_begun)}] if others else []), *told]
+
+
+def _grid(part: Mapping[str, Any]) -> str:
+    """What tells a grid from others."""
+    return _text([part.get("shape"), part.get("axes"), part.get("cells")])
+
+
+def _head(part: Mapping[str, Any]) -> str:
+    """What a part says besides its grid, its commands and the start of the run."""
+    return _text({key: part[key] for key in part.keys() - {"shape", "axes", "cells", "commands", "started"}})
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _commands(part: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = part.get("commands")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+_KEYS = ("format", "started", "experiment", "script", "function", "commands", "shape", "axes", "cells")
+
+
+def _order(key: str) -> tuple[int, str]:
+    return (_KEYS.index(key) if key in _KEYS else 4, key)
+
+
+def _text(data: Any) -> str:
+    return json.dumps(data, sort_keys=True)
+
+
+def _name(command: Mapping[str, Any]) -> str:
+    return _text([command.get(each) for each in history.COMMAND])
+
+
+def _begun(command: Mapping[str, Any]) -> tuple[float, str]:
+    started = command.get("started")
+    return (float(started) if isinstance(started, (int, float)) else 0.0, _text(command))
+
+
+def _begun_last(part: Mapping[str, Any]) -> float:
+    return max((_begun(each)[0] for each in _commands(part)), default=0.0)
+
+
+def _completeness(command: Mapping[str, Any]) -> tuple[float, int, str]:
+    """Of two entries for one command, that counts which says how it ended, and more."""
+    ended = command.get("ended")
+    return (float(ended) if isinstance(ended, (int, float)) else 0.0, len(command), _text(command))
+
+
+def _with_patches(
+    to: Run, run: Run, before: list[dict[str, Any]], added: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The added parts with the patches that their commands name, which are copied."""
+    known = {_name(command): command for part in before for command in _commands(part)}
+    for part in added:
+        commands = [_with_patch(to, run, command, known.get(_name(command), {})) for command in _commands(part)]
+        yield {**part, "commands": commands}
+
+
+def _with_patch(to: Run, run: Run, command: dict[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
+    name = command.get("patch")
+    if not isinstance(name, str) or os.path.basename(name) != name:
+        return command
+    patch = files.head(os.path.join(run.path, name))
+    if patch is None:
+        return command
+    if "patch" in mine and files.head(os.path.join(to.path, str(mine["patch"]))) == patch:
+        return {**command, "patch": mine["patch"]}
+    return {**command, "patch": history.keep(to, patch)}
+
+
+def _merge_cells(to: Run, run: Run) -> Iterator[Event]:
+    """Add the cells of a run to another, each under a claim."""
+    busy = claims.holders(os.path.join(run.path, CLAIMS))
+    for folder in sorted(layout.cell_folders(run)):
+        path = os.path.join(run.path, folder)
+        if folder in busy:
+            yield Event(path, f"it is running {busy[folder]}")
+            continue
+        cell = history.cell_at(folder)
+        theirs = records.facts(run, cell, records.Program(loads=False), exact=False)
+        with ExitStack() as undo:
+            held = records.claim(to, cell)
+            if held is None:
+                yield Event(os.path.join(to.path, folder), "a process has claimed it")
+                continue
+            undo.callback(held.release)
+            mine = records.facts(to, cell, records.Program(loads=False), exact=False)
+            words = difference(to, run, folder, mine, theirs)
+            if words:
+                yield Event(path, words)
+            elif standing(mine) < standing(theirs):
+                _copy_cell(path, to, folder)
+                yield Event(os.path.join(to.path, folder))
+    claims.tidy(os.path.join(to.path, CLAIMS))
+
+
+def standing(facts: Facts) -> tuple[int, float]:
+    """How far a cell has come: of two, the further stays."""
+    status = classify(facts).status
+    if status in ENDED - {Status.FAILED}:
+        return 3, 0.0
+    if status is Status.FAILED and facts.record is not None:
+        return 2, facts.record.started
+    return (1, 0.0) if facts.there == "folder" else (0, 0.0)
+
+
+def difference(to: Run, run: Run, folder: str, mine: Facts, theirs: Facts) -> str:
+    """Why the two states of a cell cannot both be had; `""` if they can, or one of them is of no use."""
+    if theirs.fault:
+        return f"its result is unreadable: {theirs.fault}"
+    if standing(mine)[0] < 3 or standing(theirs)[0] < 3:
+        return ""
+    paths = [os.path.join(each.path, folder, RESULT) for each in (to, run)]
+    return "" if files.is_same_pickle(*paths) else f"it has another result in {to.path}, which stays"
+
+
+def _copy_cell(path: str, to: Run, folder: str) -> None:
+    """Copy a cell's folder: it appears whole or not at all. What stood there is kept as what was before a rerun."""
+    target = os.path.join(to.path, folder)
+    staging = os.path.join(to.path, f".{folder}.{os.urandom(8).hex()}{files.TEMPORARY[1]}")
+    try:
+        _copy_folder(path, staging, durable=to.durable)
+        if os.path.lexists(target):
+            before = os.path.join(to.path, f".before-{folder}")
+            if os.path.lexists(before):
+                records.set_aside(target)
+            else:
+                os.replace(target, before)
+        os.rename(staging, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    if to.durable:
+        files.sync_folder(to.path)
+
+
+def _copy_folder(path: str, target: str, *, durable: bool) -> None:
+    os.mkdir(target)
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        copy = os.path.join(target, entry.name)
+        if files.is_temporary(entry.name):
+            continue
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), copy)
+        elif entry.is_dir():
+            _copy_folder(entry.path, copy, durable=durable)
+        elif stat.S_ISREG(entry.stat().st_mode):  # pipes and sockets were a process' own
+            files.write(copy, files.pieces(entry.path), durable=durable)
+            with suppress(OSError):  # not every file system takes all of them
+                shutil.copystat(entry.path, copy)
+    if durable:
+        files.sync_folder(target)

@@ -1,0 +1,158 @@
+"""What is damaged below a folder: every seal and checksum, read through. Nothing is changed or unpickled.
+
+Logs, patches and the experiments' own files have no checksum. A run's description has one since it is written with
+one; of an older one only its form can be told.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pyexp.errors import ResultError
+from pyexp.results import FORMAT, from_json
+from pyexp.store import claims, files, pickling
+from pyexp.store.layout import CLAIMS, HISTORY, RECORD, RESULT, RUN, Run, cell_folders
+
+#: What can be wrong, from bad to harmless: only the first two are damage.
+DAMAGED, MISSING, UNKNOWN = "damaged", "missing", "unverified"
+
+
+class Finding(NamedTuple):
+    """A file that was found wrong or could not be verified: how bad that is, and why, in words."""
+
+    path: str
+    kind: str
+    words: str
+
+    @property
+    def is_damage(self) -> bool:
+        return self.kind != UNKNOWN
+
+
+class Verified(NamedTuple):
+    """What was read: how many files are sound, and the findings."""
+
+    sound: int
+    findings: tuple[Finding, ...]
+
+
+def verified(run: Run) -> Verified:
+    """What is found in a run: its description, its history, and each cell's result and record. Raises OSError."""
+    busy = claims.holders(os.path.join(run.path, CLAIMS))
+    folders = sorted({*cell_folders(run), *(name for name in os.listdir(run.path) if _is_earlier(run, name))})
+    found = [*_description(run, bool(folders)), *_history(run)]
+    for folder in folders:
+        if folder in busy:  # what is being written may be half there
+            found.append(Finding(os.path.join(run.path, folder), UNKNOWN, f"it is running {busy[folder]}"))
+        else:
+            found += _cell(os.path.join(run.path, folder), folder.rpartition("-")[2])
+    return Verified(found.count(None), tuple(each for each in found if each is not None))
+
+
+def _is_earlier(run: Run, name: str) -> bool:
+    """Whether this is the folder of a cell as it was before it began to run again."""
+    return name.startswith(".before-") and os.path.isdir(os.path.join(run.path, name))
+
+
+def _description(run: Run, has_cells: bool) -> Iterator[Finding | None]:
+    path = os.path.join(run.path, RUN)
+    try:
+        content = files.read(path)
+    except FileNotFoundError:
+        if has_cells:
+            yield Finding(path, MISSING, "the grid is lost")
+    except OSError as error:
+        yield Finding(path, DAMAGED, error.strerror or str(error))
+    else:
+        yield _part(path, "", content, content.removesuffix(b"\n").endswith(b"]\n}"))
+
+
+def _history(run: Run) -> Iterator[Finding | None]:
+    path = os.path.join(run.path, HISTORY)
+    try:
+        content = files.read(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Finding(path, DAMAGED, error.strerror or str(error))
+        return
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if line:
+            yield _part(path, f"line {number}: ", line, line.endswith(b"]}"))
+
+
+def _part(path: str, where: str, content: bytes, is_old: bool) -> Finding | None:
+    """What is wrong with what a run says of itself. An older one ends with its list, where now a checksum stands.
+
+    No flipped bit makes the one end from the other.
+    """
+    if not (is_old or files.is_checked(content)):
+        return Finding(path, DAMAGED, f"{where}its checksum does not fit")
+    try:
+        told = json.loads(content)
+        version = told.get("format", FORMAT)
+    except (ValueError, RecursionError, AttributeError):
+        return Finding(path, DAMAGED, f"{where}it is not the JSON that was written")
+    if not isinstance(version, int):
+        return Finding(path, DAMAGED, f"{where}its format is {version!r}")
+    if version > FORMAT:
+        return Finding(path, UNKNOWN, f"{where}a newer pyexp wrote it, in format {version}")
+    return Finding(path, UNKNOWN, f"{where}an earlier pyexp wrote it, without a checksum") if is_old else None
+
+
+def _cell(folder: str, digest: str) -> Iterator[Finding | None]:
+    """What is found of a cell: its record, and its result."""
+    record, result = os.path.join(folder, RECORD), os.path.join(folder, RESULT)
+    has_record, has_result = os.path.lexists(record), os.path.lexists(result)
+    seal, status = "", ""
+    if has_record:
+        content = files.head(record)
+        data = files.read_checked(record)
+        if content is None:
+            yield Finding(record, DAMAGED, "it cannot be read")
+        elif not isinstance(data, dict):
+            yield Finding(record, DAMAGED, "its checksum does not fit")
+        elif data.get("hash") != digest:
+            yield Finding(record, DAMAGED, f"it is the record of another cell, {data.get('hash')}")
+        else:
+            seal, status = str(data.get("seal", "")), str(data.get("status", ""))
+            yield _readable(record, data)
+    if has_result and status != "failed":  # of what failed, no file of that name counts
+        yield _result(result, digest, seal)
+    elif status == "done":
+        yield Finding(result, MISSING, "its record says that it was there")
+    if has_result and not has_record:
+        yield Finding(record, UNKNOWN, "there is none; the next run of the cell makes it from the result")
+
+
+def _readable(path: str, data: dict[str, object]) -> Finding | None:
+    try:
+        from_json(data)
+    except ResultError as error:
+        return Finding(path, UNKNOWN, str(error))
+    return None
+
+
+def _result(path: str, digest: str, expected: str) -> Finding | None:
+    """What is wrong with a result, of which a record has the seal if it has one."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return Finding(path, DAMAGED, "it is no regular file")
+        seal = files.seal_of(path, "all")
+    except files.DamagedError as error:
+        return Finding(path, DAMAGED, str(error))
+    except OSError as error:
+        return Finding(path, DAMAGED, error.strerror or str(error))
+    if seal is None:
+        if expected:
+            return Finding(path, DAMAGED, "its seal is gone")
+        if not pickling.is_whole(path):
+            return Finding(path, DAMAGED, "it has no seal, and is no whole pickle")
+        return Finding(path, UNKNOWN, "an executor of the user's wrote it, without a seal")
+    if seal.cell.strip() not in (b"", digest.encode()):
+        return Finding(path, DAMAGED, "it is the result of another cell")
+    if expected and expected != seal.words:
+        return Finding(path, DAMAGED, "its record is that of another result")
+    return None
