@@ -1,6 +1,6 @@
-"""`Axis`: one direction of a grid, a coordinate for each position along it, and where its cells were on other axes.
+"""`Axis`: one direction of a grid, with a coordinate for each position, and the levels of a selection.
 
-Knows names, coordinates and positions; not the cells that lie along an axis.
+Knows names, coordinates and positions. Does not know the cells along an axis.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ MISSING = -1
 
 @dataclass(frozen=True, slots=True)
 class Picked(Sequence[T]):
-    """The items of a sequence at some positions, None at a missing one; looked up when they are looked at."""
+    """The items of a sequence at some positions, looked up lazily. A position `MISSING` gives None."""
 
     source: Sequence[T]
     positions: Positions
@@ -47,7 +47,7 @@ class Picked(Sequence[T]):
 
 @dataclass(frozen=True, slots=True)
 class Steps(Sequence[int]):
-    """Where the cells at flat positions of a grid are along one of its axes."""
+    """The positions along one axis of a grid for cells given by flat position."""
 
     positions: Positions
     stride: int
@@ -67,7 +67,7 @@ class Steps(Sequence[int]):
 
 
 def taken(items: Sequence[T], positions: Positions) -> Sequence[T]:
-    """The items at these positions; not listed where the positions are not."""
+    """The items at these positions. Lazy if the positions are lazy."""
     if isinstance(items, Steps):
         return Steps(taken(items.positions, positions), items.stride, items.size)  # type: ignore[return-value]  # ints
     if isinstance(items, Picked):
@@ -83,9 +83,9 @@ def taken(items: Sequence[T], positions: Positions) -> Sequence[T]:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The coordinates of cells on an axis along which they no longer lie: `codes` are their positions on it.
+    """The coordinates of cells on a former axis, as pandas' levels: `codes` are their positions on it.
 
-    `under` names a level that tells the cells apart at least as well: for one key of a zip, the axis of the zip.
+    `under` names a level that distinguishes the cells at least as well: for one key of a zip, the axis of the zip.
     """
 
     axis: "Axis"
@@ -105,7 +105,7 @@ class Level:
         return replace(self, codes=taken(self.codes, positions))
 
     def known(self) -> "Level":
-        """The level with only those coordinates that a cell has."""
+        """The level without the coordinates that no cell has."""
         used = sorted(set(self.codes) - {MISSING})
         place = {code: i for i, code in enumerate(used)} | {MISSING: MISSING}
         return replace(self, axis=self.axis.take(used), codes=tuple(place[code] for code in self.codes))
@@ -115,10 +115,10 @@ class Level:
 class Axis:
     """One direction of a grid: its name, and a coordinate for each position along it.
 
-    `key` is the dotted path at which every config of the grid has its coordinate; None where that is not known to hold.
-    `levels` are further coordinates of the positions: each key of a zip, or, for a selection that does not fill a box
-    (`is_flat`), the axes of the grid. `marks` say what each position stands for: positions with equal marks, on axes
-    of one name, are the same.
+    `key` is the dotted path where every config of the grid has its coordinate; None if that is not certain.
+    `levels` are further coordinates of the positions: each key of a zip, or the axes of the grid for a selection that
+    does not fill a box (`is_flat`). `marks` identify positions: those with equal marks, on axes of one name, are the
+    same.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Axis:
 
     @property
     def known(self) -> dict[str, Sequence[Any]]:
-        """The coordinates by name: its own, unless they only count cells, and those of its levels."""
+        """The coordinates by name: of its levels, and its own unless these only count cells."""
         own = {} if self.is_flat and self.levels else {self.name: self.coords}
         return own | {level.name: level.coords for level in self.levels}
 
@@ -155,29 +155,29 @@ class Axis:
             marks=None if self.marks is None else taken(self.marks, positions),
         )
 
-    def bears(self, name: str) -> bool:
-        """Whether it is the axis of this name; not where only a level is."""
+    def is_named(self, name: str) -> bool:
+        """Whether the axis itself has this name, and not only one of its levels."""
         return name == self.name and not (self.is_flat and self.level(name) is not None)
 
     def level(self, name: str) -> Level | None:
         return next((level for level in self.levels if level.name == name), None)
 
     def loose(self, fn: Any = None) -> "Axis":
-        """The axis for configs that were replaced: by unknown ones, or by what a function makes of each."""
+        """The axis after its configs were replaced: by unknown ones, or by what `fn` makes of each."""
         levels = tuple(replace(level, axis=level.axis.loose(fn)) for level in self.levels)
         marks = None if fn is None or self.marks is None else tuple((mark, id(fn)) for mark in self.marks)
         return replace(self, key=None, levels=levels, marks=marks)
 
     def at_key(self, key: str) -> Sequence[Any] | None:
-        """The coordinates that are the values at a key of all configs, if there are such."""
+        """The coordinates that are the configs' values at a key; None if no axis or level has this key."""
         if self.key == key:
             return self.coords
         return next((level.coords for level in self.levels if level.axis.key == key), None)
 
     def squeezed(self, names: Sequence[str]) -> "Axis | None":
-        """The axis, or None if it has one position; without the levels at which all cells are at one coordinate.
+        """The axis without the levels that have one coordinate for all cells; None if the axis has one position.
 
-        If there are `names`, only what is of such a name is left out.
+        If `names` are given, drop only axes and levels of these names.
         """
         if not (self.is_flat and self.levels):
             return None if self.size == 1 and (not names or self.name in names) else self
@@ -187,26 +187,26 @@ class Axis:
         return replace(self, levels=left) if left or self.size != 1 else None
 
     def found(self, name: str, wanted: Any) -> tuple[list[int], bool]:
-        """The positions at a coordinate, or at several; and whether it was one coordinate that was asked for.
+        """The positions at one or several coordinates, and whether it was one.
 
-        Raises `SelectionError` if there is none.
+        Raises `SelectionError` if a coordinate is unknown.
         """
-        level = None if self.bears(name) else self.level(name)
+        level = None if self.is_named(name) else self.level(name)
         if level is None:
-            return located(self.coords, wanted, name)
+            return positions_at(self.coords, wanted, name)
         if not self.is_flat:
             there = [position for position, code in enumerate(level.codes) if code != MISSING]
-            found, is_one = located([level.coords[position] for position in there], wanted, name)
+            found, is_one = positions_at([level.coords[position] for position in there], wanted, name)
             return [there[i] for i in found], is_one
         level = level.known()
-        codes, is_one = located(level.axis.coords, wanted, name)
+        codes, is_one = positions_at(level.axis.coords, wanted, name)
         kept = set(codes)
         return [position for position, code in enumerate(level.codes) if code in kept], is_one
 
     def select(self, wanted: Mapping[str, Any]) -> "tuple[int | Positions, Axis]":
-        """The positions at all of some coordinates, and the axis left; the one position if the axis is not left.
+        """The positions at all the wanted coordinates, and the remaining axis. One int if the axis is dropped.
 
-        Raises `SelectionError` if there is none.
+        Raises `SelectionError` if there are none.
         """
         found = {name: self.found(name, value) for name, value in wanted.items()}
         (kept, _), *others = found.values()
@@ -220,15 +220,15 @@ class Axis:
         axis = self.take(kept)
         if self.is_flat and self.levels:
             for name in single:
-                axis = axis._settled(name)
-            is_over = not axis.levels or any(map(self.bears, single))
+                axis = axis._without_fixed(name)
+            is_over = not axis.levels or any(map(self.is_named, single))
         else:
             is_over = bool(single)
         is_left = len(kept) != 1 or not is_over
         return (kept if is_left else kept[0]), axis
 
-    def _settled(self, name: str) -> "Axis":
-        """The axis without a level, and those above and under it, if all cells are at one position of that."""
+    def _without_fixed(self, name: str) -> "Axis":
+        """The axis without a level, and without those above and under it, if all cells have one coordinate there."""
         level = self.level(name)
         if level is None:  # it went with another
             return self
@@ -238,10 +238,10 @@ class Axis:
         return replace(self, levels=tuple(each for each in self.levels if head.name not in (each.name, each.under)))
 
     def grouped(self, gone: set[str]) -> "tuple[list[list[int]], Axis | None]":
-        """The positions that agree in all coordinates but those that are `gone`, and the axis of these groups.
+        """Groups of positions that agree in all coordinates except the `gone` ones, and the axis of these groups.
 
-        What a level is under, and what is under it, says where a cell is on the level too, so it goes with it; but
-        where cells have nothing under it, it stays, as nothing else tells them apart.
+        The levels above and under a gone level fix the cell's coordinate on it too, so they are dropped as well. A
+        level above stays for the cells that have no level under it: nothing else distinguishes them.
         """
         above = {level.under for level in self.levels if level.name in gone}
         left = [
@@ -265,14 +265,14 @@ class Axis:
         return list(groups.values()), flat if kept else None
 
     def _without_children(self, head: Level) -> Level:
-        """The level at those cells only that no level under it tells apart."""
+        """The level, with coordinates only for the cells that have none on a level under it."""
         under = [level.codes for level in self.levels if level.under == head.name]
         codes = zip(head.codes, zip(*under, strict=True), strict=True)
         return replace(head, codes=tuple(code if set(each) == {MISSING} else MISSING for code, each in codes))
 
 
 def flat_axis(axes: Sequence[Axis], positions: Positions) -> Axis:
-    """The axis along which the cells at flat positions of a grid lie one after the other, each with its coordinates."""
+    """One axis for the cells at flat positions of a grid. The grid's axes become its levels."""
     levels: list[Level] = []
     for axis, stride in zip(axes, strides_of(tuple(axis.size for axis in axes)), strict=True):
         codes = Steps(positions, stride, axis.size)
@@ -290,7 +290,7 @@ def default_axes(shape: Shape) -> tuple[Axis, ...]:
 
 
 def count(items: Sequence[Any]) -> int:
-    """How many there are: `len`, which stops at 2^63, where a range of positions in a grid may go on.
+    """The number of items, also of a range that is too long for `len`.
 
     >>> count(range(0, 10**30, 2)) == 10**30 // 2
     True
@@ -299,7 +299,7 @@ def count(items: Sequence[Any]) -> int:
 
 
 def strides_of(shape: Shape) -> tuple[int, ...]:
-    """How far apart in C order the neighbours along each axis are.
+    """The distance in C order between neighbours along each axis.
 
     >>> strides_of((2, 3, 4))
     (12, 4, 1)
@@ -307,44 +307,44 @@ def strides_of(shape: Shape) -> tuple[int, ...]:
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def located(coords: Sequence[Any], wanted: Any, name: str) -> tuple[list[int], bool]:
-    """The positions at which the coordinates are what is wanted, and whether that is one value.
+def positions_at(coords: Sequence[Any], wanted: Any, name: str) -> tuple[list[int], bool]:
+    """The positions of the wanted coordinates, and whether `wanted` is one coordinate.
 
-    Otherwise it is a list, tuple, range or array of values, or a slice, from one value to another with both.
+    Otherwise it is a list, tuple, range or array of coordinates, or a slice from one to another, inclusive.
 
-    Raises `SelectionError` for a value that is not there.
+    Raises `SelectionError` for an unknown coordinate.
     """
-    found = same(coords, wanted)
+    found = positions_equal_to(coords, wanted)
     if found:
         return found, True
     if isinstance(wanted, slice):
         return between(coords, wanted, name), False
     many = wanted.tolist() if hasattr(wanted, "dtype") and hasattr(wanted, "tolist") else wanted
     if isinstance(many, (list, tuple, range)):
-        return [i for each in many for i in located(coords, each, name)[0]], False
+        return [i for each in many for i in positions_at(coords, each, name)[0]], False
     raise SelectionError(f"axis {name!r} has no coordinate {many!r}{closest(many, coords)}; there is {listing(coords)}")
 
 
-def same(values: Sequence[Any], wanted: Any) -> list[int]:
-    """The positions of the values that equal the one that is wanted."""
+def positions_equal_to(values: Sequence[Any], wanted: Any) -> list[int]:
+    """The positions of the values that equal the wanted one."""
     return [i for i, value in enumerate(values) if equal(value, wanted)] or _encoded_alike(values, wanted)
 
 
-def fitting(values: Sequence[Any], wanted: Any) -> list[int]:
-    """The positions of the values that agree with a query's value: equal it, or have it as a sub-map."""
+def positions_agreeing_with(values: Sequence[Any], wanted: Any) -> list[int]:
+    """The positions of the values that match a query's value, also one of a registered type."""
     return agreeing(values, wanted) or _encoded_alike(values, wanted)
 
 
 def _encoded_alike(values: Sequence[Any], wanted: Any) -> list[int]:
-    """The positions of the values with the encoding of the one that is wanted, if it may be of a registered type."""
+    """The positions of the values with the same encoding as the wanted one, which may be of a registered type."""
     if isinstance(wanted, (bool, int, float, str, slice)) or wanted is None or not has_encoders():
         return []
-    code = told(wanted)
-    return [i for i, value in enumerate(values) if told(value) == code]
+    code = content_key(wanted)
+    return [i for i, value in enumerate(values) if content_key(value) == code]
 
 
-def told(value: Any) -> bytes | int:
-    """What tells a value of a config from all others, of other types too; of one that has no hash its identity."""
+def content_key(value: Any) -> bytes | int:
+    """A key that only equal values of one type share: the encoding, or the identity if it cannot be hashed."""
     try:
         return encode(value)
     except HashError:
@@ -352,7 +352,7 @@ def told(value: Any) -> bytes | int:
 
 
 def between(coords: Sequence[Any], wanted: slice, name: str) -> list[int]:
-    """The positions from one value to another, both with it, as in pandas: in order, or where these two stand."""
+    """The positions from one value to another, inclusive, as in pandas. Unordered coordinates are cut by position."""
     start, stop, step = wanted.start, wanted.stop, 1 if wanted.step is None else as_int(wanted.step)
     if step < 1:
         raise SelectionError(f"the step of {wanted!r} along axis {name!r} is {step}; it is at least 1")
@@ -362,8 +362,8 @@ def between(coords: Sequence[Any], wanted: slice, name: str) -> list[int]:
         elif _is_rising(coords[::-1]):
             kept = [(start is None or start >= at) and (stop is None or at >= stop) for at in coords]
         else:
-            first = 0 if start is None else located(coords, start, name)[0][0]
-            last = len(coords) if stop is None else located(coords, stop, name)[0][-1]
+            first = 0 if start is None else positions_at(coords, start, name)[0][0]
+            last = len(coords) if stop is None else positions_at(coords, stop, name)[0][-1]
             kept = [first <= i <= last for i in range(len(coords))]
     except TypeError:
         raise SelectionError(f"axis {name!r} has no order in which {wanted!r} is; there is {listing(coords)}") from None

@@ -29,11 +29,11 @@ def split(key: object, where: str = "config") -> Path:
     >>> split("mlp.width"), split(r"files.train\.csv")
     (('mlp', 'width'), ('files', 'train.csv'))
 
-    Raises `ConfigError`, naming `where` the key stands, if it is no string, it or a part of it is empty, or its first
-    part holds a dot.
+    Raises `ConfigError` if the key is not a string, if it or a part of it is empty, or if its first part holds a dot.
+    The message says `where` the key is.
     """
     if not isinstance(key, str):
-        raise _no_string(key, where)
+        raise _not_a_string(key, where)
     parts = parts_of(str.__str__(key))
     if not all(parts):
         raise ConfigError(f"a key of {where} is {key!r}, which has an empty part; write it like 'a' or 'a.b'")
@@ -43,7 +43,7 @@ def split(key: object, where: str = "config") -> Path:
     return parts
 
 
-def _no_string(key: object, where: str) -> ConfigError:
+def _not_a_string(key: object, where: str) -> ConfigError:
     return ConfigError(f"a key of {where} is {key!r}, of type {type(key).__name__}; keys are strings: use {str(key)!r}")
 
 
@@ -86,7 +86,7 @@ def _as_part(key: str) -> str:
 
 
 def _into(path: str) -> str:
-    """The beginning of the paths into what is at this one."""
+    """The path with the dot that leads inside: what a longer path begins with."""
     backslashes = len(path) - len(path.rstrip("\\"))
     return path + "\\" * backslashes + "."
 
@@ -162,7 +162,7 @@ class Config(dict[str, Any]):
         return Config(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The config in plain dicts, lists and sets, for what takes no subclass of them (`yaml.safe_dump`).
+        """The config as plain dicts, lists and sets, for functions that refuse subclasses of them (`yaml.safe_dump`).
 
         >>> Config(mlp={"width": 8}).to_dict()
         {'mlp': {'width': 8}}
@@ -206,7 +206,7 @@ class FrozenConfig(Config):
     >>> config.lr, config == {"layers": [1, 2], "lr": 0.1}
     (0.1, True)
 
-    Raises a `TypeError` that names `merge` and `thaw` where something tries to change it.
+    Raises `TypeError` when something tries to change it. The message names `merge` and `thaw`.
     """
 
     __slots__ = ()
@@ -252,7 +252,7 @@ class FrozenList(list[Any]):
 
 
 class FrozenSet(frozenset[Any]):
-    """A set in a frozen config: what was a frozenset when it was written is still one."""
+    """A set in a frozen config. A frozenset stays a frozenset."""
 
     __slots__ = ()
 
@@ -261,7 +261,7 @@ class FrozenSet(frozenset[Any]):
 
 
 def frozen_map(items: Mapping[str, Any]) -> FrozenConfig:
-    """The map of these items, which are frozen already."""
+    """The frozen map of these items, which have to be frozen already."""
     made = _new(FrozenConfig)
     ordered = sorted(items)
     dict.update(made, zip(ordered, map(items.__getitem__, ordered), strict=True))
@@ -272,12 +272,12 @@ _new: Callable[[type[FrozenConfig]], FrozenConfig] = FrozenConfig.__new__
 
 _LISTS = (FrozenList, PVector)
 _SETS = (FrozenSet, PSet)
-# What may hold a dict, or is of another form in a Config.
+# Types that may hold a dict, or that have another form in a Config.
 _HOLDING = (dict, list, tuple, PMap, *_LISTS, *_SETS)
 
 
 def _dotted(value: Any) -> Any:
-    """The value with every dict in it, through lists and tuples, made a Config, and what is frozen thawed."""
+    """The value with every dict made a Config, also inside lists and tuples, and every frozen part thawed."""
     kind = type(value)
     if kind is Config or kind in _ATOMS or isinstance(value, Enum) or _is_leaf(kind):
         return value
@@ -293,7 +293,7 @@ def _dotted(value: Any) -> Any:
 
 
 def _undotted(value: Any) -> Any:
-    """The value with every Config in it, through lists and tuples, made a dict."""
+    """The value with every Config made a dict, also inside lists and tuples."""
     if isinstance(value, Config):
         return value.to_dict()
     if type(value) is list:
@@ -303,10 +303,10 @@ def _undotted(value: Any) -> Any:
     return value
 
 
-#: What a normalised update is made of: a path into a config and the frozen value to stand there.
+#: One change of an update: a path into a config, and the frozen value to put there.
 Change: TypeAlias = tuple[Path, Any]
 
-# Their values cannot change; anything else is asked for its hash, which Python takes from what can.
+# Types whose values cannot change. Any other value counts as unchangeable if it has a hash.
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 _EMPTY = frozen_map({})
 
@@ -333,20 +333,20 @@ def freeze(value: Any, where: str = "config") -> Any:
     """The value in its frozen form: maps as `FrozenConfig`, lists and sets unchangeable, tuples as tuples.
 
     The dotted keys of a map are expanded, shorter ones first; in the maps inside it, a dot is part of the key. A NumPy
-    scalar becomes the Python number, text or bytes that it equals. Other leaves are left as they are, except that one
-    which can still change (it has no hash: an array, a bytearray) is copied: nothing of the result is shared with what
-    the caller may change. Only what is equal to nothing but itself stays itself.
+    scalar becomes the Python number, text or bytes that it equals. A leaf that can change (it has no hash, such as an
+    array or a bytearray) is copied, so that the result shares nothing with the caller. Other leaves, and objects with
+    identity equality, are kept by reference.
 
     >>> freeze({"mlp.width": 64, "mlp": {"depth": 2}, "files": {"a.csv": 1}})
     FrozenConfig({'files': FrozenConfig({'a.csv': 1}), 'mlp': FrozenConfig({'depth': 2, 'width': 64})})
 
-    Raises `ConfigError` naming the path of a key that is no string, is empty, or has an empty part.
+    Raises `ConfigError` naming the path of a key that is not a string, is empty, or has an empty part.
     """
     return freeze_config(value, where) if is_map(value) else freeze_value(value, where)
 
 
 def freeze_value(value: Any, where: str = "config") -> Any:
-    """The frozen form of a value in a config, in whose maps a dot is part of the key. Raises as `freeze` does."""
+    """The frozen form of a value inside a config: in its maps, a dot is part of the key. Raises as `freeze` does."""
     try:
         return _freeze(value, where)
     except RecursionError:
@@ -373,7 +373,7 @@ def _freeze(value: Any, where: str) -> Any:
         return frozenset(_freeze(item, f"an element of {where}") for item in value)
     if isinstance(value, Set):
         return FrozenSet(_freeze(item, f"an element of {where}") for item in value)
-    _refuse_lazy(value, where)
+    _validate_resolved(value, where)
     return _own(as_python(value))
 
 
@@ -383,11 +383,11 @@ _BUILT_IN = frozenset({dict, list, tuple, set, frozenset, Config})
 
 def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
     """The frozen form of a map inside a config, whose keys are data."""
-    _refuse_lazy(value, where)
+    _validate_resolved(value, where)
     items: dict[str, Any] = {}
     for key in value:
         if not isinstance(key, str):
-            raise _no_string(key, where)
+            raise _not_a_string(key, where)
         if not key:
             raise ConfigError(f"a key of {where} is {key!r}, which has an empty part; a key has at least one character")
         item, text = value[key], str.__str__(key)
@@ -397,8 +397,8 @@ def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
     return frozen_map(items)
 
 
-def _refuse_lazy(value: Any, where: str) -> None:
-    """Refuse a config or list of OmegaConf's, whose items are worked out where they are asked for."""
+def _validate_resolved(value: Any, where: str) -> None:
+    """Raise `ConfigError` for a config or list of OmegaConf, which resolves its items lazily."""
     if any(parent.__module__.partition(".")[0] == "omegaconf" for parent in type(value).__mro__):
         raise ConfigError(
             f"{where} is a {type(value).__name__} of OmegaConf; give OmegaConf.to_container(config, resolve=True)"
@@ -406,7 +406,7 @@ def _refuse_lazy(value: Any, where: str) -> None:
 
 
 def as_python(leaf: Any) -> Any:
-    """The Python number, text or bytes that a NumPy scalar equals; itself, if it is none or equals nothing of Python's.
+    """The Python number, text or bytes that a NumPy scalar equals. Any other value is returned as it is.
 
     >>> as_python(1)
     1
@@ -483,7 +483,7 @@ def _own(leaf: Any) -> Any:
 
 
 def _copied(leaf: Any) -> Any:
-    """A copy of the leaf, which for a value that cannot change is itself."""
+    """A deep copy of the leaf; the leaf itself if it cannot be copied."""
     try:
         return deepcopy(leaf)
     except Exception:  # what cannot be copied is left: hashing it will say what is wrong with it
@@ -491,12 +491,12 @@ def _copied(leaf: Any) -> Any:
 
 
 def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, ...]:
-    """The update as paths and frozen values, shorter paths first, so that the order of its keys does not matter.
+    """The update as pairs of path and frozen value. Shorter paths come first, so the order of keys does not matter.
 
     >>> changes({"mlp.width": 64, "mlp": {}})
     ((('mlp',), FrozenConfig({})), (('mlp', 'width'), 64))
 
-    Raises `ConfigError` for what is no mapping, a key that is no dotted name, and two keys that are one path.
+    Raises `ConfigError` if it is not a mapping, if a key is not a dotted name, or if two keys are the same path.
     """
     if not is_map(update):
         raise ConfigError(
@@ -509,7 +509,7 @@ def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, .
 
 
 def _changes(update: Mapping[str, Any], where: str) -> tuple[Change, ...]:
-    _refuse_lazy(update, where)
+    _validate_resolved(update, where)
     # Between paths of one length the order cannot matter: they differ, so neither reaches into the other.
     found = sorted(((split(key, where), key) for key in update), key=lambda item: len(item[0]))
     paths = dict(found)
@@ -520,8 +520,8 @@ def _changes(update: Mapping[str, Any], where: str) -> tuple[Change, ...]:
 
 
 def applied(base: FrozenConfig, made: Sequence[Change]) -> FrozenConfig:
-    """The config with every change made, in their order; what a path leads over and is no map becomes one."""
-    return updated(base, settled(base, made))
+    """The config with the changes made in order. A path that leads into a value other than a map replaces it by one."""
+    return updated(base, changed_values(base, made))
 
 
 def updated(base: FrozenConfig, values: Mapping[str, Any]) -> FrozenConfig:
@@ -534,21 +534,21 @@ def updated(base: FrozenConfig, values: Mapping[str, Any]) -> FrozenConfig:
     return made
 
 
-#: What gives the map that a value at the end of a path makes of the map at its first key.
+#: A function like `inside`.
 Inside: TypeAlias = Callable[[Any, Path, Any], FrozenConfig]
 
 
 def inside(holder: Any, path: Path, value: Any) -> FrozenConfig:
-    """What the first key of `path` holds once `value` stands at its end, where it held `holder` before."""
+    """The new map at the first key of `path`, which held `holder`, once `value` is put at the end of the path."""
     inner = holder if type(holder) is FrozenConfig else _EMPTY
     here = path[1]
     return updated(inner, {here: value if len(path) == 2 else inside(inner.get(here), path[1:], value)})
 
 
-def settled(base: FrozenConfig, made: Sequence[Change], inside: Inside = inside) -> dict[str, Any]:
-    """The values at the config's own keys once every change is made.
+def changed_values(base: FrozenConfig, made: Sequence[Change], inside: Inside = inside) -> dict[str, Any]:
+    """The new values at the config's top-level keys, once every change is made.
 
-    >>> settled(freeze({"lr": 1, "mlp": {"width": 32}}), [(("mlp", "width"), 64), (("seed",), 0)])
+    >>> changed_values(freeze({"lr": 1, "mlp": {"width": 32}}), [(("mlp", "width"), 64), (("seed",), 0)])
     {'mlp': FrozenConfig({'width': 64}), 'seed': 0}
     """
     values: dict[str, Any] = {}
@@ -561,14 +561,15 @@ def settled(base: FrozenConfig, made: Sequence[Change], inside: Inside = inside)
     return values
 
 
-#: So much of what was made before is kept at a time: enough for what the cells of a grid share.
+#: Results kept by `cached_by_identity`: enough for what the cells of a grid share.
 MOST_SHARED = 10_000
 
 
-def remembering(make: Callable[..., T]) -> Callable[..., T]:
-    """`make`, but for the very same arguments what it returned for them before.
+def cached_by_identity(make: Callable[..., T]) -> Callable[..., T]:
+    """`make` with a cache: for identical arguments it returns what it returned before.
 
-    Arguments are told apart by their identity, as `1` equals `True`; theirs alone for as long as they are kept here.
+    Arguments are compared by identity, since `1` equals `True`. They are kept here, so that no other object can get
+    the same identity.
     """
     known: dict[tuple[int, ...], tuple[T, Any]] = {}
 
@@ -584,7 +585,7 @@ def remembering(make: Callable[..., T]) -> Callable[..., T]:
 
 
 def freeze_config(config: Mapping[str, Any], where: str = "config") -> FrozenConfig:
-    """The frozen form of what has to be a mapping. Raises `ConfigError` if it is none."""
+    """The frozen form of a mapping. Raises `ConfigError` for anything else."""
     if type(config) is FrozenConfig and not any("." in key for key in config):  # it may have been inside another
         return config
     return applied(_EMPTY, changes(config, where))
@@ -593,20 +594,20 @@ def freeze_config(config: Mapping[str, Any], where: str = "config") -> FrozenCon
 def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> FrozenConfig:
     """The frozen `base` with `update` laid over it.
 
-    A plain key replaces its value whole; a dotted key reaches inside and creates what is missing, also over a
-    value that is no map. The order of the keys does not matter: shorter paths come first. Neither argument is
+    A plain key replaces the whole value. A dotted key reaches inside and creates missing maps, and replaces a value
+    that is in the way. The order of the keys does not matter: shorter paths are applied first. Neither argument is
     changed, and `merge(merge(c, u), u) == merge(c, u)`.
 
     >>> merge({"mlp": {"width": 32, "depth": 2}}, {"mlp.width": 64})["mlp"]["width"]
     64
 
-    Raises `ConfigError` if either is no mapping, or has a key that is no dotted name.
+    Raises `ConfigError` if either is not a mapping, or has a key that is not a dotted name.
     """
     return applied(freeze_config(base), changes(update, "update"))
 
 
 def filled(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConfig:
-    """The config with the defaults laid under it: each leaf of theirs that it lacks, where no value of its own stands.
+    """The config with each leaf of the defaults that it lacks. A value of the config is never replaced.
 
     >>> filled(freeze({"mlp": {"width": 64}}), freeze({"mlp": {"width": 32, "bias": True}, "seed": 0}))
     FrozenConfig({'mlp': FrozenConfig({'bias': True, 'width': 64}), 'seed': 0})
@@ -621,20 +622,20 @@ def filled(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConfig:
     return updated(config, values) if values else config
 
 
-#: In the place of a value where there is none.
+#: Stands for a missing value.
 NOTHING = object()
 
 
 def shown(item: Any) -> Any:
-    """What a selection looks at: the item, or the mapping that its class shows as `frozen`."""
-    return item.frozen if hasattr(type(item), "frozen") else item  # of the class: a config may hold such a key
+    """The mapping that selections search: the item's `frozen` if its class has one, or the item itself."""
+    return item.frozen if hasattr(type(item), "frozen") else item  # asks the class: a config may have such a key
 
 
 def lookup(item: Any, path: str, default: Any = None) -> Any:
-    r"""The value at a dotted path of a mapping (or of what shows one as `frozen`), else `default`.
+    r"""The value at a dotted path of a mapping, or of an item with a mapping as `frozen`; `default` if it has none.
 
-    Each dot leads inside. Where there is no such key, a dot may belong to one: `files.train.csv` finds what
-    `files.train\.csv` says exactly. An output that is written with dots is found whole before it is taken apart.
+    Each dot leads inside. If that key is missing, the dot may be part of a key: `files.train.csv` finds what
+    `files.train\.csv` names exactly. An output whose name has dots is looked up under its whole name first.
 
     >>> lookup({"config": {"mlp": {"width": 64}, "files": {"train.csv": 1}}}, "config.files.train.csv")
     1
@@ -651,7 +652,7 @@ def lookup(item: Any, path: str, default: Any = None) -> Any:
 
 
 def route(item: Any, parts: Path) -> Path | None:
-    """The keys by which these parts of a path lead through maps: one for each part, or for several joined by dots.
+    """The keys that lead through the maps: one for each part of the path, or for several parts joined by dots.
 
     >>> route({"files": {"train.csv": 1}}, ("files", "train", "csv")), route({"a": 1}, ("b",))
     (('files', 'train.csv'), None)
@@ -667,10 +668,10 @@ def route(item: Any, parts: Path) -> Path | None:
     return None
 
 
-def plainly(item: Any, path: str) -> str:
-    r"""The path without a sign for the dots of keys, where it leads to the same place: as a person would write it.
+def unescaped(item: Any, path: str) -> str:
+    r"""The path as a person would write it: with plain dots, if they lead to the same place.
 
-    >>> plainly({"files": {"train.csv": 1}}, r"files.train\.csv")
+    >>> unescaped({"files": {"train.csv": 1}}, r"files.train\.csv")
     'files.train.csv'
     """
     parts = parts_of(path)
@@ -679,9 +680,9 @@ def plainly(item: Any, path: str) -> str:
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Whether two values are equal with `==`, element by element: arrays by array equality, lists as tuples.
+    """Whether two values are equal by `==`, element by element. Arrays use array equality; a list may equal a tuple.
 
-    NaN equals NaN, as in the hash: a cell of a grid is found by the value it was made of.
+    NaN equals NaN, as in the hash, so that a cell can be found by the value it was made from.
 
     >>> equal([1, (2, 3)], (1, [2, 3]))
     True
@@ -713,7 +714,7 @@ def _equal_arrays(left: Any, right: Any) -> bool:
 
 
 def matches(item: Any, query: Mapping[str, Any]) -> bool:
-    """Whether the item has, at every dotted path of the query, an equal value; a nested query is a sub-map.
+    """Whether the item has an equal value at every dotted path of the query. A nested query matches as a sub-map.
 
     In a nested query, a dot is part of the key.
 
@@ -724,7 +725,7 @@ def matches(item: Any, query: Mapping[str, Any]) -> bool:
 
 
 def agreeing(values: Sequence[Any], wanted: Any) -> list[int]:
-    """The positions of the values that agree with a query's value: equal to it, or with it as a sub-map.
+    """The positions of the values that match a query's value: they equal it, or contain it as a sub-map.
 
     >>> agreeing([1, "1", 1.0, NOTHING], 1)
     [0, 2]
@@ -743,7 +744,7 @@ def _agrees(value: Any, wanted: Any) -> bool:
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    r"""The dotted paths of a mapping and the values there that are no (filled) maps, sorted by key.
+    r"""The dotted paths of a mapping, with their values, sorted by key. An empty map counts as a value.
 
     >>> list(leaves({"b": 1, "a": {"c.csv": 2, "d": {}}}))
     [('a.c\\.csv', 2), ('a.d', {}), ('b', 1)]

@@ -1,7 +1,7 @@
-"""The errors a user can meet, in one small hierarchy, and the help they give.
+"""The errors of pyexp, in one small hierarchy, and the hints in their messages.
 
-Knows how a message is worded where several modules word it alike; knows nothing of configs, files or processes.
-Every class is also the built-in error a caller would catch without knowing pyexp.
+Every class also derives from the built-in error that a caller who does not know pyexp would catch. Does not know
+configs, files or processes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class PyexpError(Exception):
-    """Base of every error that pyexp raises for a mistake or a state of the world it can name."""
+    """Base of all errors of pyexp."""
 
     def __str__(self) -> str:
         # KeyError would show its message in quotes; every message here is a sentence.
@@ -18,7 +18,7 @@ class PyexpError(Exception):
 
 
 class ConfigError(PyexpError, ValueError, TypeError):
-    """A config, a variation or the list of them is not what a sweep can be made of, or a function is no experiment."""
+    """A config, a variation or a list of them is malformed, or a function cannot be an experiment."""
 
 
 class HashError(ConfigError):
@@ -38,7 +38,7 @@ class UsageError(PyexpError, ValueError):
 
 
 class NoRunError(PyexpError, LookupError):
-    """There is no run where one was asked for."""
+    """The run asked for does not exist."""
 
 
 class StoreError(PyexpError, RuntimeError):
@@ -65,7 +65,7 @@ def listing(known: Iterable[object], limit: int = 8) -> str:
 
 
 def nearest(word: object, known: Iterable[object], otherwise: str = "there is") -> str:
-    """A hint that ends a message: the known word nearest to `word`, else what there is.
+    """A hint for the end of a message: the known word nearest to `word`, or a list of the known words.
 
     >>> nearest("lerning_rate", ["learning_rate", "epochs"])
     "did you mean 'learning_rate'?"
@@ -82,9 +82,9 @@ def nearest(word: object, known: Iterable[object], otherwise: str = "there is") 
 
 
 def closest(value: object, known: Iterable[object], limit: int = 8) -> str:
-    """The word on a value nearest to one that is not there, to stand before a `listing`; `""` where that says enough.
+    """A hint to put before a `listing`: the known value nearest to one that is missing; `""` if the listing is enough.
 
-    Of a few numbers, only one that looks the same is worth a word.
+    If few numbers are known, the hint names only one that looks like the missing one when printed.
 
     >>> closest(0.57, [0.1, 0.5700000000000001]), closest(0.3, [0.1, 0.2]), closest(0.3, [i / 4 for i in range(20)])
     ('; nearest 0.5700000000000001', '', '; nearest 0.25')

@@ -1,6 +1,6 @@
 """`Experiment` and the decorator that makes one.
 
-It settles decorator < `run()` < command line, and hands on to the shell.
+It settles the options (command line over `run()` over decorator), and calls the shell.
 """
 
 import atexit
@@ -27,7 +27,7 @@ from pyexp.errors import (
     StoreError,
     UsageError,
 )
-from pyexp.executors import refuse_unknown
+from pyexp.executors import validate_executor
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
 from pyexp.look.folding import for_stdout
@@ -47,11 +47,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: What is wrong with a command line, or with the world it names, and not with the script.
-_REFUSED = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
+#: Mistakes on the command line, or in what it names; not in the script.
+_MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
 
 
-#: The experiments that have not been run in this process; `_taken` is filled once one has run by the command line.
+#: The experiments that have not run in this process. `_taken` is filled once one has run with the command line.
 _not_run: "WeakSet[Experiment[Any]]" = WeakSet()
 _taken: set[bool] = set()
 #: All experiments of this process.
@@ -94,18 +94,18 @@ class RunOptions(TypedDict, total=False):
 
 
 class Experiment(Generic[R]):
-    """A function of a config, with the configs it is to be run for and the report on the results.
+    """A function of a config, with the configs to run it for and a report on the results.
 
-    Called with a dict, it is the plain function. `defaults` are laid under every config, and a key that equals its
-    default is left out of the hash: a parameter that is added with the value that the code had before keeps what is
-    finished. Its options are those of the command line; `run` overrides them, and
-    the command line overrides both.
+    Called with a dict, it is the plain function. `defaults` fill up every config, and a key that equals its default is
+    left out of the hash: so a new parameter, with the value that the code used before as its default, keeps the
+    finished results. The options are those of the command line. `run` overrides them, and the command line overrides
+    both.
     """
 
     def __init__(
         self, fn: Callable[[Config], R], *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
     ) -> None:
-        refuse_unfit(fn)
+        validate_function(fn)
         self.defaults = _defaults(defaults)
         self.fn = fn
         self.options = _said(options)
@@ -122,7 +122,7 @@ class Experiment(Generic[R]):
         _made.add(self)
 
     def __call__(self, config: Mapping[str, Any]) -> R:
-        """What the function returns for this config, here and now: nothing is isolated or kept."""
+        """Call the plain function in this process. Nothing is isolated or kept."""
         return self.fn(thaw(filled(freeze(config), self.defaults)))
 
     def __repr__(self) -> str:
@@ -130,7 +130,7 @@ class Experiment(Generic[R]):
 
     @property
     def name(self) -> str:
-        """What the experiment's folder is called, unless `run` or the command line says otherwise."""
+        """The name of the experiment's folder, unless `run` or the command line gives another."""
         return str(self.options.get("name") or self.__name__)
 
     def configs(self, fn: F) -> F:
@@ -144,10 +144,10 @@ class Experiment(Generic[R]):
         return fn
 
     def initializer(self, fn: F) -> F:
-        """Register a function of no argument that is called once in each process that gets ready for cells.
+        """Register a function to call once in each process that prepares cells, after it has loaded the script.
 
-        That is after the script has been loaded there: in the server that is forked for each cell, or in each fresh
-        interpreter. With `fork` and `inline` it is called in this process, before the first cell. A decorator.
+        That process is the server that cells are forked from, or each fresh interpreter. With `fork` and `inline` it is
+        this process, before the first cell. A decorator.
         """
         self._initializer = fn
         return fn
@@ -187,17 +187,18 @@ class Experiment(Generic[R]):
         argv: Sequence[str] | None = None,
         **options: Unpack[RunOptions],
     ) -> Any:
-        """Run what is to be run, and return what the report returns; without one, print a table, return the Results.
+        """Run the cells that have no result yet, and return what the report returns.
 
-        The command line is read if this is called by the script that was started, or by what that or an installed entry
-        point calls; `argv` gives another one, and `argv=[]` none. Cells or keys on it that are not this experiment's
-        may be those of another one in the script: then nothing is run, and the Results are empty. The options are those
-        of the command line, by their names in `RunOptions`; `report=True` only reports. With `dry_run` or `list_runs`
-        the plan or the list of runs is printed, nothing is reported, and None returned; `plan()` returns the plan.
+        Without a report, print a table and return the Results. `report=True` runs nothing and only reports. The options
+        are those of the command line, named as in `RunOptions`. With `dry_run` or `list_runs`, print the plan or the
+        list of runs and return None; `plan()` returns the plan.
 
-        Raises `PyexpError` for what is wrong with configs or options, before anything has run; KeyboardInterrupt after
-        a signal, or if `stop_after` has left cells. What is wrong with a command line is one line on stderr and exit
-        status 2.
+        The command line is read if the script or entry point that was started calls this. `argv` replaces it, and
+        `argv=[]` switches it off. If it selects cells or keys that only another experiment of the script has, nothing
+        runs and the Results are empty.
+
+        Raises `PyexpError` for mistakes in configs or options, before anything runs, and KeyboardInterrupt after a
+        signal or if `stop_after` has left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
         script.reached_run()
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
@@ -208,18 +209,18 @@ class Experiment(Generic[R]):
         said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
         if not (report is None or callable(report) or isinstance(report, bool)):
             raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
-        refuse_unknown(settle(self.options, said, {}).executor)  # a mistake in the script keeps its traceback
-        with _refusing(commanded is not None):
+        validate_executor(settle(self.options, said, {}).executor)  # a mistake in the script keeps its traceback
+        with _exit_on_error(commanded is not None):
             typed = parse(commanded or [], os.path.basename(sys.argv[0]))
             settled = settle(self.options, said, typed)
-            refuse_unknown(settled.executor)
+            validate_executor(settled.executor)
             if settled.list_runs:
                 self._list(settled)
                 return None
             if settled.html or settled.plot:
                 shell.refuse_without_page()
         job = self._job(settled, configs, typed)
-        with _refusing(commanded is not None):
+        with _exit_on_error(commanded is not None):
             try:
                 if settled.dry_run:
                     self._dry_run(job, settled)
@@ -233,18 +234,18 @@ class Experiment(Generic[R]):
             if commanded and argv is None:
                 _taken.add(True)
         written = shell.write_page(done) if settled.html else ""
-        told = (report if callable(report) else self._report or _default_report)(done)
+        report_value = (report if callable(report) else self._report or _default_report)(done)
         if written:
             say(written)
         if settled.plot:
-            with _refusing(commanded is not None):
+            with _exit_on_error(commanded is not None):
                 say(shell.write_plot(done, settled.plot))
         if settled.check:
             self._check(not safe or _has_failed(done, settled), bool(commanded) and argv is None)
-        return told
+        return report_value
 
     def _check(self, failed: bool, by_command_line: bool) -> None:
-        """Exit with status 1 if a cell failed; by the command line, once all experiments of the script have run."""
+        """Exit with status 1 if a cell failed. On the command line, wait for all experiments of the script."""
         if by_command_line and any(other.__module__ == self.__module__ for other in _not_run):
             if failed and not _failed:
                 _failed.append(True)
@@ -254,16 +255,16 @@ class Experiment(Generic[R]):
             raise SystemExit(1)
 
     def _dry_run(self, job: Job, options: Options) -> None:
-        """Print what would be done."""
+        """Print the plan."""
         snapshot = shell.look(job, options)
         for note in snapshot.notes:
             tell(note)
         say(str(snapshot.plan))
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
-        """What `run` with these options would do with each cell, and why. Nothing is run or changed."""
+        """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing."""
         settled = settle(self.options, _said(options), {})
-        refuse_unknown(settled.executor)
+        validate_executor(settled.executor)
         return shell.look(self._job(settled, configs), settled).plan
 
     def results(
@@ -278,12 +279,12 @@ class Experiment(Generic[R]):
         as_run: bool | None = None,
         trust: str | None = None,
     ) -> Results:
-        """The results of a run that is there, by default the latest, without running anything.
+        """The results of a run, by default the latest, without running anything.
 
-        With `as_run`, or where there are no configs, in the grid as it was run. `trust` is the name of another user
-        whose results are loaded too, or `all`.
+        With `as_run`, or without configs, they have the grid of the run and not of the present configs. `trust` names
+        another user whose results to load too, or is `all`.
 
-        Raises `NoRunError` if there is no such run, or none of its cells has ended.
+        Raises `NoRunError` if the run does not exist, or if none of its cells has ended.
         """
         where = {"timestamp": timestamp, "name": name, "output_dir": output_dir}
         which = {"select": select, "overrides": overrides, "as_run": as_run, "trust": trust}
@@ -292,7 +293,7 @@ class Experiment(Generic[R]):
 
     def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> Job:
         given = self._configs if configs is None else configs
-        # What is there can be reported without knowing what was asked for.
+        # A report on a run needs no configs.
         made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
         return Job(
             self._folder(options),
@@ -309,15 +310,15 @@ class Experiment(Generic[R]):
 
     def _code(self) -> "Code | None":
         """The fingerprint of the code; None if it cannot be taken."""
-        from pyexp.worker.sources import code_of  # a script that only imports the experiment need not pay for it
+        from pyexp.worker.sources import code_of  # imported only by a run
 
         try:
             return code_of(self.fn, self._initializer)
-        except Exception:  # a source may be anything, and no run fails because it is not understood
+        except Exception:  # a source may hold anything, and must not fail the run
             return None
 
     def _takes(self, typed: Mapping[str, Any]) -> bool:
-        """Whether the command line chooses some of the cells, as far as that is known before `run` gives the rest."""
+        """Whether the command line selects cells of this experiment. True if that is unknown before `run`."""
         if self._configs is None:
             return True
         try:
@@ -325,7 +326,7 @@ class Experiment(Generic[R]):
             shell.cells_of_job(self._job(settled, None), settled)
         except (SelectionError, UnknownKeyError):
             return False
-        except Exception:  # that is for its own run to say
+        except Exception:  # its own run reports the error
             return True
         return True
 
@@ -339,13 +340,13 @@ class Experiment(Generic[R]):
 
 
 def _is_for_another(typed: Mapping[str, Any]) -> bool:
-    """Whether cells or keys that one experiment does not have may be those of another experiment of the script."""
+    """Whether cells or keys that an experiment lacks may belong to another experiment of the script."""
     chooses = bool(typed.get("select") or typed.get("overrides"))
     return chooses and (bool(_taken) or any(experiment._takes(typed) for experiment in list(_not_run)))
 
 
 def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
-    """The defaults, frozen. Raises `ConfigError` for what cannot be defaults, and `HashError`."""
+    """The defaults, frozen. Raises `ConfigError` or `HashError` if they cannot be defaults."""
     frozen = freeze_config({} if given is None else given, "defaults")
     for key in ("name", "out"):
         if key in frozen:
@@ -358,24 +359,24 @@ def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
 
 
 def _script(fn: Any) -> str:
-    """What the module of the script that defines the experiment is called; `""` where it has no file."""
+    """The module name of the script that defines the experiment; `""` if it has no file."""
     module = getattr(fn, "__module__", None) or "__main__"
     name = script_name(sys.modules.get("__main__")) if module in ("__main__", "__mp_main__") else str(module)
     return "" if name == "__main__" else name.rpartition(".")[2]
 
 
 def _function(experiment: Experiment[Any]) -> str:
-    """What the experiment's function is called in its module."""
+    """The name of the experiment's function in its module."""
     return str(getattr(experiment.fn, "__qualname__", type(experiment.fn).__qualname__))
 
 
 def _said(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given: None says nothing."""
+    """The options that were given, without those that are None."""
     return {key: value for key, value in options.items() if value is not None}
 
 
 def _command(typed: Mapping[str, Any]) -> str:
-    """What to type to start the script again with the same options, but those that say which run and what of it."""
+    """The command that starts the script with the same options, except those that choose the run or its cells."""
     main = sys.modules.get("__main__")
     path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     if not path:
@@ -391,14 +392,14 @@ _WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "l
 
 
 @contextmanager
-def _refusing(wanted: bool) -> Iterator[None]:
-    """Where a command line was given: turn what is wrong with it, and a signal, into a line and an exit status.
+def _exit_on_error(wanted: bool) -> Iterator[None]:
+    """If a command line was given, turn a mistake on it, or a signal, into one line and an exit status.
 
-    The code of the user's own functions does not run in here: their errors keep their tracebacks.
+    The user's own functions do not run inside, so that their errors keep their tracebacks.
     """
     try:
         yield
-    except _REFUSED as error:
+    except _MISTAKES as error:
         if not wanted:
             raise
         tell(f"error: {error}")
@@ -410,12 +411,12 @@ def _refusing(wanted: bool) -> Iterator[None]:
         raise SystemExit(error.status) from None
 
 
-#: Filled once an experiment has failed that the command line wants checked, while others of the script are to run.
+#: Filled once an experiment fails under `--check` while others of the script have yet to run.
 _failed: list[bool] = []
 
 
 def _exit_failed() -> None:
-    """Where the script ends without running its other experiments: the exit status, which Python takes from nowhere."""
+    """End the process with status 1: an exit handler cannot set Python's exit status otherwise."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -423,7 +424,7 @@ def _exit_failed() -> None:
 
 
 def _has_failed(results: Results, options: Options) -> bool:
-    """Whether a cell has failed, or is missing where nothing but what is there was asked for."""
+    """Whether a cell has failed, or has no result for a report."""
     wrong = ("failed", "missing") if options.report else ("failed",)
     return any(result.record.status in wrong for result in results)
 
@@ -442,8 +443,8 @@ def experiment(
 def experiment(fn: Any = None, /, **options: Any) -> Any:
     """Make a function of a config an `Experiment`: `@experiment`, or `@experiment(name=…, executor=…, timestamp=…)`.
 
-    Raises `ConfigError` for what does not return a result when it is called with one config, and `UsageError` for an
-    option that is unknown or has a wrong value.
+    Raises `ConfigError` for a function that cannot be called with one config and return a result, and `UsageError` for
+    an unknown option or a wrong value.
     """
     if fn is not None:
         return Experiment(fn)
@@ -475,10 +476,10 @@ _FRUITLESS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
 )
 
 
-def refuse_unfit(fn: Any) -> None:
-    """Raise `ConfigError` for what cannot be called with one config and return a result. What cannot be seen may pass.
+def validate_function(fn: Any) -> None:
+    """Raise `ConfigError` for a function that clearly cannot be called with one config and return a result.
 
-    >>> refuse_unfit(lambda config, verbose=False: config)
+    >>> validate_function(lambda config, verbose=False: config)
     """
     if isinstance(fn, type):
         raise ConfigError(
@@ -492,10 +493,10 @@ def refuse_unfit(fn: Any) -> None:
     for is_kind, kind, remedy in _FRUITLESS:
         if is_kind(called):
             raise ConfigError(f"the experiment {name!r} is {kind}; {remedy}")
-    _refuse_signature(name, fn)
+    _validate_signature(name, fn)
 
 
-def _refuse_signature(name: str, fn: Any) -> None:
+def _validate_signature(name: str, fn: Any) -> None:
     while (inner := _behind(fn)) is not None:
         fn = inner
     try:
@@ -533,7 +534,7 @@ def _called(fn: Any) -> Any:
 
 
 def _behind(fn: Any) -> Any:
-    """The function to which a wrapper of the standard library hands all arguments; None if it is none of these."""
+    """The function inside a wrapper of the standard library that passes all arguments on; None for anything else."""
     if isinstance(fn, staticmethod):
         return fn.__func__
     return getattr(fn, "__wrapped__", None) if getattr(fn, "__globals__", None) is vars(contextlib) else None

@@ -1,9 +1,9 @@
 """The hash of a config: a typed, injective, versioned encoding of its values, and SHA-256 over it.
 
-What a leaf is made of is in `leaves`. The hash refuses to guess: a value without stable content is an error, never
-its `repr`, its `id` or its pickle. The encoding is a netstring with a type: one letter, the length of the content
-in bytes, a colon, the content. Containers hold the encodings of their elements one after the other, maps and
-sets in the order of the encoded bytes. `docs/reference/hashing.md` has the table and golden values.
+The kinds of leaves are in `leaves`. The hash never guesses: a value without stable content is an error, and its
+`repr`, `id` or pickle is never used. The encoding is a netstring with a type: one letter, the length of the content in
+bytes, a colon, the content. Containers hold the encodings of their elements one after the other, maps and sets in the
+order of the encoded bytes. `docs/reference/hashing.md` has the table and golden values.
 """
 
 from collections.abc import Callable, Mapping, Set
@@ -29,18 +29,18 @@ from pyexp.configs import (
 from pyexp.errors import ConfigError, HashError
 from pyexp.leaves import NoContent, apart, field_names, has_fields
 
-#: The first bytes of everything that is hashed. Another encoding needs another version.
+#: The first bytes that are hashed. Change the version with the encoding.
 SCHEME = b"pyexp1"
-#: Hexadecimal digits of a hash: 48 bits. A collision within a run is found by the plan.
+#: Hexadecimal digits of a hash: 48 bits. The plan detects a collision within a run.
 DIGITS = 12
 
 
 def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> str:
     """The hash of a config, 12 hexadecimal digits: the same for the same value in every process, on every machine.
 
-    The order of keys does not matter, types do: `1`, `True`, `1.0`, `"1"`, `(1,)` and `[1]` all differ. The name
-    is part of it; `out`, which pyexp adds for the experiment, is not. Nor is a key that equals its default in
-    `defaults`: a parameter that is added with the value that the code had before changes no hash.
+    The order of keys does not matter; types do: `1`, `True`, `1.0`, `"1"`, `(1,)` and `[1]` all differ. The name is
+    part of the hash. `out`, which pyexp adds, is not, and neither is a key that equals its default in `defaults`. So a
+    new parameter, with the value that the code used before as its default, changes no hash.
 
     >>> config_hash({"name": "fast", "lr": 0.1}) == config_hash({"lr": 0.1, "name": "fast"})
     True
@@ -48,19 +48,19 @@ def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = 
     >>> config_hash({"lr": 0.1, "dropout": 0.0}, defaults={"dropout": 0.0}) == config_hash({"lr": 0.1})
     True
 
-    Raises `ConfigError` for what is no config, `HashError` naming the path of a value that has no stable content.
+    Raises `ConfigError` if it is not a config, and `HashError` naming the path of a value without stable content.
     """
     if defaults:
         config = without_defaults(freeze_config(config), freeze_config(defaults, "defaults"))
     try:
         return digest(_encode_config(config))
-    except (ConfigError, NoContent, RecursionError, TypeError):  # frozen, it shows what is wrong and where
+    except (ConfigError, NoContent, RecursionError, TypeError):  # freezing finds what is wrong and where
         frozen = freeze_config(config)
         return digest(encode({key: frozen[key] for key in frozen if key != "out"}))
 
 
 def without_defaults(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConfig:
-    """The config without the leaves that equal their defaults, in value and type, and without maps that this empties.
+    """The config without the leaves that equal their defaults in value and type, and without maps that become empty.
 
     >>> without_defaults(freeze_config({"mlp": {"bias": 1}, "seed": 1}), freeze_config({"mlp.bias": 1, "seed": 0}))
     FrozenConfig({'seed': 1})
@@ -82,7 +82,7 @@ def without_defaults(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConf
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two values have one encoding. A value that has none is found, with its place, where all is encoded."""
+    """Whether two values have the same encoding. False if one has none; hashing the config will report it."""
     try:
         return _encode(one) == _encode(other)
     except (NoContent, RecursionError):
@@ -90,7 +90,7 @@ def alike(one: Any, other: Any) -> bool:
 
 
 def _encode_config(config: Mapping[str, Any]) -> bytes:
-    """The encoding of a config without `out`, of which only what is not plain is frozen first."""
+    """The encoding of a config without `out`. Plain values are encoded without freezing them first."""
     if type(config) not in _MAPS or "." in "".join(config):
         config = freeze_config(config)
     return _encode_plain_map(config if "out" not in config else {key: config[key] for key in config if key != "out"})
@@ -109,7 +109,7 @@ def _encode_plain_map(value: Mapping[str, Any]) -> bytes:
 
 
 def _encode_unfrozen(value: Any) -> bytes:
-    """What `_encode` gives for the frozen value, of which only what is not plain is frozen first."""
+    """The encoding of the value's frozen form. Plain values are encoded without freezing them first."""
     kind = type(value)
     if kind in _MAPS:
         return _encode_plain_map(value)
@@ -120,17 +120,17 @@ def _encode_unfrozen(value: Any) -> bytes:
 
 
 def digest(encoded: bytes) -> str:
-    """The hexadecimal digits that stand for an encoded config."""
+    """The hash of an encoded config, in hexadecimal digits."""
     return sha256(SCHEME + encoded).hexdigest()[:DIGITS]
 
 
 def encode(value: Any) -> bytes:
-    """The canonical encoding of a value: two values share it only if they are of one type and equal.
+    """The canonical encoding of a value. Two values share it only if they are equal and of one type.
 
     >>> encode({"lr": 0.5, "layers": [1, True]})
     b'm53:s2:lrf20:0x1.0000000000000p-1s6:layersl11:i1:1b4:True'
 
-    Raises `HashError` naming the path of a value that has no stable content.
+    Raises `HashError` naming the path of a value without stable content.
     """
     try:
         return _encode(value)
@@ -139,7 +139,7 @@ def encode(value: Any) -> bytes:
 
 
 def _error(value: Any, refused: Exception) -> HashError:
-    """What is to be said of a value that was refused; only now is the path to what is wrong with it looked for."""
+    """The error for a refused value. Searches for the path to the faulty part, which only an error needs."""
     try:
         if isinstance(refused, NoContent):
             where, leaf = _place(value, "config")
@@ -149,18 +149,18 @@ def _error(value: Any, refused: Exception) -> HashError:
     return HashError("config contains itself, or nests too deep to be hashed")
 
 
-#: So many encoded items are kept at a time: enough for what the cells of a grid share.
+#: Encoded items that are kept: enough for what the cells of a grid share.
 MOST_PAIRS = 10_000
 
 
 def encoder_of_many() -> Callable[[FrozenConfig], bytes]:
-    """`encode` for the configs of one grid: what they share, the very same value under one key, is encoded once.
+    """`encode` for the configs of one grid. A value that they share, the same object under one key, is encoded once.
 
     >>> encoded = encoder_of_many()
     >>> encoded(freeze_config({"a": [1]})) == encode({"a": [1]})
     True
     """
-    # A value is known by its identity, which is its own for as long as it is kept here beside its encoding.
+    # Values are looked up by identity. Each is kept beside its encoding, so no other object can get its identity.
     known: dict[tuple[str, int], tuple[bytes, Any]] = {}
 
     def pair(key: str, value: Any) -> bytes:
@@ -186,7 +186,7 @@ def encoder_of_many() -> Callable[[FrozenConfig], bytes]:
 
 
 def _place(value: Any, where: str) -> tuple[str, Any]:
-    """The path of the innermost part of a refused value that is itself refused, and that part."""
+    """The innermost part that is refused, with its path."""
     for path, part in _parts(value, where):
         try:
             _encode(part)
@@ -196,7 +196,7 @@ def _place(value: Any, where: str) -> tuple[str, Any]:
 
 
 def _parts(value: Any, where: str) -> list[tuple[str, Any]]:
-    """What a value is made of, each with its path."""
+    """The parts of a value, each with its path."""
     if is_map(value):
         return [(f"{where}.{joined([str(key)])}", value[key]) for key in sorted(value, key=str)]
     if isinstance(value, (list, tuple, PVector)):
@@ -258,7 +258,7 @@ _encode_key = lru_cache(10_000)(_encode)
 
 
 def _encode_other(value: Any) -> bytes:
-    """The encoding of what is no plain value: a map or set by its elements, else by its kind and what it is made of."""
+    """The encoding of any other value: of a map, list or set by its elements, of a leaf by its kind and content."""
     if registered(type(value)) is None:
         if isinstance(value, Mapping):
             return _encode_map(value)

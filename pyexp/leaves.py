@@ -1,8 +1,7 @@
-"""The kinds of leaves of a config: what each is made of, and how it is put together again.
+"""The kinds of leaves of a config: how each is taken apart into plainer values, and put together again.
 
-One table serves the hash and the record, so that the two have one notion of a value. A leaf is taken apart into plainer
-values, and put together from them where that takes no class of the user's. Anything else that is read from disk is a
-`NotLoaded`, which says what it stands for.
+The hash and the record share this one table, so they agree on what a value is. A leaf that needs a class of the user's
+is not put together when it is read from disk: a `NotLoaded` stands for it.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,13 +22,13 @@ from pyexp.errors import HashError
 Encoder = Callable[[Any], Any]
 T = TypeVar("T")
 
-#: The modules that are loaded, by name, and what loads one. The package gives both when this module is loaded.
+#: The loaded modules by name, and a function that loads one. `pyexp/__init__.py` sets both when it loads this module.
 modules: Mapping[str, Any] = {}
 load: Callable[[str], Any] = modules.__getitem__
 
 
 class Parts(NamedTuple):
-    """A leaf taken apart: its kind, the class or function it is named after if that is not its kind, its content."""
+    """A leaf taken apart: its kind, the name of its class or function (`""` if that is the kind), and its content."""
 
     kind: str
     name: str
@@ -37,13 +36,13 @@ class Parts(NamedTuple):
 
     @property
     def tag(self) -> str:
-        """What the kind and the name are called in a hash, where the class of a path makes no difference."""
+        """The kind and name as the hash encodes them. All classes of paths count as one kind."""
         kind = "path" if self.kind.startswith("pathlib.") else self.kind
         return f"{kind}:{self.name}" if self.name else kind
 
 
 class NoContent(Exception):
-    """Raised where a leaf has no stable content."""
+    """Raised for a leaf without stable content."""
 
     def __init__(self, leaf: Any, words: str) -> None:
         super().__init__(words)
@@ -52,11 +51,10 @@ class NoContent(Exception):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class NotLoaded:
-    """What stands in a config that was read from disk for a value that cannot be had back there.
+    """Placeholder for a value that cannot be restored in a config read from disk.
 
-    Its class is needed (`kind` is `enum`, `fields`, `named`, `registered` or a known type), or it was too long to be
-    written down (`cut`). `name` is the class or function, `text` the content. Two of them are equal where the values
-    are.
+    Restoring it needs its class (`kind` is `enum`, `fields`, `named`, `registered` or a known type), or it was too long
+    for the record (`cut`). `name` is the class or function, `text` the content. Placeholders of equal values are equal.
 
     >>> NotLoaded("enum", "main.Colour", "RED")
     <main.Colour.RED, not loaded>
@@ -81,14 +79,14 @@ NotLoaded.__module__ = "pyexp"
 
 
 class Leaf(NamedTuple):
-    """A row of the table: how a value is taken apart, and put together; None where that takes more than pyexp has."""
+    """A row of the table: how to take a value apart, and how to put it together; None if pyexp cannot do that."""
 
     apart: Callable[[Any], Any]
     together: Callable[[Any], Any] | None = None
 
 
 def apart(value: Any) -> Parts:
-    """What a leaf that is no plain value is made of. Raises `NoContent` if it has no stable content."""
+    """The parts of a leaf that is not a plain value. Raises `NoContent` if it has no stable content."""
     kind = type(value)
     parent = registered(kind)
     if parent is not None:
@@ -109,7 +107,7 @@ def apart(value: Any) -> Parts:
 
 
 def together(kind: str, name: str, content: Any) -> Any:
-    """The leaf that was taken apart into this. Raises an Exception if that takes a class, or the content is damaged."""
+    """The leaf with these parts. Raises an Exception if it needs a user's class, or if the content is damaged."""
     leaf = LEAVES[kind]
     if leaf.together is None or not (name == "" or (kind == "numpy.generic" and name.startswith("numpy."))):
         raise TypeError(f"a {name or kind} cannot be put together")
@@ -117,7 +115,7 @@ def together(kind: str, name: str, content: Any) -> Any:
 
 
 def _as_registered(value: Any, kind: type) -> Any:
-    """What the encoder that is registered for the kind makes of the value."""
+    """What the registered encoder returns for the value."""
     try:
         return encoders[kind](value)
     except Exception as error:  # user code
@@ -126,7 +124,7 @@ def _as_registered(value: Any, kind: type) -> Any:
 
 
 def _name_of_subclass(value: Any, known: str) -> str:
-    """The name of the value's class; `""` if it is the known type. Refuse a subclass that adds a state to it."""
+    """The name of the value's class; `""` if it is the known type. Raise `NoContent` for a subclass that adds state."""
     kind = type(value)
     if _type_name(kind) == known:
         return ""
@@ -145,12 +143,12 @@ def _known_name(kind: type) -> str | None:
 
 
 def _type_name(kind: type) -> str:
-    """What a type is called here, wherever a version of Python keeps it."""
+    """The qualified name of a type in its public module, the same for every version of Python."""
     return f"{_public_module(kind)}.{kind.__qualname__}"
 
 
 def _name(value: Any) -> str:
-    """The qualified name of a class or function, if it has one that others can find it by."""
+    """The qualified name of a class or function. Raise `NoContent` if it cannot be found under its name."""
     if "<" not in value.__qualname__:
         if not isinstance(value, (type, *_PLAIN_FUNCTIONS)) or hasattr(value, "__wrapped__"):
             _found(value)
@@ -164,10 +162,10 @@ def _name(value: Any) -> str:
 
 
 def _found(value: Any) -> None:
-    """Refuse a function that is not the one its name leads to: a wrapper made by a decorator bears another's name."""
+    """Raise `NoContent` if another function has its name: a decorator may give a wrapper the name of what it wraps."""
     try:
         found = reduce(getattr, value.__qualname__.split("."), modules[value.__module__])
-    except Exception:  # there is no such module or name; a module's own __getattr__ may raise anything
+    except Exception:  # the module or name is missing, or the module's own __getattr__ raised anything
         found = None
     if found is not value:
         raise NoContent(
@@ -181,7 +179,7 @@ _PLAIN_FUNCTIONS = (FunctionType, BuiltinFunctionType)
 
 
 def _is_function(value: Any) -> bool:
-    """Whether the value is a function of Python, C or a decorator; a bound method is none, it hides an object."""
+    """Whether the value is a function, written in Python or C, or wrapped. False for a bound method: it has state."""
     named = all(isinstance(getattr(value, name, None), str) for name in ("__module__", "__qualname__"))
     return callable(value) and named and isinstance(getattr(value, "__self__", None), (ModuleType, NoneType))
 
@@ -213,20 +211,20 @@ def _refusal(value: Any) -> NoContent:
 
 
 def qualified(thing: Any) -> str:
-    """The module and qualified name of a class or function; for one of the script's own, the script's name.
+    """The module and qualified name of a class or function. The script's own module is named after its file.
 
-    A script calls its module `__main__`, and another process that imports it does not: both are called after the file.
+    A script is `__main__` in its own process only; a process that imports it knows it by its file.
     """
     main = thing.__module__ in ("__main__", "__mp_main__")
     return f"{script_name(modules['__main__']) if main else _public_module(thing)}.{thing.__qualname__}"
 
 
 def _public_module(thing: Any) -> str:
-    """The module where a class or function is found by others.
+    """The public module of a class or function.
 
-    It is the module that the thing names, unless a part of that begins with `_`, which a library may call otherwise in
-    its next version. Then it is the shortest that has the very same thing: a package around the private part, or the
-    module's name without the underscores (`_io` is `io`).
+    It is its `__module__`, unless a part of that begins with `_`: a library may rename a private module in its next
+    version. Then it is the shortest name under which the same object is found: of a package around the private part,
+    or of the module without the underscores (`_io` is `io`).
     """
     module: str = thing.__module__
     parts = module.split(".")
@@ -239,18 +237,18 @@ def _public_module(thing: Any) -> str:
 
 
 def _stands_in(name: str, thing: Any) -> bool:
-    """Whether a loaded module has the thing under its name, and says so without being asked to load more."""
+    """Whether a loaded module has the thing under its name. Does not make a lazy module load more."""
     first, *inner = thing.__qualname__.split(".")
     try:
         module = modules[name]
         known = first in vars(module) or first in vars(module).get("__all__", ())
         return known and reduce(getattr, inner, getattr(module, first)) is thing
-    except Exception:  # there is no such module; a module's own __getattr__ may raise anything
+    except Exception:  # the module is missing, or its own __getattr__ raised anything
         return False
 
 
 def script_name(main: Any) -> str:
-    """What another process would import the module of a script as, from its `__spec__` or its `__file__`."""
+    """The name under which another process would import a script, from its `__spec__` or its `__file__`."""
     spec = getattr(main, "__spec__", None)
     if spec is not None:  # python -m package.module
         return str(spec.name).removesuffix(".__main__")
@@ -259,12 +257,12 @@ def script_name(main: Any) -> str:
 
 
 def _numpy_scalar(value: Any) -> Any:
-    """A NumPy scalar that no Python number equals (a date, a void, a wider float), as the array of no axes it fills."""
+    """The content of a NumPy scalar that no Python number equals (a date, a void, a wider float)."""
     return _numpy_array(value.reshape(()))
 
 
 def _numpy_array(value: Any) -> Any:
-    """A NumPy array as its type, shape and content in C order, little-endian, every NaN the same."""
+    """The type, shape and content of a NumPy array, in C order and little-endian. Every NaN becomes the same."""
     kind = _numpy_type(value.dtype)
     if value.dtype.hasobject or value.dtype.names is not None:
         return (kind, value.shape, value.ravel().tolist())
@@ -278,7 +276,7 @@ def _numpy_array(value: Any) -> Any:
 
 
 def _numpy_type(dtype: Any) -> Any:
-    """What tells a dtype from others; where its fields lie in memory does not."""
+    """The content of a dtype. Where its fields lie in memory does not matter."""
     if dtype.names is not None:
         return [(name, _numpy_type(dtype[name])) for name in dtype.names]
     if dtype.subdtype is not None:
@@ -287,7 +285,7 @@ def _numpy_type(dtype: Any) -> Any:
 
 
 def _range(value: range) -> Any:
-    """What tells a range from others: equal ranges hold the same numbers, however they were written."""
+    """The content of a range, the same for ranges that hold the same numbers."""
     if len(value[:2]) < 2:
         return tuple(value[:2])
     return (value[0], value[-1], value.step)
@@ -323,7 +321,7 @@ def _array(content: Any) -> Any:
 
 
 def _dtype(kind: Any) -> Any:
-    """The dtype that is told from others by this."""
+    """The dtype with this content."""
     dtype = load("numpy").dtype
     if isinstance(kind, list):
         return dtype([(name, _dtype(inner)) for name, inner in kind])
@@ -331,7 +329,7 @@ def _dtype(kind: Any) -> Any:
 
 
 def _numbers(content: Any) -> range:
-    """The range that holds these numbers: none, one, or the first, the last and the step."""
+    """The range with this content: no number, one, or the first, the last and the step."""
     if len(content) < 2:
         return range(content[0], content[0] + 1) if content else range(0)
     first, last, step = content
@@ -339,7 +337,7 @@ def _numbers(content: Any) -> range:
 
 
 def _of(module: str, *names: str) -> Callable[[Any], Any]:
-    """A function of the standard library, imported when it is called; it takes the items of a tuple one by one."""
+    """A function that imports and calls one of the standard library, with the items of a tuple as its arguments."""
 
     def make(content: Any) -> Any:
         function = reduce(getattr, names, load(module))
@@ -355,7 +353,7 @@ def _offset(content: Any) -> Any:
 
 
 def _at(*names: str) -> Callable[[Any], Any]:
-    """The way back to a moment: the digits read by a class of datetime's, then the fold and the zone."""
+    """A function that restores a datetime or time from its digits, its fold and its zone."""
     read = _of("datetime", *names)
     return lambda content: read(content[0]).replace(fold=content[1], tzinfo=content[2])
 
@@ -363,7 +361,7 @@ def _at(*names: str) -> Callable[[Any], Any]:
 _posix, _windows = Leaf(PurePath.as_posix, PurePosixPath), Leaf(PurePath.as_posix, PureWindowsPath)
 _path = Leaf(PurePath.as_posix, _of("pathlib", "Path"))  # of the system that reads it
 
-# By name, so that no type has to be imported to be known. Of builtins, only subclasses come here.
+# Keyed by name, so that no type has to be imported. The rows of builtins serve their subclasses only.
 _LEAVES: dict[str, Leaf] = {
     "pathlib.PosixPath": _path,
     "pathlib.WindowsPath": _path,
@@ -401,16 +399,16 @@ LEAVES = pmap(_LEAVES)
 
 
 def has_encoders() -> bool:
-    """Whether any foreign type was registered: all values that are known without it can be pickled."""
+    """Whether any foreign type is registered. All other values that pyexp can hash can be pickled."""
     return bool(encoders)
 
 
 def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
-    """Teach the hash a foreign type: `encoder` takes a value apart into plainer values that tell it from others.
+    """Teach the hash a foreign type: `encoder` returns the plainer values that a value is made of.
 
-    The encoder serves subclasses too, each under its own name. A mapping or list of such a type is kept as it is, where
-    others become maps and lists. It has to give the same for equal values in every
-    process. Registering a type again replaces its encoder.
+    The encoder has to return the same for equal values in every process, and something different for different values.
+    It serves subclasses too, each under its own name. A mapping or list of a registered type is kept as it is and does
+    not become a map or list. Registering a type again replaces its encoder.
 
     >>> class Angle:
     ...     def __init__(self, degrees): self.degrees = degrees
@@ -419,5 +417,5 @@ def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
     90
     """
     if not isinstance(kind, type):
-        raise HashError(f"{kind!r} is no class; register_encoder takes the class whose values the encoder takes apart")
+        raise HashError(f"{kind!r} is not a class; register_encoder takes the class whose values are to be encoded")
     encoders[kind] = encoder

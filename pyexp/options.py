@@ -1,7 +1,7 @@
 """The options of a run: one table that the decorator, `run()`, the command line, its help and the docs share.
 
-Knows argv lists and option values; a parser, nothing else. `parse` turns an argv list into what was said on it,
-`spelled` turns that back, and `settle` lays command line over `run()` over decorator over defaults.
+`shell.parse` reads an argv list, `spelled` turns options back into one, and `settle` combines command line, `run()`,
+decorator and defaults.
 """
 
 import math
@@ -22,6 +22,7 @@ from pyexp.configs import (
     FrozenConfig,
     Path,
     applied,
+    cached_by_identity,
     equal,
     freeze_value,
     is_map,
@@ -29,31 +30,30 @@ from pyexp.configs import (
     leaves,
     lookup,
     parts_of,
-    plainly,
-    remembering,
     route,
     split,
     thaw,
+    unescaped,
 )
 from pyexp.devices import AUTO, NO_GPUS, WANTED, tokens_of
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component
 from pyexp.tensor import Tensor
 
-#: A context in which nothing is warned of. The package gives it when this module is loaded.
+#: A context without warnings. `pyexp/__init__.py` sets it when it loads this module.
 unwarned: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 class UnknownKeyError(UsageError):
-    """No config has the key of an override: it may be meant for another experiment of the script."""
+    """No config has the key of an override. It may be meant for another experiment of the script."""
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One key that is to have one value in every config; `adds` says that it need not be there before.
+    """A value for one key in every config. `adds` allows a new key.
 
-    `word` is the value as it was typed, to be read as the kind of what it replaces; None if `value` is to be taken as
-    it is. `value` is also what the word means where nothing tells its kind. `text` is how the override was written.
+    `word` is the value as it was typed, to be read as the kind of the value that it replaces; None to use `value`
+    unchanged. `value` is also the meaning of the word if the kind is unknown. `text` is the override as it was written.
     """
 
     path: Path
@@ -64,20 +64,20 @@ class Override:
 
     @property
     def key(self) -> str:
-        """The key as it is written, with dots."""
+        """The dotted key."""
         return joined(self.path)
 
 
 def override_of(text: str) -> Override:
-    """The override that is spelled `key=value`, `key:=literal`, or either with a `+` before it.
+    """The override written as `key=value` or `key:=literal`, either with a `+` before it.
 
-    `:=` and quotes say what kind the value is of. Without them that is the kind of what it replaces, and where that
-    does not tell, a Python literal or else a string.
+    `:=` and quotes fix the kind of the value. Otherwise it gets the kind of the value that it replaces. If that is
+    missing or None, it is read as a Python literal, or as text if it is not one.
 
     >>> override_of("mlp.width=64").value, override_of("model=cnn").value, override_of("+debug:=True").adds
     (64, 'cnn', True)
 
-    Raises `UsageError` for what is not spelled so.
+    Raises `UsageError` for any other text.
     """
     key, equals, word = text.partition("=")
     if not equals:
@@ -92,7 +92,7 @@ def override_of(text: str) -> Override:
 def overrides_of(given: Any) -> tuple[Override, ...]:
     """The overrides in a dict by key (`{"mlp.width": 64, "+debug": True}`) or in a list of `key=value`.
 
-    The values of a dict are taken as they are. Raises `UsageError` for what is neither.
+    The values of a dict are used unchanged. Raises `UsageError` for anything else.
     """
     if isinstance(given, Mapping):
         return tuple(override(key, value, f"{key}:={value!r}") for key, value in given.items())
@@ -102,7 +102,7 @@ def overrides_of(given: Any) -> tuple[Override, ...]:
 
 
 def override(key: Any, value: Any, text: str, word: str | None = None) -> Override:
-    """The override of a key, which adds it where it begins with `+`. Raises `UsageError` for a key that is none."""
+    """The override of a key. A key that begins with `+` is added. Raises `UsageError` for a malformed key."""
     where = f"the override {text!r}"
     try:
         path = split(key.removeprefix("+") if isinstance(key, str) else key, where)
@@ -110,8 +110,8 @@ def override(key: Any, value: Any, text: str, word: str | None = None) -> Overri
     except ConfigError as error:
         raise UsageError(str(error)) from None
     if path[0] in ("name", "out"):
-        why = "is what tells the cells apart" if path[0] == "name" else "is the folder that pyexp gives each cell"
-        raise UsageError(f"{where} cannot be: {path[0]!r} {why}")
+        why = "identifies the cells" if path[0] == "name" else "is the folder that pyexp gives each cell"
+        raise UsageError(f"{where} is not allowed: {path[0]!r} {why}")
     return Override(path, frozen, key.startswith("+"), text, word)
 
 
@@ -119,19 +119,19 @@ _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _INT = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WORDS_FOR_FLOATS = re.compile(r"[+-]?(?:inf|infinity|nan)", re.I)
-#: Whole floats up to here are the number that was typed.
+#: Up to here, a whole float is exactly the number that was typed.
 _EXACT = 2.0**53
 
 
 def _literal(word: str) -> Any:
-    """What Python reads the word as; `NOTHING` if it is no literal, or holds a number too large for a float."""
-    from ast import Constant, literal_eval, parse, walk  # only an override pays for these
+    """The word as a Python literal; `NOTHING` if it is not one, or holds a number too large for a float."""
+    from ast import Constant, literal_eval, parse, walk  # imported only for an override
 
     try:
-        with unwarned():  # of Python's warnings about how a literal is written, as in "\d"
+        with unwarned():  # Python warns of literals such as "\d"
             tree = parse(word.strip(), mode="eval")
             constants = [node.value for node in walk(tree) if isinstance(node, Constant)]
-            # No literal spells infinity: it is a number that Python could not hold.
+            # A literal cannot spell infinity: the number was too large.
             if any(isinstance(each, (float, complex)) and math.isinf(abs(each)) for each in constants):
                 return NOTHING
             return literal_eval(tree)
@@ -140,22 +140,22 @@ def _literal(word: str) -> Any:
 
 
 def _guessed(word: str) -> Any:
-    """The word as a literal, else as text. Digits with underscores stay text: `1_1_1` is more often a name."""
+    """The word as a literal, or as text if it is not one. `1_1_1` stays text: it is likely a name."""
     value = _literal(word)
     is_number = isinstance(value, (int, float, complex))
     return word if value is NOTHING or (is_number and "_" in word) else value
 
 
 def _forced(key: str, word: str) -> Any:
-    """What is typed after `:=`."""
+    """The value typed after `:=`. Raises `UsageError` if it is not a literal."""
     value = float(word) if _WORDS_FOR_FLOATS.fullmatch(word.strip()) else _literal(word)
     if value is NOTHING:
-        raise UsageError(f"{key}={word} is no Python literal; for text write {_typed(f'{key}={word!r}')}")
+        raise UsageError(f"{key}={word} is not a Python literal; for text write {_typed(f'{key}={word!r}')}")
     return value
 
 
 def _typed(text: str) -> str:
-    """The text as a shell takes it."""
+    """The text, quoted for a shell."""
     import shlex
 
     quoted = shlex.quote(text)
@@ -203,13 +203,13 @@ def _of_kind(kind: type) -> Callable[[str], Any]:
 
 
 class Kind(NamedTuple):
-    """How a word is read as a value of one kind (`NOTHING`: it is none), and what to write, after the key."""
+    """One kind of values: how to read a word as such a value (`NOTHING`: it is not one), and what a user may type."""
 
     read: Callable[[str], Any]
     wanted: str
 
 
-#: What is there tells how a word is read, by its class.
+#: How to read a word, by the class of the value that it replaces.
 KINDS: Mapping[type, Kind] = {
     bool: Kind(_bool, "{key}=true or {key}=false"),
     int: Kind(_int, "a number like {key}=10"),
@@ -223,7 +223,7 @@ KINDS: Mapping[type, Kind] = {
 }
 
 
-#: What no word is read as.
+#: A kind of values that cannot be typed.
 _FOREIGN = Kind(lambda word: NOTHING, "such a value in the script")
 
 
@@ -232,7 +232,7 @@ def _with(make: Callable[[Any], Any], value: Any) -> Any:
 
 
 def kind_of(there: Any) -> Kind:
-    """How to read what replaces this value, which is as an experiment would get it."""
+    """The kind of a value, which is given as the experiment would get it."""
     if isinstance(there, Enum):
         members = type(there).__members__
         names = listing(members).replace("'", "")
@@ -243,7 +243,7 @@ def kind_of(there: Any) -> Kind:
 
 
 def _fitted(one: Override, there: Any) -> Any:
-    """The frozen value that the override puts in the place of this one; `NOTHING` if it is of another kind."""
+    """The frozen value with which the override replaces this one; `NOTHING` if the word is of another kind."""
     if one.word is None or there is NOTHING or there is None:
         return one.value
     value = kind_of(_plain(there)).read(one.word)
@@ -251,25 +251,25 @@ def _fitted(one: Override, there: Any) -> Any:
 
 
 def _plain(there: Any) -> Any:
-    """The value as an experiment gets it, a number of NumPy's as the Python number it equals."""
+    """The value as the experiment gets it. A NumPy number becomes the Python number that it equals."""
     is_number = type(there).__module__ == "numpy" and getattr(there, "shape", None) == () and hasattr(there, "dtype")
     return there.item() if is_number else thaw(there)
 
 
 def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> Tensor[FrozenConfig]:
-    """The grid with the overrides laid over every config, the later over the earlier; coordinates follow.
+    """The grid with the overrides merged over every config, in order. Coordinates follow.
 
-    What is typed is read as the kind of the value that the script has there, in each config for itself.
+    A typed word is read as the kind of the value that it replaces, in each config separately.
 
-    Raises `UsageError` for a key that is not in every config (unless it is added), naming the nearest that is; for one
-    in which the configs differ, as that is what the grid is made of; and for a word that is not of the kind.
+    Raises `UsageError` for a key that a config lacks (unless it is added), naming the nearest known key; for a key in
+    which the configs differ, since the grid varies it; and for a word of the wrong kind.
     """
     if not overrides or not configs:
         return configs
     cells = tuple(configs)
     for one in overrides:
-        _refuse_misplaced(one, cells)
-    readers = [(one, remembering(partial(_fitted, one))) for one in overrides]
+        _validate_override(one, cells)
+    readers = [(one, cached_by_identity(partial(_fitted, one))) for one in overrides]
     changed = tuple(
         applied(config, [(_path_in(config, one), read(lookup(config, one.key, NOTHING))) for one, read in readers])
         for config in cells
@@ -287,7 +287,7 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
 
 
 def _path_in(config: FrozenConfig, one: Override) -> Path:
-    """The keys that the override leads through in this config, where a dot may belong to a key."""
+    """The keys of the override's path in this config, where a dot may be part of a key."""
     return route(config, one.path) or one.path
 
 
@@ -298,9 +298,9 @@ def _axis_after(
     after: Sequence[FrozenConfig],
     overrides: Iterable[Override],
 ) -> Axis:
-    """The axis on which each config is at its code, after the overrides.
+    """The axis after the overrides. `codes` are the positions of the configs along it.
 
-    An override may reach a coordinate where all are the same in what it sets: on an axis of one, or inside of maps.
+    An override can change a coordinate if all configs agree in the key: on an axis of one position, or inside maps.
     """
     path = axis.key or axis.name
     parts = parts_of(path)
@@ -308,7 +308,7 @@ def _axis_after(
         return axis
     held = (lookup(config, path, NOTHING) for config in before)
     are_held = (code == MISSING or equal(value, axis.coords[code]) for value, code in zip(held, codes, strict=True))
-    if axis.key is None and not all(are_held):  # it only bears the name of a key
+    if axis.key is None and not all(are_held):  # the axis only has the name of a key
         return axis
     first = {code: cell for cell, code in reversed(tuple(enumerate(codes)))}
     now = [
@@ -320,17 +320,17 @@ def _axis_after(
     )
 
 
-def _refuse_misplaced(one: Override, cells: Sequence[FrozenConfig]) -> None:
+def _validate_override(one: Override, cells: Sequence[FrozenConfig]) -> None:
     values = [lookup(config, one.key, NOTHING) for config in cells]
     known = [value for value in values if value is not NOTHING]
     for value in known:
         if value is not known[0] and not equal(value, known[0]):
             raise UsageError(
                 f"{one.key!r} cannot be overridden: the configs differ in it ({known[0]!r}, {value!r}, …); "
-                "choose among them with -k, or change them in the script"
+                "select some of them with -k, or change them in the script"
             )
     if one.adds:
-        _refuse_burying(one, cells)
+        _validate_addition(one, cells)
     elif len(known) < len(cells):
         lacking = next(config for config, value in zip(cells, values, strict=True) if value is NOTHING)
         refusal = UsageError if known else UnknownKeyError
@@ -367,14 +367,14 @@ def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:
 
 
 def _keys(config: FrozenConfig) -> list[str]:
-    """The dotted keys of a config that can be overridden, those of maps among them."""
+    """The dotted keys of a config that can be overridden, including those of maps."""
     paths = [path for path, _ in leaves(config) if path != "name"]
     maps = [joined(parts[:depth]) for parts in map(parts_of, paths) for depth in range(1, len(parts))]
-    return [plainly(config, path) for path in dict.fromkeys([*paths, *maps])]
+    return [unescaped(config, path) for path in dict.fromkeys([*paths, *maps])]
 
 
-def _refuse_burying(one: Override, cells: Iterable[FrozenConfig]) -> None:
-    """Raise `UsageError` if a value that is no map stands where the added key's map would have to."""
+def _validate_addition(one: Override, cells: Iterable[FrozenConfig]) -> None:
+    """Raise `UsageError` if the added key would lead into a value that is not a map."""
     for depth in range(1, len(one.path)):
         above = joined(one.path[:depth])
         for config in cells:
@@ -384,7 +384,7 @@ def _refuse_burying(one: Override, cells: Iterable[FrozenConfig]) -> None:
 
 
 class Options(NamedTuple):
-    """Every option of a run, settled."""
+    """The options of a run, settled."""
 
     name: str | None = None
     executor: Any = "subprocess"
@@ -429,7 +429,7 @@ class Options(NamedTuple):
 
     @property
     def latest(self) -> bool:
-        """Whether the run is the latest one there is, and not a new one."""
+        """Whether the options mean the latest run."""
         return self.timestamp is True and (self.resume or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED))
 
 
@@ -504,10 +504,10 @@ def _as_it_is(value: Any) -> Any:
 
 
 class Option(NamedTuple):
-    """One row of the table: the field of `Options`, its flags, and how its value is read.
+    """One row of the table: the field of `Options`, its flags, and how to read its value.
 
-    A row without a `metavar` is a switch, which `sets` its value; `undo` is the flag that takes it back, where it is
-    not the long flag with `--no-`. `wanted` says in words what a value has to be.
+    A row without a `metavar` is a switch, which `sets` its value. `undo` is the flag that undoes it, if that is not the
+    long flag with `--no-`. `wanted` says what a value has to be.
     """
 
     field: str
@@ -521,7 +521,7 @@ class Option(NamedTuple):
 
     @property
     def off(self) -> str | None:
-        """The flag that takes a switch back."""
+        """The flag that undoes a switch."""
         return self.undo or (f"--no-{self.flags[-1].removeprefix('--')}" if self.sets and not self.metavar else None)
 
 
@@ -530,11 +530,11 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
     "which run": (
         Option("timestamp", ("--timestamp",), "the run to continue, rerun or report, or the name of a new one",
                _timestamp, "the name of a run's folder, or True (a new one) or False (no such level)", "TIMESTAMP"),
-        Option("timestamp", ("--no-timestamp",), "no folder for each run: use what is in the experiment's own",
+        Option("timestamp", ("--no-timestamp",), "no folder for each run: use the experiment's folder itself",
                _timestamp, sets=False),
         Option("resume", ("--continue",), "continue the latest run: load what is finished, run the rest"),
-        Option("extend", ("--extend",), "run in a run that another script began, too"),
-        Option("trust", ("--trust-owner",), "load results of this user too, or of 'all'; a result is code", _glob,
+        Option("extend", ("--extend",), "allow a run that another script began"),
+        Option("trust", ("--trust-owner",), "load results of this user too, or of 'all'; loading runs code", _glob,
                "the name of a user, or 'all'", "USER"),
         Option("name", ("--name",), "the experiment's folder below the output folder", _name,
                "the name of one folder", "NAME"),
@@ -546,15 +546,15 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("last_failed", ("--lf", "--last-failed"), "of the latest run (or of --timestamp), run only what failed "
                "or did not finish"),
         Option("rerun", ("--rerun",), "run every cell again, also finished ones"),
-        Option("rerun_changed", ("--rerun-changed",), "of the latest run (or of --timestamp), run again also what "
-               "other code made"),
-        Option("accept_code", ("--accept-code",), "what other code made counts as made by this code, from now on"),
+        Option("rerun_changed", ("--rerun-changed",), "of the latest run (or of --timestamp), also rerun the cells "
+               "whose result other code made"),
+        Option("accept_code", ("--accept-code",), "mark results of other code as made by this code, from now on"),
     ),
     "instead of running": (
         Option("dry_run", ("-n", "--dry-run"), "print what would be done with every cell and why"),
-        Option("list_runs", ("--list",), "list the runs there are, with their cells by status"),
-        Option("as_run", ("--as-run",), "report on the run in the grid as it was run, with its overrides"),
-        Option("report", ("--report",), "report what there is of the latest run (or of --timestamp)"),
+        Option("list_runs", ("--list",), "list the runs, with the number of cells by status"),
+        Option("as_run", ("--as-run",), "report on all cells of the run, also of earlier grids and overrides"),
+        Option("report", ("--report",), "run nothing; report on the latest run (or on --timestamp)"),
     ),
     "how": (
         Option("executor", ("--executor",), "where cells run: subprocess, fork, inline, ray, or an address ray://…",
@@ -566,22 +566,21 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
                WANTED, "GPUS"),
         Option("timeout", ("--timeout",), "kill a cell that runs for longer (not with inline)", _positive,
                "seconds, more than 0", "SECONDS"),
-        Option("grace", ("--grace",), "what a cell has after Ctrl-C or SIGTERM, to save its state, before it is killed",
+        Option("grace", ("--grace",), "time for a cell to save its state after Ctrl-C or SIGTERM, before it is killed",
                _seconds, "seconds, from 0", "SECONDS"),
-        Option("stop_after", ("--stop-after",), "begin no cell later than this after the start, let those that run "
-               "finish, and exit with status 75 if any is left", _positive, "seconds, more than 0", "SECONDS"),
-        Option("retries", ("--retries",), "try a failed cell again, up to so many times", _count, "a number from 0",
-               "N"),
+        Option("stop_after", ("--stop-after",), "start no cell after this time, let running ones finish, and exit with "
+               "status 75 if any is left", _positive, "seconds, more than 0", "SECONDS"),
+        Option("retries", ("--retries",), "run a failed cell again, up to N times", _count, "a number from 0", "N"),
         Option("pdb", ("--pdb",), "run cells in this process, with the terminal, and open pdb where one raises"),
         Option("fail_fast", ("-x", "--fail-fast"), "start no new cell after the first failure"),
         Option("durable", ("--no-durable",), "do not wait for the disk: safe against kills, not against a power cut",
                sets=False, undo="--durable"),
-        Option("check", ("--check",), "exit with status 1 if any cell failed, or with --report has no result"),
+        Option("check", ("--check",), "exit with status 1 if a cell failed or, with --report, has no result"),
     ),
     "what is shown": (
-        Option("capture", ("-s", "--capture=no"), "show what the cells write, as well as keeping it in their log.txt",
+        Option("capture", ("-s", "--capture=no"), "also show what the cells write, beside keeping it in log.txt",
                sets=False, undo="--capture=yes"),
-        Option("quiet", ("-q", "--quiet"), "say nothing on stderr but what goes wrong"),
+        Option("quiet", ("-q", "--quiet"), "write only failures and warnings to stderr"),
         Option("html", ("--html",), "write the run's page, report.html in its folder, and print its path (needs the "
                "extra [html])"),
         Option("plot", ("--plot",), "write a chart of an output as a picture into the run's folder, over one axis or "
@@ -592,31 +591,31 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
 
 OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for option in group)
 
-#: The row by which the value of a field is read.
+#: The row that reads the value of a field.
 BY_FIELD: Mapping[str, Option] = {option.field: option for option in reversed(OPTIONS)}
 
 
 OVERRIDE_HELP = (
-    "lay this over every config: a dotted key that is there, and a value of the kind that is there; key:=literal gives "
-    "another kind, +key=value adds"
+    "change this key in every config: a dotted key that exists, and a value of the same kind; key:=literal changes the "
+    "kind, +key=value adds a key"
 )
 
 
 def default_of(option: Option) -> str:
-    """What an option is if nobody says it, in words; nothing for a switch, or where there is no value."""
+    """The default of an option, in words; `""` for a switch or a default of None."""
     default = getattr(Options(), option.field)
     return f" (default: {default})" if isinstance(default, (str, int)) and not isinstance(default, bool) else ""
 
 
 def spelled(said: Mapping[str, Any]) -> list[str]:
-    """The argv list that says this: what `parse` takes back to it."""
+    """The argv list for these options: `parse` turns it back into them."""
     words = []
     for option in OPTIONS:
         value = said.get(option.field)
         if option.field not in said or (option.metavar is None) != isinstance(value, bool):
             continue
         if option.metavar is not None:
-            text = str(value)  # one that begins with a dash would be taken for a flag by itself
+            text = str(value)  # a separate word that begins with a dash would be taken for a flag
             words += [f"{option.flags[-1]}={text}"] if text.startswith("-") else [option.flags[0], text]
         elif value == option.sets:
             words.append(option.flags[0])
@@ -626,7 +625,7 @@ def spelled(said: Mapping[str, Any]) -> list[str]:
 
 
 def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The options with their values read. Raises `UsageError` naming the option and what it takes."""
+    """The options with their values read. Raises `UsageError` for an unknown option or a wrong value."""
     return {field: _read(field, value, where) for field, value in said.items()}
 
 
@@ -651,12 +650,12 @@ def _read(field: str, value: Any, where: str) -> Any:
 def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[str, Any]) -> Options:
     """The options in force: the command line over `run()` over the decorator over the defaults.
 
-    What one of them says switches off what contradicts it in those below; their overrides add up. Raises `UsageError`
-    for options within one of them that contradict each other.
+    An option switches off options below that contradict it. Overrides add up. Raises `UsageError` for options of the
+    same place that contradict each other.
     """
     settled: dict[str, Any] = {}
     for said in (checked(decorator, "the decorator"), checked(call, "run()"), argv):
-        refuse_contradictions(said)
+        validate_combination(said)
         for field in _switched_off(settled, said):
             settled.pop(field, None)
         settled |= {**said, "overrides": (*settled.get("overrides", ()), *said.get("overrides", ()))}
@@ -664,13 +663,13 @@ def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[
 
 
 def _switched_off(below: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]:
-    """The options from below that contradict what is said."""
+    """The options below that contradict those in `said`."""
     pairs = [pair for one, other, _ in _EXCLUSIVE for pair in ((one, other), (other, one))]
     return [loses for wins, loses in pairs if _is_on(said, wins) and _is_on(below, loses)]
 
 
 _ONE = "give one of them"
-#: Options of which a run can have one, and what to do about it.
+#: Pairs of options that exclude each other, and what to do about it.
 _EXCLUSIVE = (
     ("report", "rerun", _ONE),
     ("report", "last_failed", _ONE),
@@ -688,8 +687,8 @@ def _is_on(said: Mapping[str, Any], field: str) -> bool:
     return isinstance(value, str) if field == "timestamp" else bool(value)
 
 
-def refuse_contradictions(said: Mapping[str, Any]) -> None:
-    """Raise `UsageError` if two of the options cannot both be meant."""
+def validate_combination(said: Mapping[str, Any]) -> None:
+    """Raise `UsageError` if two of the options contradict each other."""
     for one, other, remedy in _EXCLUSIVE:
         if _is_on(said, one) and _is_on(said, other):
             first, second = BY_FIELD[one].flags[0], BY_FIELD[other].flags[0]
@@ -697,7 +696,7 @@ def refuse_contradictions(said: Mapping[str, Any]) -> None:
 
 
 def reference() -> str:
-    """The page of the docs that the table is: one row for each option."""
+    """The page of the docs about the options, with a row for each."""
     lines = [_INTRODUCTION]
     for title, options in GROUPS.items():
         lines += [
@@ -718,15 +717,17 @@ def reference() -> str:
 
 _INTRODUCTION = """# Options
 
-Every option can be said on the command line, to `experiment.run()`, or to the decorator; the command line wins over
-`run()`, and that over the decorator. `experiment.run()` reads the command line where it is called by the script that
-was started, or by what that calls, and so behind an installed entry point (`train = "package.train:main"`). It does
-not where a library calls it that has words of its own, such as a test runner or click. `run(argv=sys.argv[1:])` reads
-it anywhere, and `run(argv=[])` nowhere.
+Give an option on the command line, to `experiment.run()`, or to the decorator. The command line wins over `run()`, and
+`run()` wins over the decorator.
 
-Where a script runs several experiments, each reads the command line. If `-k` or the key of an override is only
-another's, an experiment says so in a line and runs nothing. `--check` ends the script after the first experiment of
-which a cell failed: nobody can know whether another one follows, and an exit status is set by ending.
+`experiment.run()` reads the command line if the script that was started calls it, directly or through its own
+functions; an installed entry point (`train = "package.train:main"`) counts as such a script. It does not read it if a
+library with arguments of its own calls it, such as a test runner or click. `run(argv=sys.argv[1:])` always reads it,
+and `run(argv=[])` never does.
+
+If a script runs several experiments, each reads the command line. An experiment without a cell for `-k`, or without the
+key of an override, says so in a line and runs nothing, if another one has it. With `--check`, all experiments of the
+script run, and then the exit status is 1 if a cell of any of them failed.
 
 This page is made from the table in `pyexp/options.py`:
 `python -c "from pyexp.options import reference; print(reference(), end='')" > docs/reference/options.md`.
@@ -735,29 +736,29 @@ Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, w
 `--stop-after` has left cells (run the command again); 130 after Ctrl-C, 143 after SIGTERM.
 """
 
-_KINDS = """What is typed keeps the kind of what it replaces, or is refused with the right spelling:
+_KINDS = """A typed value gets the kind of the value that it replaces. If it cannot, an error shows what to type:
 
-| there is | what may be typed |
+| the config has | what you may type |
 |---|---|
 | a bool | `true`, `1`, `yes`, `on` or `false`, `0`, `no`, `off`, in any case |
 | an int | a number; `1e3` becomes 1000, `0.5` a float |
 | a float | a number (an int becomes a float), `inf`, `nan` |
-| a string | any text, as it is: `id=1_1_1` and `tag=None` are strings |
-| a list, tuple, set or dict | a Python literal of the same kind; a dict is not replaced by anything else |
+| a string | any text, unchanged: `id=1_1_1` and `tag=None` are strings |
+| a list, tuple, set or dict | a Python literal of the same kind |
 | a path, a member of an enum | a path, the name of a member |
-| None, or with `+` nothing | a Python literal, else text; digits with underscores are text |
+| None, or with `+` no such key | a Python literal; anything else is text, also digits with underscores |
 
-`key:=literal` takes a Python literal of any kind, and quotes make a string of anything: `n='"3"'`. A value in a dict
-(`overrides={"key": value}`) is taken as it is; in a list (`overrides=["key=value"]`) it is read as if it were typed.
-Where the configs have different kinds, each keeps its own, and each has to accept what is typed. A key that holds a dot
-is written with `\\.` for it (`files.train\\.csv=2`), or plainly where the key is there (`files.train.csv=2`). See the
+`key:=literal` takes a Python literal of any kind. Quotes make a string: `n='"3"'`. A value in a dict
+(`overrides={"key": value}`) is used unchanged; in a list (`overrides=["key=value"]`) it is read as if it were typed. If
+the configs have values of different kinds, each keeps its kind, and each has to accept what you type. For a key with a
+dot, write `\\.` (`files.train\\.csv=2`), or a plain dot if the key exists (`files.train.csv=2`). The reasons are in the
 [decision](../decisions/042-overrides-keep-kinds.md)."""
 
 
 def _flags(option: Option) -> str:
     value = f" {option.metavar}" if option.metavar else ""
     shown = [*(f"`{flag}{value}`" for flag in option.flags)]
-    return ", ".join(shown) + (f" (taken back by `{option.off}`)" if option.off else "")
+    return ", ".join(shown) + (f" (undone by `{option.off}`)" if option.off else "")
 
 
 def _keyword(option: Option) -> str:

@@ -1,7 +1,7 @@
 """The plan: what a run would do with every cell and why, as a value.
 
-Statuses found on disk and a mode come in, a `Plan` goes out. The policy is a table. Also here: what cells and runs are
-called on disk, as pure text. It does not know how a status is found or an action is done.
+Facts and a mode come in, a `Plan` goes out. The policy is a table. The names of cells and runs on disk are made here
+too, as text. Does not know how facts are gathered or how an action is done.
 """
 
 import re
@@ -20,12 +20,12 @@ from pyexp.results import Record, cells_in_words, clipped
 from pyexp.sweep import name_of
 from pyexp.tensor import Tensor
 
-#: More cells than this are no plan but a mistake: a person meant `sample`.
+#: A run of more cells than this is taken for a mistake: the person meant `sample`.
 MOST_CELLS = 10_000_000
 
 
 class Status(Enum):
-    """What is found of a cell before a run. `CHANGED`: done, by other code; `FOREIGN`: of a user who is not trusted."""
+    """The status of a cell before a run. `CHANGED`: done by other code. `FOREIGN`: owned by a user you do not trust."""
 
     DONE = "done"
     FAILED = "failed"
@@ -56,8 +56,8 @@ class Action(Enum):
     MISSING = "missing"
 
 
-#: What a count of each action is called.
-_TOLD = {
+#: The words after a count of each action.
+_COUNTED_AS = {
     Action.LOAD: "to load",
     Action.RUN: "to run",
     Action.WAIT: "to wait for",
@@ -65,9 +65,9 @@ _TOLD = {
     Action.MISSING: "missing",
 }
 
-_NOT_TRUSTED = "a result is code, and this one is of another user{}"
+_NOT_TRUSTED = "its files belong to another user, and loading a result runs code{}"
 
-#: The policy: what each mode does with a cell of each status, and why, in words; what was found besides goes into `{}`.
+#: The policy: what each mode does with a cell of each status, and why. The details of what was found go into `{}`.
 POLICY: Mapping[tuple[Status, Mode], tuple[Action, str]] = MappingProxyType(
     {
         (Status.DONE, Mode.RUN): (Action.LOAD, "finished{}"),
@@ -108,7 +108,7 @@ POLICY: Mapping[tuple[Status, Mode], tuple[Action, str]] = MappingProxyType(
     }
 )
 
-#: The statuses of a cell that has ended, and whose record can be shown.
+#: The statuses of a cell that has ended: its record can be shown.
 ENDED = frozenset({Status.DONE, Status.CHANGED, Status.FAILED})
 
 
@@ -127,9 +127,9 @@ class Cell(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found of a cell: its status, and what is known besides, such as `at 12:03` or `with ValueError: …`.
+    """The status of a cell, and details in words, such as `at 12:03` or `with ValueError: …`.
 
-    That is text, or what becomes text when it is asked for its reason.
+    The details are text, or an object that becomes text when it is shown.
     """
 
     status: Status
@@ -140,14 +140,14 @@ UNSEEN = Found(Status.NEW)
 
 
 class Facts(NamedTuple):
-    """What is seen of one cell on disk. What it means is for `classify` to say.
+    """What the store sees of one cell on disk. `classify` says what it means.
 
-    `there` is what stands in the place of its folder (`""`: nothing), `record` the record that can be read there,
-    `stamp` what identifies the result file (`()`: there is none). `fits` says that the record is that of this result,
-    `fault` what is wrong with the result, `ended` when the cell ended, as what becomes text when it is asked for.
-    `holder` is the process that has claimed the cell, in words; `owner` the user whose files are there and who is not
-    trusted; `difference` how the code that made the result differs from the present one, in words; `default` which
-    default has changed since.
+    `there`: what is in the place of its folder (`""`: nothing). `record`: its record, if that can be read. `stamp`: the
+    stamp of its result file (`()`: there is none). `fits`: whether the record belongs to this result. `fault`: what is
+    wrong with the result. `ended`: when the cell ended, as an object that becomes text when it is shown. `holder`: the
+    process that has claimed the cell, in words. `owner`: the owner of the files, if that is a user you do not trust.
+    `difference`: how the code that made the result differs from the present code, in words. `default`: the default
+    that has changed since, in words.
     """
 
     there: str = ""
@@ -163,20 +163,20 @@ class Facts(NamedTuple):
 
     @property
     def version(self) -> tuple[object, ...]:
-        """What tells these facts from later ones, if the cell was run meanwhile."""
+        """A value that changes when the cell is run again."""
         return (self.stamp, None if self.record is None else self.record.started)
 
     @property
     def needs_repair(self) -> bool:
-        """Whether the cell is done and its record is not on disk as it should be."""
+        """Whether the record of a finished cell is missing on disk, or does not belong to its result."""
         return self.record is None or not self.fits or self.record.stamp != self.stamp
 
 
 def classify(facts: Facts) -> Found:
-    """What these facts mean: the status of the cell, with details in words.
+    """The status of a cell with these facts, with details in words.
 
-    >>> classify(Facts("folder", stamp=(40, 0, 0, 7), fault="its checksum does not fit"))
-    Found(status=<Status.UNFINISHED: 'unfinished'>, detail='(its result is unreadable: its checksum does not fit)')
+    >>> classify(Facts("folder", stamp=(40, 0, 0, 7), fault="its checksum is wrong"))
+    Found(status=<Status.UNFINISHED: 'unfinished'>, detail='(its result is unreadable: its checksum is wrong)')
     """
     record = facts.record
     if facts.holder:
@@ -189,7 +189,7 @@ def classify(facts: Facts) -> Found:
         return Found(Status.UNFINISHED, f"(in the place of its folder there is {facts.there})")
     if facts.default:
         return Found(Status.UNFINISHED, f"(finished with another default: {facts.default})")
-    if record is not None and record.failed:  # a file of the result's name does not undo a failure
+    if record is not None and record.failed:  # also if a file has the result's name
         brief = clipped(f"{record.type}: {record.message}")
         return Found(Status.FAILED, _Words("{} with {}", (facts.ended, brief)))
     if not facts.stamp:
@@ -202,7 +202,7 @@ def classify(facts: Facts) -> Found:
 
 
 class _Words(NamedTuple):
-    """A text that is put together when it is shown: few ever are."""
+    """A text that is formatted when it is shown: few are."""
 
     form: str
     parts: tuple[object, ...]
@@ -212,7 +212,7 @@ class _Words(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One cell of a plan: what was found of it, what is to be done with it, and the words of the policy for that."""
+    """One cell of a plan: its status, the action for it, and the policy's reason."""
 
     cell: Cell
     found: Found
@@ -226,13 +226,13 @@ class Step(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why that is to be done."""
+        """The reason for the action, in words."""
         detail = str(self.found.detail)
         return self.words.format(f" {detail}" if detail else "")
 
     @property
     def name(self) -> str:
-        """The config's name: selecting from a plan by name works as from results."""
+        """The config's name, so that a plan can be selected from like results."""
         return self.cell.name
 
     @property
@@ -252,20 +252,20 @@ class Plan(NamedTuple):
     mode: Mode
 
     def counts(self) -> dict[Action, int]:
-        """How many cells there are for each action, those with none left out."""
+        """The number of cells for each action that occurs."""
         found = Counter(step.action for step in self.steps)
         return {action: found[action] for action in Action if action in found}
 
     @property
     def works(self) -> bool:
-        """Whether any cell is to be run, here or elsewhere."""
+        """Whether any cell has yet to run, in this process or another."""
         return any(step.action in (Action.RUN, Action.WAIT) for step in self.steps)
 
     def summary(self) -> str:
         """The counts in a line."""
         other = sum(step.status is Status.CHANGED and step.action is Action.LOAD for step in self.steps)
         made = {Action.LOAD: f" ({other} made by other code)"} if other else {}
-        counts = (f"{number} {_TOLD[action]}{made.get(action, '')}" for action, number in self.counts().items())
+        counts = (f"{number} {_COUNTED_AS[action]}{made.get(action, '')}" for action, number in self.counts().items())
         return f"{cells_in_words(self.steps.size)}: {', '.join(counts)}"
 
     def __str__(self) -> str:
@@ -281,55 +281,55 @@ class Plan(NamedTuple):
 
 
 def plan(cells: Tensor[Cell], found: Mapping[str, Found], mode: Mode) -> Plan:
-    """The plan for these cells, where `found` says by folder what is on disk; what it does not name is new."""
+    """The plan for these cells. `found` has the status of each by folder; a cell that it lacks is new."""
     return Plan(cells.map(lambda cell: step_of(cell, found.get(cell.folder, UNSEEN), mode)), mode)
 
 
 def step_of(cell: Cell, found: Found, mode: Mode) -> Step:
-    """What to do with one cell: the row of the policy, with what was found."""
+    """The step for one cell: the policy for its status and this mode."""
     return Step(cell, found, *POLICY[found.status, mode])
 
 
-#: Pairs of configs that are compared to say why cells are new: a second or two.
+#: Pairs of configs that `explained` compares at most: they take a second or two.
 MOST_COMPARED = 200_000
 
 
 def explained(cells: Iterable[Cell], found: Mapping[str, Found], finished: Iterable[FrozenConfig]) -> dict[str, Found]:
-    """What is found of new cells, with the finished config that is nearest and the keys in which they differ.
+    """The status of new cells, with the nearest finished config and the keys in which the two differ.
 
-    Those are left out that would take more than `MOST_COMPARED` comparisons.
+    Stops after `MOST_COMPARED` comparisons.
     """
     known = [(config, _pairs(config)) for config in finished]
     new = [cell for cell in cells if found.get(cell.folder, UNSEEN).status is Status.NEW]
-    told = {}
+    explanations = {}
     for cell in new[: MOST_COMPARED // len(known)] if known else ():
         mine = _pairs(cell.config)
         config, theirs = min(known, key=lambda pair: len(pair[1] ^ mine))
         words = f"(nearest: {name_of(config)}, differs in {_differences(config, cell.config, mine ^ theirs)})"
-        told[cell.folder] = Found(Status.NEW, words)
-    return told
+        explanations[cell.folder] = Found(Status.NEW, words)
+    return explanations
 
 
 def _pairs(config: FrozenConfig) -> set[tuple[str, bytes]]:
-    """The leaves of a config, but for its name: two of them are equal where value and type are."""
+    """The leaves of a config without its name. Two pairs are equal if path, value and type are."""
     return {(path, encode(value)) for path, value in leaves(config) if path != "name"}
 
 
 def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str, bytes]], most: int = 3) -> str:
     paths = sorted({path for path, _ in pairs})
-    told = [
+    shown = [
         f"{path}: {' → '.join('absent' if at is NOTHING else clipped(repr(thaw(at)), 40) for at in both)}"
         for path in paths[:most]
         for both in [(lookup(old, path, NOTHING), lookup(new, path, NOTHING))]
     ]
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return f"{', '.join(told)}{more}" if told else "its name"
+    return f"{', '.join(shown)}{more}" if shown else "its name"
 
 
 def after_claim(before: Step, seen: Facts, now: Facts, mode: Mode) -> Step:
-    """What to do with a cell once it has been claimed, where `seen` was true when its step was planned.
+    """The step for a cell that has just been claimed. `seen` are the facts when it was planned, `now` the present ones.
 
-    Another process may have run it meanwhile: then its end counts as if this process had run it.
+    If another process has run the cell meanwhile, its result is loaded as if this process had run it.
     """
     found = classify(now)
     ended = now.version != seen.version and found.status in ENDED
@@ -337,21 +337,21 @@ def after_claim(before: Step, seen: Facts, now: Facts, mode: Mode) -> Step:
 
 
 def cells_of(configs: Tensor[FrozenConfig], defaults: FrozenConfig = FrozenConfig()) -> Tensor[Cell]:
-    """The configs with their hashes, which leave out what equals its default, and folders.
+    """The configs with their hashes and folders. A key that equals its default is not part of the hash.
 
-    Raises `ConfigError` for a config that holds `out`, for two cells that are the same config, and for two that
-    would share a folder; `HashError` for a value that cannot be hashed.
+    Raises `ConfigError` for a config with the key `out`, for two cells with the same config, and for two cells that
+    would share a folder; and `HashError` for a value that cannot be hashed.
     """
-    refuse_too_many(configs)
+    validate_size(configs)
     encoded = encoder_of_many()
     made = tuple(_cell(config, encoded, defaults) for config in configs)
     cells = Tensor.of_cells(made, configs.axes)
-    _refuse_twins(cells)
+    _validate_distinct(cells)
     return cells
 
 
-def refuse_too_many(configs: Tensor[FrozenConfig]) -> None:
-    """Raise `ConfigError` for a grid that nobody could run through: it was not meant to be run whole."""
+def validate_size(configs: Tensor[FrozenConfig]) -> None:
+    """Raise `ConfigError` for a grid that is too large to run."""
     if configs.size > MOST_CELLS:
         raise ConfigError(
             f"a run of {configs.size} cells is more than can be planned ({MOST_CELLS}); "
@@ -370,7 +370,7 @@ def _cell(config: FrozenConfig, encoded: Callable[[FrozenConfig], bytes], defaul
     return Cell(config, name, hashed, f"{folder_name(name)}-{hashed}")
 
 
-def _refuse_twins(cells: Tensor[Cell]) -> None:
+def _validate_distinct(cells: Tensor[Cell]) -> None:
     if len({cell.folder for cell in cells}) == cells.size:
         return
     first: dict[str, int] = {}
@@ -409,10 +409,10 @@ _RESERVED = frozenset(
 
 
 def folder_name(name: str) -> str:
-    """A config's name as the beginning of a folder's name: one portable component, whatever the name holds.
+    """A config's name as the beginning of a folder's name: one portable path component, whatever the name holds.
 
-    A plain name is unchanged. Others may come out alike; the hash that follows, of which the name is a part, keeps
-    them apart.
+    A plain name is unchanged. Two other names may give the same text; the hash that follows covers the name and keeps
+    their folders distinct.
 
     >>> folder_name("exp_lr0.1"), folder_name("../ü:x"), folder_name("")
     ('exp_lr0.1', '_.___x', 'unnamed')
@@ -428,7 +428,7 @@ def folder_name(name: str) -> str:
 def component(text: str, what: str) -> str:
     """The text, if it can be the name of one folder.
 
-    Raises `UsageError` naming `what` it is and what is wrong with it.
+    Raises `UsageError` if it cannot; the message calls it `what`.
     """
     wrong = (
         "is empty" if not text else
@@ -437,7 +437,7 @@ def component(text: str, what: str) -> str:
         "holds a control character" if any(char < " " for char in text) else
         "begins with a dot" if text.startswith(".") else
         "is longer than 200 bytes" if len(text.encode("utf-8", "surrogatepass")) > 200 else
-        "is no text" if any("\ud800" <= char <= "\udfff" for char in text) else
+        "holds half a surrogate pair" if any("\ud800" <= char <= "\udfff" for char in text) else
         ""
     )  # fmt: skip
     if wrong:
@@ -446,17 +446,17 @@ def component(text: str, what: str) -> str:
 
 
 def latest(runs: Iterable[tuple[float, str]]) -> str | None:
-    """The name of the run that began last, of (start in seconds, name); of those that began together, the last name."""
+    """The name of the run that began last, from pairs (start in seconds, name). Names decide between equal starts."""
     return max(((start, _counted(name), name) for start, name in runs), default=(0.0, (), None))[2]
 
 
 def _counted(name: str) -> tuple[tuple[int, str], ...]:
-    """A name's parts, numbers by their value: `…-2` comes before `…-10`."""
+    """A sort key for names that orders numbers by value: `…-2` comes before `…-10`."""
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in name.split("-"))
 
 
 def unused(name: str, taken: Iterable[str], form: str = "") -> str:
-    """The name, or the first of `name-2`, `name-3`, … that is not taken; `form` says how else a number is put into it.
+    """The name, or the first of `name-2`, `name-3`, … that is not taken. `form` is a format for the numbered names.
 
     >>> unused("a", ["a", "a-2"]), unused("a-1.txt", ["a-1.txt"], "a-{}.txt")
     ('a-3', 'a-2.txt')

@@ -1,7 +1,7 @@
-"""The record of one run of one cell as plain data and back, and `Result`, the view of it that a report gets.
+"""The record of one run of one cell, its JSON form, and `Result`, the view of it that a report gets.
 
-Knows what is said about a run, in JSON's terms; not where it is stored, nor how a value is loaded: a Result is given a
-function for that, and calls it when the value is first looked at.
+Does not know where a record is stored or how a value is loaded: a Result gets a function that loads it, and calls that
+when the value is first used.
 """
 
 import re
@@ -34,17 +34,17 @@ from pyexp.errors import HashError, ResultError, nearest
 from pyexp.hashing import encode
 from pyexp.leaves import NoContent, NotLoaded, apart, qualified, together
 
-#: The version of this form, which `record.json` and `run.json` name as their own. A reader refuses a newer one.
+#: The version of the JSON form, written into `record.json` and `run.json`. A reader refuses a newer one.
 FORMAT = 2
 
-#: A list, map, set or array of more items is cut; and text, bytes and ints of more than ten times as many digits.
+#: A list, map, set or array of more items is cut; so are text, bytes and ints of more than ten times as many digits.
 MOST_ITEMS = 1000
-#: Where a config takes more characters, shorter parts of it are cut too.
+#: If the JSON of a config is longer, shorter parts of it are cut too.
 MOST_CHARACTERS = 32_000
 
 
 def config_data(config: FrozenConfig) -> dict[str, Any]:
-    """The config as JSON data, with as much of it as leaves a record small. Its own keys and its name are whole."""
+    """The config as JSON data. Long values are cut to keep the record small; keys and the name never are."""
     for most in (MOST_ITEMS, MOST_ITEMS // 10, MOST_ITEMS // 100):
         data = _map({key: plain(config[key], inf if key == "name" else most) for key in sorted(config)})
         if len(_json(data)) <= MOST_CHARACTERS:
@@ -53,7 +53,7 @@ def config_data(config: FrozenConfig) -> dict[str, Any]:
 
 
 def plain(value: Any, most: float = MOST_ITEMS) -> Any:
-    """A frozen value as strict JSON data; what JSON lacks is a map with its kind under `"!"`.
+    """A frozen value as strict JSON data. A value that JSON lacks becomes a map with its kind under `"!"`.
 
     >>> plain((1, float("inf"), 2j))
     {'!': 'tuple', 'value': [1, {'!': 'float', 'value': 'inf'}, {'!': 'builtins.complex', 'value': \
@@ -79,7 +79,7 @@ def plain(value: Any, most: float = MOST_ITEMS) -> Any:
 
 
 def _leaf_data(value: Any, inner: Callable[[Any], Any]) -> Any:
-    """A leaf as JSON data, what it is made of by `inner`."""
+    """A leaf as JSON data; `inner` converts its parts."""
     number = as_python(value)
     if number is not value:  # in a dataclass or an array of objects
         return inner(number)
@@ -87,13 +87,13 @@ def _leaf_data(value: Any, inner: Callable[[Any], Any]) -> Any:
         return _marked("not loaded", [value.kind, value.name, inner(value.text)])
     try:
         parts = apart(value)
-    except NoContent:  # in a coordinate, of which no config may have been made
+    except NoContent:  # in a coordinate that belongs to no config
         return _marked("not loaded", ["unknown", qualified(type(value)), inner(_shown(value))])
     return _marked(f"{parts.kind}:{parts.name}" if parts.name else parts.kind, inner(parts.content))
 
 
 def _json(data: Any) -> str:
-    from json import dumps  # a warm run, which neither writes nor reads JSON, need not pay for it
+    from json import dumps  # not imported by a finished run, which writes no JSON
 
     return dumps(data, ensure_ascii=False)
 
@@ -122,14 +122,14 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
 
 
 def _size(value: Any) -> float:
-    """How long the value is, in items."""
+    """The length of the value, in items."""
     if isinstance(value, int):
         return value.bit_length() / 40
     if isinstance(value, (str, bytes, bytearray)):
         return len(value) / 10
     if isinstance(value, (Mapping, Set, list, tuple, PVector)):
         return len(value)
-    if _is_array(value):  # a dtype of another library is no name that NumPy knows
+    if _is_array(value):  # NumPy cannot restore the dtype of another library by its name
         is_foreign = value.dtype.kind == "V" and value.dtype.names is None
         return inf if is_foreign else max(value.size, value.nbytes / 16)
     return 0
@@ -140,7 +140,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _cut(value: Any) -> dict[str, Any]:
-    """What stands for a value that is too long: what it is, its length, and a digest of all of it."""
+    """The placeholder for a value that is too long: its type, its length, and a digest of all of it."""
     if _is_array(value):
         size: dict[str, Any] = {"dtype": str(value.dtype), "shape": list(value.shape)}
     else:
@@ -150,22 +150,22 @@ def _cut(value: Any) -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-    """A digest of all of a value. The cells of a grid share their long values, which are read once while they live."""
+    """A digest of a whole value, cached while the value lives: the cells of a grid share their long values."""
     known = _digests.get(id(value))
     if known is not None and known[0]() is value:
         return known[1]
     try:
         digest = sha256(encode(value)).hexdigest()[:16]
-    except HashError:  # in a coordinate, of which no config may have been made
+    except HashError:  # in a coordinate that belongs to no config
         digest = ""
-    with suppress(TypeError):  # a tuple or a string, which are soon read again
+    with suppress(TypeError):  # a tuple or a string has no weak reference; reading it again is fast
         _digests[id(value)] = ref(value, lambda _, key=id(value): _digests.pop(key, None)), digest  # type: ignore[misc]
     return digest
 
 
 _digests: dict[int, tuple[ref[Any], str]] = {}
 
-# What the frozen containers were before they were frozen.
+# The names of frozen containers before they were frozen.
 _THAWED = {qualified(kind): name for kind, name in ((FrozenConfig, "dict"), (FrozenList, "list"), (FrozenSet, "set"))}
 
 
@@ -177,7 +177,7 @@ def _shown(value: Any) -> str:
 
 
 def restored(value: Any, version: int = FORMAT) -> Any:
-    """The frozen value that `plain` was given, in a version of its form; `NotLoaded` for what cannot be had back.
+    """The frozen value from the JSON data of `plain`, in a version of its form. `NotLoaded` if it cannot be restored.
 
     >>> restored(plain((1, float("inf"), 2j)))
     (1, inf, 2j)
@@ -196,11 +196,11 @@ def restored(value: Any, version: int = FORMAT) -> Any:
 
 
 def _leaf(tag: str, content: Any) -> Any:
-    """The leaf that was written down under this tag."""
+    """The leaf that was written under this tag."""
     kind, _, name = tag.partition(":")
     try:
         return together(kind, name, thaw(restored(content)))
-    except Exception:  # its class is the user's, or this system lacks what it takes, as a time zone or NumPy
+    except Exception:  # it needs a class of the user's, or what this system lacks: a time zone, NumPy
         pass
     if kind == "named":
         return NotLoaded(kind, str(content), "")
@@ -209,7 +209,7 @@ def _leaf(tag: str, content: Any) -> Any:
 
 
 def _leaf_1(kind: str, text: str) -> Any:
-    """The leaf of which version 1 has kept the repr, NumPy's at that time."""
+    """The leaf from its repr, which is what version 1 wrote."""
     number = text.removeprefix(f"{kind.replace('numpy.', 'np.', 1)}(").removesuffix(")")
     try:
         return _NUMPY_1[kind](number)
@@ -229,17 +229,17 @@ _MAKERS: dict[str, Maker] = {
     "str": lambda text, version: bytes.fromhex(text).decode("utf-8", "surrogatepass"),
     "bytes": lambda text, version: bytes.fromhex(text),
     "not loaded": lambda parts, version: NotLoaded(*map(restored, parts)),
-    "cut": lambda told, version: NotLoaded(
-        "cut", told["of"], ", ".join(f"{key} {told[key]}" for key in told if key != "of")
+    "cut": lambda data, version: NotLoaded(
+        "cut", data["of"], ", ".join(f"{key} {data[key]}" for key in data if key != "of")
     ),
 }
-# In version 1, `bytes` was text with lone surrogates, and a path of whatever class a `path`.
+# In version 1, `bytes` was text with lone surrogates, and a path of any class was `path`.
 _MAKERS_1: dict[str, Maker] = {
     **{key: _MAKERS[key] for key in ("map", "tuple", "set", "float", "int")},
     "bytes": _MAKERS["str"],
     "path": lambda text, version: together("pathlib.PurePath", "", restored(text, version)),
 }
-# The scalars whose repr is all of them.
+# NumPy scalars that can be restored from their repr.
 _NUMPY_1: Mapping[str, Callable[[str], Any]] = {
     "numpy.float64": float,
     "numpy.bool": {"True": True, "False": False}.__getitem__,
@@ -254,7 +254,7 @@ Outcome = dict[str, Any]
 
 
 class Attempt(NamedTuple):
-    """One try at a cell that did not succeed: its error, when it began (seconds since 1970) and how long it took."""
+    """One attempt at a cell that failed: its error, its start (seconds since 1970) and its duration in seconds."""
 
     type: str
     message: str
@@ -265,10 +265,10 @@ class Attempt(NamedTuple):
 class Record(NamedTuple):
     """What was asked of one cell and what happened.
 
-    `outputs` holds the scalar outputs, `kinds` the class of every output by name; `spread` says whether the returned
-    value was a mapping of outputs, or one value. `needs` are the classes and functions that loading the value needs.
-    `stamp` identifies the file that the result was saved to, `seal` its content. `code` is the fingerprint of the code
-    that made it: `hash`, `parts` by name, and `accepted`, the hashes of other code that it counts as made by.
+    `outputs`: the scalar outputs. `kinds`: the class of every output by name. `spread`: whether the returned value was
+    a mapping of outputs. `needs`: the classes and functions that loading the value needs. `stamp` identifies the result
+    file, `seal` its content. `code`: the fingerprint of the code that made it, with its `hash`, its `parts` by name,
+    and `accepted`, the hashes of other code that the user declared equivalent.
     """
 
     name: str
@@ -302,7 +302,7 @@ def record_of(
     code: Mapping[str, Any] = FrozenConfig(),
 ) -> Record:  # fmt: skip
     """The record of a cell that ended with this outcome."""
-    told = {key: outcome[key] for key in ("type", "message", "traceback", "spread") if key in outcome}
+    given = {key: outcome[key] for key in ("type", "message", "traceback", "spread") if key in outcome}
     return Record(
         name=name,
         config=config,
@@ -317,18 +317,18 @@ def record_of(
         host=host,
         executor=executor,
         code=code,
-        **told,
+        **given,
     )
 
 
 @lru_cache(maxsize=1024)
 def _kinds(items: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """The kinds of outputs, one map for all records that have the same: who walks over many finds it in the cache."""
+    """The kinds of outputs as a map that records with equal kinds share, which makes tables of many records faster."""
     return dict(items)
 
 
 def cells_in_words(number: int) -> str:
-    """So many cells, in words.
+    """A number of cells, in words.
 
     >>> cells_in_words(1), cells_in_words(2)
     ('1 cell', '2 cells')
@@ -337,7 +337,7 @@ def cells_in_words(number: int) -> str:
 
 
 def clipped(text: str, most: int = 200) -> str:
-    """The text's first line, cut off where it is longer than `most` characters.
+    """The first line of a text, cut to at most `most` characters.
 
     >>> clipped("abcdef", 4), clipped("abcd\\nef", 4)
     ('abc…', 'abcd')
@@ -351,9 +351,9 @@ def spelled(value: Any, spell: Callable[[Any], str] = str) -> str:
     return hex(value) if type(value) is int and value.bit_length() > 10_000 else spell(value)
 
 
-#: What the text begins with that stands in the place of a traceback where a cell died and left only its log.
+#: The beginning of a traceback's replacement for a cell that died and left only its log.
 LOG_ENDS = "The log ends with:"
-# Of an exception group only its own lines match: those of its members are indented further.
+# Matches only an exception group's own lines: those of its members are indented further.
 _HEADER = re.compile(r"^(?:  \+ Exception Group )?Traceback \(most recent call last\):$", re.M)
 _FRAME = re.compile(r'^(?:  \| )?  File "(.+)", line (\d+), in (.+)$', re.M)
 _LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|/lib/python3\.|\\Lib\\|^<frozen ")
@@ -361,10 +361,10 @@ _PYEXP = __file__.removesuffix("results.py")
 
 
 def place(traceback: str) -> str:
-    """Where the user's code raised: file, line and function of the last frame that is not a library's; `""` if unknown.
+    """Where the user's code raised: file, line and function of the last frame outside libraries; `""` if unknown.
 
-    Where all frames are a library's, the last one, if it is not pyexp's. Of chained exceptions it is the last, of a
-    group the group itself.
+    If all frames are in libraries, it is the last one outside pyexp. It is about the last of chained exceptions, and
+    about a group itself.
 
     >>> place('''Traceback (most recent call last):
     ...   File "/home/me/main.py", line 19, in experiment
@@ -394,12 +394,12 @@ def is_library(file: str) -> bool:
 
 
 def missing(name: str, config: FrozenConfig, digest: str, words: str) -> Record:
-    """The record of a cell that has no result, and was not run: an error of type `NotRun`."""
+    """The record of a cell that was not run: an error of type `NotRun`, with the reason."""
     return Record(name, config, digest, "missing", type="NotRun", message=words)
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """The record as JSON data, for people and tools."""
+    """The record as JSON data."""
     shown: dict[str, Any] = {
         "format": FORMAT,
         "name": record.name,
@@ -430,9 +430,9 @@ def to_json(record: Record) -> dict[str, Any]:
 
 
 def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Record:
-    """The record in JSON data; `config`, where it is known, is exact, and the JSON form of it need not be read.
+    """The record from JSON data. If `config` is known, it replaces the JSON form of the config.
 
-    Raises `ResultError` if the data is no record, or one of a newer format.
+    Raises `ResultError` if the data is not a record, or has a newer format.
     """
     try:
         version = data["format"]
@@ -458,42 +458,42 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
             code=_code(data.get("code", {})),
             **{key: error[key] for key in ("type", "message", "traceback") if key in error},
         )
-        _refuse_wrong_types(record)
+        _validate_types(record)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ResultError(f"this is no record of pyexp: {type(error).__name__}: {error}") from None
+        raise ResultError(f"this is not a record of pyexp: {type(error).__name__}: {error}") from None
     return record
 
 
-def _code(told: Any) -> Mapping[str, Any]:
-    """The fingerprint in a record; empty where there is none."""
-    if not told:
+def _code(data: Any) -> Mapping[str, Any]:
+    """The fingerprint of the code in a record; empty if it has none."""
+    if not data:
         return FrozenConfig()
-    texts = [told["hash"], *told["parts"], *told["parts"].values(), *told.get("accepted", ())]
+    texts = [data["hash"], *data["parts"], *data["parts"].values(), *data.get("accepted", ())]
     if not all(type(text) is str for text in texts):
-        raise TypeError("there is no text in the fingerprint of the code")
-    return dict(told)
+        raise TypeError("the fingerprint of the code holds something other than text")
+    return dict(data)
 
 
 _texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "seal")
 
 
-def _refuse_wrong_types(record: Record) -> None:
+def _validate_types(record: Record) -> None:
     texts = {*map(type, _texts(record)), *map(type, record.needs), *map(type, record.kinds.values())}
     numbers = {type(record.started), type(record.seconds)}
     if not texts <= {str} or not numbers <= {int, float}:
-        raise TypeError("there is no text where one has to be, or no number")
+        raise TypeError("a field has the wrong type")
 
 
-#: Kinds of scalars that a record holds as they are.
+#: Kinds of scalars that a record holds exactly.
 EXACT = frozenset({"bool", "int", "float", "str", "NoneType"})
 
 
 class Result(Mapping[str, Any]):
     """One cell's result, read-only: `name`, `config`, `out` and the experiment's outputs side by side.
 
-    `r["accuracy"]` is an output of that name, `r.value` is what the experiment returned, whole. A result that is no
-    mapping of outputs is under `value`. A failure has `__error__` (True), `type`, `message` and `traceback`
-    instead. Attributes serve as keys. The value is loaded when an output that is no scalar is first looked at.
+    `r["accuracy"]` is an output of that name; `r.value` is all that the experiment returned. If it did not return a
+    mapping of outputs, `value` is the only output. A failure has `__error__` (True), `type`, `message` and `traceback`
+    instead. Attributes serve as keys. The value is loaded when an output other than a scalar is first used.
     """
 
     __slots__ = ("_config", "_load", "_out", "_record", "_value")
@@ -505,7 +505,7 @@ class Result(Mapping[str, Any]):
         self._config: Config | None = None
         self._value: Any = _UNLOADED
 
-    #: What was asked and what happened: status, times, attempts, host.
+    #: The record: status, times, attempts, host.
     record: Record = property(attrgetter("_record"))  # type: ignore[assignment]  # read for each of many results
 
     @property
@@ -532,14 +532,14 @@ class Result(Mapping[str, Any]):
 
     def _loaded(self) -> Any:
         if self._record.failed:
-            raise ResultError(f"{self._told()}: it has no value")
+            raise ResultError(f"{self._failure()}: it has no value")
         if self._value is _UNLOADED:
             self._value = self._load()
         return self._value
 
     @property
     def frozen(self) -> "_Frozen":
-        """The result as a mapping whose config is frozen: what a selection looks at."""
+        """The result as a mapping with a frozen config, for selections."""
         return _Frozen(self)
 
     def __getitem__(self, key: str) -> Any:
@@ -549,7 +549,7 @@ class Result(Mapping[str, Any]):
         if record.failed:
             if key in _ERROR:
                 return True if key == "__error__" else getattr(record, key)
-            raise ResultError(f"{self._told()}: it has no {key!r}")
+            raise ResultError(f"{self._failure()}: it has no {key!r}")
         if key not in record.kinds:
             raise ResultError(f"result {self.name!r} has no {key!r}; {nearest(key, self)}")
         if record.kinds[key] in EXACT and key in record.outputs:
@@ -567,7 +567,7 @@ class Result(Mapping[str, Any]):
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Result, (self._record, self._out, self._load)  # the value is loaded anew where it is looked at
+        return Result, (self._record, self._out, self._load)  # a copy loads the value again when it is used
 
     def __iter__(self) -> Iterator[str]:
         yield from OWN
@@ -592,7 +592,7 @@ class Result(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         if self._record.failed:
-            return f"<Result {self._told()}>"
+            return f"<Result {self._failure()}>"
         outputs = ", ".join(f"{key}={self._brief(key)}" for key in self._record.kinds)
         return f"<Result {self.name!r}: {outputs}>"
 
@@ -600,12 +600,12 @@ class Result(Mapping[str, Any]):
         outputs = self._record.outputs
         return spelled(outputs[key], repr) if key in outputs else f"<{self._record.kinds[key]}>"
 
-    def _told(self) -> str:
+    def _failure(self) -> str:
         return f"{self.name!r} failed with {self._record.type}: {self._record.message}".rstrip(": ")
 
 
 def records_of(results: Iterable[Result]) -> list[Record]:
-    """The record of each result: of many, this takes half the time of asking each."""
+    """The record of each result, in half the time of asking each for its `record`."""
     return [result._record for result in results]
 
 
@@ -637,7 +637,7 @@ class _Frozen(Mapping[str, Any]):
         return len(self.result)
 
 
-#: A longer string is no scalar: it stays in the result, out of the record.
+#: A longer string does not count as a scalar: it is in the result, not in the record.
 LONGEST_TEXT = 1000
 
 
@@ -645,13 +645,13 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def done(value: Any, needs: list[str]) -> Outcome:
-    """The outcome of a call that returned `value`: its scalar outputs, and what kind each output is of.
+    """The outcome of a call that returned `value`: its scalar outputs, and the kind of each output.
 
     >>> done({"loss": 0.5, "w": [1]}, [])["outputs"], done(3, [])["outputs"]
     ({'loss': 0.5}, {'value': 3})
     """
     is_named = is_spread(value)
-    # `__error__` says of a result that it has failed, whatever else is called so.
+    # `__error__` marks a failure, so no output can have this name.
     spread = {str(key): item for key, item in value.items() if key != "__error__"} if is_named else {"value": value}
     scalars = {key: scalar(item) for key, item in spread.items()}
     return {
@@ -664,12 +664,12 @@ def done(value: Any, needs: list[str]) -> Outcome:
 
 
 def is_spread(value: Any) -> bool:
-    """Whether a result is a mapping by name, whose items are outputs of their own."""
+    """Whether a result is a mapping with names as keys, so that its items are the outputs."""
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
 def kind_of(value: Any) -> str:
-    """The name of the value's class; a scalar whose kind is a bare name is in the record as it is.
+    """The name of the value's class. It is a bare name for the scalars that a record holds exactly.
 
     >>> kind_of(1.0), kind_of(len)
     ('float', 'builtins.builtin_function_or_method')
@@ -679,7 +679,7 @@ def kind_of(value: Any) -> str:
 
 
 def scalar(value: Any) -> Any:
-    """The value as a plain number, short string, bool or None; NotImplemented if it is none of these."""
+    """The value as a plain number, short string, bool or None; NotImplemented for any other value."""
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if type(value) not in _PLAIN or (type(value) is str and len(value) > LONGEST_TEXT):

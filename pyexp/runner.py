@@ -1,7 +1,6 @@
-"""A plan being carried out, cell by cell: what is finished is loaded, the rest is run, each end is put down at once.
+"""Carries out a plan cell by cell: loads finished cells, runs the others, and writes each record at once.
 
-It drives the executors and the store as the plan says. Whether a cell is run is never decided here: after each claim
-the plan is asked again.
+It drives the executors and the store. It never decides whether a cell is run: after each claim it asks the plan again.
 """
 
 import math
@@ -32,25 +31,25 @@ from pyexp.tables import Results
 from pyexp.tensor import Tensor
 from pyexp.worker import script
 
-if TYPE_CHECKING:  # a run that is finished loads no executor, and a script that only imports pyexp nothing of these
+if TYPE_CHECKING:  # a finished run loads no executor, and a script that only imports pyexp loads none of these
     from pyexp.executors.base import Executor, Session, StopRequest, Task
     from pyexp.executors.loop import Ended
     from pyexp.store.code import Code
 
-#: The exit status where `stop_after` has left cells: EX_TEMPFAIL of sysexits.h, which asks to be run again.
+#: The exit status if `stop_after` has left cells: EX_TEMPFAIL of sysexits.h, which asks to run the command again.
 LEFT = 75
-#: Seconds after a signal for which nobody asks what the run is waiting for.
+#: Seconds after a signal before a line says what the run is waiting for.
 SOON = 0.3
 #: The signal that Ctrl-C sends.
 CTRL_C = 2
 
 
 class Job(NamedTuple):
-    """What is to be run: the experiment's name, its function, its grid of configs (None: whatever was run).
+    """What to run: the experiment's name, its function, its grid of configs (None: the grid of the run).
 
-    `command` asks for it once more, but for the options that say which run; `""` where no script was started. `script`
-    is what the script's module is called, `function` the experiment's function there, `others` those of its other
-    experiments; `code` the fingerprint of the experiment's code.
+    `command` starts it again, without the options that choose the run; `""` if no script was started. `script` is the
+    module name of the script, `function` the name of the experiment's function in it, and `others` those of its other
+    experiments. `code` is the fingerprint of the experiment's code.
     """
 
     name: str
@@ -65,15 +64,14 @@ class Job(NamedTuple):
     defaults: FrozenConfig = FrozenConfig()
 
     def began(self, run: layout.Begun) -> bool:
-        """Whether this experiment began the run, as far as is known: its script, and no other function of that."""
+        """Whether this experiment may have begun the run: its own script did, and no other experiment of that."""
         return run.script in ("", self.script) and run.function not in self.others
 
 
 class Snapshot(NamedTuple):
-    """What was found before a run: its folder (None: there is none yet), the facts about its cells, and the plan.
+    """What was found before a run: its folder (None: not made yet), the facts about its cells, and the plan.
 
-    The plan is for the cells that were selected, `cells` is the whole grid, and `is_described` says whether `run.json`
-    has it.
+    The plan is for the selected cells, `cells` is the whole grid, and `is_described` says whether `run.json` has it.
     """
 
     run: Run | None
@@ -85,14 +83,17 @@ class Snapshot(NamedTuple):
 
 
 class Performed(NamedTuple):
-    """What came of a run. It is not `safe` where other processes could have run the same cells at the same time."""
+    """The results of a run. It is not `safe` if another process could have run the same cells at the same time."""
 
     results: Results
     safe: bool = True
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that ended before its cells had: at a signal, or in time. Says how to go on; `status` is for the system."""
+    """Raised when a run ends before its cells: after a signal, or by `stop_after`. Says how to continue.
+
+    `status` is the exit status.
+    """
 
     def __init__(self, words: str, status: int) -> None:
         super().__init__(words)
@@ -100,7 +101,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def again(job: Job, options: Options, run: Run, *flags: str) -> str:
-    """What to type, or to call, to go on with this run."""
+    """The command to type, or the call to make, to continue this run."""
     name = [] if options.timestamp is False else [Path(run.path).name]
     if job.command:
         return " ".join([job.command, *(f"--timestamp {each}" for each in name), *flags])
@@ -109,7 +110,7 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
 
 
 def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
-    """Carry out the plan, and return a result for each cell. Raises `Interrupted` if it ended before they had."""
+    """Carry out the plan, and return a result for each cell. Raises `Interrupted` if the run ends before its cells."""
     last_start = math.inf if options.stop_after is None else time.monotonic() + options.stop_after
     steps = snapshot.plan.steps
     loaded, warnings = _loaded(snapshot, job.code if options.accept_code else None)
@@ -159,7 +160,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             loaded = runner.records
         else:
             if options.mode is Mode.FAILED:
-                display.line("no cell of this run has failed: there is nothing to run again")
+                display.line("no cell of this run has failed: nothing to run again")
             records.tidy(folder)
         if returned_nothing(loaded.values()):
             display.note("every result is None: did the function forget to return it?")
@@ -173,7 +174,7 @@ NO_LOCKS = (
 
 
 def of_other_code(snapshot: Snapshot) -> list[str]:
-    """What there is to say about loaded results that other code made: how many, what changed, and what to do."""
+    """A note on loaded results that other code made: how many, what changed, and what to do. Empty without any."""
     loaded = [step for step in snapshot.plan.steps if step.action is Action.LOAD]
     other = [step for step in loaded if step.status is Status.CHANGED]
     if not other:
@@ -187,15 +188,15 @@ def of_other_code(snapshot: Snapshot) -> list[str]:
 
 
 def _foreign(steps: Tensor[Step]) -> list[str]:
-    """What there is to say about cells of users who are not trusted: once, however many there are."""
+    """One note on all cells of users you do not trust. Empty without any."""
     found = [step for step in steps if step.status is Status.FOREIGN]
     return [f"note: {cells_in_words(len(found))} not loaded: {found[0].reason}"] if found else []
 
 
 def _loaded(snapshot: Snapshot, accepted: "Code | None") -> tuple[dict[str, Record], list[str]]:
-    """The records of the cells that are finished, and warnings. Records that had to be made again are written down.
+    """The records of the finished cells, and warnings. Repairs records on disk.
 
-    A cell whose result cannot be loaded is not among them. Results of other code count as made by the `accepted` one.
+    Leaves out a cell whose result cannot be loaded. Marks results of other code as made by the `accepted` code.
     """
     found: dict[str, Record] = {}
     warnings: list[str] = []
@@ -219,7 +220,7 @@ def _loaded(snapshot: Snapshot, accepted: "Code | None") -> tuple[dict[str, Reco
 
 
 def _recorded(run: Run, cell: Cell, facts: Facts, accepted: "Code | None" = None) -> Record:
-    """The record of a cell that has ended, written down if it is not on disk as it should be.
+    """The record of a cell that has ended. Repairs it on disk if necessary.
 
     Raises `ResultError` if the result cannot be loaded, and OSError if the record cannot be written.
     """
@@ -235,13 +236,13 @@ def _recorded(run: Run, cell: Cell, facts: Facts, accepted: "Code | None" = None
 
 
 def returned_nothing(records: Iterable[Record]) -> bool:
-    """Whether there are results, and each of them is None."""
+    """Whether every result is None, and there is at least one."""
     done = [record for record in records if not record.failed]
     return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
 
 
 def _sources(job: Job) -> dict[str, bytes]:
-    """The sources of the experiment's code by module: what the fingerprint was taken of."""
+    """The sources of the experiment's code by module, from which the fingerprint was taken."""
     found = {name: source.text for name, source in script.fingerprinted.items()}
     main = script.script_of(getattr(job.fn, "__globals__", {}))
     return found if main is None or not script.is_project(main.file) else {**found, job.script: main.source}
@@ -271,15 +272,15 @@ def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, 
 
 
 def _display(number: int, options: Options, executor: "Executor | None") -> Progress:
-    """The display for so many cells; a live one only if their output does not come to the terminal."""
+    """The display for a number of cells. It is live only if the cells do not write to the terminal."""
     elsewhere = options.capture and not options.pdb and executor is not None and executor.has_own_streams
     return progress(number, quiet=options.quiet, terminal_is_free=elsewhere, environ=os.environ)
 
 
 def validate_picklable(cells: Iterable[Cell]) -> None:
-    """Raise `ConfigError` for a config that could not be sent to a worker.
+    """Raise `ConfigError` for a config that cannot be sent to a worker.
 
-    Every value that pyexp can hash by itself can be pickled; only a registered type may lack that.
+    pyexp can pickle every value that it can hash by itself. Only a value of a registered type may fail.
     """
     for cell in cells if has_encoders() else ():
         try:
@@ -289,20 +290,20 @@ def validate_picklable(cells: Iterable[Cell]) -> None:
 
 
 def _failed(cell: Cell, error: Exception, started: float) -> Record:
-    """The record of a cell that an error here has stopped."""
+    """The record of a cell that failed with an error in this process."""
     from pyexp.worker.outcome import failed
 
     return record_of(cell.name, cell.config, cell.hash, failed(error), started=started)
 
 
 def _attempts(record: Record) -> tuple[Attempt, ...]:
-    """The attempts at a cell that failed, the last one among them."""
+    """All attempts at a failed cell, including the last one."""
     return (*record.attempts, Attempt(record.type, record.message, record.started, record.seconds))
 
 
 @dataclass
 class Runner:
-    """One run: the claims it holds, the records it has, the failures it has seen."""
+    """One run: its claims, its records and its failures."""
 
     job: Job
     options: Options
@@ -321,7 +322,7 @@ class Runner:
     halting: bool = False
 
     def run(self, waiting: deque[Step]) -> None:
-        """Run the cells that wait, and those that other processes lose meanwhile. Raises `Interrupted`."""
+        """Run the waiting cells, and those whose result another process removes meanwhile. Raises `Interrupted`."""
         from pyexp.executors.loop import schedule
 
         if self.session.notice:
@@ -373,7 +374,7 @@ class Runner:
         return lost
 
     def _set_apart(self, steps: Iterable[Step]) -> None:
-        """Set the results of all cells that are to run again apart before the first of them runs."""
+        """Set apart the results of all cells to rerun, before the first of them runs."""
         for step in steps:
             seen = self.snapshot.facts.get(step.cell.folder)
             if (
@@ -390,11 +391,11 @@ class Runner:
                     claim.release()
 
     def _begins_anew(self, step: Step) -> bool:
-        """Whether the cell runs again although it has ended, so that nothing of before may be found in its folder."""
+        """Whether the cell has ended and is rerun, so that its folder has to be empty."""
         return self.options.mode is Mode.RERUN or (step.action is Action.RUN and step.status in ENDED - {Status.FAILED})
 
     def _tasks(self, waiting: deque[Step]) -> Iterator["Task | None"]:
-        """A task for each cell that nobody else has; None when others have all that are left."""
+        """A task for each cell that no other process has claimed; None while others have claimed all that are left."""
         from pyexp.executors.base import Task
 
         turned_away = 0
@@ -416,7 +417,7 @@ class Runner:
                 yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor)
 
     def _is_busy(self, step: Step) -> bool:
-        """Whether another process has the cell. If none has, it is held and ready to run, or its record is taken."""
+        """Whether another process has claimed the cell. If not, claim it and prepare it, or take its record."""
         cell = step.cell
         try:
             claim = records.claim(self.folder, cell)
@@ -425,13 +426,13 @@ class Runner:
             self.held[cell.folder] = (cell, claim)
             if not self._make_ready(step):
                 self._release(cell)
-        except OSError as error:  # if the disk says no, that is this cell's failure and no other's
+        except OSError as error:  # a disk error fails this cell only
             self._take(cell, _failed(cell, error, time.time()))
             self._release(cell)
         return False
 
     def _make_ready(self, step: Step) -> bool:
-        """Make a claimed cell ready to run. False if it has been run meanwhile; then its record is taken."""
+        """Prepare a claimed cell. False if another process has run it meanwhile; then take its record."""
         cell = step.cell
         seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, self.program)
         action, why = after_claim(step, seen, now, self.options.mode).action, now.fault
@@ -463,7 +464,7 @@ class Runner:
             self.held.pop(cell.folder)[1].release()
 
     def _commit(self, ended: "Ended") -> None:
-        """Write down the record of a cell that has ended, and give the cell back."""
+        """Commit the record of a cell that has ended, and release its claim."""
         from socket import gethostname
 
         cell = self.held[ended.task.label][0]

@@ -1,4 +1,4 @@
-"""The shell: look → plan → perform → report. It asks the world, lets `plan` decide, and has the devices do it."""
+"""The shell: look → plan → perform → report. The store gathers facts, `plan` decides, the runner carries it out."""
 
 import os
 import re
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from pyexp import runner
 from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, NoRunError, ResultError, SelectionError, StoreError, UsageError, nearest
-from pyexp.executors import refuse_unknown
+from pyexp.executors import validate_executor
 from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
-from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, refuse_too_many
+from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, validate_size
 from pyexp.results import cells_in_words
 from pyexp.runner import Job, Performed, Snapshot
 from pyexp.store import history, layout, records
@@ -32,21 +32,21 @@ NO_CONFIGS = "there are no configs: register a function with @experiment.configs
 
 
 def grid(configs: Any) -> Tensor[FrozenConfig]:
-    """The configs, or what a function of no argument returns, as a grid. Raises `ConfigError` for what is none."""
+    """The configs, or what a function returns for them, as a grid. Raises `ConfigError` for anything else."""
     if configs is None:
         raise ConfigError(NO_CONFIGS)
     if not callable(configs):
-        return _filled(grid_of(configs), "configs")
+        return _not_empty(grid_of(configs), "configs")
     label = f"the configs function {getattr(configs, '__name__', '?')!r}"
     made = configs()
     if made is None:
         raise ConfigError(f"{label} returned None; did it forget to return the list of configs?")
     label = f"what {label} returned"
-    return _filled(grid_of(made, label), label)
+    return _not_empty(grid_of(made, label), label)
 
 
-def _filled(grid: Tensor[FrozenConfig], what: str) -> Tensor[FrozenConfig]:
-    """The grid, if there is a config in it: a selection may hold none, and would be a run of nothing."""
+def _not_empty(grid: Tensor[FrozenConfig], what: str) -> Tensor[FrozenConfig]:
+    """The grid. Raise `ConfigError` if it is empty: a selection may hold no config."""
     if not grid:
         raise ConfigError(f"{what} is empty, of shape {grid.shape}; a run needs at least one config")
     return grid
@@ -55,8 +55,8 @@ def _filled(grid: Tensor[FrozenConfig], what: str) -> Tensor[FrozenConfig]:
 def look(job: Job, options: Options) -> Snapshot:
     """The cells of the job, the facts about them on disk, and the plan. Changes nothing.
 
-    Raises `NoRunError` if a run is asked for that is not there or is another script's, `UsageError` for overrides that
-    do not fit.
+    Raises `NoRunError` if the run asked for is missing or belongs to another script, and `UsageError` for overrides
+    that do not fit.
     """
     cells, chosen = cells_of_job(job, options)
     run, notes = find_run(job, options)
@@ -73,7 +73,7 @@ def look(job: Job, options: Options) -> Snapshot:
 
 
 def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list[FrozenConfig]:
-    """The configs of the finished cells of a run, of whatever grid."""
+    """The configs of all finished cells of a run, also of other grids."""
     mine = {cell.folder for cell in cells}
     others = records.look(
         run, (cell for cell in history.history(run).cells if cell.folder not in mine), records.Program(), exact=False
@@ -83,7 +83,7 @@ def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list
 
 
 def validate_common(run: Run, cells: Tensor[Cell]) -> None:
-    """Raise `NoRunError` if a run has cells, and none of this grid: it is not the one that is to be continued."""
+    """Raise `NoRunError` if a run has cells but none of this grid: the user means another run."""
     there = layout.cell_folders(run)
     if there and there.isdisjoint(cell.folder for cell in cells):
         name = os.path.basename(run.path)
@@ -94,17 +94,17 @@ def validate_common(run: Run, cells: Tensor[Cell]) -> None:
 
 
 def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]]:
-    """All cells of the job with the overrides, and those of them that are selected."""
+    """All cells of the job, with overrides, and the selected ones."""
     if job.configs is None:
         raise ConfigError(NO_CONFIGS)
-    refuse_too_many(job.configs)
+    validate_size(job.configs)
     configs = with_defaults(job.configs, job.defaults) if job.defaults else job.configs
     cells = cells_of(overridden(configs, options.overrides), job.defaults)
     return cells, cells if options.select is None else selected(cells, options.select)
 
 
 def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
-    """The cells whose name matches. Raises `SelectionError` with the nearest names if there are none."""
+    """The cells whose name matches. Raises `SelectionError` with the nearest names if none does."""
     try:
         found = cells[glob]
     except SelectionError:
@@ -117,9 +117,9 @@ def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
 
 
 def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
-    """The run that the options name, None if a new one is to be made; and what there is to say about that.
+    """The run that the options name, or None for a new one; and notes for the user.
 
-    Raises `NoRunError` if a run is asked for that is not there, or if another script began it.
+    Raises `NoRunError` if the run asked for is missing, or if another script began it.
     """
     base = layout.home(options.output_dir, job.name)
     name = options.timestamp
@@ -146,7 +146,7 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
         raise NoRunError(f"there is no run at {path}; {nearest(name or job.name, known, 'the runs are')}")
     if not known or name is False:
         return None, ()
-    return None, (f"note: there is no run {name!r} yet, so it is begun; {nearest(name, known, 'the runs are')}",)
+    return None, (f"note: this begins the new run {name!r}; {nearest(name, known, 'the runs are')}",)
 
 
 def _no_run(base: str, job: Job) -> str:
@@ -159,17 +159,17 @@ def _no_run(base: str, job: Job) -> str:
     if not others:
         return f"there is no run of {job.name!r} below {base} yet; run it first, without the option"
     return (
-        f"no run of {job.name!r} below {base} was begun by {job.script!r}; those there are of "
-        f"{' and '.join(map(repr, others))}: give this experiment another --name, or take one with --extend"
+        f"no run of {job.name!r} below {base} was begun by {job.script!r}; its runs were begun by "
+        f"{' and '.join(map(repr, others))}: give this experiment another --name, or use one of them with --extend"
     )
 
 
 def perform(job: Job, options: Options) -> Performed:
     """Carry out what the options ask for, and return a result for each cell.
 
-    Raises `Interrupted` if a signal came, and what `look` raises before anything has run.
+    Raises `Interrupted` after a signal. Raises what `look` raises, before anything runs.
     """
-    refuse_unknown(options.executor)
+    validate_executor(options.executor)
     if options.mode is Mode.REPORT and (options.as_run or job.configs is None):
         return Performed(_as_run(job, options))
     snapshot = look(job, options)
@@ -177,7 +177,7 @@ def perform(job: Job, options: Options) -> Performed:
         return runner.run(job, options, snapshot)
     run = snapshot.run
     left_out = 0 if run is None else len(history.history(run).folders - {cell.folder for cell in snapshot.cells})
-    more = f"{cells_in_words(left_out)} of other grids; --as-run shows the run as it was" if left_out else ""
+    more = f"{cells_in_words(left_out)} of other grids; --as-run shows all cells of the run" if left_out else ""
     if run is None or all(step.action is Action.MISSING for step in snapshot.plan.steps):
         where = "" if run is None else f" in {run.path}"
         has = f"; there {'is' if left_out == 1 else 'are'} {more}" if left_out else ""
@@ -234,24 +234,24 @@ def write_plot(results: Results, wanted: str) -> str:
 
 
 def tell(line: str) -> None:
-    """Write a line to stderr, whatever has become of it."""
+    """Write a line to stderr. Ignore a stderr that is closed."""
     with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
         sys.stderr.write(f"{line}\n")
 
 
 class Heard(NamedTuple):
-    """The words to be read (None: there are none for this call), and what to say of words that are not read."""
+    """The words of the command line (None: not for this call), and a notice if words are ignored."""
 
     words: list[str] | None
     notice: str = ""
 
 
 def command_line(caller: FrameType) -> Heard:
-    """The command line for the call of `run()` in this frame.
+    """The command line, if it is meant for the call of `run()` in this frame.
 
-    It is for the script that was started, or the program that an installed entry point starts, and for all that these
-    call. It is not if a library is in between: a test runner has words of its own, and a library such as click has
-    read them. A notebook, a prompt and `python -c` have no file. A run in a cell is not what was asked for.
+    It is meant for the script or installed entry point that was started, and for what these call. It is not meant for a
+    call through a library: a test runner has its own arguments, and a library such as click has parsed them already.
+    A notebook, a prompt, `python -c` and a run inside a cell have no command line either.
     """
     if getattr(sys.modules.get("pyexp.worker.cell"), "in_cell", False):
         return Heard(None)
@@ -273,20 +273,20 @@ def command_line(caller: FrameType) -> Heard:
     words = " ".join(sys.argv[1:])
     return Heard(
         None,
-        f"note: the command line ({words}) is not read, as run() is called from inside of {_package(libraries[0])!r}; "
-        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) leaves out this note",
+        f"note: the command line ({words}) is not read, because {_package(libraries[0])!r} calls run(); "
+        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note",
     )
 
 
 def _was_started(namespace: Mapping[str, Any]) -> bool:
-    """Whether this is the file, or the folder or archive, that `sys.argv` begins with, or is read from stdin."""
+    """Whether this is the script that was started: the file, folder or archive in `sys.argv[0]`, or stdin."""
     started, file = Path(sys.argv[0] if sys.argv else ""), Path(namespace.get("__file__") or "<none>")
     other = {"__main__.py": file.parent.name, "<stdin>": "-"}.get(file.name, file.name)
     return _program(started.name) in (_program(file.name), _program(other))
 
 
 def _program(name: str) -> str:
-    """The name without what Windows adds to that of an entry point."""
+    """The name without the suffix that Windows adds to an entry point."""
     return re.sub(r"(-script\.pyw?|\.exe)$", "", name)
 
 
@@ -295,15 +295,15 @@ def _package(frame: FrameType) -> str:
 
 
 def _is_library(frame: FrameType, own: str) -> bool:
-    """Whether this is the code of somebody else, who calls it for a reason of their own."""
+    """Whether this is the code of a library other than the caller's own package."""
     package = _package(frame)
     is_installed = {"site-packages", "dist-packages"} & set(Path(frame.f_code.co_filename).parts)
     return package != own and (bool(is_installed) or package in ("unittest", "doctest"))
 
 
 def parser(prog: str | None = None) -> "argparse.ArgumentParser":
-    """The parser that the table describes; what it refuses is a `UsageError`."""
-    import argparse  # only who has a command line pays for it
+    """The parser for the table of options. It raises `UsageError` for a wrong command line."""
+    import argparse  # imported only to read a command line
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
@@ -316,9 +316,9 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
         prog=prog,
         usage="%(prog)s [options] [key=value ...]",
         description="Run the experiment for each of its configs, load what is finished, and report on the results.",
-        epilog="Each switch is taken back by its --no- form (--no-check), where the script has set it. Results are "
-        "kept below DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 75 "
-        "(--stop-after has left cells), 130 (Ctrl-C).",
+        epilog="The --no- form of a switch (--no-check) undoes it if the script has set it. Results are kept below "
+        "DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 75 (--stop-after left "
+        "cells), 130 (Ctrl-C).",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
@@ -327,8 +327,8 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
         group = made.add_argument_group(title)
         for option in options:
             if option.metavar is not None:
-                told = option.help + default_of(option)
-                group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, help=told)
+                words = option.help + default_of(option)
+                group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, help=words)
                 continue
             on, off = ("store_true", "store_false") if option.sets else ("store_false", "store_true")
             group.add_argument(*option.flags, dest=option.field, action=on, help=option.help)
@@ -338,10 +338,10 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
 
 
 def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
-    """What an argv list says, by field of `Options`; fields that it does not name are absent.
+    """The options on a command line, by field of `Options`. Fields that it does not name are absent.
 
-    Raises `UsageError` with one line for an unknown flag, naming the nearest known, or a value that is wrong.
-    `--help` prints the help and exits, as argparse does.
+    Raises `UsageError` for an unknown flag, naming the nearest known one, or for a wrong value. `--help` prints the
+    help and exits.
     """
     if not argv:
         return {}
@@ -355,7 +355,7 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
 
 
 def say(text: str) -> None:
-    """Print the text. What stdout cannot spell is spelled out; a reader that has gone has seen enough."""
+    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
     try:
         try:
             print(text, flush=True)
@@ -363,5 +363,5 @@ def say(text: str) -> None:
             encoding = sys.stdout.encoding
             print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
-        with suppress(OSError, ValueError):  # else Python would complain once more at its end
+        with suppress(OSError, ValueError):  # keep Python from complaining again when it exits
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,7 @@
 """Grids of configs: products of variations with joined names, random samples of them, unions.
 
-Everything is lazy: a grid stores its frozen factors and a cell is made when it is looked at, so a grid of 10^12 cells
-is built, sliced and sampled at once. It knows nothing of running, hashing or folders.
+Everything is lazy: a grid stores its frozen factors, and a cell is made when it is used. So a grid of 10^12 cells is
+built, sliced and sampled at once. Does not know running, hashing or folders.
 """
 
 from bisect import bisect_right
@@ -13,11 +13,13 @@ from itertools import accumulate, count, repeat
 from operator import index as as_int
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from pyexp.axes import MISSING, Axis, Level, flat_axis, told
+from pyexp.axes import MISSING, Axis, Level, content_key, flat_axis
 from pyexp.configs import (
     Change,
     FrozenConfig,
     Inside,
+    cached_by_identity,
+    changed_values,
     changes,
     equal,
     filled,
@@ -25,8 +27,6 @@ from pyexp.configs import (
     inside,
     joined,
     parts_of,
-    remembering,
-    settled,
     updated,
 )
 from pyexp.errors import ConfigError, SelectionError
@@ -40,14 +40,14 @@ Configs: TypeAlias = "Tensor[FrozenConfig] | Iterable[Mapping[str, Any]]"
 
 @dataclass(frozen=True, slots=True)
 class Variation:
-    """What one position along an axis does to a config: the changes it makes, and what it adds to the name."""
+    """The changes that one position along an axis makes to a config, and what it adds to the name."""
 
     name: str
     changes: tuple[Change, ...]
 
     def sets(self, config: FrozenConfig, name: str, inside: Inside = inside) -> dict[str, Any]:
-        """The values at the own keys of a config of this name once the variation is made, the names joined by `_`."""
-        values = settled(config, self.changes, inside)
+        """The new values at the config's top-level keys, among them the two names joined by `_`."""
+        values = changed_values(config, self.changes, inside)
         if self.name:
             values["name"] = f"{name}_{self.name}" if name else self.name
         return values
@@ -55,9 +55,9 @@ class Variation:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """The cells of a grid times variations; walked in order, each cell of the grid is made once.
+    """The cells of a grid times variations.
 
-    A map inside that a variation changes is made once for all the cells that share it.
+    Iteration makes each cell of the grid once, and each changed inner map once for all cells that share it.
     """
 
     cells: Cells[FrozenConfig]
@@ -73,7 +73,7 @@ class Product:
         return may_be_walked(self.cells)
 
     def __iter__(self) -> Iterator[FrozenConfig]:
-        shared = remembering(inside)
+        shared = cached_by_identity(inside)
         for config in self.cells:
             name = name_of(config)
             for variation in self.variations:
@@ -110,8 +110,8 @@ def sweep(
     """The grid of every config with every variation: shape `(*configs.shape, len(variations))`.
 
     `sweep(c, v)[i, j]` is `merge(c[i], v[j])` with the two names joined by `_`; a missing name adds nothing. The new
-    axis is called `axis`, or after the one key in which the variations differ, or else `axis_N`; its coordinates are
-    the values of that one key, or else the variations' names.
+    axis is called `axis`, or after the one key in which the variations differ, or `axis_N`. Its coordinates are the
+    values of that key, or the variations' names if there are several keys.
 
     >>> grid = sweep([{"name": "exp"}], [{"name": "lr0.1", "lr": 0.1}, {"name": "lr1", "lr": 1.0}])
     >>> grid.shape, grid[0, 1]["name"], grid.axes[1].name, grid.axes[1].coords
@@ -119,8 +119,8 @@ def sweep(
 
     Of variations that were `zipped`, the value of each key is a coordinate too: `grid.sel(batch=32)`.
 
-    Raises `ConfigError` for configs that are an empty list, and for configs or variations that are a single dict, or
-    hold something else than mappings. No variations, or a selection that holds nothing, give an empty grid.
+    Raises `ConfigError` for an empty list of configs, and for configs or variations that are a single dict or hold
+    anything but mappings. An empty list of variations, or an empty selection of configs, gives an empty grid.
     """
     base = grid_of(configs)
     listed = _listed(variations, "variations", may_be_empty=True)
@@ -138,7 +138,7 @@ def sweep(
 
 
 def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:
-    """The axis of a grid once it is varied: without a key whose value is changed, or one of a zip that is replaced."""
+    """The axis of a grid after a sweep: without a key that the variations change, or a zipped key that they replace."""
     levels = tuple(
         replace(level, axis=_after(level.axis, made))
         for level in axis.levels
@@ -148,14 +148,15 @@ def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:
 
 
 def zipped(variations: Mapping[str, Iterable[Any]] | None = None, /, **keys: Iterable[Any]) -> list[dict[str, Any]]:
-    """The variations that take the first value of each key, then the second, and so on: for one axis of a sweep.
+    """Variations for one axis that take the first value of each key, then the second of each, and so on.
 
-    Each key is a coordinate on that axis. Keys with dots go in a dict: `zipped({"opt.lr": [0.1, 1.0]})`.
+    Each key is a coordinate on that axis. Put keys with dots in a dict: `zipped({"opt.lr": [0.1, 1.0]})`.
 
     >>> zipped(lr=[0.1, 1.0], batch=[32, 64])
     [{'lr': 0.1, 'batch': 32}, {'lr': 1.0, 'batch': 64}]
 
-    Raises `ConfigError` if there is no key, a key is given twice, has no list of values, or not as many as another.
+    Raises `ConfigError` without any key, for a key that is given twice or without a list of values, and for lists of
+    different lengths.
     """
     if variations is not None and not isinstance(variations, Mapping):
         raise ConfigError(f"zipped takes a dict of lists or keyword arguments, not {variations!r}")
@@ -187,13 +188,13 @@ class Zipped(list[dict[str, Any]]):
 
 
 def keys_of(variations: Any) -> Sequence[str]:
-    """The keys from which variations were zipped."""
+    """The keys that `zipped` was given to make these variations; empty if it did not make them."""
     return variations.varied if isinstance(variations, Zipped) else ()
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """The cells of a grid with what a function makes of each laid over it."""
+    """The cells of a grid, each with what a function returns for it merged over it."""
 
     cells: Cells[FrozenConfig]
     fn: Callable[[FrozenConfig], Mapping[str, Any]]
@@ -206,21 +207,21 @@ class Derived:
 
     def _made(self, config: FrozenConfig) -> FrozenConfig:
         where = f"what derive's function returns for {name_of(config)!r}"
-        made = updated(config, settled(config, changes(self.fn(config), where)))
+        made = updated(config, changed_values(config, changes(self.fn(config), where)))
         _name(made.get("name"), where)
         return made
 
 
 def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) -> Tensor[FrozenConfig]:
-    """The configs, each with the mapping that `fn` returns for it merged over it; of the same shape and axes.
+    """The configs, each with what `fn` returns for it merged over it, in the same shape.
 
-    Lazy: `fn` is called for a cell whenever that is looked at, so it should return the same each time.
+    Lazy: `fn` is called each time a cell is used, so it has to return the same each time.
 
     >>> derive([{"lr": 1.0}, {"lr": 2.0}], lambda config: {"decay": config["lr"] / 10})[1]["decay"]
     0.2
 
-    Raises `ConfigError` for configs that are not a list of them. Once a cell is looked at, raises it if `fn` returned
-    something else than a mapping that can be merged.
+    Raises `ConfigError` if configs is not a list of them; and when a cell is used, if `fn` did not return a mapping
+    that can be merged.
     """
     grid = grid_of(configs)
     if not callable(fn):
@@ -229,7 +230,7 @@ def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) ->
 
 
 def with_defaults(configs: Tensor[FrozenConfig], defaults: FrozenConfig) -> Tensor[FrozenConfig]:
-    """The configs, each with the defaults laid under it; lazy, of the same shape and axes.
+    """The configs, each filled up with the defaults; lazy, in the same shape.
 
     >>> with_defaults(grid_of([{"lr": 1.0}]), freeze_config({"dropout": 0.0}))[0]["dropout"]
     0.0
@@ -238,9 +239,9 @@ def with_defaults(configs: Tensor[FrozenConfig], defaults: FrozenConfig) -> Tens
 
 
 def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
-    """The configs as a Tensor of frozen configs; a list of them becomes one axis.
+    """The configs as a Tensor of frozen configs. A list becomes one axis.
 
-    Raises `ConfigError` for what is no list of configs, saying what it is.
+    Raises `ConfigError` if it is not a list of configs.
     """
     if isinstance(configs, Tensor):
         if isinstance(configs.cells, tuple):  # not made by a sweep: its items may be anything
@@ -254,16 +255,16 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
 
 
 def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
-    """Every config `n` times, along a new axis `seed`, with a number below 2^32 under the key `seed`.
+    """Every config `n` times, along a new axis `seed`, each with its own number below 2^32 under the key `seed`.
 
-    The coordinates are 0 to n-1, as in `grid.sel(seed=0)`. The numbers are distinct, and the same for the same `seed`
-    in every process: those of fewer replicates begin those of more. Each is the beginning of SHA-256 of seed and index.
+    The coordinates are 0 to n-1, as in `grid.sel(seed=0)`. The numbers depend on `seed` alone, and a larger `n` keeps
+    the numbers of a smaller one. Each is the beginning of the SHA-256 of seed and index.
 
     >>> grid = replicate([{"name": "exp"}], 2, seed=0)
     >>> grid.shape, grid[0, 1]["name"], grid.sel(seed=0)[0]["seed"]
     ((1, 2), 'exp_seed1', 3602217196)
 
-    Raises `ConfigError` if `n` is no number from 1, or an axis is called `seed` already.
+    Raises `ConfigError` if `n` is not a whole number from 1, or if an axis is called `seed` already.
     """
     drawing = _seed(seed)
     if (n := _whole(n, "n, the number of replicates,")) < 1:
@@ -280,13 +281,14 @@ def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConf
 def sample(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
     """`n` distinct cells drawn at random, flat, with their coordinates: the same for a seed in every process.
 
-    A larger sample with the same seed begins with the smaller one. The draw is Fisher and Yates's shuffle, of which
-    only the places that were touched are kept, with SHAKE-256 of seed and step as its source of numbers.
+    A larger sample with the same seed begins with the smaller one. The draw is a Fisher-Yates shuffle that stores only
+    the moved positions; its random numbers are the SHAKE-256 of seed and step.
 
     >>> sample([{"x": 1}, {"x": 2}, {"x": 3}], 2, seed=0).shape
     (2,)
 
-    Raises `SelectionError` if there are fewer than `n` cells, `ConfigError` if `n` or `seed` is no number (or text).
+    Raises `SelectionError` if the grid has fewer than `n` cells, and `ConfigError` if `n` is not a whole number or
+    `seed` neither a whole number nor text.
     """
     grid = grid_of(configs)
     drawing = _seed(seed)
@@ -304,7 +306,7 @@ def sample(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]
 
 
 def _seed(seed: Any) -> str:
-    """What is drawn from: an int in hexadecimal (Python refuses very long decimals), or a text."""
+    """The seed as text to hash: an int in hexadecimal (Python refuses very long decimals), or the text itself."""
     return f"str:{seed}" if isinstance(seed, str) else f"int:{_whole(seed, 'seed'):x}"
 
 
@@ -316,14 +318,14 @@ def _whole(number: Any, what: str) -> int:
 
 
 def concat(tensors: Iterable[Configs]) -> Tensor[FrozenConfig]:
-    """The cells of all the tensors (or lists of configs), one after the other, flat, with their coordinates.
+    """The cells of several tensors (or lists of configs), one after the other, flat, with their coordinates.
 
-    Positions on axes of one name are one coordinate where their variations are the same.
+    Positions with the same variation, on axes of the same name, get the same coordinate.
 
     >>> concat([[{"x": 1}], [{"x": 2}, {"x": 3}]]).shape
     (3,)
 
-    Raises `ConfigError` if there is nothing to join, or what is given is itself one grid.
+    Raises `ConfigError` for an empty list, and for a single grid in place of a list.
     """
     if isinstance(tensors, Tensor):
         raise ConfigError("tensors is one Tensor; give a list of them: concat([a, b])")
@@ -343,7 +345,7 @@ def chained(grids: Sequence[Tensor[T]]) -> Tensor[T]:
 
 @dataclass(frozen=True, slots=True)
 class Codes(Sequence[int]):
-    """The codes of several levels one after the other, by the tables that say what each is now."""
+    """The codes of several levels one after the other, each translated by the table of its level."""
 
     parts: tuple[tuple[Sequence[int], Sequence[int]] | None, ...]
     ends: tuple[int, ...]
@@ -367,7 +369,7 @@ class Codes(Sequence[int]):
 
 
 def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
-    """The levels of one name, one after the other; a part of the cells may have none."""
+    """The levels of one name, one after the other. None stands for cells that have no such level."""
     known = [level for level in levels if level is not None]
     first = known[0].axis
     tables: list[Sequence[int]]
@@ -387,7 +389,10 @@ def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
 
 
 def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
-    """The axis with the positions of several, and where those of each are on it. Positions with equal marks are one."""
+    """One axis with the positions of all, and for each a table from its positions to the new ones.
+
+    Positions with equal marks become one.
+    """
     place: dict[Any, int] = {}
     coords: list[Any] = []
     marks: list[Any] = []
@@ -395,7 +400,7 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
     for axis in axes:
         table = []
         for i, at in enumerate(axis.coords):
-            mark = object() if axis.marks is None else _told(axis.marks[i], axis.key is not None)
+            mark = object() if axis.marks is None else _mark_key(axis.marks[i], axis.key is not None)
             if mark not in place:
                 place[mark] = len(coords)
                 coords.append(at)
@@ -406,11 +411,11 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
     return Axis(axes[0].name, coords, keys.pop() if len(keys) == 1 else None, marks=marks), tables
 
 
-def _told(mark: Any, is_key: bool = False) -> Any:
-    """What tells a mark from others: what its variation changes, and its name where that is the coordinate."""
+def _mark_key(mark: Any, is_key: bool = False) -> Any:
+    """A key that only equal marks share: the changes of the variation, and its name if that is the coordinate."""
     if isinstance(mark, Variation):
-        return (None if is_key else mark.name, tuple((path, told(value)) for path, value in mark.changes))
-    return tuple(map(_told, mark)) if isinstance(mark, tuple) else mark
+        return (None if is_key else mark.name, tuple((path, content_key(value)) for path, value in mark.changes))
+    return tuple(map(_mark_key, mark)) if isinstance(mark, tuple) else mark
 
 
 def _listed(given: Any, what: str, *, may_be_empty: bool = False) -> Sequence[Any]:
@@ -456,9 +461,9 @@ def _plain_changes(config: FrozenConfig) -> tuple[Change, ...]:
 def _axis(
     variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, zipped: Sequence[str]
 ) -> Axis:
-    """The axis along which these variations lie, the one of this number, unlike the ones in `taken`.
+    """The axis of these variations. It is the one of this number, and its name is none of the `taken` ones.
 
-    If they were zipped from several keys, each of these is a coordinate.
+    If they were zipped from several keys, each key is a coordinate.
     """
     default = next(free for i in count(number) if (free := f"axis_{i}") not in taken)
     key = _differing(variations) if len(zipped) < 2 else None
@@ -468,16 +473,16 @@ def _axis(
         return Axis(name or key, values, key if is_key else None, marks=variations)
     names = tuple(variation.name for variation in variations)
     distinct = bool(names) and all(names) and len(set(names)) == len(names)
-    # Where one of the keys has no name of its own, the others would not tell the positions apart.
+    # If one of the keys cannot be a name, the others alone would not distinguish the positions.
     levels = () if {name or default, *taken} & {*zipped} else tuple(_level(variations, key) for key in zipped)
     return Axis(name or default, names if distinct else range(len(names)), levels=levels, marks=variations)
 
 
 def _level(variations: tuple[Variation, ...], key: str) -> Level:
-    """The values that all the variations set at a key, each once."""
+    """The level of a key that every variation sets."""
     values = [_value(variation, key) for variation in variations]
     place: dict[Any, int] = {}
-    codes = tuple(place.setdefault(told(value), len(place)) for value in values)
+    codes = tuple(place.setdefault(content_key(value), len(place)) for value in values)
     coords = tuple(values[codes.index(code)] for code in range(len(place)))
     is_key = not _touches(variations, key, besides=True)
     marks = tuple((None, ((parts_of(key), mark),)) for mark in place)  # as if nothing else were varied
@@ -489,21 +494,21 @@ def _value(variation: Variation, key: str) -> Any:
 
 
 def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
-    """Whether a variation changes what is at a key: by this key (unless `besides` it is meant) or through it."""
+    """Whether a variation changes the value at a key, by a path above or below it, or (not `besides`) by its own."""
     parts = parts_of(key or "")
     paths = {path for variation in variations for path, _ in variation.changes} - ({parts} if besides else set())
     return any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
 
 
 def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
-    """Whether each variation sets what is at a key anew."""
+    """Whether every variation replaces the value at a key."""
     parts = parts_of(key)
     paths = [{path for path, _ in variation.changes} for variation in variations]
     return all(any(parts[: len(path)] == path for path in each) for each in paths)
 
 
 def _differing(variations: tuple[Variation, ...]) -> str | None:
-    """The one key in which the variations differ, if each of them sets it; for a single variation its one key."""
+    """The only key in which the variations differ, if each sets it; the only key of a single variation; or None."""
     tables = [{joined(path): value for path, value in variation.changes} for variation in variations]
     keys = list(tables[0]) if tables else []
     if any(table.keys() != tables[0].keys() for table in tables):

@@ -1,7 +1,7 @@
-"""`Results`, the Tensor that a report gets, and the tables made of it: text, records, pandas, xarray, means.
+"""`Results`, the Tensor that a report gets, and its tables: text, records, pandas, xarray, means.
 
-Only what the records hold is looked at, scalar outputs, so no table loads a result unless it is asked for arrays.
-pandas, xarray and NumPy are imported by the methods that give their types.
+Tables show scalar outputs, which the records hold, and load a result only for arrays. pandas, xarray and NumPy are
+imported by the methods that return their types.
 """
 
 import math
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 def _silent(_message: str, stacklevel: int) -> None:
-    """Warn of nothing."""
+    """Do nothing."""
 
 
-#: How a warning is given. The package gives the way when this module is loaded.
+#: `warnings.warn`. `pyexp/__init__.py` sets it when it loads this module.
 warn: Callable[..., None] = _silent
 
 #: Characters of a value that a printed table shows.
 WIDEST = 60
 
-#: Names of results that a notebook offers when a key is begun.
+#: Names of results that a notebook offers as completions.
 MOST_COMPLETIONS = 1000
 
-#: The columns that every table has; an axis or an output of such a name is called `axis.…` or `output.…` there.
+#: The columns of every table. An axis or output with one of these names becomes `axis.…` or `output.…`.
 FIRST, LAST = ("name",), ("status", "seconds", "failure")
 
 #: The axes to reduce, as xarray names them: one, several, all (`...`).
@@ -46,7 +46,7 @@ Dim: TypeAlias = str | Iterable[str] | EllipsisType | None
 
 
 class Results(Tensor[Result]):
-    """The results of a grid, in its shape; printed, a table. A selection of Results is Results too."""
+    """The results of a grid, in its shape. Printed, it is a table. A selection of Results is Results too."""
 
     __slots__ = ()
 
@@ -111,9 +111,9 @@ class Results(Tensor[Result]):
     def to_records(self, *, arrays: bool = False) -> list[dict[str, Any]]:
         """A dict for each cell, all with the same keys in the same order.
 
-        They are `name`, the cell's coordinates, `config.…` for each leaf of the configs, the scalar outputs (with
-        `arrays` all of them, which loads the results), `status`, `seconds`, `failure`; None stands for what is missing
-        from a cell. An output of such a name is `output.…`.
+        The keys are `name`, the coordinates, `config.…` for each leaf of the configs, the scalar outputs, `status`,
+        `seconds` and `failure`. With `arrays`, all outputs are included, which loads the results. A value that a cell
+        lacks is None. An output whose name is taken is called `output.…`.
         """
         rows = list(_rows(self, arrays))
         labels = coord_labels(self)
@@ -122,10 +122,10 @@ class Results(Tensor[Result]):
         return [{name: row.get(key) for key, name in names.items()} for row in rows]
 
     def to_pandas(self, *, arrays: bool | None = None) -> "pandas.DataFrame":
-        """The records as a DataFrame; a column that lacks an int or a bool is nullable, so that the others stay exact.
+        """The records as a DataFrame. A column of ints or bools with gaps is nullable, so that its values stay exact.
 
-        With `arrays`, an output that is not a scalar is a column of objects, and the results are loaded. Otherwise it
-        is left out, and a UserWarning says so, unless `arrays=False` does.
+        With `arrays=True`, outputs other than scalars become columns of objects, and the results are loaded. Without
+        it they are left out, with a UserWarning; `arrays=False` leaves them out silently.
 
         Raises `ExtraError` (an ImportError) without pandas.
         """
@@ -140,17 +140,18 @@ class Results(Tensor[Result]):
         return made
 
     def to_xarray(self, *, dims: Mapping[str, str | Sequence[str]] | None = None) -> "xarray.Dataset":
-        """A Dataset of the scalar outputs, `status` and `seconds`: the axes are its dimensions, NaN what is missing.
+        """A Dataset of the scalar outputs, `status` and `seconds`, with the axes as dimensions. Missing values are NaN.
 
-        The cells of a flat selection are laid back on their grid, with NaN in the holes. Integers beside NaN are floats
-        if a float holds each of them exactly. What no single NumPy type holds exactly is an array of objects, and so
-        are bools and texts beside NaN. A coordinate that is not a scalar is text.
+        The cells of a flat selection are put back on their grid, with NaN in the holes. Integers beside NaN become
+        floats if floats hold them exactly. Values that no single NumPy type holds exactly are objects; so are bools
+        and texts beside NaN. A coordinate other than a scalar becomes text.
 
-        `dims` names the dimensions of outputs that are arrays or lists: `{"curve": ["step"]}`. They count from 0, and
-        what is shorter than others ends in NaN. Arrays are left out otherwise; a UserWarning says so, without `dims`.
+        `dims` names the dimensions of outputs that are arrays or lists: `{"curve": ["step"]}`. Their coordinates count
+        from 0, and shorter arrays are filled up with NaN. Arrays that `dims` does not name are left out; without
+        `dims`, a UserWarning lists them.
 
-        Raises `SelectionError` for `dims` that do not fit, and if two cells have the same coordinates; `ResultError`
-        for a grid that is much larger than memory; `ExtraError` (an ImportError) without xarray.
+        Raises `SelectionError` if `dims` do not fit or if two cells have the same coordinates, `ResultError` for a
+        grid that is much larger than memory, and `ExtraError` (an ImportError) without xarray.
         """
         module = _imported("xarray", "to_xarray")
         records = records_of(self)
@@ -169,14 +170,17 @@ class Results(Tensor[Result]):
     def reduce(
         self, fn: Callable[[list[float]], float], *axes: str, dim: Dim = None, skipna: bool = False
     ) -> "Results":
-        """The Results without these axes (without any, if none is named), each output `fn` of the numbers along them.
+        """The Results without these axes: each output is `fn` of the numbers along them. Without axes, reduce all.
 
-        The axes are named one by one, or by `dim=` as in xarray. In a flat selection, the cells that agree in all
-        other coordinates are taken together. Outputs that are no numbers are left out. A config keeps what is the same
-        along the axes; in the name, `*` stands for what is not, so that it selects the cells it comes from.
+        Name the axes one by one, or by `dim=` as in xarray. In a flat selection, cells that agree in all other
+        coordinates are reduced together. Outputs other than numbers are left out. The config keeps the values that
+        are the same along the axes. In the name, `*` stands for the parts that differ, so that the name selects the
+        cells that were reduced.
 
-        Raises `ResultError` if a cell has no result or lacks an output, unless `skipna`, which leaves out what is
-        missing or NaN and gives NaN for what has no number at all; `SelectionError` for an unknown axis.
+        With `skipna`, missing results and NaN are left out, and an output without any number is NaN.
+
+        Raises `ResultError` if a cell has no result or lacks an output, unless `skipna`; and `SelectionError` for an
+        unknown axis.
         """
         if not self.size:
             raise ResultError("there are no cells to reduce")
@@ -186,7 +190,7 @@ class Results(Tensor[Result]):
         entries: list[Sequence[Any]] = []
         left: list[Axis] = []
         for axis in self.axes:
-            if gone is None or any(map(axis.bears, gone)):
+            if gone is None or any(map(axis.is_named, gone)):
                 entries.append([slice(None)])
                 continue
             groups, rest = axis.grouped(gone) if gone & axis.known.keys() else (range(axis.size), axis)
@@ -214,8 +218,8 @@ class Results(Tensor[Result]):
     def std(self, *axes: str, dim: Dim = None, ddof: int = 0, skipna: bool = False) -> "Results":
         """The standard deviation along the axes; see `reduce`.
 
-        The squares are divided by the number of values less `ddof`, 0 as in NumPy and xarray; `ddof=1`, as in pandas,
-        is for the deviation of a sample.
+        The sum of squares is divided by the number of values minus `ddof`: 0 as in NumPy and xarray. Use `ddof=1`, as
+        in pandas, for error bars of a sample.
         """
         return self.reduce(lambda numbers: _std(numbers, ddof), *axes, dim=dim, skipna=skipna)
 
@@ -237,10 +241,10 @@ class Results(Tensor[Result]):
 
 
 def _scalars(records: Sequence[Record], path: str) -> list[Any] | None:
-    """The records' outputs of this name, if each has it as it was returned.
+    """The records' outputs of this name, if every record holds it exactly; None otherwise.
 
-    A pass for each of the two maps of a record takes half the time of one for both: it is memory that is waited for.
-    Mostly all share one map of kinds, which then is looked at once.
+    Two passes, one for each map of a record, take half the time of one pass over both. Usually all records share one
+    map of kinds, which then is looked at once.
     """
     try:
         values = list(map(itemgetter(path), map(attrgetter("outputs"), records)))
@@ -252,7 +256,7 @@ def _scalars(records: Sequence[Record], path: str) -> list[Any] | None:
 
 
 def _output(result: Result, path: str) -> Any:
-    """The result's value at a path, NOTHING if it has none; a scalar output is at hand without looking further."""
+    """The result's value at a path, or NOTHING. A scalar output is taken from the record."""
     record = result.record
     if path in record.outputs and record.kinds[path] in EXACT:
         return record.outputs[path]
@@ -265,17 +269,17 @@ def _value(key: str, result: Result) -> Any:
 
 
 def coord_labels(results: Tensor[Result]) -> list[str]:
-    """What the coordinates are called in a table."""
+    """The names of the coordinates in a table."""
     return [coord_label(name) for axis in results.axes for name in axis.known]
 
 
 def coord_label(name: str) -> str:
-    """What a coordinate is called in a table."""
+    """The name of a coordinate in a table."""
     return f"axis.{name}" if name in (*FIRST, *LAST) else name
 
 
 def label_of(key: str, axes: Iterable[str]) -> str:
-    """What an output is called in a table with these axes."""
+    """The name of an output in a table with these axes."""
     return f"output.{key}" if key in (*FIRST, *axes, *LAST) or key.startswith("config.") else key
 
 
@@ -302,7 +306,7 @@ def _thawed(coords: Sequence[Any]) -> Iterator[Any]:
 
 
 def _plain_names(columns: Sequence[str]) -> dict[str, str]:
-    """What each column is called: the dots of keys are written as they are, unless two columns were then the same."""
+    """The name of each column: with plain dots, unless two columns would then have the same name."""
     names = {key: ".".join(parts_of(key)) if key.startswith("config.") else key for key in columns}
     return names if len(set(names.values())) == len(names) else dict(zip(columns, columns, strict=True))
 
@@ -314,17 +318,17 @@ def _rank(key: str, axes: Sequence[str]) -> int:
 
 
 def brief_error(record: Record) -> str | None:
-    """A failure in a line; None for a success."""
+    """The failure in one line; None for a success."""
     return clipped(f"{record.type}: {record.message}").rstrip(": ") if record.failed else None
 
 
 def _outputs(records: Iterable[Record]) -> list[str]:
-    """The names of all outputs, in the order in which they are first met."""
+    """The names of all outputs, in order of first appearance."""
     return list(dict.fromkeys(key for record in records if not record.failed for key in record.kinds))
 
 
 def _others(records: Iterable[Record]) -> list[str]:
-    """The names of the outputs that are not scalars: to have them, a result has to be loaded."""
+    """The names of the outputs other than scalars. They are in the results, not in the records."""
     return list(
         dict.fromkeys(
             key
@@ -337,17 +341,17 @@ def _others(records: Iterable[Record]) -> list[str]:
 
 
 def _warn_of(others: Sequence[str], what: str, silent: str) -> None:
-    """Say which outputs a method of `Results` leaves out, and how to have them."""
+    """Warn that a method of `Results` leaves out these outputs, and say how to include them."""
     if others:
         warn(
             f"{what} leaves out what is not a scalar: {listing(others)}; to_xarray(dims={{{others[0]!r}: ['step']}}) "
-            f"and to_pandas(arrays=True) have it, and with {silent} there is no warning",
+            f"and to_pandas(arrays=True) include it, and {silent} switches off this warning",
             stacklevel=3,
         )
 
 
 def _keys(records: Iterable[Record]) -> list[str]:
-    """The names of the scalar outputs, in the order in which they are first met."""
+    """The names of the scalar outputs, in order of first appearance."""
     return list(dict.fromkeys(key for record in records for key in record.outputs))
 
 
@@ -359,14 +363,14 @@ def _imported(module: str, method: str) -> Any:
 
 
 def _coordinates(coords: Sequence[Any]) -> Any:
-    """The coordinates of an axis as an array: what is no scalar (a list, a nested config) as text."""
+    """The coordinates of an axis as an array. Anything but a scalar (a list, a nested config) becomes text."""
     plain = [at if at is None or isinstance(at, (bool, int, float, str)) else str(thaw(at)) for at in coords]
     return _array(plain)
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The grid that cells are laid on: its dimensions, coordinates by label, and the flat positions of the cells."""
+    """The grid of a Dataset: its dimensions, its coordinates by label, and the flat positions of the cells on it."""
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
@@ -374,7 +378,7 @@ class _Layout:
     places: Sequence[int]
 
     def laid(self, values: Sequence[Any]) -> list[Any]:
-        """The values of the cells in the order of the grid, None in the holes."""
+        """The values of the cells in the order of the grid, with None in the holes."""
         if isinstance(self.places, range):
             return list(values)
         laid: list[Any] = [None] * math.prod(self.shape)
@@ -383,12 +387,12 @@ class _Layout:
         return laid
 
 
-#: A grid with more places is made only if there is a cell at each.
+#: A grid with more places is made only if every place has a cell.
 MOST_PLACES = 10_000_000
 
 
 def _layout(results: Results, names: Sequence[str]) -> _Layout:
-    """The grid that the results, of these names, are laid on."""
+    """The grid of the results, whose names are used in messages."""
     sizes: dict[str, int] = {}
     coords: dict[str, Any] = {}
     spread: list[list[Sequence[int]]] = []
@@ -464,7 +468,7 @@ def _stacked(
 
 
 def _as_array(result: Result, key: str, ndim: int) -> Any:
-    """An output as a NumPy array of so many dimensions, that holds what it holds."""
+    """An output as a NumPy array of `ndim` dimensions, with its elements unchanged."""
     import numpy
 
     value = result[key]
@@ -485,7 +489,7 @@ def _as_array(result: Result, key: str, ndim: int) -> Any:
 
 
 def _padded(arrays: Sequence[Any], shape: tuple[int, ...]) -> Any:
-    """The arrays, or None, in one array, each filled up with NaN to a shape; of a type that changes none of them."""
+    """One array of all arrays, each filled up with NaN to `shape`. None is all NaN. The type changes no element."""
     import numpy
 
     known = [array for array in arrays if array is not None]
@@ -500,7 +504,7 @@ def _padded(arrays: Sequence[Any], shape: tuple[int, ...]) -> Any:
 
 
 def _common_type(arrays: Sequence[Any], is_complete: bool) -> Any:
-    """The NumPy type that holds all the elements of the arrays, and NaN if they are not complete, as they are."""
+    """The NumPy type that holds all elements of the arrays exactly, and NaN if they are not complete."""
     import numpy
 
     types = {array.dtype for array in arrays}
@@ -518,7 +522,7 @@ def _common_type(arrays: Sequence[Any], is_complete: bool) -> Any:
 
 
 def _array(values: list[Any]) -> Any:
-    """The scalars as a flat NumPy array, with NaN for None; of the narrowest type that changes none of them."""
+    """The scalars as a flat NumPy array, with NaN for None, of the narrowest type that changes no value."""
     numpy: Any = __import__("numpy")
     kinds = _kinds(values)
     is_complete = all(value is not None for value in values)
@@ -531,7 +535,7 @@ def _array(values: list[Any]) -> Any:
 
 
 def _kinds(values: Iterable[Any]) -> set[type]:
-    """What kinds of values there are: bool, int, float and str, or what else they are; None is none."""
+    """The kinds of the values: bool, int, float or str for these and their subclasses, or their class. Skips None."""
     scalars = (bool, int, float, str)  # in this order: a bool is an int too
     return {
         next((kind for kind in scalars if isinstance(value, kind)), type(value))
@@ -549,7 +553,7 @@ def _is_float(number: float) -> bool:
 
 
 def _pandas_type(values: list[Any]) -> Any:
-    """The type of a column that changes none of the values; None where it is pandas' own choice."""
+    """The type of a column that changes no value; None to let pandas choose."""
     kinds = _kinds(values)
     is_complete = all(value is not None for value in values)
     if kinds == {bool}:
@@ -566,7 +570,7 @@ def _pandas_type(values: list[Any]) -> Any:
 
 
 def _numeric(records: list[Record], skipna: bool) -> list[str]:
-    """The outputs that are numbers. Raises `ResultError` if one is missing somewhere, unless `skipna`."""
+    """The names of the outputs that are numbers. Raises `ResultError` if a record lacks one, unless `skipna`."""
     lacking = [record for record in records if record.failed]
     if lacking and not skipna:
         number = f"{len(lacking)} of {cells_in_words(len(records))}"
@@ -585,7 +589,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _reduced(group: Results, fn: Callable[[list[float]], float], keys: list[str], skipna: bool) -> Result:
-    """One result in place of a group of them."""
+    """One result for a group of results."""
     records = records_of(group)
     outputs = {key: _of_numbers(fn, [r.outputs.get(key) for r in records], skipna) for key in keys}
     record = Record(
@@ -610,7 +614,7 @@ def _of_numbers(fn: Callable[[list[float]], float], values: list[Any], skipna: b
 
 
 def _as_float(number: float) -> float:
-    """The number as a float, infinite if it is beyond all of them."""
+    """The number as a float; infinite if it is too large for one."""
     try:
         return float(number)
     except OverflowError:
@@ -618,7 +622,7 @@ def _as_float(number: float) -> float:
 
 
 def common_name(names: Sequence[str]) -> str:
-    """One name for several, with `*` for what differs between them.
+    """One name for several, with `*` for the parts that differ.
 
     >>> common_name(["exp_lr0.1_s0", "exp_lr0.1_s1"]), common_name(["a", "b_c"])
     ('exp_lr0.1_*', '*')
@@ -630,7 +634,7 @@ def common_name(names: Sequence[str]) -> str:
 
 
 def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
-    """What is the same in all the configs, also within their maps."""
+    """The leaves that are the same in all the configs."""
     first, *others = configs
     kept = {}
     for key, value in first.items():
@@ -661,12 +665,12 @@ def _median(numbers: list[float]) -> float:
 
 
 def _unless_nan(fn: Callable[[list[float]], float]) -> Callable[[list[float]], float]:
-    """The function, but NaN where there is one among the numbers: it has no place in an order."""
+    """The function, but returning NaN if a number is NaN, since NaN cannot be ordered."""
     return lambda numbers: math.nan if any(number != number for number in numbers) else fn(numbers)
 
 
 def table(results: Tensor[Result]) -> str:
-    """The results as text: a row for each cell, its scalar outputs in columns, failures in words and counted."""
+    """The results as text: a row for each cell with its scalar outputs or its failure, and a count of failures."""
     records = records_of(results)
     keys = _keys(records)
     rows = [[record.name or record.hash, *(shown(record, key) for key in keys)] for record in records]
@@ -700,10 +704,10 @@ def _text(value: Any) -> str:
 
 
 def counts(words: Sequence[str]) -> str:
-    """How many there are of each, in a line.
+    """The number of cells with each word, in one line.
 
     >>> counts(["done", "failed", "done"])
     '3 cells: 2 done, 1 failed'
     """
-    told = ", ".join(f"{number} {word}" for word, number in Counter(words).items())
-    return f"{cells_in_words(len(words))}: {told}"
+    shown = ", ".join(f"{number} {word}" for word, number in Counter(words).items())
+    return f"{cells_in_words(len(words))}: {shown}"

@@ -1,7 +1,7 @@
 """`Tensor`: items of any type in the shape of a grid, with named axes, to be indexed and selected.
 
-Knows shapes, positions and names; not how a grid is made (`sweep`) nor what an item means. A Tensor never changes, and
-may be lazy: `cells` is whatever gives the item at a flat position, so a slice of a grid is another few numbers.
+Knows shapes, positions and names. Does not know how a grid is made (`sweep`) or what an item means. A Tensor never
+changes. It may be lazy: `cells` is any object that returns the item at a flat position, so that slicing copies no item.
 """
 
 import re
@@ -15,8 +15,18 @@ from operator import lt
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, SupportsIndex, TypeVar, overload
 
-from pyexp.axes import Axis, Picked, Positions, Shape, count, default_axes, fitting, flat_axis, strides_of
-from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, matches, plainly, shown, thaw
+from pyexp.axes import (
+    Axis,
+    Picked,
+    Positions,
+    Shape,
+    count,
+    default_axes,
+    flat_axis,
+    positions_agreeing_with,
+    strides_of,
+)
+from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, matches, shown, thaw, unescaped
 from pyexp.errors import SelectionError, closest, listing, nearest
 
 T = TypeVar("T")
@@ -25,24 +35,24 @@ U = TypeVar("U")
 
 
 class Cells(Protocol[T_co]):
-    """What gives the item at a flat position, counted in C order."""
+    """An object that returns the item at a flat position, counted in C order."""
 
     def __getitem__(self, position: int, /) -> T_co: ...
     def __iter__(self) -> Iterator[T_co]: ...
 
 
 def may_be_walked(cells: Cells[Any]) -> bool:
-    """Whether cells may be made that nobody looks at: not if a user's function makes them, which may fail."""
+    """Whether making more cells than asked for is harmless. False if a user's function makes them: it may fail."""
     return isinstance(cells, tuple) or bool(getattr(cells, "may_be_walked", False))
 
 
-#: Along a longer axis, positions are worked out one by one and not listed.
+#: Positions along a longer axis are computed one by one, not listed.
 _LONG = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Box(Generic[T]):
-    """A product of positions out of other cells, whose `strides` and `offset` say where each position is."""
+    """A product of positions in other cells: the item is at the sum of `offset` and each position times its stride."""
 
     cells: Cells[T]
     kept: tuple[Positions, ...]
@@ -71,7 +81,7 @@ class Box(Generic[T]):
 
 
 def _flags(positions: Positions, offset: int) -> bytearray:
-    """For each item whether it is at one of the positions, if these are ascending and so many that a walk is faster."""
+    """A flag for each item: whether its position is kept. Empty if looking the positions up one by one is faster."""
     if not positions or positions[-1] + offset >= 8 * len(positions) or not all(map(lt, positions, positions[1:])):
         return bytearray()
     flags = bytearray(positions[-1] + offset + 1)
@@ -81,7 +91,7 @@ def _flags(positions: Positions, offset: int) -> bytearray:
 
 
 def box_of(positions: Positions, shape: Shape) -> tuple[Positions, ...] | None:
-    """The index sets, one for each axis, of which the flat positions are the product; None if they are no box.
+    """One index set for each axis, if the flat positions are their product; None if they do not form a box.
 
     >>> box_of([0, 2], (2, 2)), box_of([0, 3], (2, 2))
     (((0, 1), (0,)), None)
@@ -89,20 +99,20 @@ def box_of(positions: Positions, shape: Shape) -> tuple[Positions, ...] | None:
     sets: list[list[int]] = []
     for size, stride in zip(shape, strides_of(shape), strict=True):
         sets.append(sorted({position // stride % size for position in positions}))
-        if len(positions) % len(sets[-1]):  # then there is no need to look at the others
+        if len(positions) % len(sets[-1]):  # cannot be a box, whatever the other axes are
             return None
-    # The positions are distinct members of the product, so they are all of it where there are as many.
+    # The positions are distinct members of the product, so they are all of it if there are as many.
     return tuple(map(tuple, sets)) if prod(map(len, sets)) == len(positions) else None
 
 
 def globbed(names: Sequence[str | None], pattern: str) -> list[int]:
-    """The positions of the names that match a glob, as `fnmatch` has it; None matches nothing.
+    """The positions of the names that match a glob, by the rules of `fnmatch`. None matches nothing.
 
     >>> globbed(["exp_a1", None, "exp_a2_b", "a1"], "exp_a[0-9]")
     [0]
     """
     fits = re.compile(translate(pattern)).match
-    # What stands between wildcards is in every name that matches, and sooner found there than all of it is matched.
+    # The longest text between wildcards is in every name that matches, and faster to search than the pattern.
     piece = max(re.split("[*?]", pattern.partition("[")[0]), key=len)
     return [i for i, name in enumerate(names) if name is not None and piece in name and fits(name)]
 
@@ -110,8 +120,8 @@ def globbed(names: Sequence[str | None], pattern: str) -> list[int]:
 class Tensor(Collection[T_co], Generic[T_co]):
     """Items in a grid: immutable, of any element type.
 
-    One rule for indexing: a single index speaks of the flat sequence (C order), a tuple of the axes, and a string, a
-    mapping or a predicate selects. `len` and iteration are flat.
+    One rule for indexing: a single index counts along the flat sequence (C order), a tuple indexes the axes, and a
+    string, a mapping or a predicate selects. `len` and iteration are flat.
 
     >>> t = Tensor("abcdef", (2, 3))
     >>> t[4], t[1, 1], t[:, 0].tolist(), t[:, [0, 2]].shape
@@ -125,9 +135,9 @@ class Tensor(Collection[T_co], Generic[T_co]):
     _pending: "tuple[Self, Callable[[T_co], Any]]"
 
     def __init__(self, items: Iterable[T_co], shape: Iterable[int] | None = None, axes: Sequence[Axis] | None = None):
-        """A tensor of the items, which come in C order; flat without a `shape`.
+        """Put the items, given in C order, into a shape; flat without one.
 
-        Raises `SelectionError` (a ValueError) if the shape holds another number of items, or the axes do not fit it.
+        Raises `SelectionError` (a ValueError) if the number of items or the axes do not fit the shape.
         """
         cells = tuple(items)
         shape = (len(cells),) if shape is None else tuple(as_int(size) for size in shape)
@@ -143,7 +153,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     @classmethod
     def of_cells(cls, cells: Cells[T_co], axes: Sequence[Axis]) -> Self:
-        """The tensor whose items the cells make when they are looked at."""
+        """A lazy tensor: `cells` returns each item when it is used."""
         self = cls.__new__(cls)
         self._cells, self._axes, self._shape = cells, tuple(axes), tuple(axis.size for axis in axes)
         return self
@@ -151,7 +161,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
     if not TYPE_CHECKING:  # pragma: no branch  # a checker would take any name for an attribute
 
         def __getattr__(self, name: str) -> Any:
-            # Only what is not there is asked for here: of what `where` returned, the cells until one looks at them.
+            # Python calls this for missing attributes only: here, the cells of what `where` returned, when first used.
             if name in ("_axes", "_cells", "_shape") and (pending := getattr(self, "_pending", None)) is not None:
                 made = pending[0].filter(pending[1])
                 self._axes, self._cells, self._shape = made._axes, made._cells, made._shape
@@ -197,10 +207,10 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     @property
     def coords(self) -> dict[str, Sequence[Any]]:
-        """The coordinates by name: one for each position along the axis on which they are.
+        """The coordinates by name, one for each position along their axis.
 
-        A selection that does not fill a box of its grid is flat. It has a coordinate of each cell for each axis of the
-        grid.
+        A selection that does not fill a box of its grid is flat, and its one axis has the coordinates of all axes of
+        the grid.
         """
         found = [item for axis in self._axes for item in axis.known.items()]
         is_long = {name: not isinstance(coords, Picked) or count(coords) > _LONG for name, coords in found}
@@ -208,7 +218,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     @property
     def cells(self) -> Cells[T_co]:
-        """What gives the item at a flat position: for those who build lazy tensors on this one."""
+        """The object that returns the item at a flat position. Use it to build a lazy tensor on this one."""
         return self._cells
 
     def __len__(self) -> int:
@@ -223,13 +233,13 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return iter(self._cells)
 
     def __contains__(self, item: object) -> bool:
-        """Whether it is the name of an item, or equal to one."""
+        """Whether `item` is the name of an item, or equals one."""
         return (isinstance(item, str) and item in self.names) or any(equal(own, item) for own in self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """A NumPy array of this shape, of numbers or texts. Where one of them would change, it holds objects."""
+        """A NumPy array of this shape. It holds numbers or texts, or objects if an item would change otherwise."""
         if copy is False:
-            raise ValueError("a Tensor has no array to share, so that copy=False cannot be; use numpy.asarray")
+            raise ValueError("a Tensor has no array to share, so copy=False is impossible; use numpy.asarray")
         made = array_of(list(self)) if dtype is None else object_array(list(self)).astype(dtype)
         return made.reshape(self._shape)
 
@@ -272,9 +282,9 @@ class Tensor(Collection[T_co], Generic[T_co]):
     @overload
     def __getitem__(self, index: Any) -> Any: ...
     def __getitem__(self, index: Any) -> Any:
-        """The item or the selection that `index` names; the class says how.
+        """The item or selection at `index`, by the rule in the class docstring.
 
-        Raises `SelectionError`, an IndexError that says what there is.
+        Raises `SelectionError` (an IndexError) if it selects nothing. The message lists what could be selected.
         """
         if index is ...:
             return self
@@ -302,7 +312,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._box(stays, offset) if stays else self._cells[offset]
 
     def _box(self, kept: Mapping[int, Positions], offset: int = 0, axes: Sequence[Axis] | None = None) -> Self:
-        """The product of the positions kept along some axes, `offset` saying where along the others."""
+        """The product of the positions kept along some axes; `offset` fixes the position along the others."""
         strides = tuple(self._strides[i] for i in kept)
         if axes is None:
             axes = [self._axes[i].take(positions) for i, positions in kept.items()]
@@ -314,12 +324,12 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._view(Box(self._cells, (positions,), (1,)), [flat_axis(self._axes, positions)])
 
     def _selected(self, positions: Positions) -> Self:
-        """The items at ascending flat positions: with axes where they are a box, else flat."""
+        """The items at ascending flat positions: with axes if they form a box, flat otherwise."""
         box = box_of(positions, self._shape) if positions else None
         return self._flat(positions) if box is None else self._box(dict(enumerate(box)))
 
     def _view(self, box: Box[T_co], axes: Sequence[Axis]) -> Self:
-        # Items that are there already are taken out, so that a small selection does not keep a large tensor alive.
+        # Items that exist already are copied, so that a small selection does not keep a large tensor alive.
         return self.of_cells(tuple(box) if isinstance(self._cells, tuple) else box, axes)  # of a subclass: the same
 
     @property
@@ -347,7 +357,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._selected(found)
 
     def _by_key(self, key: str, names: Sequence[str]) -> Any:
-        """What a string selects that no name matches; raise `SelectionError` if that is nothing."""
+        """What a string selects if no name matches it: nothing here, so raise `SelectionError`."""
         raise SelectionError(self._unnamed(key, names))
 
     def _unnamed(self, name: str, names: Sequence[str]) -> str:
@@ -356,22 +366,22 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     @property
     def names(self) -> list[Any]:
-        """The items' names, flat; None for an item that has none."""
+        """The items' names, flat; None for an item without a name."""
         return [None if name is NOTHING else name for name in self._column("name")]
 
     def _column(self, path: str) -> list[Any]:
-        """The items' values at a dotted path, flat; NOTHING for an item that has none there."""
+        """The items' values at a dotted path, flat; NOTHING for an item without a value there."""
         return [lookup(item, path, NOTHING) for item in self]
 
     def _key_at(self, path: str) -> str | None:
-        """The key of an axis that an item's value at this path is the coordinate for, if it is one's.
+        """The axis key that stands for this path of an item; None if no axis can tell the value.
 
-        It is in the cells of a sweep, which are lazy. Items that are there already may be anything.
+        The lazy cells of a sweep have it. Items that exist already may be anything.
         """
         return None if isinstance(self._cells, tuple) else path
 
     def _along(self, path: str) -> tuple[int, Sequence[Any]] | None:
-        """The axis whose coordinates are the items' values at this path, and these, if there is one."""
+        """The axis (its number) whose coordinates are the items' values at this path, and these; None without one."""
         key = self._key_at(path)
         along = ((number, axis.at_key(key)) for number, axis in enumerate(self._axes) if key is not None)
         return next(((number, coords) for number, coords in along if coords is not None), None)
@@ -382,7 +392,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         for path, wanted in query.items():
             number, coords = self._along(path) or (-1, ())
             if number >= 0 and number not in boxed:
-                boxed[number] = fitting(coords, rest.pop(path))
+                boxed[number] = positions_agreeing_with(coords, rest.pop(path))
                 if not boxed[number]:
                     hint = f"{closest(wanted, coords)}; there is {listing(coords)}"
                     raise SelectionError(f"{path!r} is {wanted!r} in no item{hint}")
@@ -394,17 +404,17 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._box({i: boxed.get(i, range(axis.size)) for i, axis in enumerate(self._axes)})
 
     def _by_columns(self, query: Mapping[str, Any]) -> Self:
-        """The items that agree with the query at each of its paths, each path looked up in all items at once."""
+        """The items that match the query at each of its paths. Looks each path up in all items at once."""
         if not query and self.size:
             return self
-        agreed = [fitting(self._column(path), wanted) for path, wanted in query.items()]
+        agreed = [positions_agreeing_with(self._column(path), wanted) for path, wanted in query.items()]
         found = sorted(set.intersection(*map(set, agreed))) if len(agreed) > 1 else [*chain(*agreed)]
         if not found:
             raise SelectionError(self._why_none(query))
         return self._selected(found)
 
     def _why_none(self, query: Mapping[str, Any]) -> str:
-        """Which key or value of a query no item has, and what there is."""
+        """A message: which key or value of the query no item has, and what is known in its place."""
         for path, wanted in _asked(query):
             values = [value for item in self if (value := lookup(item, path, NOTHING)) is not NOTHING]
             if not values:
@@ -419,9 +429,9 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return any(matches(item, query) for item in self)
 
     def filter(self, predicate: Callable[[T_co], Any]) -> Self:
-        """The items for which the predicate holds; with axes where they are a box, else flat. May be empty.
+        """The items for which the predicate holds: with axes if they form a box, flat otherwise. May be empty.
 
-        In a flat one each item keeps its coordinates, so that `sel` and the means along an axis go on.
+        In a flat selection each item keeps its coordinates, so `sel` and means along an axis still work.
 
         >>> Tensor([1, 2, 3, 4], (2, 2)).filter(lambda n: n % 2 == 0).shape
         (2, 1)
@@ -429,7 +439,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._selected([i for i, item in enumerate(self) if predicate(item)])
 
     def where(self, predicate: Callable[[T_co], Any]) -> Self:
-        """What `filter` returns, but no item is looked at before it is; a walk goes no further than it is followed.
+        """Like `filter`, but lazy: the predicate is called only for items that an iteration reaches.
 
         >>> next(iter(Tensor([1, 2, 3, 4]).where(lambda n: n > 2)))
         3
@@ -439,15 +449,15 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return made
 
     def item(self) -> T_co:
-        """The sole item. Raises `SelectionError` if there is another number of them."""
+        """The only item. Raises `SelectionError` if the number of items is not one."""
         if self.size != 1:
-            raise SelectionError(f"item() takes the sole item out of a tensor, and this one has {self.size}")
+            raise SelectionError(f"item() takes the only item out of a tensor, and this one has {self.size}")
         return self._cells[0]
 
     def squeeze(self, *axes: str) -> Self:
-        """The items without the axes (or these) that have one position, and without coordinates that all share.
+        """The same items without the axes of one position, and without coordinates that all items share.
 
-        Raises `SelectionError` for an unknown axis, or one of another length.
+        If `axes` are named, drop only these. Raises `SelectionError` for an unknown axis, or one of several positions.
 
         >>> Tensor("ab", (1, 2)).squeeze().shape
         (2,)
@@ -465,7 +475,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._box(kept, axes=left)
 
     def map(self, fn: Callable[[T_co], U]) -> "Tensor[U]":
-        """The tensor of what `fn` returns for each item, of the same shape and axes."""
+        """What `fn` returns for each item, in the same shape."""
         return Tensor.of_cells(tuple(fn(item) for item in self), self._axes)
 
     def tolist(self) -> list[Any]:
@@ -487,10 +497,10 @@ class Tensor(Collection[T_co], Generic[T_co]):
     @overload
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any:
-        """The items at positions along named axes: an int drops its axis, a slice or list keeps it.
+        """The items at positions along named axes. An int drops its axis; a slice or list keeps it.
 
-        Raises `SelectionError` for an unknown axis or position, and where cells have a coordinate of this name but
-        do not lie along an axis of it.
+        Raises `SelectionError` for an unknown axis or position, and for a coordinate of a flat selection: cells do not
+        lie along it.
 
         >>> Tensor("abcdef", (2, 3)).isel(axis_1=-1).tolist()
         ['c', 'f']
@@ -501,7 +511,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
             number = self._number(name)
             if self._axes[number].level(name) is not None:
                 raise SelectionError(
-                    f"{name!r} is a coordinate here, and no axis along which positions are counted; "
+                    f"{name!r} is a coordinate here, not an axis, so it has no positions to count; "
                     f"use sel({name}=…), or index the flat sequence"
                 )
             by_number[number] = entry
@@ -512,13 +522,13 @@ class Tensor(Collection[T_co], Generic[T_co]):
     @overload
     def sel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
     def sel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any:
-        """The items at coordinates along named axes: one value drops its axis, several keep it.
+        """The items at coordinates along named axes. One value drops its axis; several keep it.
 
-        Several values are a list, tuple, range or array of them, or a slice from one to another, both included.
-        A name with dots goes in a dict: `t.sel({"mlp.width": 64})`. A value that several positions share
-        keeps the axis. In a flat selection, one value drops its coordinate.
+        Give several values as a list, tuple, range or array, or as a slice from one to another, inclusive. Put a name
+        with dots in a dict: `t.sel({"mlp.width": 64})`. A value that several positions share keeps the axis. In a flat
+        selection, one value drops its coordinate.
 
-        Raises `SelectionError` for an unknown axis or coordinate, saying what there is.
+        Raises `SelectionError` for an unknown axis or coordinate. The message lists the known ones.
 
         >>> Tensor("abcdef", (2, 3)).sel(axis_1=slice(1, 2)).tolist()
         [['b', 'c'], ['e', 'f']]
@@ -539,7 +549,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._box(kept, offset, axes) if kept else self._cells[offset]
 
     def _number(self, name: str) -> int:
-        """The axis of this name, or on which the items have a coordinate of this name."""
+        """The number of the axis that has this name, or a coordinate of this name."""
         for number, axis in enumerate(self._axes):
             if name in axis.known:
                 return number
@@ -549,7 +559,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
 
 def _spread(index: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
-    """One entry for each axis: an ellipsis, or what is missing at the end, stands for whole axes."""
+    """One entry for each axis. An ellipsis, and entries missing at the end, stand for whole axes."""
     dots = [i for i, entry in enumerate(index) if entry is ...]
     if len(dots) > 1:
         raise SelectionError("an index can have one ellipsis ('...') only")
@@ -561,7 +571,7 @@ def _spread(index: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
 
 
 def _kept(entry: Any, size: int, what: str) -> int | Positions:
-    """The position, or the positions, that one entry of an index keeps along an axis of `size`."""
+    """The position or positions that one entry of an index keeps along an axis of `size`."""
     entry = _plain(entry)
     if isinstance(entry, (list, tuple, range)):
         return _positions([_plain(each) for each in entry], size, what)
@@ -580,7 +590,7 @@ def _kept(entry: Any, size: int, what: str) -> int | Positions:
 
 
 def object_array(items: Sequence[Any]) -> Any:
-    """The items in a flat NumPy array of objects, each as it is."""
+    """A flat NumPy array of objects, which are the items themselves."""
     import numpy
 
     made = numpy.empty(len(items), dtype=object)
@@ -590,7 +600,7 @@ def object_array(items: Sequence[Any]) -> Any:
 
 
 def array_of(items: list[Any]) -> Any:
-    """The items in a flat NumPy array, of the type that NumPy chooses. Where that changes an item, it holds objects."""
+    """A flat NumPy array of the items, of the type that NumPy chooses; of objects if that type would change an item."""
     import numpy
 
     made: Any
@@ -609,18 +619,18 @@ def array_of(items: list[Any]) -> Any:
 
 
 def _is_scalar(kinds: set[type]) -> bool:
-    """Whether the items are of one type of NumPy's numbers."""
+    """Whether there is one type, and it is a scalar type of NumPy."""
     parents = {(at.__module__, at.__name__) for kind in kinds for at in kind.__mro__}
     return len(kinds) == 1 and ("numpy", "generic") in parents
 
 
 def _plain(entry: Any) -> Any:
-    """The Python number, bool or list that a NumPy scalar or array holds; anything else as it is."""
+    """A NumPy scalar or array as a Python number, bool or list. Any other value is returned as it is."""
     return entry.tolist() if hasattr(entry, "dtype") else entry
 
 
 def _positions(entries: Sequence[Any], size: int, what: str) -> Positions:
-    """The positions that a list of ints, or of as many booleans as there are positions, keeps."""
+    """The positions that a list of ints keeps, or a mask of one boolean for each position."""
     if entries and all(isinstance(entry, bool) for entry in entries):
         if len(entries) != size:
             raise SelectionError(f"a mask of {len(entries)} booleans does not fit {what}, which has {size} positions")
@@ -632,18 +642,18 @@ def _positions(entries: Sequence[Any], size: int, what: str) -> Positions:
 
 
 def _hollow(shape: Shape) -> list[Any]:
-    """The nested lists of a shape that holds nothing."""
+    """The nested lists of a shape without items."""
     return [_hollow(shape[1:]) for _ in range(shape[0])] if len(shape) > 1 else []
 
 
 def _paths(item: Any) -> list[str]:
-    """The dotted paths of an item that is a mapping, or shows one."""
+    """The dotted paths of an item that is a mapping, or has one as `frozen`."""
     mapping = shown(item)
-    return [plainly(mapping, path) for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
+    return [unescaped(mapping, path) for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
 
 
 def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The dotted paths of a query, whose own keys are dotted, and the values it asks for there."""
+    """The dotted paths of a query, with the wanted values."""
     for key in sorted(query, key=str):
         value = query[key]
         yield from leaves(value, f"{key}.") if isinstance(value, Mapping) and value else [(f"{key}", value)]

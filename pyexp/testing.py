@@ -61,7 +61,7 @@ PATIENCE = 60.0
 
 _ONE_PROCESS = "the cell is this process, or shares it"
 _AT_THE_END = "this process is to end later, and Python sees to that then"
-#: What an executor that runs cells in this very process cannot promise, as `inline` does not, and why.
+#: The behaviours that an executor in this process cannot have, such as `inline`, and why.
 IN_THIS_PROCESS: Mapping[str, str] = {
     "exit_without_a_result_is_a_failure": _ONE_PROCESS,
     "exit_status_is_told": _ONE_PROCESS,
@@ -92,7 +92,7 @@ IN_THIS_PROCESS: Mapping[str, str] = {
     "stale_result_is_no_success": _ONE_PROCESS,
     "halt_ends_what_runs": "the cell is interrupted where it stands, by KeyboardInterrupt",
 }
-#: The same for executors that subclass `Executor` alone and call the function themselves: they have no log either.
+#: The same for an executor that subclasses `Executor` and calls the function itself: it has no log either.
 IN_THREADS: Mapping[str, str] = {
     **IN_THIS_PROCESS,
     "threads_are_waited_for": _AT_THE_END,
@@ -122,7 +122,7 @@ CARRIED: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A cell that was run: its outcome, the attempts that went before, and the folder it had."""
+    """A cell that has run: its outcome, its earlier attempts, and its folder."""
 
     outcome: Outcome
     folder: Path
@@ -135,11 +135,11 @@ class Trial:
 
     @property
     def log(self) -> bytes:
-        """What the cell wrote."""
+        """The log of the cell."""
         return (self.folder / "log.txt").read_bytes()
 
     def failed(self, kind: str, *words: str) -> None:
-        """Check that it failed with an error of that type, whose message has these words."""
+        """Check that it failed with an error of this type, with these words in the message."""
         told = self.outcome
         assert told["status"] == "failed", f"the cell failed with {kind}, but the outcome is {told}"
         assert told["type"] == kind, told
@@ -147,7 +147,7 @@ class Trial:
             assert word in told["message"], told
 
     def done(self, value: Any) -> None:
-        """Check that it returned this value, and that the committed result is the same."""
+        """Check that it returned this value, and that this value was committed."""
         assert self.outcome["status"] == "done", self.outcome
         assert self.value == value
 
@@ -160,7 +160,7 @@ class Lab:
     top: Path
 
     def run(self, fn: Function, *, name: str = "cell", **config: Any) -> Trial:
-        """One cell of `fn`, run to its end."""
+        """Run one cell of `fn` to its end."""
         return self.run_all([(fn, config)], names=[name])[0]
 
     def run_all(
@@ -171,7 +171,7 @@ class Lab:
         names: Iterable[str] = (),
         stop: StopRequest | None = None,
     ) -> list[Trial]:
-        """The cells in order, run in one go to their ends; those that were stopped are left out."""
+        """Run the cells together to their ends. Return them in order, without those that were stopped."""
         settings = settings or RunSettings(timeout=PATIENCE, durable=False)
         given = list(cells)
         labels = [*names] or [f"cell{i}" for i in range(len(given))]
@@ -202,7 +202,7 @@ def _trial(ended: Ended) -> Trial:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """Something that every executor does, and the check that it does."""
+    """Something that every executor has to do, with a check."""
 
     name: str
     promise: str
@@ -225,7 +225,7 @@ def _behaviour(check: Callable[[Lab], None]) -> Callable[[Lab], None]:
 
 
 def executor_behaviours(exempt: Iterable[str] = ()) -> list[Behaviour]:
-    """What every executor does, but for the names that are exempt. Raises `UsageError` for a name that is none."""
+    """All behaviours except the exempt ones. Raises `UsageError` for an unknown name."""
     left_out = set(exempt)
     for name in left_out - set(_BEHAVIOURS):
         raise UsageError(f"there is no behaviour {name!r} to be exempt from; {nearest(name, _BEHAVIOURS)}")
@@ -233,7 +233,7 @@ def executor_behaviours(exempt: Iterable[str] = ()) -> list[Behaviour]:
 
 
 def check_executor(make_executor: Callable[[], Executor], exempt: Iterable[str] = ()) -> None:
-    """Check every behaviour that is not exempt. Raises AssertionError naming all that the executor does otherwise.
+    """Check every behaviour that is not exempt. Raises AssertionError naming all that the executor lacks.
 
     `make_executor` is called once for each behaviour.
     """
@@ -288,7 +288,7 @@ def _mappings(values: "SearchStrategy[Any]") -> "SearchStrategy[dict[str, Any]]"
 
 @_behaviour
 def returned_value_is_the_result(lab: Lab) -> None:
-    """What the function returns is committed as it is, whatever its type."""
+    """The returned value is committed unchanged, whatever its type."""
     for i, value in enumerate(({"loss": 0.5, "w": [1, (2,)]}, None, 3, "text", [1.5, {"a": b"\0"}], {1: 2})):
         lab.run(lambda config, value=value: value, name=f"value{i}").done(value)  # type: ignore[misc]
 
@@ -336,7 +336,7 @@ def _plus(n: int, config: Config) -> int:
 
 @_behaviour
 def each_cell_has_its_own_result(lab: Lab) -> None:
-    """Of many cells at a time, each ends with its own result in its own folder."""
+    """Many cells at a time each end with their own result in their own folder."""
     cells = [(lambda config: config.n**2, {"n": n}) for n in range(12)]
     trials = lab.run_all(cells, RunSettings(jobs=4, timeout=PATIENCE, durable=False))
     assert [trial.value for trial in trials] == [n**2 for n in range(12)]
@@ -352,7 +352,7 @@ def large_result_comes_back(lab: Lab) -> None:
 
 @_behaviour
 def large_config_arrives(lab: Lab) -> None:
-    """A config that no pipe takes at once arrives whole."""
+    """A config that is larger than a pipe's buffer arrives whole."""
     lab.run(lambda config: len(config.blob), blob=b"x" * (8 << 20)).done(8 << 20)
 
 
@@ -393,7 +393,7 @@ def traceback_has_the_lines_of_closures_and_classes(lab: Lab) -> None:
 
 @_behaviour
 def log_of_a_failure_ends_with_its_traceback(lab: Lab) -> None:
-    """The log of a cell that failed has what the cell wrote, and then the traceback of its error."""
+    """The log of a failed cell has its output, and then the traceback of its error."""
 
     def fn(config: Config) -> None:
         print("step 7")
@@ -407,7 +407,7 @@ def log_of_a_failure_ends_with_its_traceback(lab: Lab) -> None:
 
 @_behaviour
 def exceptions_that_end_a_program_end_the_cell_alone(lab: Lab) -> None:
-    """SystemExit, with whatever status, KeyboardInterrupt, GeneratorExit: each is a failure of its cell."""
+    """SystemExit with any status, KeyboardInterrupt and GeneratorExit each fail their cell only."""
 
     class Own(BaseException):
         pass
@@ -426,7 +426,7 @@ def exceptions_that_end_a_program_end_the_cell_alone(lab: Lab) -> None:
 
 @_behaviour
 def exceptions_of_every_make_are_told(lab: Lab) -> None:
-    """Exceptions that need arguments, hold a lock, or whose own methods fail, are told like any other."""
+    """Exceptions that need arguments, hold a lock, or have failing methods are recorded like any other."""
 
     class Demanding(Exception):
         def __init__(self, code: int, *, reason: str) -> None:
@@ -455,7 +455,7 @@ def exceptions_of_every_make_are_told(lab: Lab) -> None:
 
 @_behaviour
 def unpicklable_result_is_named(lab: Lab) -> None:
-    """A result that cannot be pickled is a failure that says which part of it is to blame."""
+    """A result that cannot be pickled fails the cell. The message names the part that cannot be pickled."""
 
     def fn(config: Config) -> Any:
         return {"loss": 0.5, "nested": [1, {"here": threading.Lock()}]}
@@ -478,7 +478,7 @@ def unloadable_result_is_a_failure(lab: Lab) -> None:
 
 @_behaviour
 def endless_recursion_is_a_failure(lab: Lab) -> None:
-    """A recursion without end is an exception like others; so is a result nested deeper than can be pickled."""
+    """An endless recursion is an exception like others. So is a result nested too deep to be pickled."""
 
     def endless(config: Config) -> Any:
         return endless(config)
@@ -495,7 +495,7 @@ def endless_recursion_is_a_failure(lab: Lab) -> None:
 
 @_behaviour
 def artifacts_of_a_failure_are_kept(lab: Lab) -> None:
-    """What a cell wrote into its folder before it failed is still there."""
+    """Files that a cell wrote before it failed are kept."""
 
     def fn(config: Config) -> None:
         (config.out / "half.txt").write_text("so far")
@@ -509,13 +509,13 @@ def artifacts_of_a_failure_are_kept(lab: Lab) -> None:
 
 @_behaviour
 def exit_without_a_result_is_a_failure(lab: Lab) -> None:
-    """A cell that leaves by `os._exit(0)` has not succeeded."""
+    """A cell that calls `os._exit(0)` fails."""
     lab.run(lambda config: os._exit(0)).failed("Exited", "exited with status 0")
 
 
 @_behaviour
 def exit_status_is_told(lab: Lab) -> None:
-    """A cell that leaves by `os._exit` is told by its status, with the end of its log."""
+    """The outcome of a cell that calls `os._exit` has its exit status, and the end of its log."""
 
     def fn(config: Config) -> None:
         print("the last line", flush=True)
@@ -528,7 +528,7 @@ def exit_status_is_told(lab: Lab) -> None:
 
 @_behaviour
 def segfault_is_told_with_the_end_of_the_log(lab: Lab) -> None:
-    """A crash is told by its signal, and by what the log ends with."""
+    """The outcome of a crash has its signal, and the end of the log."""
 
     def fn(config: Config) -> None:
         print("just before")
@@ -542,7 +542,7 @@ def segfault_is_told_with_the_end_of_the_log(lab: Lab) -> None:
 
 @_behaviour
 def kill_is_told(lab: Lab) -> None:
-    """A cell that the system kills, as when memory runs out, is told by its signal; the others go on."""
+    """If the system kills a cell, for example out of memory, the outcome has the signal. The others go on."""
 
     def fn(config: Config) -> str:
         if config.doomed:
@@ -557,7 +557,7 @@ def kill_is_told(lab: Lab) -> None:
 
 @_behaviour
 def stale_result_is_no_success(lab: Lab) -> None:
-    """A result that lies there from before does not make a success of a crash."""
+    """An old result does not turn a crash into a success."""
     (lab.top / "cell").mkdir()
     (lab.top / "cell" / "result.pkl").write_bytes(pickle.dumps("old"))
     lab.run(lambda config: os._exit(0)).failed("Exited")
@@ -565,7 +565,7 @@ def stale_result_is_no_success(lab: Lab) -> None:
 
 @_behaviour
 def timeout_kills(lab: Lab) -> None:
-    """A cell that exceeds the timeout is killed, whatever it does about signals, and told so."""
+    """A cell that exceeds the timeout is killed, even if it ignores signals, and its outcome says so."""
 
     def fn(config: Config) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, _HANGUP):
@@ -580,7 +580,7 @@ def timeout_kills(lab: Lab) -> None:
 
 @_behaviour
 def timeout_kills_what_is_stopped(lab: Lab) -> None:
-    """A cell that was stopped by a signal is killed all the same."""
+    """A cell that is suspended by a signal is killed at its timeout too."""
 
     def fn(config: Config) -> None:
         os.kill(os.getpid(), _STOP)
@@ -591,7 +591,7 @@ def timeout_kills_what_is_stopped(lab: Lab) -> None:
 
 @_behaviour
 def timeout_kills_what_descends_from_the_cell(lab: Lab) -> None:
-    """At a timeout, all that the cell has started is killed too, also what is in a session of its own."""
+    """A timeout also kills all descendants of the cell, even those in a session of their own."""
 
     def fn(config: Config) -> None:
         _start_sleepers(config.out)
@@ -626,7 +626,7 @@ def timeout_leaves_the_stacks_in_the_log(lab: Lab) -> None:
 
 @_behaviour
 def retries_are_counted(lab: Lab) -> None:
-    """A cell that fails is tried again as often as it may; each attempt is kept, with its log."""
+    """A failed cell runs again, up to `retries` times. Each attempt is kept, with its log."""
 
     def fn(config: Config) -> int:
         with (config.out / "tries").open("a") as file:
@@ -643,7 +643,7 @@ def retries_are_counted(lab: Lab) -> None:
 
 @_behaviour
 def halt_ends_what_runs(lab: Lab) -> None:
-    """When a signal came, no cell begins any more, and running cells are ended with all they have started."""
+    """After a signal, no cell begins, and running cells are killed with all their descendants."""
     stop = StopRequest()
 
     def fn(config: Config) -> None:
@@ -676,7 +676,7 @@ def halt_ends_what_runs(lab: Lab) -> None:
 
 @_behaviour
 def output_is_logged_below_python(lab: Lab) -> None:
-    """What the cell, its libraries and its children write to stdout and stderr is in its log, in order."""
+    """The log has, in order, what the cell, its libraries and its children write to stdout and stderr."""
 
     def fn(config: Config) -> None:
         print("printed")
@@ -689,7 +689,7 @@ def output_is_logged_below_python(lab: Lab) -> None:
 
 @_behaviour
 def bytes_are_logged_as_they_are(lab: Lab) -> None:
-    """Bytes that are not UTF-8, and text that cannot be encoded, reach the log and harm nobody."""
+    """Bytes that are not UTF-8, and text that cannot be encoded, reach the log and do no harm."""
 
     def fn(config: Config) -> str:
         os.write(1, b"\xff\xfe\0")
@@ -717,7 +717,7 @@ def output_of_any_size_takes_no_memory(lab: Lab) -> None:
 
 @_behaviour
 def closed_streams_are_the_cells_own(lab: Lab) -> None:
-    """A cell that closes its streams, or puts something else in their place, succeeds."""
+    """A cell that closes or replaces its streams succeeds."""
 
     def fn(config: Config) -> str:
         if config.how == "close":
@@ -751,7 +751,7 @@ def closed_descriptors_are_the_cells_own(lab: Lab) -> None:
 
 @_behaviour
 def grandchildren_end_with_the_cell(lab: Lab) -> None:
-    """A child that outlives the cell, holding its pipes, neither holds up the run nor survives."""
+    """A child that outlives the cell and holds its pipes does not delay the run, and is killed."""
 
     def fn(config: Config) -> str:
         _start_sleeper(config.out / "pid")
@@ -764,7 +764,7 @@ def grandchildren_end_with_the_cell(lab: Lab) -> None:
 
 @_behaviour
 def grandchildren_in_sessions_of_their_own_end_with_the_cell(lab: Lab) -> None:
-    """What a cell has detached from itself ends with it: by a session of its own, by a double fork, as a daemon."""
+    """Detached processes end with the cell: in a session of their own, after a double fork, as a daemon."""
 
     def fn(config: Config) -> str:
         _start_sleepers(config.out)
@@ -783,7 +783,7 @@ def grandchildren_in_sessions_of_their_own_end_with_the_cell(lab: Lab) -> None:
 
 @_behaviour
 def stdin_is_empty(lab: Lab) -> None:
-    """Reading stdin gives its end at once, and never waits."""
+    """Reading stdin returns its end at once."""
 
     def fn(config: Config) -> Any:
         read = os.read(0, 10)
@@ -797,7 +797,7 @@ def stdin_is_empty(lab: Lab) -> None:
 
 @_behaviour
 def working_directory_is_the_cells_own(lab: Lab) -> None:
-    """A cell that changes its directory, with relative paths afterwards, changes nothing for others or its result."""
+    """A cell that changes its working directory affects neither other cells nor its own result."""
 
     def fn(config: Config) -> str:
         here = os.getcwd()
@@ -812,7 +812,7 @@ def working_directory_is_the_cells_own(lab: Lab) -> None:
 
 @_behaviour
 def umask_is_the_cells_own(lab: Lab) -> None:
-    """A cell that changes its umask changes it for itself."""
+    """A cell that changes its umask changes it for itself only."""
     before = os.umask(0o022)
     try:
         for trial in lab.run_all([(lambda config: os.umask(0o077), {})] * 2):
@@ -823,7 +823,7 @@ def umask_is_the_cells_own(lab: Lab) -> None:
 
 @_behaviour
 def environment_is_the_cells_own(lab: Lab) -> None:
-    """A cell has this process's environment, and what it changes there it changes for itself."""
+    """A cell has the environment of this process, and changes it for itself only."""
 
     def fn(config: Config) -> Any:
         seen = [os.environ.get("PYEXP_TEST"), os.environ.get("PYEXP_TEST_NEW")]
@@ -841,7 +841,7 @@ def environment_is_the_cells_own(lab: Lab) -> None:
 
 @_behaviour
 def modules_are_the_cells_own(lab: Lab) -> None:
-    """A cell that changes a module, as by seeding a generator or patching a function, changes it for itself."""
+    """A cell that changes a module (seeds a generator, patches a function) changes it for itself only."""
 
     def fn(config: Config) -> Any:
         import string
@@ -856,7 +856,7 @@ def modules_are_the_cells_own(lab: Lab) -> None:
 
 @_behaviour
 def random_numbers_differ_between_cells(lab: Lab) -> None:
-    """Python's generator and NumPy's global one are in another state in each cell, unless the cell seeds them."""
+    """The global generators of Python and NumPy differ between cells, unless the cells seed them."""
     import random
 
     modules: list[Any] = [random]
@@ -875,7 +875,7 @@ def random_numbers_differ_between_cells(lab: Lab) -> None:
 
 @_behaviour
 def threads_are_waited_for(lab: Lab) -> None:
-    """A cell is done when the threads that it started are: what they write is whole; also if the cell fails."""
+    """A cell, even a failed one, ends after the threads that it started, so their files are complete."""
 
     def fn(config: Config) -> None:
         threading.Thread(target=_write_slowly, args=(config.out / "thread",)).start()
@@ -889,7 +889,7 @@ def threads_are_waited_for(lab: Lab) -> None:
 
 @_behaviour
 def threads_of_pools_are_waited_for(lab: Lab) -> None:
-    """A cell is done when the work of a pool of threads is that was left open."""
+    """A cell ends after the work of a pool of threads that it left open."""
 
     def fn(config: Config) -> None:
         from concurrent.futures import ThreadPoolExecutor
@@ -918,7 +918,7 @@ def threads_are_waited_for_within_the_timeout(lab: Lab) -> None:
 
 @_behaviour
 def daemon_threads_do_not_hold_up_the_run(lab: Lab) -> None:
-    """A daemon thread that the cell has left running ends with it."""
+    """A daemon thread that is still running ends with the cell."""
 
     def fn(config: Config) -> str:
         threading.Thread(target=time.sleep, args=(2 * PATIENCE,), daemon=True).start()
@@ -929,7 +929,7 @@ def daemon_threads_do_not_hold_up_the_run(lab: Lab) -> None:
 
 @_behaviour
 def process_pools_left_open_do_not_hold_up_the_run(lab: Lab) -> None:
-    """A pool of processes that the cell has left open ends at once when the cell does."""
+    """A pool of processes that the cell left open ends with the cell, at once."""
 
     def fn(config: Config) -> int:
         from concurrent.futures import ProcessPoolExecutor
@@ -944,7 +944,7 @@ def process_pools_left_open_do_not_hold_up_the_run(lab: Lab) -> None:
 
 @_behaviour
 def exit_handlers_run(lab: Lab) -> None:
-    """What the cell has registered for its exit is run, and no more than that; also if the cell fails."""
+    """The exit handlers that the cell registered run, and no others; also if the cell fails."""
 
     def fn(config: Config) -> None:
         import atexit
@@ -959,7 +959,7 @@ def exit_handlers_run(lab: Lab) -> None:
 
 @_behaviour
 def exit_handlers_run_after_threads(lab: Lab) -> None:
-    """Exit handlers find the work of the cell's threads done, and what they write is whole."""
+    """Exit handlers run after the cell's threads, and their files are complete."""
 
     def fn(config: Config) -> None:
         import atexit
@@ -978,7 +978,7 @@ def exit_handlers_run_after_threads(lab: Lab) -> None:
 
 @_behaviour
 def files_left_open_are_whole(lab: Lab) -> None:
-    """What was written to a file that is still open when the cell ends is in the file; also if the cell fails."""
+    """A file that is still open when the cell ends is complete; also if the cell fails."""
 
     import gzip
 
@@ -1003,7 +1003,7 @@ def files_left_open_are_whole(lab: Lab) -> None:
 
 @_behaviour
 def temporary_folders_left_open_are_removed(lab: Lab) -> None:
-    """A temporary folder that the cell did not clean up is removed at its end."""
+    """A temporary folder that the cell left is removed at its end."""
 
     def fn(config: Config) -> str:
         _kept.append(tempfile.TemporaryDirectory())
@@ -1014,7 +1014,7 @@ def temporary_folders_left_open_are_removed(lab: Lab) -> None:
 
 @_behaviour
 def shared_memory_goes_with_the_cell(lab: Lab) -> None:
-    """Shared memory that the cell did not unlink is gone when the cell is, however it ended."""
+    """Shared memory that the cell left is removed at its end, however it ends."""
     if not os.path.isdir("/dev/shm"):
         return
 
@@ -1039,7 +1039,7 @@ def shared_memory_goes_with_the_cell(lab: Lab) -> None:
 
 @_behaviour
 def nothing_is_left_in_this_process(lab: Lab) -> None:
-    """After many cells, this process has as many descriptors, threads and children as before."""
+    """After many cells, this process has no more descriptors, threads and children than before."""
 
     def fn(config: Config) -> int:
         if config.n % 3 == 1:
@@ -1057,11 +1057,11 @@ def nothing_is_left_in_this_process(lab: Lab) -> None:
 
 # Tools of the behaviours
 
-#: What a cell leaves open, so that nothing but the end of its process ends it.
+#: Objects that a cell leaves open, so that only the end of its process ends them.
 _kept: list[Any] = []
-#: A timeout that an interpreter starts within, also on a busy machine.
+#: A timeout within which an interpreter starts, even on a busy machine.
 _SHORT = 2.0
-#: What a thread takes that goes on when its cell has returned.
+#: Seconds that a thread runs after its cell has returned.
 _SLOW = 0.3
 #: What a system without these signals and calls (Windows) has in their place.
 _KILL, _HANGUP, _STOP = (getattr(signal, name, signal.SIGTERM) for name in ("SIGKILL", "SIGHUP", "SIGSTOP"))
@@ -1078,7 +1078,7 @@ def _write_slowly(path: Path) -> None:
 
 
 def _start_sleeper(note: Path, **options: Any) -> None:
-    """Start a process that sleeps, and write its id down."""
+    """Start a process that sleeps, and write its id to a file."""
     sleep = [sys.executable, "-I", "-S", "-c", f"import time; time.sleep({5 * PATIENCE})"]
     sleeper = subprocess.Popen(sleep, **options)
     note.write_text(str(sleeper.pid))
@@ -1086,7 +1086,7 @@ def _start_sleeper(note: Path, **options: Any) -> None:
 
 
 def _start_sleepers(folder: Path) -> None:
-    """Start a process that sleeps in each of the ways in which one can leave its parent, and write their ids down."""
+    """Start processes that sleep, detached from their parent in every possible way. Write their ids to a file."""
     _start_sleeper(folder / "in_the_group")
     _start_sleeper(folder / "in_a_session", start_new_session=True)
     _start_sleeper(folder / "without_environment", start_new_session=True, env={})
@@ -1111,7 +1111,7 @@ def _start_sleepers(folder: Path) -> None:
 
 
 def _gone(note: Path) -> None:
-    """Check that the process whose id is in the file has ended, or does within a moment."""
+    """Check that the process whose id is in the file has ended, or ends within a moment."""
     pid = int(note.read_text())
     deadline = time.monotonic() + 10
     while guardian.facts_of(pid) and time.monotonic() < deadline:
@@ -1129,7 +1129,7 @@ def _possessions() -> tuple[int, int, list[str]]:
 
 
 def _memory() -> int:
-    """The bytes of memory that this process has; 0 where that cannot be known."""
+    """The memory of this process in bytes; 0 if it cannot be known."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
     except OSError:

@@ -42,7 +42,7 @@ def get_executor(name: str | Executor) -> Executor:
 
     Raises `UsageError` for what is neither, naming what there is.
     """
-    refuse_unknown(name)
+    validate_executor(name)
     if not isinstance(name, str):
         return name
     if name.startswith("ray://"):
@@ -53,7 +53,7 @@ def get_executor(name: str | Executor) -> Executor:
     return made
 
 
-def refuse_unknown(name: Any) -> None:
+def validate_executor(name: Any) -> None:
     """Raise `UsageError` for what is neither an executor nor the name of one, naming what there is."""
     if isinstance(name, str) and (name in _NAMED or name.startswith("ray://")):
         return

@@ -1,6 +1,6 @@
-"""What a person sees on stderr while a run goes on: a live display on a terminal, elsewhere a line for each cell.
+"""The progress of a run on stderr: a live display on a terminal, a line for each cell elsewhere.
 
-stdout is the report's alone. Nothing here decides anything: a run does not end because nobody listens.
+stdout is for the report. A closed stderr does not stop a run.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from pyexp.results import Record, cells_in_words, clipped, place
 
-#: Failures that the end of a run tells once more.
+#: Failures that the summary at the end of a run repeats.
 MOST_FAILURES = 20
 #: Running cells that the live display shows by name.
 MOST_RUNNING = 8
@@ -21,7 +21,7 @@ FRAME = 0.1
 
 
 class Progress:
-    """Plain lines on a stream: one as each cell ends. `quiet` leaves out all but what goes wrong."""
+    """Plain lines on a stream, one as each cell ends. `quiet` writes only failures and warnings."""
 
     def __init__(self, total: int, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.total = total
@@ -35,38 +35,38 @@ class Progress:
 
     @property
     def ended(self) -> int:
-        """How many cells have ended."""
+        """The number of cells that have ended."""
         return self.done + self.failed
 
     def line(self, text: str) -> None:
-        """Write a line, whatever has become of the stream."""
+        """Write a line. Ignore a stream that is closed."""
         with suppress(OSError, ValueError):
             self.stream.write(f"{text}\n")
             self.stream.flush()
 
     def note(self, text: str) -> None:
-        """Write a line that is not about anything that went wrong."""
+        """Write a line, unless `quiet`."""
         if not self.quiet:
             self.line(text)
 
     def began(self, path: str, counts: str) -> None:
-        """The run begins: where its results are, and what is to be done."""
+        """Say where the results are, and the counts of the plan."""
         self.note(f"{self._near(path)}: {counts}")
 
     def started(self, folder: str, name: str) -> None:
-        """A cell is set going; its folder tells it from others of the same name."""
+        """A cell starts. Its folder distinguishes it from others of the same name."""
 
     def tick(self) -> None:
-        """Some time has passed."""
+        """Time has passed."""
 
     def waiting(self, number: int) -> None:
-        """Nothing is left to be started but cells that other processes have."""
+        """All cells that are left are claimed by other processes."""
         if not (self.waited or self.quiet):
             self.line(f"waiting for {cells_in_words(number)} that other processes have claimed")
         self.waited = True
 
     def cell(self, folder: str, record: Record, log: str) -> None:
-        """A cell has ended. `log` is the path of its log, `""` if there is none."""
+        """A cell has ended. `log` is the path of its log, `""` if it has none."""
         name = printable(record.name or record.hash)
         if record.failed:
             self.failed += 1
@@ -80,13 +80,13 @@ class Progress:
         self.line(text)
 
     def close(self) -> None:
-        """The run is over, whatever came of it: leave the terminal as it was."""
+        """The run has ended: restore the terminal."""
         if self.stream is not sys.stderr:
             with suppress(OSError, ValueError):
                 self.stream.close()
 
     def summary(self, failures: Sequence[tuple[Record, str]], hint: str) -> None:
-        """All that was to be run has run: the counts, what failed, and how to go on."""
+        """Write the counts, the failures, and a hint how to continue."""
         if self.total and not self.quiet:
             counts = ", ".join(f"{n} {word}" for n, word in ((self.done, "done"), (self.failed, "failed")) if n)
             self.line(f"ran {cells_in_words(self.ended)} in {span(time.monotonic() - self._began)}: {counts or 'none'}")
@@ -103,14 +103,14 @@ class Progress:
         self.line(f"{what}: {reason(record)}" + (f"\n    log: {self._near(log)}" if log else ""))
 
     def _near(self, path: str) -> str:
-        """A path as short as can be from here."""
+        """The path relative to the working directory, if it is below it."""
         return path.removeprefix(self._here)
 
 
 class Live(Progress):
     """The live display of rich: a bar, counts by status, the rate, and the running cells with their times.
 
-    It is drawn from the run's own loop, without a thread: a cell may be a fork of this process.
+    The run's own loop draws it, not a thread: a cell may be a fork of this process.
     """
 
     def __init__(self, total: int, *, stream: TextIO | None = None) -> None:
@@ -124,7 +124,7 @@ class Live(Progress):
             super().line(text)
             return
         with suppress(OSError, ValueError):
-            self._display.update(self._frame(time.monotonic()))  # it is drawn again below the line
+            self._display.update(self._frame(time.monotonic()))  # the display is drawn again below the line
             self._display.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def started(self, folder: str, name: str) -> None:
@@ -156,7 +156,7 @@ class Live(Progress):
         self.tick()
 
     def _succeeded(self, text: str) -> None:
-        """Nothing: the counts show it."""
+        """Write nothing: the counts show it."""
 
     def close(self) -> None:
         if self._display is not None:
@@ -169,7 +169,7 @@ class Live(Progress):
         super().summary(failures, hint)
 
     def _frame(self, now: float) -> Any:
-        """The display as it is now."""
+        """The present frame of the display."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -189,12 +189,12 @@ class Live(Progress):
     def _counts(self, now: float) -> str:
         left = self.total - self.ended - len(self._running)
         states = ((self.done, "done"), (self.failed, "failed"), (len(self._running), "running"), (left, "left"))
-        told = ", ".join(f"{number} {word}" for number, word in states if number)
-        return f"{self.ended}/{self.total}  {told}{pace(self.ended, self.total, now - self._began)}"
+        counts = ", ".join(f"{number} {word}" for number, word in states if number)
+        return f"{self.ended}/{self.total}  {counts}{pace(self.ended, self.total, now - self._began)}"
 
 
 def pace(ended: int, total: int, seconds: float) -> str:
-    """How fast the cells end, and how long the rest will take at that; nothing before the first has ended.
+    """The rate at which cells end, and the time left at this rate; `""` before the first has ended.
 
     >>> pace(5, 20, 10.0)
     '  0.5 cells/s, 0:30 to go'
@@ -223,21 +223,21 @@ def span(seconds: float) -> str:
 
 
 def reason(record: Record) -> str:
-    """Why a cell failed and where, in a line."""
+    """Why a cell failed and where, in one line."""
     why = clipped(f"{record.type}: {record.message}" if record.message else record.type)
     where = place(record.traceback)
     return printable(f"{why} ({where})" if where else why)
 
 
 def printable(text: str) -> str:
-    """The text with what would move the cursor, or worse, spelled out."""
+    """The text with control characters escaped."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 def progress(total: int, *, quiet: bool, terminal_is_free: bool, environ: Mapping[str, str]) -> Progress:
-    """The live display where there is a terminal that can show it and that nothing else writes to; else plain lines.
+    """The live display if stderr is a terminal that can show it and that cells do not write to; plain lines otherwise.
 
-    `NO_COLOR` is respected by rich; where `CI` is set or `TERM` is `dumb`, lines are wanted.
+    `CI` or `TERM=dumb` give plain lines. rich respects `NO_COLOR`.
     """
     stream = own_stderr()
     plain = (
@@ -262,7 +262,7 @@ def _working_directory() -> str:
 
 
 def own_stderr() -> TextIO:
-    """A stream on what stderr is now, which stays there while a cell in this process has descriptor 2 for its log."""
+    """A stream to the present stderr. It still works while a cell in this process has descriptor 2 for its log."""
     with suppress(OSError, ValueError, AttributeError):  # closed, none, or a notebook's
         if sys.stderr.fileno() == 2:
             return open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")

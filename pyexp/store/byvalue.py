@@ -1,7 +1,7 @@
-"""Pickles that carry the script's own classes and functions with them, for what a plain pickle cannot.
+"""Pickles that contain the script's own classes and functions.
 
-A class of the script's `__main__` is written twice over: by its name, and by value. Where the same script loads it, it
-is the script's class again, and `isinstance` holds; elsewhere, it is made from what was written.
+A class of the script's `__main__` is written twice: by name and by value. When the same script loads it, it is the
+script's class again, and `isinstance` holds. Any other program gets the class from the value.
 """
 
 import functools
@@ -17,20 +17,20 @@ import cloudpickle
 
 from pyexp.store.pickling import MAIN
 
-#: Where results that were written before this module moved look for it.
+#: The former name of this module, which older results contain.
 FORMER = "pyexp.byvalue"
 sys.modules.setdefault(FORMER, sys.modules[__name__])
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Cloudpickle, and what it does not carry of what scripts are made of."""
+    """Cloudpickle, extended to more of what scripts consist of."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, CodeType) and obj.co_filename != _NO_FILE:  # which is all that cloudpickle would write
+        if isinstance(obj, CodeType) and obj.co_filename != _NO_FILE:  # cloudpickle would lose the file name
             return _code_of, (obj.replace(co_filename=_NO_FILE), obj.co_filename)
-        if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:  # it knows plain modules only
+        if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:  # also of a subclass of modules
             return import_module, (obj.__name__,)
-        if isinstance(obj, functools.cached_property):  # which has a lock, up to Python 3.11
+        if isinstance(obj, functools.cached_property):  # has a lock, up to Python 3.11
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
         if isinstance(obj, functools._lru_cache_wrapper) and obj.__module__ in MAIN:
             return _cached, (obj.__wrapped__, obj.cache_parameters())
@@ -38,21 +38,21 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             return _dispatching, (tuple(getattr(obj, "registry").items()),)  # noqa: B009  # a function has none, to mypy
         reduced = super().reducer_override(obj)
         if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) > 2:
-            reduced[2][0]["__qualname__"] = obj.__qualname__  # of a class within a class, it is lost else
+            reduced[2][0]["__qualname__"] = obj.__qualname__  # cloudpickle loses that of a nested class
         return reduced
 
 
-#: The file name of code whose own is written beside it.
+#: The file name of code whose real file name is written beside it.
 _NO_FILE = "<dynamic-code>"
 
 
 def _code_of(code: CodeType, file: str) -> CodeType:
-    """The code as it was compiled from this file, so that tracebacks show its lines."""
+    """The code with its file name, so that tracebacks show its lines."""
     return code.replace(co_filename=file)
 
 
 def _cached(fn: Callable[..., Any], about: dict[str, Any]) -> Any:
-    """The function as `functools.lru_cache` wraps it: with a cache of its own, empty here."""
+    """The function wrapped by `functools.lru_cache`, with an empty cache."""
     return functools.lru_cache(**about)(fn)
 
 
@@ -61,7 +61,7 @@ def _is_dispatching(fn: Any) -> bool:
 
 
 def _dispatching(registered: tuple[tuple[type, Callable[..., Any]], ...]) -> Any:
-    """The function that `functools.singledispatch` makes of these."""
+    """The `functools.singledispatch` function with these implementations."""
     made = functools.singledispatch(dict(registered)[object])
     for kind, fn in registered:
         made.register(kind, fn)
@@ -69,9 +69,9 @@ def _dispatching(registered: tuple[tuple[type, Callable[..., Any]], ...]) -> Any
 
 
 class _ResultPickler(Pickler):
-    """The same, but for classes of `__main__`, which look for their namesake first when they are loaded.
+    """A Pickler for results: when a class of `__main__` is loaded, a class of that name is tried first.
 
-    Of `only` these, if it is given: what a class is made of by value, are its bases, which may be there by name.
+    `only` limits this to some classes: within a class that is written by value, its bases.
     """
 
     def __init__(self, *args: Any, only: Collection[type] | None = None, **options: Any) -> None:
@@ -103,7 +103,7 @@ def dumps_function(fn: Callable[..., Any]) -> bytes:
 
 
 def class_of_main(qualname: str, by_value: bytes) -> Any:
-    """The class of that name in this process's `__main__`, or else the one that was written by value."""
+    """The class of that name in this process's `__main__`; if it is missing, the one that was written by value."""
     found: Any = sys.modules.get("__main__")
     for part in qualname.split("."):
         found = getattr(found, part, None)
@@ -111,7 +111,7 @@ def class_of_main(qualname: str, by_value: bytes) -> Any:
 
 
 def unpicklable_part(value: Any, path: str) -> tuple[Any, str]:
-    """The innermost part of a value that cannot be pickled, and where it is."""
+    """The innermost part of a value that cannot be pickled, and its path."""
     if isinstance(value, dict):
         inside = [(item, f"{path}[{key!r}]") for key, item in value.items()]
     elif isinstance(value, (list, tuple, set, frozenset)):

@@ -1,7 +1,7 @@
-"""Claims: names that one living process has taken, so that no two do the same work at once.
+"""Claims: names that one living process has taken, so that no two processes do the same work at once.
 
-A claim is a lock on a file of its own. The system drops it when the last process that holds it is gone, whatever it
-died of; nothing here looks at ages or process ids. Knows names and locks, not what is claimed.
+A claim is a lock on a file of its own. The system drops the lock when the last process that holds it ends, in whatever
+way. Ages and process ids are never used. Knows names and locks, not what is claimed.
 """
 
 import errno
@@ -11,13 +11,13 @@ from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
-# A claim's file itself, not where a symlink leads; nobody waits at a pipe that somebody has put there. Its bytes as
-# they are. Each word is known to some systems only.
+# Open the file itself, not a symlink's target; do not wait if it is a pipe; do not translate newlines. Each flag
+# exists on some systems only.
 _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def _module(name: str) -> Any:
-    """The module; None where this system has none of that name."""
+    """The module; None if this system lacks it."""
     try:
         return import_module(name)
     except ImportError:
@@ -26,20 +26,20 @@ def _module(name: str) -> Any:
 
 _fcntl, _msvcrt = _module("fcntl"), _module("msvcrt")
 
-# The byte that is locked where locks are mandatory: far beyond the content, which stays readable.
+# The byte to lock where locks are mandatory: far beyond the content, which stays readable.
 _BYTE = 1 << 30
-# Windows' word for a file that cannot be removed because it is open.
+# Windows' error for removing an open file.
 _IN_USE = 32
 
 
 class Claim(NamedTuple):
-    """A name taken. A child that inherits the descriptor holds it too, except where locks are a process's own."""
+    """A claimed name. A child that inherits the descriptor holds the claim too, where the system's locks allow it."""
 
     descriptor: int
     path: str
 
     def release(self) -> None:
-        """Give the name back. The file goes first: whoever locks it after that finds it gone, and takes a new one."""
+        """Release the claim. Remove the file first: a process that locks it later sees this, and makes a new one."""
         in_use = False
         try:
             if self.is_named:
@@ -47,13 +47,13 @@ class Claim(NamedTuple):
         except OSError as error:
             in_use = getattr(error, "winerror", None) == _IN_USE
         os.close(self.descriptor)
-        if in_use:  # by this descriptor; where that hinders the removal, another process' claim is as safe
+        if in_use:  # by this descriptor: now it is closed. On such a system another process's claim is safe too
             with suppress(OSError):
                 os.unlink(self.path)
 
     @property
     def is_named(self) -> bool:
-        """Whether the file still bears the name. If somebody has removed it, what is there now is another's claim."""
+        """Whether the file still has this name. If it was removed, a file of this name is another process's claim."""
         return _is_named(self.descriptor, self.path)
 
 
@@ -63,7 +63,7 @@ def claim(folder: str, name: str) -> Claim | None:
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
-        except FileNotFoundError:  # nobody has claimed anything yet, or somebody has just tidied up
+        except FileNotFoundError:  # the folder does not exist yet, or another process has just tidied up
             os.makedirs(folder, exist_ok=True)
             continue
         with ExitStack() as undo:
@@ -77,24 +77,24 @@ def claim(folder: str, name: str) -> Claim | None:
 
 
 def _locked(descriptor: int, *, shared: bool = False) -> bool:
-    """Take the lock on an open file without waiting; True if that could be done, or the system has no locks."""
+    """Lock an open file without waiting. True if it is locked now, or if the system has no locks."""
     try:
         if _fcntl is not None:
             _fcntl.flock(descriptor, (_fcntl.LOCK_SH if shared else _fcntl.LOCK_EX) | _fcntl.LOCK_NB)
-        elif _msvcrt is not None:  # it shares none: two that look may see each other, for the moment they look
+        elif _msvcrt is not None:  # without shared locks, two processes that look may briefly see each other
             os.lseek(descriptor, _BYTE, os.SEEK_SET)
             _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False
         if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            return True  # a file system without locks: a run folder there is for one process at a time
+            return True  # a file system without locks: use the run from one process at a time
         raise
     return True
 
 
 def locks_work(folder: str) -> bool:
-    """Whether a lock that is held is seen by others in this folder. Where files cannot be made, nobody knows: True."""
+    """Whether locks work in this folder: a second lock on a file fails. True if that cannot be tested."""
     path = os.path.join(folder, f"{os.getpid()}.lock")
     with suppress(OSError), ExitStack() as undo:
         os.makedirs(folder, exist_ok=True)
@@ -113,7 +113,7 @@ def _forget(path: str) -> None:
 
 
 def _is_named(descriptor: int, path: str) -> bool:
-    """Whether the open file still bears the name: another process may have taken it away with its own claim."""
+    """Whether the open file still has this name: another process may have removed it when it released its claim."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -121,7 +121,7 @@ def _is_named(descriptor: int, path: str) -> bool:
 
 
 def sign(descriptor: int, pid: int) -> None:
-    """Write into a claim's file which process has it, for people to read."""
+    """Write the holder into a claim's file, for people to read."""
     from socket import gethostname
 
     with suppress(OSError):
@@ -130,7 +130,7 @@ def sign(descriptor: int, pid: int) -> None:
 
 
 def holders(folder: str) -> dict[str, str]:
-    """The names claimed in a folder, and for each who has it, in words. Changes nothing."""
+    """The claimed names in a folder, each with its holder in words. Changes nothing."""
     return {name: words for name in _names(folder) if (words := _holder(os.path.join(folder, name))) is not None}
 
 
@@ -142,9 +142,9 @@ def _names(folder: str) -> list[str]:
 
 
 def _holder(path: str) -> str | None:
-    """Who holds a claim's file; None if nobody does."""
+    """The holder of a claim's file, in words; None if the name is free."""
     try:
-        # For reading, as the folder may be read-only; shared, so that two that look do not see each other.
+        # Opened for reading, as the folder may be read-only; locked shared, so that two processes may look at once.
         descriptor = os.open(path, os.O_RDONLY | _PLAIN)
     except OSError:
         return None
@@ -160,7 +160,7 @@ def _holder(path: str) -> str | None:
 
 
 def tidy(folder: str) -> None:
-    """Remove the claims that dead processes left, and their folder if nothing is left in it."""
+    """Remove the claims that dead processes left, and their folder if it is empty then."""
     for name in _names(folder):
         for abandoned in _taken(os.path.join(folder, name)):
             abandoned.release()
@@ -169,7 +169,7 @@ def tidy(folder: str) -> None:
 
 
 def _taken(path: str) -> Iterator[Claim]:
-    """A claim to an existing file, if nobody else has it."""
+    """A claim on an existing file, if no other process holds it."""
     with suppress(OSError), ExitStack() as undo:
         descriptor = os.open(path, os.O_RDWR | _PLAIN)
         undo.callback(os.close, descriptor)

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, and the seal by which a result is known to be intact.
+"""Files that appear whole or not at all, and the seal that shows whether a result is intact.
 
-Knows bytes, names and the order of system calls; nothing of runs, cells or records. Every write of pyexp goes through
-`write`, so its steps are all that a crash can come between.
+Knows bytes, names and the order of system calls. Does not know runs, cells or records. Every write of pyexp goes
+through `write`, so a crash can only come between its steps.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
-#: After the STOP opcode, where `pickle.load` does not look: the pickle's length, a CRC-32, the hash of the cell
-#: whose result it is, and the magic. In version 1 the magic came first, and there was no cell.
+#: The seal comes after the STOP opcode, where `pickle.load` stops reading: the pickle's length, a CRC-32, the hash of
+#: the cell, and the magic. In version 1 the magic came first, and the hash was missing.
 MAGIC = b"\npyexp-seal-2\n"
 SEAL = 8 + 4 + 12 + len(MAGIC)
 _MAGIC_1 = b"\npyexp-seal-1\n"
@@ -28,29 +28,29 @@ _CELL = re.compile("-([0-9a-f]{12})$")
 #: Without it, Windows writes a carriage return before each newline.
 BINARY = getattr(os, "O_BINARY", 0)
 
-# A file system that cannot sync a folder says one of these, or does not let it be opened.
+# The errors of a file system that cannot sync or open a folder.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 
-# So much of a file is read by one call; a record is, and there is one for each cell of a run.
+# Bytes to read in one call: enough for a whole record, as a run has one for each cell.
 _AT_ONCE = 1 << 20
 
-#: A temporary file's name begins and ends so: a hidden sibling of the file that it becomes.
+#: The beginning and end of a temporary file's name. It is a hidden sibling of the file that it becomes.
 TEMPORARY = (".", ".pyexp-tmp")
 
 
 class DamagedError(Exception):
-    """The bytes are not what was written; the message says in what way."""
+    """The bytes are not what was written. The message says why."""
 
 
 def write(path: str, parts: Iterable[bytes], *, durable: bool) -> None:
-    """Make the file at `path` hold the parts: whole, or not at all, whatever happens meanwhile.
+    """Write the parts to the file at `path`: all of them or, if anything fails, none.
 
-    What stood there is replaced, a symlink itself and not its target. With `durable` it is on the disk on return:
-    the file is synced before it gets its name, and the folder after. Raises OSError, having cleaned up.
+    A file that is there is replaced; so is a symlink, but not its target. With `durable`, sync the file before it gets
+    its name, and the folder after, so that it is on the disk on return. Clean up and raise OSError if that fails.
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f"{TEMPORARY[0]}{name}.{os.urandom(8).hex()}{TEMPORARY[1]}")
-    # The mode is the one that any new file of the user's would have: the umask takes from it.
+    # The mode of any new file, from which the umask takes away.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     try:
         try:
@@ -76,7 +76,7 @@ def _write_all(descriptor: int, part: bytes) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Put the folder's names on the disk. Where the system has no such step (Windows, some network disks): nothing."""
+    """Sync the folder's names to the disk. Do nothing on a system that cannot (Windows, some network disks)."""
     try:
         sync(folder)
     except OSError as error:
@@ -85,13 +85,13 @@ def sync_folder(folder: str) -> None:
 
 
 def sync(path: str) -> None:
-    """Put what a file or folder holds on the disk. Raises OSError."""
+    """Sync a file or folder to the disk. Raises OSError."""
     try:
         _sync(path, os.O_RDONLY)
     except OSError as error:
         if error.errno != errno.EBADF:
             raise
-        _sync(path, os.O_RDWR)  # Windows syncs no file that is open for reading only
+        _sync(path, os.O_RDWR)  # Windows does not sync a file that is open for reading only
 
 
 def _sync(path: str, flags: int) -> None:
@@ -103,10 +103,9 @@ def _sync(path: str, flags: int) -> None:
 
 
 def make_folders(path: str, *, durable: bool) -> None:
-    """Make the folder, and those above it that are missing.
+    """Make the folder, and missing folders above it.
 
-    With `durable` each new name is on the disk on return: a folder's own name is kept by the folder above it, and what
-    is synced inside a folder that is lost is lost with it.
+    With `durable`, sync each new name: the folder above holds it, and if it is lost, all inside it is lost too.
     """
     if os.path.isdir(path):
         return
@@ -114,7 +113,7 @@ def make_folders(path: str, *, durable: bool) -> None:
     make_folders(above, durable=durable)
     try:
         os.mkdir(path)
-    except FileExistsError:  # another process was first, or it is no folder
+    except FileExistsError:  # another process was first, or a file is in the way
         if not os.path.isdir(path):
             raise
     if durable:
@@ -122,7 +121,7 @@ def make_folders(path: str, *, durable: bool) -> None:
 
 
 def remove_temporary(folder: str) -> None:
-    """Remove the temporary files that dead writers left. Only for who knows that nobody writes here now."""
+    """Remove the temporary files that dead writers left. The caller has to know that no process writes here now."""
     for name in os.listdir(folder):
         if is_temporary(name):
             with suppress(OSError):
@@ -130,7 +129,7 @@ def remove_temporary(folder: str) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether the name is one that `write` gives to an unfinished file."""
+    """Whether `write` gives such a name to an unfinished file."""
     return name.startswith(TEMPORARY[0]) and name.endswith(TEMPORARY[1])
 
 
@@ -147,9 +146,9 @@ def size_of(path: str) -> int:
 
 
 class Seal(NamedTuple):
-    """What a result file says of its content: the pickle's length in bytes, the cell's hash, the CRC-32 of both.
+    """The seal of a result file: the pickle's length in bytes, the CRC-32 of pickle and hash, and the cell's hash.
 
-    The hash is twelve characters, blank if it is not known; in version 1 there was none.
+    The hash has twelve characters, blank if it is unknown. Version 1 had no hash.
     """
 
     size: int
@@ -158,7 +157,7 @@ class Seal(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The seal as a record has it: another content has other words."""
+        """The seal as text for a record. Different content gives different text."""
         return f"{self.size}:{self.crc:08x}"
 
     def __bytes__(self) -> bytes:
@@ -168,11 +167,11 @@ class Seal(NamedTuple):
 def _seal_in(tail: bytes) -> tuple[Seal, int] | None:
     """The seal at the end of a file, and its length in bytes; None if there is none."""
     if tail.endswith(MAGIC) and len(tail) >= SEAL:
-        told = tail[-SEAL:]
-        return Seal(int.from_bytes(told[:8], "big"), int.from_bytes(told[8:12], "big"), told[12:24]), SEAL
-    told = tail[-_SEAL_1:]
-    if told.startswith(_MAGIC_1) and len(told) == _SEAL_1:
-        return Seal(int.from_bytes(told[-12:-4], "big"), int.from_bytes(told[-4:], "big")), _SEAL_1
+        seal = tail[-SEAL:]
+        return Seal(int.from_bytes(seal[:8], "big"), int.from_bytes(seal[8:12], "big"), seal[12:24]), SEAL
+    seal = tail[-_SEAL_1:]
+    if seal.startswith(_MAGIC_1) and len(seal) == _SEAL_1:
+        return Seal(int.from_bytes(seal[-12:-4], "big"), int.from_bytes(seal[-4:], "big")), _SEAL_1
     return None
 
 
@@ -184,10 +183,10 @@ def trailer(path: str) -> Seal | None:
 
 
 def seal_of(path: str, trust: str = "") -> Seal | None:
-    """The seal of a result file, once its content has been found to fit; None if it has none.
+    """The verified seal of a result file; None if it has no seal.
 
-    The content is read piece by piece: it may be larger than memory. Raises OSError, and `DamagedError` if the content
-    does not fit or the file is another user's.
+    Reads the content piece by piece, as it may be larger than memory. Raises OSError, and `DamagedError` if the content
+    does not match the seal or the file belongs to a user you do not trust.
     """
     with _opened(path, trust=trust) as (descriptor, size):
         found = _seal_at_end(descriptor, size)
@@ -199,7 +198,7 @@ def seal_of(path: str, trust: str = "") -> Seal | None:
         while left and (part := os.read(descriptor, min(left, _AT_ONCE))):
             crc, left = zlib.crc32(part, crc), left - len(part)
     if (size - length, zlib.crc32(seal.cell, crc)) != (seal.size, seal.crc):
-        raise DamagedError("its checksum does not fit")
+        raise DamagedError("its checksum is wrong")
     return seal
 
 
@@ -234,25 +233,25 @@ def _seal_at_end(descriptor: int, size: int) -> tuple[Seal, int] | None:
 
 @contextmanager
 def _opened(path: str, *, trust: str | None = None) -> Iterator[tuple[int, int]]:
-    """The descriptor of a regular file and its size; never of what a symlink leads to. Raises as `read` does."""
+    """The descriptor of a regular file, and its size. Does not follow a symlink. Raises as `read` does."""
     # Without O_NONBLOCK, opening a pipe would wait for its writer.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY
     descriptor = os.open(path, flags)
     try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            raise OSError(errno.EINVAL, "no regular file", path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
         if trust is not None and not is_trusted(facts, trust):
-            raise DamagedError("it belongs to another user, and a result is code")
+            raise DamagedError("it belongs to another user, and loading it runs code")
         yield descriptor, facts.st_size
     finally:
         os.close(descriptor)
 
 
 def commit(path: str, payload: bytes, *, durable: bool) -> None:
-    """Commit the pickle, sealed for the cell whose folder it is in. The folder is made again if somebody removed it.
+    """Commit the pickle, with the seal of the cell whose folder it is in. Make the folder again if it was removed.
 
-    Raises what writing raises; then there is nothing at `path`.
+    Raises OSError if writing fails; then nothing is at `path`.
     """
     found = _CELL.search(os.path.dirname(path))
     cell = (found[1] if found else "").encode().ljust(12)
@@ -260,30 +259,30 @@ def commit(path: str, payload: bytes, *, durable: bool) -> None:
     try:
         make_folders(os.path.dirname(path), durable=durable)
         write(path, (payload, bytes(seal)), durable=durable)
-    except BaseException:  # perhaps it has its name already, and only the folder could not be synced
+    except BaseException:  # it may have its name already, if syncing the folder failed
         with suppress(OSError):
             os.unlink(path)
         raise
 
 
 def unsealed(content: bytes) -> tuple[int, bool]:
-    """How many bytes of a file's content are the pickle, and whether a seal vouches for it; a plain pickle has none.
+    """The length of the pickle in a file's content, in bytes, and whether it has a seal. A plain pickle has none.
 
-    Raises `DamagedError` if there is a seal and it does not fit.
+    Raises `DamagedError` if the content does not match its seal.
     """
     found = _seal_in(content[-SEAL:])
     if found is None:
         return len(content), False
     seal, end = found[0], len(content) - found[1]
     if (end, zlib.crc32(seal.cell, zlib.crc32(memoryview(content)[:end]))) != (seal.size, seal.crc):
-        raise DamagedError("its checksum does not fit")
+        raise DamagedError("its checksum is wrong")
     return end, True
 
 
 def read(path: str, size: int = -1, *, trust: str | None = None) -> bytes:
-    """The content of a regular file, its first `size` bytes; never of what a symlink leads to. Raises OSError.
+    """The content of a regular file, or its first `size` bytes. Does not follow a symlink. Raises OSError.
 
-    With `trust`, raises `DamagedError` for the file of a user whose code this process should not run, see `is_trusted`.
+    With `trust`, raises `DamagedError` for the file of a user you do not trust, see `is_trusted`.
     """
     with _opened(path, trust=trust) as (descriptor, length):
         wanted = length + 1 if size < 0 else size
@@ -294,7 +293,7 @@ def read(path: str, size: int = -1, *, trust: str | None = None) -> bytes:
 
 
 def stamp_of(facts: os.stat_result) -> tuple[int, ...]:
-    """What identifies a file that nobody has touched: its size, times and inode, as `lstat` has them."""
+    """The stamp of a file: its size, times and inode from `lstat`. It changes whenever the file does."""
     return (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
 
 
@@ -307,14 +306,14 @@ def stamp(path: str) -> tuple[int, ...]:
 
 
 def is_trusted(facts: os.stat_result, trust: str = "") -> bool:
-    """Whether a file is this user's, or the superuser's, who can do anything; `trust` names another, or is all."""
+    """Whether a file belongs to this user, to the superuser, or to the user that `trust` names (`all`: any)."""
     if not hasattr(os, "geteuid") or facts.st_uid in (0, os.geteuid()) or trust == "all":
         return True
     return bool(trust) and trust in (owner_of(facts), str(facts.st_uid))
 
 
 def owner_of(facts: os.stat_result) -> str:
-    """The name of a file's owner, or the number where there is no name."""
+    """The name of a file's owner; the number if the name is unknown."""
     try:
         return str(import_module("pwd").getpwuid(facts.st_uid).pw_name)
     except (ImportError, KeyError):
@@ -323,15 +322,15 @@ def owner_of(facts: os.stat_result) -> str:
 
 @cache
 def _encoder(*, ascii_only: bool) -> Callable[[Any], str]:
-    import json  # a run that is finished needs none
+    import json  # not imported by a finished run
 
-    # A line for each item. To indent them too is left to the library's slow half, which took longer than all else that
-    # is done about a small cell.
+    # One line for each item. Indentation would use the slow, pure-Python half of the library, which took longer than
+    # everything else about a small cell.
     return json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False, separators=(",\n ", ": ")).encode
 
 
 def json_lines(data: Mapping[str, Any]) -> bytes:
-    """The data as JSON, each item on a line."""
+    """The data as JSON, with each item on its own line."""
     try:
         return f"{{\n {_encoder(ascii_only=False)(data)[1:-1]}\n}}\n".encode()
     except UnicodeEncodeError:  # half a surrogate pair, in a name
@@ -342,9 +341,9 @@ _CHECKED = b',\n "checksum": "%08x"\n}\n'
 
 
 def checked_json(data: Mapping[str, Any]) -> bytes:
-    """The data as JSON whose last key is the CRC-32 of all that stands before it.
+    """The data as JSON. The last key is the CRC-32 of everything before it.
 
-    A flipped bit may leave a number a number; with the checksum it is noticed.
+    A flipped bit can turn a number into another number; the checksum shows it.
     """
     body = json_lines(data).removesuffix(b"\n}\n")
     return body + _CHECKED % zlib.crc32(body)
@@ -372,19 +371,19 @@ def is_checked(content: bytes) -> bool:
 
 
 def read_checked(path: str) -> Any:
-    """The data in a file of `checked_json`; None if there is none, or it was changed since."""
+    """The data in a file of `checked_json`; None if the file is missing or was changed."""
     content = head(path) or b""
     body = content[: -len(_CHECKED % 0)]
     return _parsed(content) if content == body + _CHECKED % zlib.crc32(body) else None
 
 
 def read_json(path: str) -> Any:
-    """The data in a JSON file; None if there is none that can be read."""
+    """The data in a JSON file; None if it cannot be read."""
     return _parsed(head(path) or b"")
 
 
 def head(path: str, size: int = -1) -> bytes | None:
-    """The first `size` bytes of a file, or all; None if it cannot be read."""
+    """The first `size` bytes of a file, or all of it; None if it cannot be read."""
     try:
         return read(path, size)
     except OSError:

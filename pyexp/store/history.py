@@ -1,8 +1,8 @@
-"""What a run's folder says of itself: the grids that were run in it, by which commands, and how each ended.
+"""The history of a run: the grids that were run in its folder, by which commands, and how each command ended.
 
-`run.json` has the latest grid and the commands that ran it. What was run before that is in `history.jsonl`, to which
-it is appended when another grid comes: adding a few cells to a large run costs their own size. Nothing is unpickled
-here; a result is when its value is looked at.
+`run.json` has the latest grid and the commands that ran it. When another grid is run, the earlier one is appended to
+`history.jsonl`, so that adding a few cells to a large run stays cheap. Nothing is unpickled here: a result is loaded
+when its value is used.
 """
 
 import json
@@ -42,16 +42,16 @@ from pyexp.tensor import Tensor
 if TYPE_CHECKING:
     from pyexp.store.provenance import Git
 
-#: Seconds that a process waits for others to describe the run they share, each of which takes milliseconds.
+#: Seconds to wait for other processes to write `run.json`. Each takes milliseconds.
 PATIENCE = 600.0
 #: Seconds that git may delay the first cell, and the end.
 PATIENCE_AT_START, PATIENCE_AT_END = 0.1, 2.0
-#: Commands that ran one grid, in `run.json`; earlier ones are in the history.
+#: Commands that `run.json` keeps for a grid; earlier ones are in the history.
 MOST_COMMANDS = 100
 
 
 def grid_json(cells: Tensor[Cell]) -> dict[str, Any]:
-    """The grid as `run.json` has it: shape, axes with their coordinates, and every cell's name, hash and folder."""
+    """The grid as JSON data: its shape, its axes with coordinates, and every cell's name, hash and folder."""
     return {
         "shape": list(cells.shape),
         "axes": [_axis_json(axis) for axis in cells.axes],
@@ -60,34 +60,34 @@ def grid_json(cells: Tensor[Cell]) -> dict[str, Any]:
 
 
 def _axis_json(axis: Axis) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": axis.name, "coords": [plain(at) for at in axis.coords]}
+    data: dict[str, Any] = {"name": axis.name, "coords": [plain(at) for at in axis.coords]}
     levels = [level.known() for level in axis.levels]
     if levels:
-        told["flat"] = axis.is_flat
-        told["levels"] = [
+        data["flat"] = axis.is_flat
+        data["levels"] = [
             {**_axis_json(level.axis), "codes": list(level.codes), "under": level.under} for level in levels
         ]
-    return told
+    return data
 
 
-def _axis_of(told: Mapping[str, Any], version: int) -> Axis:
-    """The axis in JSON data. Raises an Exception if it is not one."""
-    coords = tuple(restored(at, version) for at in told["coords"])
+def _axis_of(data: Mapping[str, Any], version: int) -> Axis:
+    """The axis from JSON data. Raises an Exception if the data is not an axis."""
+    coords = tuple(restored(at, version) for at in data["coords"])
     levels = []
-    for level in told.get("levels", ()):
+    for level in data.get("levels", ()):
         axis, codes = _axis_of(level, version), tuple(level["codes"])
         if len(codes) != len(coords) or not all(MISSING <= code < axis.size for code in codes):
-            raise ValueError("a cell is at no coordinate")
+            raise ValueError("a code is outside its level")
         levels.append(Level(axis, codes, level["under"]))
-    marks = tuple(json.dumps(at) for at in told["coords"])  # positions of several grids are one where these agree
-    return Axis(str(told["name"]), coords, levels=tuple(levels), is_flat=told.get("flat", False), marks=marks)
+    marks = tuple(json.dumps(at) for at in data["coords"])  # positions of several grids with equal marks are one
+    return Axis(str(data["name"]), coords, levels=tuple(levels), is_flat=data.get("flat", False), marks=marks)
 
 
 def described(run: Run) -> dict[str, Any]:
-    """What `run.json` says; empty if there is none that can be read. Raises `StoreError` if its format is newer."""
+    """The data in `run.json`; empty if it cannot be read. Raises `StoreError` if its format is newer."""
     data = files.read_json(os.path.join(run.path, RUN))
     version = data.get("format", FORMAT) if isinstance(data, dict) else None
-    if not isinstance(version, int):  # it is damaged
+    if not isinstance(version, int):  # damaged
         return {}
     if version > FORMAT:
         raise StoreError(
@@ -98,12 +98,12 @@ def described(run: Run) -> dict[str, Any]:
 
 
 def describes(run: Run, cells: Tensor[Cell]) -> bool:
-    """Whether `run.json` has this very grid. Raises `StoreError` if its format is newer."""
+    """Whether `run.json` has this grid. Raises `StoreError` if its format is newer."""
     return grid_json(cells).items() <= described(run).items()
 
 
 class History(NamedTuple):
-    """All that was run in a folder: the grids, each as `run.json` has it, and the commands, the first begun first."""
+    """All grids that were run in a folder, as JSON data, and all commands, both in order of time."""
 
     grids: tuple[Mapping[str, Any], ...]
     commands: tuple[Mapping[str, Any], ...]
@@ -115,9 +115,9 @@ class History(NamedTuple):
 
     @property
     def cells(self) -> Tensor[Cell]:
-        """All cells, as far as they are known without their records: the latest grid, if they are all in it; else flat.
+        """All cells: in the shape of the latest grid if that has them all, flat otherwise.
 
-        Where they are flat, each has the coordinates that it had in its grid.
+        In a flat tensor each cell has the coordinates that it had in its grid. Configs are not filled in.
         """
         if not self.grids:
             return Tensor([])
@@ -132,13 +132,13 @@ class History(NamedTuple):
         return cells[list(first.values())]
 
 
-def _grid_of(told: Mapping[str, Any]) -> Tensor[Cell]:
-    """The grid that `run.json` has; flat, where the shape or the axes are damaged."""
-    cells = tuple(cell_at(str(cell["folder"]), str(cell["name"])) for cell in told["cells"])
+def _grid_of(data: Mapping[str, Any]) -> Tensor[Cell]:
+    """The grid from JSON data; flat if its shape or axes are damaged."""
+    cells = tuple(cell_at(str(cell["folder"]), str(cell["name"])) for cell in data["cells"])
     try:
-        version = int(told.get("format", FORMAT))
-        axes = [_axis_of(axis, version) for axis in told["axes"]]
-        if tuple(axis.size for axis in axes) == tuple(told["shape"]) and prod(told["shape"]) == len(cells):
+        version = int(data.get("format", FORMAT))
+        axes = [_axis_of(axis, version) for axis in data["axes"]]
+        if tuple(axis.size for axis in axes) == tuple(data["shape"]) and prod(data["shape"]) == len(cells):
             return Tensor.of_cells(cells, axes)
     except (KeyError, TypeError, ValueError):
         pass
@@ -146,13 +146,13 @@ def _grid_of(told: Mapping[str, Any]) -> Tensor[Cell]:
 
 
 def history(run: Run) -> History:
-    """All that was run there; where that is lost, the cells that are there. Raises `StoreError` if it is newer."""
+    """The history of a run; if that is lost, the cells on disk. Raises `StoreError` if its format is newer."""
     grids: dict[str, Mapping[str, Any]] = {}
     commands: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for part in parts(run):
         if has_cells(part):
             key = json.dumps([part.get("shape"), part.get("axes"), part["cells"]])
-            grids.pop(key, None)  # what is run again is the latest
+            grids.pop(key, None)  # a grid that is run again becomes the latest
             grids[key] = part
         for command in part["commands"] if isinstance(part.get("commands"), list) else ():
             if isinstance(command, dict):
@@ -164,17 +164,17 @@ def history(run: Run) -> History:
     return History(tuple(grids.values()), tuple(commands.values()))
 
 
-#: What tells a command from others.
+#: The fields that identify a command.
 COMMAND = ("host", "process", "started")
 
 
 def parts(run: Run) -> list[dict[str, Any]]:
-    """What the run's files say, a part for each grid, the latest last. Raises `StoreError` if a newer pyexp's."""
+    """The parts of the history, one for each grid, the latest last. Raises `StoreError` if a newer pyexp wrote them."""
     return [part for part in (*_earlier(run), described(run)) if part]
 
 
 def _earlier(run: Run) -> Iterator[dict[str, Any]]:
-    """What was run before the latest grid. A line that a crash has cut off is left out."""
+    """The history before `run.json`. Skips a line that a crash has cut off."""
     with suppress(OSError):
         for line in files.read(os.path.join(run.path, HISTORY)).splitlines():
             with suppress(ValueError, RecursionError):
@@ -192,7 +192,7 @@ def has_cells(part: Mapping[str, Any]) -> bool:
 
 
 def is_cell(path: str) -> bool:
-    """Whether the folder at a path is a cell's."""
+    """Whether the folder at a path is that of a cell."""
     return any(os.path.exists(os.path.join(path, name)) for name in (RECORD, RESULT))
 
 
@@ -200,13 +200,12 @@ def is_cell(path: str) -> bool:
 def journal(
     run: Run, head: Mapping[str, Any], cells: Tensor[Cell], git: "Git", sources: Mapping[str, bytes]
 ) -> Iterator[None]:
-    """Write down what is run here: the grid and this command before, how it ended after.
+    """Enter the grid and this command into `run.json`, and afterwards how the command ended.
 
-    `head` says which experiment of which script it is; the `sources` of its code by module are kept, once by content.
-    What is there of earlier commands, and when the run began, is
-    kept. Raises `StoreError` if it cannot be written.
+    `head` names the experiment and its script. Keep the `sources` of its code by module, once for each content. Keep
+    the entries of earlier commands and the start of the run. Raises `StoreError` if the folder cannot be written to.
     """
-    from pyexp.store.provenance import UNKNOWN, libraries, this_command  # a report need not pay for it
+    from pyexp.store.provenance import UNKNOWN, libraries, this_command  # not imported by a report
 
     entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
     grid = grid_json(cells)
@@ -221,7 +220,7 @@ def journal(
     finally:
         entry |= {"git": git.answer(PATIENCE_AT_END) or UNKNOWN, "ended": time.time(), "status": status}
         entry |= {"libraries": libraries()}
-        with suppress(StoreError, OSError):  # the disk may be full by now; the results are what counts
+        with suppress(StoreError, OSError):  # the disk may be full; the results are more important
             if entry["git"].get("state") == "dirty" and (patch := git.patch(PATIENCE_AT_END)):
                 entry |= {"patch": keep(run, patch)}
             _enter(run, head, grid, entry)
@@ -231,11 +230,11 @@ def _enter(
     run: Run, head: Mapping[str, Any], grid: Mapping[str, Any], entry: dict[str, Any],
     sources: Mapping[str, bytes] | None = None,
 ) -> None:  # fmt: skip
-    """Write the entry for this command down, in the place of the one it has. One process at a time.
+    """Enter this command into `run.json`, or replace its entry. One process at a time.
 
-    With `sources`, they are kept before, and the entry gets their files.
+    Keep the `sources` first, if they are given, and put their files into the entry.
 
-    Raises `StoreError` if the folder cannot be written to, or is described by a newer pyexp.
+    Raises `StoreError` if the folder cannot be written to, or if a newer pyexp wrote its `run.json`.
     """
     path = os.path.join(run.path, RUN)
     try:
@@ -287,13 +286,13 @@ def _patiently(folder: str, name: str) -> Claim:
     while (held := claims.claim(folder, name)) is None:
         if time.monotonic() > last:
             holder = claims.holders(folder).get(name, "(another process)")
-            raise StoreError(f"{folder}/{name} has been claimed for {PATIENCE:.0f} s {holder}; has it been stopped?")
+            raise StoreError(f"{folder}/{name} has been claimed for {PATIENCE:.0f} s {holder}; is it suspended?")
         time.sleep(0.02)
     return held
 
 
 def keep(run: Run, patch: bytes) -> str:
-    """Keep what was changed since the commit beside the run's file, once by its content; return the file's name."""
+    """Keep the changes since the commit beside `run.json`, once for each content; return the file's name."""
     known = sorted(name for name in os.listdir(run.path) if name.startswith("changes") and name.endswith(".patch"))
     for name in known:
         if files.head(os.path.join(run.path, name)) == patch:
@@ -303,12 +302,12 @@ def keep(run: Run, patch: bytes) -> str:
     return name
 
 
-#: Bytes of a source that is kept.
+#: A longer source, in bytes, is not kept.
 LONGEST_SOURCE = 1 << 18
 
 
 def _kept_sources(run: Run, sources: Mapping[str, bytes]) -> dict[str, str]:
-    """Keep the sources of a run's code, each once by its content; return their files by module. Raises OSError."""
+    """Keep the sources of a run's code, once for each content; return their files by module. Raises OSError."""
     kept, folder = {}, os.path.join(run.path, CODE)
     if sources:
         files.make_folders(folder, durable=False)
@@ -323,7 +322,7 @@ def _kept_sources(run: Run, sources: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _append(run: Run, part: Mapping[str, Any]) -> None:
-    """Append what is to be kept of an earlier grid, on a line of its own even if a crash has cut the last one off."""
+    """Append an earlier grid to the history, on a line of its own even if a crash has cut the last line off."""
     line = b"\n" + files.checked_line(part) + b"\n"
     with open(os.path.join(run.path, HISTORY), "ab") as file:
         file.write(line)
@@ -333,13 +332,13 @@ def _append(run: Run, part: Mapping[str, Any]) -> None:
 
 
 def _sync_above(path: str) -> None:
-    """Sync the names of a new run's folder and of all above it: their maker may have been killed before that."""
+    """Sync the names of a run's folder and of all folders above: their maker may have been killed before that."""
     while path != (path := os.path.dirname(path)):
         files.sync_folder(path)
 
 
 class Kept(NamedTuple):
-    """A run that is on disk: its name, when it began, the shape of its grid, how many cells have which status."""
+    """A run on disk: its name, its start, the shape of its grid, and the number of cells by status."""
 
     name: str
     path: str
@@ -349,7 +348,7 @@ class Kept(NamedTuple):
     grids: int = 1
 
     def line(self, now: float, width: int = 0) -> str:
-        """The run in a line, its name filled up to a width."""
+        """The run in one line, with its name padded to a width."""
         counts = ", ".join(f"{number} {status}" for status, number in self.statuses.items())
         shape = "×".join(map(str, self.shape)) if self.grids < 2 else f"{self.grids} grids"
         when = f"{age(now - self.started)} ago"
@@ -369,8 +368,8 @@ def age(seconds: float) -> str:
 
 
 def kept(base: str) -> list[Kept]:
-    """The runs of an experiment, the first begun first."""
-    own = files.read_json(os.path.join(base, RUN))  # where there is no level of timestamps
+    """The runs of an experiment, in order of their start."""
+    own = files.read_json(os.path.join(base, RUN))  # of a run without a timestamp
     started = own.get("started") if isinstance(own, dict) else None
     found = [(started, ".")] if isinstance(started, (int, float)) else []
     return [
@@ -383,7 +382,7 @@ def kept_run(run: Run, name: str, started: float, *, is_script: bool = True) -> 
     """What there is to list of a run. Without `is_script`, the classes that results need need not be there."""
     try:
         here = history(run)
-    except StoreError:  # a newer pyexp's
+    except StoreError:  # written by a newer pyexp
         here = History((), ())
     cells = here.cells
     seen = records.look(run, cells, records.Program(loads=is_script), exact=False)
@@ -405,15 +404,16 @@ def cell_at(folder: str, name: str = "") -> Cell:
 
 
 def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
-    """What is kept at a path: the Results of a run's folder, or the Result of a cell's, without the script.
+    """Load a run or a cell from its folder, without the script: the Results of a run, or the Result of a cell.
 
-    The folder of an experiment stands for its latest run. A run in which several grids were run gives all their cells:
-    in the shape of the latest, where that has them all, else flat. Where a record is that of its result, only the
-    record is read, so that in configs a `NotLoaded` stands for what needs a class of the script's, such as a member of
-    an Enum, and for what is too long for a record. A value is loaded when it is looked at, and a results folder is
-    code: load only your own. `trust` is the name of another user whose results you would load, or `all`.
+    The folder of an experiment stands for its latest run. If several grids were run in it, all their cells are loaded:
+    in the shape of the latest grid if that has them all, flat otherwise.
 
-    Raises `NoRunError` if there is neither, `StoreError` if it was written by a newer pyexp.
+    Configs are read from the records. In them, a `NotLoaded` stands for a value that needs a class of the script, such
+    as a member of an Enum, and for one that was too long for a record. A value is loaded when it is first used, and
+    loading runs code: load only your own results. `trust` names another user whose results to load, or is `all`.
+
+    Raises `NoRunError` if the folder is neither, and `StoreError` if a newer pyexp wrote it.
     """
     run, folder = find(path, trust=trust)
     return load_run(run) if folder is None else load_cell(run, folder)
@@ -443,7 +443,7 @@ def looks_begun_in(run: Run, folder: str) -> bool:
 
 
 def _what_there_is(folder: str) -> str:
-    """What may have been meant by the path of no run."""
+    """A hint for a path without a run: the experiments in it, or what is beside it."""
     with suppress(OSError):
         inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and runs(entry.path))
         if inside:
@@ -454,7 +454,7 @@ def _what_there_is(folder: str) -> str:
 
 
 def load_run(run: Run, *, unpickles: bool = True) -> Results:
-    """The Results of all cells of a run; see `as_run`. Raises `NoRunError` if there are none, and `StoreError`."""
+    """The Results of all cells of a run; see `as_run`. Raises `NoRunError` if it has none, and `StoreError`."""
     cells = history(run).cells
     if not cells:
         raise NoRunError(f"there is no cell in {run.path}")
@@ -468,9 +468,9 @@ def load_cell(run: Run, folder: str, *, unpickles: bool = True) -> Result:
 
 
 def as_run(run: Run, cells: Tensor[Cell], *, unpickles: bool = True) -> Results:
-    """The Results of these cells, with the configs that their records have.
+    """The Results of these cells, with the configs from their records.
 
-    A record that is lost is made again by loading the result; without `unpickles`, the cell is reported as missing.
+    If a record is lost, load the result to make it again; without `unpickles`, report the cell as missing.
     """
     seen = records.look(run, cells, records.Program(loads=False), exact=False)
     known = cells.map(lambda cell: _known(cell, seen.get(cell.folder)))
@@ -479,6 +479,6 @@ def as_run(run: Run, cells: Tensor[Cell], *, unpickles: bool = True) -> Results:
 
 
 def _known(cell: Cell, facts: Facts | None) -> Cell:
-    """The cell with the config and name of its record."""
+    """The cell with the config and name from its record."""
     record = None if facts is None else facts.record
     return cell if record is None else cell._replace(config=record.config, name=record.name)

@@ -1,6 +1,6 @@
-"""Where everything of a run lies: the names of its files and folders, and the runs of an experiment.
+"""The names of a run's files and folders, and the runs of an experiment.
 
-Knows paths and when a run began; not what is in a cell's files.
+Knows paths and when a run began. Does not know what is in a cell's files.
 """
 
 import os
@@ -23,10 +23,10 @@ CODE = "code"
 CLAIMS = ".claims"
 IGNORE = ".gitignore"
 
-#: How a new run's folder is called: the local time at its start.
+#: The name of a new run's folder: the local time of its start.
 TIMESTAMP = "%Y-%m-%d_%H-%M-%S"
 
-# A run's file names each of its cells and may be long; when the run began is said in its first lines.
+# Bytes to read of `run.json`, which may be long: its first lines say when the run began.
 _HEAD = 4096
 _BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
 _CELL = re.compile("^[^.].*-[0-9a-f]{12}$")
@@ -35,9 +35,9 @@ _FUNCTION = re.compile(rb'^ "function": "([^"]*)",?$', re.MULTILINE)
 
 
 class Run(NamedTuple):
-    """A run's folder, by its absolute path, and whether what is saved there has to survive a power cut.
+    """A run's folder: its absolute path, and whether files there have to survive a power cut.
 
-    `trust` names a user whose results are loaded too, or is `all`.
+    `trust` names another user whose results to load, or is `all`.
     """
 
     path: str
@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 
 def top(output_dir: str | os.PathLike[str]) -> str:
-    """The absolute path of the folder that all results are kept in; `~` is the home folder."""
+    """The absolute path of the folder for all results. Expands `~`."""
     return os.path.abspath(os.path.expanduser(output_dir))
 
 
@@ -64,8 +64,8 @@ def home(output_dir: str | os.PathLike[str], name: str) -> str:
 
 
 class Begun(NamedTuple):
-    """A run in an experiment's folder: when it began, in seconds since 1970, its name, and the script and the function
-    that it was begun with, `""` where nobody knows.
+    """A run in an experiment's folder: its start (seconds since 1970), its name, and the script and function that began
+    it (`""` if unknown).
     """
 
     started: float
@@ -75,7 +75,7 @@ class Begun(NamedTuple):
 
 
 def runs(base: str) -> list[Begun]:
-    """The runs in an experiment's folder. Raises `StoreError` if it cannot be read."""
+    """The runs in an experiment's folder. Raises `StoreError` if the folder cannot be read."""
     try:
         entries = [entry.name for entry in os.scandir(base) if entry.is_dir()]
     except FileNotFoundError:
@@ -86,7 +86,7 @@ def runs(base: str) -> list[Begun]:
 
 
 def run_at(base: str, name: str) -> Begun | None:
-    """The run of that name; None if there is none."""
+    """The run of this name; None if it does not exist."""
     path = os.path.join(base, name)
     head = files.head(os.path.join(path, RUN), _HEAD)
     if head is None and not _any(path, _looks_begun):
@@ -99,7 +99,7 @@ def run_at(base: str, name: str) -> Begun | None:
 
 
 def beginning(run: Run) -> float:
-    """When the run began; of one that begins now, a time after that of all others, also if the clock has gone back."""
+    """The start of the run. For a new run it is later than that of all others, even if the clock was set back."""
     head = files.head(os.path.join(run.path, RUN), _HEAD)
     if head is not None or _any(run.path, _looks_like_cell):
         return _start(run.path, head)
@@ -107,7 +107,7 @@ def beginning(run: Run) -> float:
 
 
 def _start(path: str, head: bytes | None) -> float:
-    """What the description's first lines say; if it is damaged or gone, what the folder's name or its time says."""
+    """The start of a run from the head of its `run.json`, or else from the name or the time of its folder."""
     said = _BEGAN.search(head or b"")
     if said is not None:
         return float(said[1])
@@ -125,7 +125,7 @@ def _any(path: str, is_sign: Callable[[os.DirEntry[str]], bool]) -> bool:
 
 
 def _looks_begun(entry: os.DirEntry[str]) -> bool:
-    """Whether this is what a run leaves in its folder, however early it was killed."""
+    """Whether a run leaves such an entry in its folder, even if it was killed at once."""
     return entry.name == CLAIMS or files.is_temporary(entry.name) or _looks_like_cell(entry)
 
 
@@ -143,7 +143,7 @@ def is_cell_name(name: str) -> bool:
 
 
 def cell_folders(run: Run) -> set[str]:
-    """The names of the folders of cells that are there, of whatever grid."""
+    """The names of all cells' folders in a run, of any grid."""
     with suppress(OSError), os.scandir(run.path) as entries:
         return {entry.name for entry in entries if _CELL.search(entry.name) and entry.is_dir(follow_symlinks=False)}
     return set()
@@ -167,14 +167,14 @@ def runs_below(folder: str, levels: int = 2) -> list[str]:
 
 
 def latest_run(base: str, is_meant: Callable[[Begun], bool] = lambda begun: True) -> str | None:
-    """The name of the run that began last, of those that are meant; None where there is none."""
+    """The name of the last run to begin among those that `is_meant` accepts; None without any."""
     return latest((one.started, one.name) for one in runs(base) if is_meant(one))
 
 
 def make_run(
     output_dir: str | os.PathLike[str], name: str, timestamp: str | bool, *, durable: bool, trust: str = ""
 ) -> Run:
-    """The folder for a run, made if need be: `timestamp` names it, True stands for a new one, False for no such level.
+    """Make the folder for a run, unless it exists. `timestamp` is its name, True: a new one, False: no such level.
 
     Raises `StoreError` if it cannot be made or written to.
     """
@@ -192,15 +192,15 @@ def make_run(
 
 
 def _keep_out_of_git(top: str) -> None:
-    """Give a folder that has nothing in it yet its `.gitignore`: who removes it later does not get it back."""
+    """Write `.gitignore` into an empty folder only, so that a user can remove it later."""
     if all(map(files.is_temporary, os.listdir(top))):
         files.remove_temporary(top)
-        with suppress(OSError):  # another process that begins now has swept this one's away, and writes its own
+        with suppress(OSError):  # another process has removed our temporary file, and writes its own `.gitignore`
             files.write(os.path.join(top, IGNORE), [b"*\n"], durable=False)
 
 
 def _new_folder(base: str) -> str:
-    """A folder of its own for a run that begins now, whoever else begins one in this second."""
+    """Make a folder for a new run. Two runs that begin in the same second get two folders."""
     while True:
         name = unused(time.strftime(TIMESTAMP), os.listdir(base))
         with suppress(FileExistsError):

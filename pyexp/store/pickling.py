@@ -1,6 +1,6 @@
 """Values as pickles that another process can load, and back.
 
-Knows bytes and pickles; what a plain pickle cannot carry is left to `byvalue`, which needs cloudpickle.
+Leaves to `byvalue`, which needs cloudpickle, what a plain pickle cannot hold.
 """
 
 import os
@@ -11,17 +11,17 @@ from typing import Any
 from pyexp.store import files
 
 loads = pickle.loads
-#: What the script's module is called: in the process that was started with it, and in a worker that has loaded it.
+#: The names of the script's module: in the process that was started with it, and in a worker that has loaded it.
 MAIN = ("__main__", "__mp_main__")
-# In both names.
+# Common to both names.
 _MAIN = b"_main__"
 
 
 def save(path: str, value: Any, *, durable: bool) -> list[str]:
     """Commit `value` as the sealed pickle at `path`, and return what loading it needs, as `module:name`.
 
-    It is loaded once before it is committed (where anything but plain data is in it), so that what cannot be loaded
-    is an error here and now. Raises what pickling, loading or writing raises; then there is nothing at `path`.
+    Load it once before the commit (unless it is plain data), so that a value that cannot be loaded is an error now.
+    Raises what pickling, loading or writing raises; then nothing is at `path`.
     """
     payload, needs = packed(value)
     files.commit(path, payload, durable=durable)
@@ -29,23 +29,23 @@ def save(path: str, value: Any, *, durable: bool) -> list[str]:
 
 
 def packed(value: Any) -> tuple[bytes, list[str]]:
-    """The value as a pickle that can be loaded again, and what loading it needs. Raises what `save` does."""
+    """The value as a pickle that can be loaded again, and what loading it needs. Raises as `save` does."""
     payload = dumps(value)
     return payload, needed(payload)
 
 
 def dumps(value: Any, what: str = "the result") -> bytes:
-    """The value as a pickle; by value where it is of the script's own `__main__`, which another process lacks.
+    """The value as a pickle. Classes and functions of the script's `__main__`, which other processes lack, go by value.
 
-    Raises TypeError naming the part of the value that cannot be pickled.
+    Raises TypeError naming the part that cannot be pickled.
     """
     try:
         payload = pickle.dumps(value, protocol=5)
-    except Exception:  # perhaps cloudpickle can: a lambda, a class from inside a function
+    except Exception:  # cloudpickle may be able to: a lambda, a class from inside a function
         payload = _MAIN
     if _MAIN not in payload:
         return payload
-    from pyexp.store.byvalue import (  # only what the plain pickle cannot carry pays for it
+    from pyexp.store.byvalue import (  # imported only for what a plain pickle cannot hold
         dumps_by_value,
         unpicklable_part,
     )
@@ -59,7 +59,7 @@ def dumps(value: Any, what: str = "the result") -> bytes:
 
 
 class _Witness(pickle.Unpickler):
-    """An unpickler that notes the classes and functions it was sent for."""
+    """An unpickler that notes the classes and functions it looks up."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
@@ -69,12 +69,12 @@ class _Witness(pickle.Unpickler):
         if module != "builtins":
             self.needs[f"{module}:{name}"] = None
         if module == "pyexp.byvalue":
-            import pyexp.store.byvalue  # noqa: F401  # it stands for the module that this one is called after
+            import pyexp.store.byvalue  # noqa: F401  # it registers itself under its former name
         return super().find_class(module, name)
 
 
 def needed(payload: bytes) -> list[str]:
-    """What loading the pickle needs, found by loading it; at once nothing where it holds plain data only.
+    """What loading the pickle needs, as `module:name`. Loads it to find out, unless it holds plain data only.
 
     Raises whatever loading raises.
     """
@@ -84,7 +84,7 @@ def needed(payload: bytes) -> list[str]:
 
 
 def load_noting(content: bytes, size: int | None = None) -> tuple[Any, list[str]]:
-    """The value of the pickle in the first `size` bytes (all of them), and what loading it needed.
+    """The value of the pickle in the first `size` bytes (default: all), and what loading it needed.
 
     Raises `files.DamagedError` if the pickle ends elsewhere, and whatever loading raises.
     """
@@ -98,8 +98,8 @@ def load_noting(content: bytes, size: int | None = None) -> tuple[Any, list[str]
 
 
 def is_whole(path: str) -> bool:
-    """Whether a file is a pickle from its first byte to its last, as far as can be seen without loading it."""
-    import pickletools  # only for what a custom executor has written
+    """Whether a file seems to be one complete pickle. Does not load it."""
+    import pickletools  # imported only for results of custom executors
 
     try:
         with open(path, "rb") as file:

@@ -1,7 +1,7 @@
 """Where a run comes from: the command as it was typed, the commit of the code, versions, host and times.
 
-Knows how to ask for these without ever failing or delaying a run; not where they are written down. Of the environment
-nothing is taken.
+Gathers these without ever failing or delaying a run. Takes nothing from the environment. Does not know where they are
+written.
 """
 
 import os
@@ -17,17 +17,17 @@ from typing import Any
 
 from pyexp import __version__
 
-#: What is said of the code until git has answered, and where it does not.
+#: The state of the code until git has answered, and if it does not.
 UNKNOWN = {"commit": None, "state": "unknown"}
 
-#: Bytes of a patch that is kept.
+#: A longer patch, in bytes, is not kept.
 LONGEST = 1 << 20
-# Seconds after which what git has said so far is looked at, and how many bytes of it: of changes, one is enough.
+# Seconds between two looks at git's output so far, and the bytes to look at: one change is enough.
 _SLICE, _ENOUGH = 0.05, 1 << 16
 
 
 def this_command() -> dict[str, Any]:
-    """What is known of this process when it begins a run."""
+    """The entry of this process for `run.json`, when it begins a run."""
     return {
         "command": shlex.join(sys.orig_argv),
         "host": socket.gethostname(),
@@ -41,7 +41,7 @@ def this_command() -> dict[str, Any]:
 
 
 def libraries() -> dict[str, str]:
-    """The versions of the installed packages that this process has imported, as far as they say one themselves."""
+    """The versions of the installed packages that this process has imported and that have a `__version__`."""
     found = {}
     for name, module in list(sys.modules.items()):
         said = getattr(module, "__dict__", {})
@@ -52,30 +52,30 @@ def libraries() -> dict[str, str]:
 
 
 def code_folder() -> Path:
-    """The folder of the script, or else (a notebook, a prompt) the working directory."""
+    """The folder of the script; in a notebook or at a prompt, the working directory."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     return Path(main).absolute().parent if main else Path.cwd()
 
 
 class Git:
-    """Git, asked for the commit and whether the code differs from it; it answers while the run goes on.
+    """Asks git for the commit, and whether the code differs from it, while the run goes on.
 
-    Where no folder upward is a work tree, or there is no git, nothing is started.
+    Starts nothing outside a work tree or without git.
     """
 
     def __init__(self, folder: Path) -> None:
         self._asked: subprocess.Popen[bytes] | None = None
         self._changes: subprocess.Popen[bytes] | None = None
-        self._told: dict[str, Any] | None = None
+        self._answer: dict[str, Any] | None = None
         with suppress(OSError):
             if any((above / ".git").exists() for above in (folder, *folder.parents)):
                 self._asked = _git(folder, "status", "--porcelain=v2", "--branch")
                 self._changes = _git(folder, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD")
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
-        """The commit, and whether the code is `clean`, `dirty` or `unknown`; None if git needs longer."""
+        """The commit, and the state of the code: `clean`, `dirty` or `unknown`; None if git takes longer."""
         last = time.monotonic() + seconds
-        while self._told is None and self._asked is not None:
+        while self._answer is None and self._asked is not None:
             left = last - time.monotonic()
             try:
                 said = self._asked.communicate(timeout=min(max(left, 0), _SLICE))[0]
@@ -83,17 +83,17 @@ class Git:
                 said = late.output or b""
             status = said[:_ENOUGH].decode("utf-8", "replace")
             if self._asked.returncode is not None:
-                self._told = state_of(status) if self._asked.returncode == 0 else UNKNOWN
+                self._answer = state_of(status) if self._asked.returncode == 0 else UNKNOWN
             elif changed(status):
-                self._told = state_of(status)
+                self._answer = state_of(status)
             elif left <= 0:
                 return None
-        return self._told or UNKNOWN
+        return self._answer or UNKNOWN
 
     def patch(self, seconds: float) -> bytes:
-        """How tracked files differed from the commit when git was asked; empty if unknown, or longer than `LONGEST`.
+        """The changes to tracked files since the commit, as a patch; empty if unknown, or longer than `LONGEST`.
 
-        Of a binary file it says only that it differs.
+        A changed binary file is only named.
         """
         asked, content = self._changes, b""
         if asked is None or asked.stdout is None or not hasattr(os, "set_blocking"):
@@ -109,7 +109,7 @@ class Git:
         return content if asked.wait() == 0 else b""
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         for asked in (self._asked, self._changes):
             if asked is not None:
                 with asked as git:
@@ -123,14 +123,14 @@ def _git(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-        # Ctrl-C is not meant for it.
+        # Keep Ctrl-C from reaching it.
         process_group=0,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
 
 
 def state_of(status: str) -> dict[str, Any]:
-    """The commit and the state that `git status --porcelain=v2 --branch` tells.
+    """The commit and the state from the output of `git status --porcelain=v2 --branch`.
 
     >>> state_of("# branch.oid 1a2b\\n# branch.head main\\n1 .M N... main.py\\n")
     {'commit': '1a2b', 'state': 'dirty'}
@@ -142,5 +142,5 @@ def state_of(status: str) -> dict[str, Any]:
 
 
 def changed(status: str) -> bool:
-    """Whether the status, which may break off, has a line that tells of a change."""
+    """Whether the output of git status, which may be incomplete, has a line about a change."""
     return any(not line.startswith("#") for line in status.split("\n")[:-1])

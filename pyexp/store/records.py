@@ -1,8 +1,7 @@
-"""What is on disk of each cell: the facts that are seen there, and the steps that change them.
+"""The cells on disk: gathers facts about them, and makes the steps that change them.
 
-A result's appearance under its name is the commit; the record beside it tells people and tools what happened, and can
-be made again from the result. Looking imports and unpickles nothing, and does not say what the facts mean: `classify`
-does.
+A result is committed when it appears under its name. The record beside it tells people and tools what happened, and can
+be made again from the result. Gathering facts imports and unpickles nothing. `classify` says what the facts mean.
 """
 
 import os
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
 
 
 class Program:
-    """The program that asks about results: which classes it finds, and which code it would run them with.
+    """The present program: which classes it can import, and the fingerprint of its code.
 
-    Without `loads`, it need not be able to load the results: their records are of use without the script.
+    `loads=False` skips the check for classes: a record is useful without them.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Program:
         self._differences: dict[str, str] = {}
 
     def lacks(self, record: Record) -> str:
-        """The first class or function that loading the result needs and that is not there; `""` if there is none."""
+        """The first class or function that loading the result needs and that is missing here; `""` if none is."""
         for need in record.needs if self._loads else ():
             if need not in self._findable:
                 self._findable[need] = _is_there(*need.split(":", 1))
@@ -57,27 +56,27 @@ class Program:
         return ""
 
     def difference(self, record: Record) -> str:
-        """How the code that made the result differs from this program's, in words; `""` where none is known."""
-        told = record.code
-        if self.code is None or not told or self.code.hash in (told["hash"], *told.get("accepted", ())):
+        """How the code that made the result differs from this program's, in words; `""` if no difference is known."""
+        made_by = record.code
+        if self.code is None or not made_by or self.code.hash in (made_by["hash"], *made_by.get("accepted", ())):
             return ""
         from pyexp.store.code import Code, difference, same  # only where the hashes differ
 
-        key = told["hash"]
+        key = made_by["hash"]
         if key not in self._differences:
-            old = Code(told["hash"], told["parts"])
+            old = Code(made_by["hash"], made_by["parts"])
             is_other = same(old, self.code) is False
             self._differences[key] = difference(old.parts, self.code.parts) if is_other else ""
         return self._differences[key]
 
-    def changed_default(self, cell: Cell, told: Mapping[str, Any]) -> str:
-        """Which default has another value in the cell than when it was run, where the record says this; `""` for none.
+    def changed_default(self, cell: Cell, data: Mapping[str, Any]) -> str:
+        """A default whose value has changed since the cell was run, in words; `""` if none has.
 
-        A key that is missing from the record was added since, with the value that the code had before.
+        A key that the record lacks was added since, with the value that the code used before.
         """
         if not self._defaults:
             return ""
-        before = restored(told["config"], told["format"])
+        before = restored(data["config"], data["format"])
         for path, _ in leaves(self._defaults):
             old, new = lookup(before, path, NOTHING), lookup(cell.config, path, NOTHING)
             if old is not NOTHING and not isinstance(old, NotLoaded) and not alike(old, new):
@@ -88,7 +87,7 @@ class Program:
 def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = True) -> dict[str, Facts]:
     """The facts about the cells that have a folder or are claimed, by folder. Changes nothing.
 
-    `exact` says that the cells have the very configs that were run; without it, records bring their own. Raises
+    `exact` says that the cells have the configs that were run; otherwise the configs are read from the records. Raises
     `StoreError` if the run's folder cannot be read.
     """
     try:
@@ -108,16 +107,16 @@ def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = Tru
 
 
 def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Facts:
-    """The facts about one cell, also if a process has claimed it."""
+    """The facts about one cell, without its claim."""
     try:
         is_folder = stat.S_ISDIR(os.lstat(run.folder(cell)).st_mode)
     except OSError:
         return Facts()
     if not is_folder:
         return Facts(there="something else")
-    told = _told(run, cell)
-    record = _record_in(told, cell if exact else None)
-    default = program.changed_default(cell, told) if record is not None and exact else ""
+    data = _record_data(run, cell)
+    record = _record_in(data, cell if exact else None)
+    default = program.changed_default(cell, data) if record is not None and exact else ""
     path = run.file(cell, RESULT)
     try:
         status = os.lstat(path)
@@ -133,15 +132,15 @@ def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Fact
     other = ""
     if fits and record is not None:
         lost, other = program.lacks(record), program.difference(record)
-        fault = f"{lost}, which loading it needs, is not there" if lost else ""
+        fault = f"loading it needs {lost}, which is missing" if lost else ""
     ended = _When.of(record) if fits else _When(status.st_mtime)
     return Facts("folder", record, stamp, fits, fault, ended, difference=other)
 
 
 def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
-    """Whether the record is that of the result, which is read through; and what is wrong with the result, if anything.
+    """Whether the record belongs to the result, and what is wrong with the result. Reads the whole file.
 
-    A file that was copied or moved keeps its seal, by which its record knows it.
+    A file that was copied or moved keeps its seal, which its record names.
     """
     path = run.file(cell, RESULT)
     try:
@@ -151,14 +150,14 @@ def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
     except OSError as error:
         return False, error.strerror or str(error)
     if seal is None:  # a custom executor's: a plain pickle
-        return False, "" if pickling.is_whole(path) else "its pickle breaks off"
+        return False, "" if pickling.is_whole(path) else "its pickle is incomplete"
     if seal.cell.strip() not in (b"", cell.hash.encode()):
         return False, "it is the result of another cell"
     return record is not None and record.seal == seal.words, ""
 
 
 class _When(NamedTuple):
-    """When a cell ended, in seconds since 1970. It is spelled out when it is shown: few ever are."""
+    """When a cell ended, in seconds since 1970. Formatted only when it is shown."""
 
     seconds: float
 
@@ -191,7 +190,7 @@ def _is_there(module: str, name: str) -> bool:
 
 
 def _defines(source: str, name: str) -> bool:
-    """Whether a module's top level gives this name a value, as far as its source shows."""
+    """Whether the source of a module seems to define this name at its top level."""
     import ast
 
     waiting: list[ast.AST] = [ast.parse(source)]
@@ -211,7 +210,7 @@ def _defines(source: str, name: str) -> bool:
 
 
 def _spec(module: str) -> machinery.ModuleSpec | None:
-    """Where a module would be loaded from. A package's parts are looked for without importing the package."""
+    """The spec of a module. Finds the modules of a package without importing the package."""
     top, *parts = module.split(".")
     spec = util.find_spec(top)
     for part in parts:
@@ -225,22 +224,22 @@ def _is_installed(path: str) -> bool:
     return "site-packages" in path or path.startswith(os.path.dirname(os.__file__))
 
 
-def _told(run: Run, cell: Cell) -> dict[str, Any]:
-    """What the cell's record says; empty if there is none that can be trusted."""
+def _record_data(run: Run, cell: Cell) -> dict[str, Any]:
+    """The JSON data of the cell's record; empty if it is missing, damaged or of another cell."""
     data = files.read_checked(run.file(cell, RECORD))
     return data if isinstance(data, dict) and data.get("hash") == cell.hash else {}
 
 
-def _record_in(told: Mapping[str, Any], cell: Cell | None) -> Record | None:
-    """The record that says this, of the cell if that is known; None if it is not one."""
+def _record_in(data: Mapping[str, Any], cell: Cell | None) -> Record | None:
+    """The record from JSON data, with the config of the cell if it is known; None if the data is not a record."""
     try:
-        return from_json(told, None if cell is None else cell.config) if told else None
+        return from_json(data, None if cell is None else cell.config) if data else None
     except (ResultError, ValueError, OverflowError, RecursionError):
         return None
 
 
 def record_for(run: Run, cell: Cell, seen: Facts) -> Record:
-    """The record of a cell that is done or failed; made again by loading the result where none fits.
+    """The record of a cell that has ended. If it is missing or does not fit, load the result and make it again.
 
     Raises `ResultError` if the result cannot be loaded.
     """
@@ -265,15 +264,15 @@ def record_for(run: Run, cell: Cell, seen: Facts) -> Record:
 
 
 def _stamped(record: Record, path: str) -> Record:
-    """The record with what identifies its result: the file by its stamp, the content by its seal."""
+    """The record with the stamp and the seal of its result file."""
     seal = files.trailer(path)
     return record._replace(stamp=files.stamp_of(os.lstat(path)), seal="" if seal is None else seal.words)
 
 
 def load_verified(path: str, trust: str = "") -> tuple[Any, list[str]]:
-    """The value in a result file, and what loading it needed.
+    """The value in a result file, and the classes and functions that loading it needed.
 
-    Raises `ResultError` saying what is wrong: no regular file of one's own, damaged, or not loadable here.
+    Raises `ResultError` if it is not a regular file of a trusted user, is damaged, or cannot be loaded here.
     """
     try:
         content = files.read(path, trust=trust)
@@ -294,7 +293,7 @@ def _load(path: str, name: str, trust: str) -> Any:
 
 
 def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Results:
-    """A result for each step, in the grid's shape: by its record, or else one that says why it is missing."""
+    """A result for each step, in the grid's shape. A cell without a record gets one that says why it is missing."""
 
     def result(step: Step) -> Result:
         cell = step.cell
@@ -307,7 +306,7 @@ def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Res
 
 
 def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpickles: bool = True) -> Results:
-    """The results that are there, and for every other cell one that says why it is missing. Changes nothing.
+    """A result for each step, in the grid's shape, from the facts on disk. Changes nothing.
 
     Without `unpickles`, a finished cell whose record is lost counts as missing.
     """
@@ -326,12 +325,12 @@ def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpick
 
 
 def commit(run: Run, cell: Cell, record: Record) -> Record:
-    """Put the record of a cell that has ended beside its result, and return it with what identifies the result.
+    """Write the record of a cell that has ended beside its result, and return it with the result's stamp and seal.
 
-    Of a failure no result stays, whoever wrote one; nor does what a dead worker left half-written. Raises OSError. The
-    caller has claimed the cell.
+    Remove the result of a failed cell, and temporary files of dead workers. The caller has claimed the cell. Raises
+    OSError.
     """
-    if record.failed or record.attempts:  # a cell that finished at once has left nothing half-written
+    if record.failed or record.attempts:  # a cell that succeeded at once has left no temporary file
         with suppress(FileNotFoundError):
             files.remove_temporary(run.folder(cell))
     if record.failed:
@@ -346,7 +345,7 @@ def commit(run: Run, cell: Cell, record: Record) -> Record:
 
 def _write_record(run: Run, cell: Cell, record: Record) -> None:
     path, content = run.file(cell, RECORD), files.checked_json(to_json(record))
-    try:  # not synced: after a power cut it is made again from the result
+    try:  # not synced: the record can be made again from the result
         files.write(path, [content], durable=False)
     except FileNotFoundError:  # somebody has removed the folder
         files.make_folders(run.folder(cell), durable=run.durable)
@@ -357,10 +356,10 @@ def _write_record(run: Run, cell: Cell, record: Record) -> None:
 
 
 def repair(run: Run, cell: Cell, record: Record) -> None:
-    """Write down the record that was made again from a result; its writer was killed, or somebody has moved it.
+    """Write the record that was made again from a result whose writer was killed, or that was moved.
 
-    Until then it may not have come to the syncs that make a finished cell safe. Nothing, if the result is another one
-    by now. Raises OSError. The caller has claimed the cell.
+    Sync the result first: its writer may have been killed before that. Do nothing if the result has changed meanwhile.
+    The caller has claimed the cell. Raises OSError.
     """
     path = run.file(cell, RESULT)
     if files.stamp(path) != record.stamp:
@@ -374,10 +373,10 @@ def repair(run: Run, cell: Cell, record: Record) -> None:
 
 
 def prepare(run: Run, cell: Cell) -> str:
-    """Make the cell's folder ready for a run: there, with the experiment's own files and none of an earlier run's.
+    """Prepare the cell's folder for a run. Keep the experiment's own files, remove pyexp's.
 
-    What stands in the place of the folder or of the result is set aside; returns its new path, or `""`. The log of an
-    earlier attempt is kept beside the next one's. Raises OSError.
+    Anything in the place of the folder, and an old result, are set aside; return the new path, or `""`. Keep the log of
+    an earlier attempt beside the next one. Raises OSError.
     """
     folder = run.folder(cell)
     aside = ""
@@ -389,15 +388,15 @@ def prepare(run: Run, cell: Cell) -> str:
         if is_new:
             aside = set_aside(folder)
             os.mkdir(folder)
-    if run.durable:  # also if the folder was there: its maker may have been killed before this step
+    if run.durable:  # also for an existing folder: its maker may have been killed before this step
         files.sync_folder(run.path)
     return aside if is_new else _cleared(run, cell)
 
 
 def _cleared(run: Run, cell: Cell) -> str:
-    """Take what an earlier run of the cell has left out of its folder; as `prepare`."""
+    """Remove what an earlier run of the cell left in its folder. Return as `prepare` does."""
     aside = ""
-    # The result before the record: of what failed, no file of that name may count, whenever this is interrupted.
+    # First the result, then the record: otherwise, after an interruption, a result of a failed cell could count.
     if os.path.lexists(run.file(cell, RESULT)):
         aside = set_aside(run.file(cell, RESULT))
     _remove(run.file(cell, RECORD))
@@ -407,7 +406,7 @@ def _cleared(run: Run, cell: Cell) -> str:
 
 
 def keep_log(path: str) -> None:
-    """Give the log at `path` the next free name of `log-1.txt`, `log-2.txt`, …; an empty one is removed."""
+    """Rename the log at `path` to the next free name of `log-1.txt`, `log-2.txt`, …; remove an empty one."""
     folder, name = os.path.split(path)
     try:
         if os.lstat(path).st_size and not os.path.islink(path) and os.path.isfile(path):
@@ -420,16 +419,16 @@ def keep_log(path: str) -> None:
 
 
 def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
-    """Take the folder of a cell that is to run again out of the way, until its new result is committed.
+    """Rename the folder of a cell to rerun to `.before-…`, until its new result is committed.
 
-    So it begins in an empty folder, and no crash can bring the old result back. Nothing, if the result is not the one
-    that was `seen` with this stamp: it was not there when it was decided to run the cell again. Raises OSError.
+    So the cell begins in an empty folder, and a crash cannot bring the old result back. Do nothing if the result's
+    stamp is not the one that was `seen`: another process has made a new result since the plan. Raises OSError.
     """
     if files.stamp(run.file(cell, RESULT)) != seen or not os.path.isdir(run.folder(cell)):
         return
     files.remove_temporary(run.folder(cell))
     apart = _apart(run, cell)
-    if os.path.lexists(apart) and not seen:  # the last one that finished is there already
+    if os.path.lexists(apart) and not seen:  # the last finished result is set apart already
         _remove_tree(run.folder(cell))
     else:
         _remove_tree(apart)
@@ -446,7 +445,7 @@ def _remove_tree(path: str) -> None:
 
 
 def keep_apart(run: Run, cell: Cell) -> None:
-    """Keep what a cell was with another default in a folder of its own, which is not one of the run. Raises OSError."""
+    """Rename the folder of a cell that was run with another default, so that it is kept but no cell. Raises OSError."""
     name, _, digest = cell.folder.rpartition("-")
     kept = unused(f"{name}_before-{digest}", os.listdir(run.path), f"{name}_before{{}}-{digest}")
     os.replace(run.folder(cell), os.path.join(run.path, kept))
@@ -457,7 +456,7 @@ def _apart(run: Run, cell: Cell) -> str:
 
 
 def _remove(path: str) -> None:
-    """Take away what is at `path`: a file, a symlink and not its target; a folder is set aside. Raises OSError."""
+    """Remove the file or symlink at `path`; set a folder aside. Raises OSError."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -469,7 +468,7 @@ def _remove(path: str) -> None:
 
 
 def set_aside(path: str) -> str:
-    """Give what is at `path` another name beside it, and return that. Raises OSError."""
+    """Rename what is at `path` to `….unreadable`, and return the new path. Raises OSError."""
     folder, name = os.path.split(path)
     aside = os.path.join(folder, unused(f"{name}.unreadable", os.listdir(folder)))
     os.replace(path, aside)
@@ -482,12 +481,12 @@ def claim(run: Run, cell: Cell) -> Claim | None:
 
 
 def is_shared(run: Run) -> bool:
-    """Whether other processes are running cells of this run, while this one has no claim."""
+    """Whether other processes are running cells of this run. This process must hold no claim."""
     return bool(claims.holders(os.path.join(run.path, CLAIMS)))
 
 
 def tidy(run: Run) -> None:
-    """Remove the claims that dead processes left, and what they had half-written beside the cells."""
+    """Remove the claims and temporary files that dead processes left in the run's folder."""
     folder = os.path.join(run.path, CLAIMS)
     with suppress(OSError):
         if any(map(files.is_temporary, os.listdir(run.path))) and (held := claims.claim(folder, RUN)) is not None:

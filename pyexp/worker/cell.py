@@ -1,8 +1,8 @@
-"""The life of a cell in a process of its own, from its config to its last word; and the process's end.
+"""Runs a cell in a process of its own, from its config to its outcome, and ends the process.
 
-The last word is an outcome on the status pipe, and the parent believes nothing else. The end is that of any Python
-process, in Python's order: threads are waited for, exit handlers run, what is open is flushed, and only then the result
-is committed. It leaves by `_exit`, as a fork must not run its parent's code.
+The outcome goes through the status pipe, and the parent trusts nothing else. The process ends like any Python process,
+in Python's order: wait for threads, run exit handlers, flush open files; then commit the result. It ends by `_exit`, as
+a fork must not run its parent's code.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from pyexp.results import Outcome
     from pyexp.worker.messages import Cell
 
-#: Exit statuses of a worker that could not say its word: its pipe was closed, or it was never told what to do.
+#: Exit statuses of a worker that could not send its outcome, or that never got a cell.
 MUTE, UNTOLD = 86, 87
-#: In the place of an exit status that nobody knows.
+#: Stands for an unknown exit status.
 UNKNOWN = 1 << 16
-# What every file is, and every text file, in C: their abstract forms in Python cost a cell a third of a millisecond.
+# The C base classes of files and text files: their abstract classes in Python cost a cell a third of a millisecond.
 _FILE, _TEXT = io.BufferedWriter.__mro__[-2], io.TextIOWrapper.__mro__[1]
-#: The last message, after the outcome: that this process never had a child, or that some of its may be left.
+#: The last message, after the outcome: this process never had a child, or children of its may be left.
 ALONE, PARENT = b"alone", b"parent"
-#: The signal at which a cell writes the stacks of its threads to its log: one that nothing else uses.
+#: The signal that makes a cell write the stacks of its threads to its log: one that nothing else uses.
 STACKS = getattr(signal, "SIGRTMAX", None) if hasattr(faulthandler, "register") else None
 #: Whether this process is a cell's.
 in_cell = False
@@ -55,33 +55,33 @@ def dress(cell: Cell) -> None:
 
 
 def become(cell: Cell) -> None:
-    """Let this process be the cell's."""
+    """Mark this process as that of the cell."""
     global in_cell
     in_cell = True
-    guardian.wear(cell.mark)  # after the title, which is a name too
+    guardian.wear(cell.mark)  # after the title, which sets the same name
 
 
 def reseed() -> None:
-    """Seed NumPy's global generator anew, if NumPy is there; Python does that to its own in every process."""
-    with suppress(Exception):  # whatever is called numpy
+    """Seed NumPy's global generator anew, if NumPy is loaded. Python does that with its own in every process."""
+    with suppress(Exception):  # another module may be called numpy
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()
 
 
 def entitle(title: str) -> None:
-    """Let `ps` show this title, if setproctitle is installed."""
+    """Set the title that `ps` shows, if setproctitle is installed."""
     if module := _setproctitle():
         module.setproctitle(title)
 
 
 def title() -> str:
-    """What `ps` shows."""
+    """The title that `ps` shows; `""` without setproctitle."""
     return str(module.getproctitle()) if (module := _setproctitle()) else ""
 
 
 @cache
 def _setproctitle() -> Any:
-    # Without this, it would write over what /proc shows as the environment, where the guardian looks for marks.
+    # Otherwise it would overwrite the environment in /proc, where the guardian looks for marks.
     os.environ["SPT_NOENV"] = "1"
     try:
         import setproctitle
@@ -93,10 +93,10 @@ def _setproctitle() -> Any:
 
 
 class Before(NamedTuple):
-    """What was there when a process was forked for a cell, and is not the cell's to end.
+    """What existed when a process was forked for a cell, so that the cell must not end it.
 
-    `files` are open files whose buffers were empty then; `ends` is what libraries that were there do at the end of
-    each process, and had registered before the fork; `finalizers` were to run at the end.
+    `files`: open files with empty buffers. `ends`: exit functions of libraries, which these registered before the fork
+    and which every process has to call. `finalizers`: the ones that were to run at the end of the process.
     """
 
     files: Sequence[Any] = ()
@@ -105,11 +105,11 @@ class Before(NamedTuple):
 
 
 def set_apart(loaded: Sequence[Any] | None = None) -> Before:
-    """Let the end of this process, or of its forks, end only what is made from now on.
+    """Make the end of this process and its forks affect only objects created from now on. Return what existed before.
 
-    `loaded` are the open files of a server, which has loaded the script for its cells and for nothing else.
+    `loaded` are the open files of a server, which has loaded the script only for its cells.
     """
-    gc.freeze()  # what gc.get_objects() gives from now on was made since
+    gc.freeze()  # gc.get_objects() returns only newer objects from now on
     finalize: Any = weakref.finalize
     finalizers = [each for each in list(finalize._registry) if each.atexit]
     for each in finalizers:
@@ -117,14 +117,14 @@ def set_apart(loaded: Sequence[Any] | None = None) -> Before:
     finalize._registered_with_atexit = False  # so that the next one registers after the cell has begun
     ends = []
     if util := sys.modules.get("multiprocessing.util"):
-        ends.append(util._exit_function)  # it looks whose each finalizer is
+        ends.append(util._exit_function)  # it runs only the finalizers of its own process
     if loaded is not None and "logging" in sys.modules:
         ends.append(sys.modules["logging"].shutdown)
     return Before(loaded or (), ends, finalizers)
 
 
 def open_files() -> list[Any]:
-    """The files that are open for writing, their buffers emptied."""
+    """The files that are open for writing, after flushing them."""
     found = [thing for thing in gc.get_objects() if issubclass(type(thing), _FILE)]
     for thing in found:
         with suppress(Exception):
@@ -133,7 +133,7 @@ def open_files() -> list[Any]:
 
 
 def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None = None) -> None:
-    """Make the call, end what it began, commit its result, say the outcome on the status pipe, and end this process."""
+    """Make the call, end what it began, commit its result, send the outcome to the status pipe, end this process."""
     pipe, pid, mask = os.fstat(status), os.getpid(), umask()
     payload = b""
     outcome: Outcome = {}
@@ -144,11 +144,11 @@ def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None
         return needs
 
     def end() -> None:
-        os.umask(mask)  # the cell may have set another one, which is not for the run's files
+        os.umask(mask)  # the cell may have changed it, but not for the run's files
         try:
             if outcome["status"] == "done":
                 _commit(cell, payload, outcome)
-            if outcome["status"] != "done":  # no result is left, and the log ends with the traceback
+            if outcome["status"] != "done":  # remove the result, and end the log with the traceback
                 with suppress(OSError):
                     os.unlink(cell.result_path)
                 with suppress(OSError), open(cell.log_path, "ab") as log:
@@ -156,14 +156,14 @@ def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None
             alone = is_alone()
             if not alone:
                 guardian.end_descendants(cell.mark)
-            # An experiment may close what it does not know, and open files since.
+            # The experiment may have closed the pipe, and opened a file under its number.
             if os.path.samestat(os.fstat(status), pipe):
                 messages.write(status, [pickle.dumps(outcome), ALONE if alone else PARENT])
                 os._exit(0)
-        finally:  # not by the usual way out: in a fork that would run the parent's code
+        finally:  # the usual exit would run the parent's code in a fork
             os._exit(MUTE)
 
-    if before is not None:  # handlers run from the last to the first: those before this one are not the cell's
+    if before is not None:  # handlers run from the last to the first: `end` comes before the parent's
         atexit.register(end)
         atexit.register(_finish, outcome, before)
     began = time.monotonic()
@@ -174,14 +174,14 @@ def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None
 
 
 def umask() -> int:
-    """What is taken from the mode of new files."""
-    os.umask(mask := os.umask(0o077))  # it can only be read by setting it
+    """The umask of this process."""
+    os.umask(mask := os.umask(0o077))  # reading it requires setting it
     return mask
 
 
 @contextmanager
 def leaving(cell: Cell) -> Iterator[None]:
-    """End this process after what is done here; an error that comes so early is written to the cell's log."""
+    """End this process after the block. Write an error that comes before the call to the cell's log."""
     try:
         yield
     except BaseException as error:
@@ -192,7 +192,7 @@ def leaving(cell: Cell) -> Iterator[None]:
 
 
 def end_server(before: Before) -> NoReturn:
-    """End a process that served, in Python's order, but for taking its modules apart."""
+    """End a server process in Python's order, without tearing down its modules."""
     for each in before.finalizers:
         each.atexit = True
     weakref.finalize._registered_with_atexit = True  # type: ignore[attr-defined]
@@ -207,7 +207,7 @@ def _end_python(outcome: Outcome, before: Before) -> None:
 
 
 def _guarded(step: Callable[[], Any], outcome: Outcome) -> None:
-    """Take a step of the end. What it raises is ignored, as Python does; but an interrupted cell has failed."""
+    """Make one step of the end. Ignore its exceptions, as Python does, except that KeyboardInterrupt fails the cell."""
     try:
         step()
     except KeyboardInterrupt as error:
@@ -222,7 +222,7 @@ def _guarded(step: Callable[[], Any], outcome: Outcome) -> None:
 
 
 def _finish(outcome: Outcome, before: Before) -> None:
-    """The end after the exit handlers: what is still there is finalized, what is open is flushed."""
+    """The end after the exit handlers: finalize the remaining objects, flush the streams."""
     for step in (*before.ends, gc.collect, _finalize):
         _guarded(step, outcome)
     for stream in (*before.files, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
@@ -231,25 +231,25 @@ def _finish(outcome: Outcome, before: Before) -> None:
 
 
 def _finalize() -> None:
-    """Do to what is still there what Python's end would: call its finalizer, close its file."""
+    """Call the finalizers and close the files of all remaining objects, as Python does at its end."""
     streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, sys.stdin, sys.__stdin__)
     kept = {id(part) for stream in streams for part in (stream, getattr(stream, "buffer", None))}
     opened: list[Any] = []
-    for thing in gc.get_objects():  # of a fork only what was made since, as the rest is frozen
+    for thing in gc.get_objects():  # in a fork only newer objects, as the older ones are frozen
         kind = type(thing)
         if isinstance(getattr(kind, "__del__", None), FunctionType):
             with suppress(BaseException):
                 kind.__del__(thing)
         elif issubclass(kind, _FILE) and id(thing) not in kept:
             opened.append(thing)
-    opened.sort(key=lambda stream: not isinstance(stream, _TEXT))  # what writes to others comes first
+    opened.sort(key=lambda stream: not isinstance(stream, _TEXT))  # text files first: they write to others
     for stream in opened:
         with suppress(BaseException):
             stream.close()
 
 
 def _commit(cell: Cell, payload: bytes, outcome: Outcome) -> None:
-    """Commit the result; the cell has failed if that cannot be done."""
+    """Commit the result. If that fails, the cell fails."""
     try:
         files.commit(cell.result_path, payload, durable=cell.durable)
     except BaseException as error:  # the disk is full
@@ -259,9 +259,9 @@ def _commit(cell: Cell, payload: bytes, outcome: Outcome) -> None:
 
 
 def leave_if_forked(outcome: Outcome, cell: int) -> None:
-    """End this process if it is not the cell's, but one that the experiment has forked and let come out of it.
+    """End this process if it is a fork that the experiment made and that has returned from it.
 
-    How the cell ends, its own process says.
+    The cell's own process sends the outcome.
     """
     if os.getpid() == cell:
         return
@@ -277,16 +277,16 @@ def leave_if_forked(outcome: Outcome, cell: int) -> None:
 
 
 def is_alone() -> bool:
-    """Whether this process has no child, and never waited for one: then nothing can descend from it.
+    """Whether this process has no child and never waited for one, so that it has no descendants.
 
-    Where that cannot be known, it is not alone.
+    False if that cannot be known.
     """
     if unix.resource is None or not hasattr(unix.os, "waitid"):
         return False
     try:
         unix.os.waitid(unix.os.P_ALL, 0, unix.os.WEXITED | unix.os.WNOHANG | unix.os.WNOWAIT)
     except ChildProcessError:
-        unseen = signal.getsignal(unix.signal.SIGCHLD) == signal.SIG_IGN  # the system takes children away by itself
+        unseen = signal.getsignal(unix.signal.SIGCHLD) == signal.SIG_IGN  # then the system reaps children itself
         return bool(not unseen and unix.resource.getrusage(unix.resource.RUSAGE_CHILDREN).ru_maxrss == 0)
     except OSError:
         pass
@@ -294,9 +294,9 @@ def is_alone() -> bool:
 
 
 def take_log(path: str, written: bytes) -> None:
-    """From now on, what this process writes goes to the log, after what it has written before. Raises OSError."""
+    """Send the output of this process to the log from now on, after what it wrote before. Raises OSError."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | files.BINARY, 0o666)
-    with suppress(OSError):  # a full disk is a matter of the result, which comes later
+    with suppress(OSError):  # on a full disk, committing the result will fail
         messages.write_all(log, written)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -304,26 +304,26 @@ def take_log(path: str, written: bytes) -> None:
 
 
 def unbuffered(descriptor: int) -> Any:
-    """A text stream that writes at once, whatever the text, to a descriptor that it does not close."""
+    """An unbuffered text stream that can write any text, and that does not close its descriptor."""
     raw: Any = io.FileIO(descriptor, "w", closefd=False)
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
 def out_of_the_way(descriptor: int) -> int:
-    """The same under a high number, which an experiment that opens and closes descriptors does not meet by chance."""
-    with suppress(OSError):  # no number that high
+    """A duplicate of the descriptor with a high number, which an experiment will not close by accident."""
+    with suppress(OSError):  # the number is too high for the limit
         if unix.fcntl is not None:
             return int(unix.fcntl.fcntl(descriptor, unix.fcntl.F_DUPFD_CLOEXEC, 500))
     return os.dup(descriptor)
 
 
 def streams() -> tuple[Any, Any, Any]:
-    """Streams for descriptors 0, 1 and 2, whatever these are by the time that they are used."""
+    """New streams for descriptors 0, 1 and 2."""
     return open(0, encoding="utf-8", closefd=False), unbuffered(1), unbuffered(2)
 
 
 def fresh_streams(made: tuple[Any, Any, Any] | None = None) -> None:
-    """Give this process an empty stdin, and a stdout and stderr that write to descriptors 1 and 2 at once."""
+    """Give this process an empty stdin, and an unbuffered stdout and stderr on descriptors 1 and 2."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

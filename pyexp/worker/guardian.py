@@ -1,8 +1,8 @@
-"""What makes an end of a cell and of all that descends from it, also when this process is killed before it can.
+"""Kills a cell with all its descendants, even if this process is killed before it can.
 
-Knows processes and how they are marked; nothing of cells' outcomes. It is also a program of its own, the guardian: one
-small process for each run, which hears from the run's process what begins and ends, and cleans up if that one dies
-(`docs/decisions/020-descendants.md`). It needs the standard library alone, since it is started without `site`.
+Run as a program, it is the guardian: one small process for each run. The run tells it which cells begin and end, and if
+the run dies, the guardian kills the cells that are left (`docs/decisions/020-descendants.md`). It imports only the
+standard library, since it is started without `site`. Knows processes and their marks, not outcomes.
 """
 
 import os
@@ -13,37 +13,37 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
-#: The environment variable that marks a cell's descendants, wherever they went.
+#: The environment variable that marks a cell's descendants.
 VARIABLE = "PYEXP_CELL"
-#: Seconds after which the guardian looks whether its parent lives, in case that somebody else holds its pipe open.
+#: Seconds between two checks of the guardian that its parent lives, in case another process holds its pipe open.
 TICK = 1.0
-#: Seconds that a resource tracker has to end by itself.
+#: Seconds for a resource tracker to end by itself.
 TRACKERS = 5.0
-#: The signals that ask a process to stop; the last one is Windows' own, with which Ctrl-C is passed on there.
+#: The signals that ask a process to stop. The last one is Windows' own: it passes Ctrl-C on there.
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
-#: What ends a process at once; on Windows, any number does.
+#: The signal that ends a process at once; on Windows, any number does.
 KILL = getattr(signal, "SIGKILL", 9)
-#: Where Linux tells of its processes; elsewhere psutil does.
+#: Where Linux lists its processes. On other systems, psutil lists them.
 PROC = "/proc"
-#: A process may start others while it is looked for: so often it is looked again.
+#: The number of searches for descendants: a process may start others during one.
 _ROUNDS = 100
 
 
 def new_mark() -> str:
-    """A mark that no other cell bears, as short as the name of a Linux process has to be."""
+    """A new, unique mark, short enough for the name of a Linux process."""
     return f"pyexp-{os.urandom(4).hex()}"
 
 
 def end(leader: int, mark: str) -> None:
-    """Kill a cell: its leader, the leader's group, and all that descends from it, until none of them is found.
+    """Kill a cell: its leader, the leader's group and all descendants, until none is left.
 
-    A resource tracker of multiprocessing or loky ends by itself, having removed shared memory that was left, once all
-    that it serves have gone: it is given the time.
+    Give a resource tracker of multiprocessing or loky time to end by itself: when the processes that it serves have
+    ended, it removes shared memory that they left.
     """
     last = time.monotonic() + TRACKERS
     rounds = 0
     while rounds < _ROUNDS:
-        found = family(leader, mark)  # before anything is killed: a child whose parent has gone is harder to find
+        found = family(leader, mark)  # before killing: a child is harder to find once its parent has ended
         spared = set(filter(_tracks, found)) if time.monotonic() < last else set()
         for pid in found - spared:
             kill(pid)
@@ -60,7 +60,7 @@ def end(leader: int, mark: str) -> None:
 
 
 def end_descendants(mark: str) -> None:
-    """Kill all that descends from this process, a cell's with that mark, but for its resource trackers."""
+    """Kill all descendants of this process, which is the cell with this mark, except its resource trackers."""
     for _ in range(_ROUNDS):
         found = [pid for pid in family(os.getpid(), mark) if not _tracks(pid)]
         for pid in found:
@@ -70,13 +70,13 @@ def end_descendants(mark: str) -> None:
 
 
 def kill(pid: int) -> None:
-    """Kill the process, if it is there."""
+    """Kill the process, if it exists."""
     with suppress(OSError):
         os.kill(pid, KILL)
 
 
 def wear(mark: str) -> None:
-    """Give this process the mark for a name (Linux): a fork's environment does not show it."""
+    """Make the mark the name of this process (Linux): the mark is not in the environment of a fork."""
     with suppress(OSError):
         name = os.open(f"{PROC}/self/comm", os.O_WRONLY)
         os.write(name, mark.encode())
@@ -84,7 +84,7 @@ def wear(mark: str) -> None:
 
 
 class Facts(NamedTuple):
-    """A living process: its name, and what it belongs to."""
+    """A living process: its name, parent, group and session."""
 
     name: str
     parent: int
@@ -93,10 +93,10 @@ class Facts(NamedTuple):
 
 
 def family(leader: int, mark: str) -> set[int]:
-    """The living processes that belong to a cell: of its session, group or mark, and what descends from any of them.
+    """The living processes of a cell: those of its session, group or mark, and their descendants.
 
-    A child that has left the session is found by its parent, as long as that lives, and one whose parent has gone by
-    the mark: in the environment it was started with, or, where it is a bare fork, in its name.
+    A child that has left the session is found by its parent, while that lives. If the parent has ended, it is found by
+    the mark: in its environment or, for a bare fork, in its name.
     """
     parents: dict[int, int] = {}
     found = set()
@@ -122,7 +122,7 @@ def _processes() -> list[int]:
 
 @cache
 def _psutil() -> Any:
-    """The library that knows of processes where there is no /proc; None where there is, or no such library."""
+    """psutil, on systems without /proc; None with /proc, or if psutil is not installed."""
     if os.path.isdir(f"{PROC}/self"):
         return None
     try:
@@ -133,7 +133,7 @@ def _psutil() -> Any:
 
 
 def facts_of(pid: int) -> Facts | None:
-    """What is known of a living process; None for one that has ended."""
+    """The facts about a living process; None if it has ended."""
     content = _content(pid, "stat")
     if content is None:
         return _foreign_facts(pid)
@@ -145,7 +145,7 @@ def facts_of(pid: int) -> Facts | None:
 
 
 def has_gone(pid: int) -> bool:
-    """Whether the process has ended, also if nobody has reaped it yet; False where that cannot be seen just now."""
+    """Whether the process has ended, even if it is not reaped yet; False if that cannot be known."""
     if _psutil():
         return facts_of(pid) is None
     try:
@@ -158,7 +158,7 @@ def has_gone(pid: int) -> bool:
 
 
 def _foreign_facts(pid: int) -> Facts | None:
-    """The facts where there is no /proc, as psutil knows them."""
+    """The facts from psutil, on systems without /proc."""
     psutil = _psutil()
     if psutil is None:
         return None
@@ -168,14 +168,14 @@ def _foreign_facts(pid: int) -> Facts | None:
             return None
         group = os.getpgid(pid) if hasattr(os, "getpgid") else 0
         session = os.getsid(pid) if hasattr(os, "getsid") else 0
-        parent = process.parent()  # not by its id alone, which another process may have by now
+        parent = process.parent()  # not by its id alone, which may belong to a newer process
         return Facts(process.name(), parent.pid if parent else 0, group, session)
     except (psutil.Error, OSError):
         return None
 
 
 def _environment(pid: int) -> bytes:
-    """The environment that a process was started with; `b""` where that is not for us to see."""
+    """The environment that a process was started with; `b""` if it cannot be read."""
     content = _content(pid, "environ")
     if psutil := _psutil():
         with suppress(psutil.Error, OSError):
@@ -184,7 +184,7 @@ def _environment(pid: int) -> bytes:
 
 
 def _tracks(pid: int) -> bool:
-    """Whether the process is a resource tracker of multiprocessing, or of loky, which has its own."""
+    """Whether the process is a resource tracker of multiprocessing or loky."""
     content = _content(pid, "cmdline")
     if psutil := _psutil():
         with suppress(psutil.Error, OSError):
@@ -196,12 +196,12 @@ def _content(pid: int, name: str) -> bytes | None:
     try:
         with open(f"{PROC}/{pid}/{name}", "rb") as file:
             return file.read()
-    except OSError:  # it has gone, is another user's, or there is no /proc
+    except OSError:  # it has ended or is another user's, or this system has no /proc
         return None
 
 
 class Guardian:
-    """The guardian process, as the run sees it: it hears of each cell, and is dismissed at the end of the run."""
+    """The run's handle on its guardian process: tell it of each cell, and dismiss it at the end of the run."""
 
     def __init__(self) -> None:
         self._cells: dict[int, str] = {}
@@ -209,13 +209,13 @@ class Guardian:
 
     @property
     def pipe(self) -> int:
-        """The descriptor that the guardian reads the other end of."""
+        """The descriptor to write to the guardian."""
         return int(self._process.stdin.fileno())
 
     def _start(self) -> Any:
         import subprocess
 
-        # Nothing of this process is left to it: no descriptor, no terminal, no folder, and no mark of a cell around it.
+        # It inherits nothing of this process: no descriptor, terminal or folder, and no mark of a cell that runs this.
         return subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(os.getpid()), *_beside(_psutil())],
             stdin=subprocess.PIPE,
@@ -228,39 +228,39 @@ class Guardian:
         )
 
     def begins(self, leader: int, mark: str, *, is_known: bool = False) -> None:
-        """A cell begins: its leader is there, and has no work yet, or has told the guardian of itself."""
+        """A cell begins: its leader exists. Tell the guardian, unless it `is_known` there already."""
         self._cells[leader] = mark
         if not is_known:
             self._tell(message(leader, mark))
 
     def ended(self, leader: int) -> None:
-        """A cell has ended, and nothing is left of it; its leader is not reaped yet, so that the id is still its."""
+        """A cell and its descendants have ended. Call this before reaping the leader, while the id is still its own."""
         self._cells.pop(leader, None)
         self._tell(f"{leader}\n".encode())
 
     def _tell(self, words: bytes) -> None:
         try:
             os.write(self.pipe, words)
-        except OSError:  # somebody killed it: another one takes over
+        except OSError:  # the guardian was killed: start another one
             self.dismiss()
             self._process = self._start()
             for leader, mark in self._cells.items():
                 os.write(self.pipe, message(leader, mark))
 
     def dismiss(self) -> None:
-        """The run is over, and nothing is left to guard."""
+        """Kill the guardian: the run has ended and no cell is left."""
         self._process.kill()
         self._process.wait()
         self._process.stdin.close()
 
 
 def message(leader: int, mark: str) -> bytes:
-    """The message to the guardian that a cell begins; short enough for a pipe to take it whole."""
+    """The message to the guardian that a cell begins, short enough for an atomic write to a pipe."""
     return f"{leader} {mark}\n".encode()
 
 
 def apart() -> dict[str, Any]:
-    """How a child is started so that Ctrl-C at the terminal does not reach it."""
+    """The options that start a child so that Ctrl-C at the terminal does not reach it."""
     import subprocess
 
     if hasattr(subprocess, "CREATE_NEW_PROCESS_GROUP"):
@@ -269,12 +269,12 @@ def apart() -> dict[str, Any]:
 
 
 def _beside(package: Any) -> list[str]:
-    """The folder that a package is in; nothing for no package."""
+    """The folder that holds a package; empty without a package."""
     return [os.path.dirname(os.path.dirname(package.__file__))] if package else []
 
 
 def main() -> None:
-    """Listen until the run's process has gone, then end the cells it has left."""
+    """Listen until the run's process has ended, then kill the cells that are left."""
     parent = int(sys.argv[1])
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
@@ -293,10 +293,10 @@ def main() -> None:
 
 
 def _heard(parent: int) -> bytes | None:
-    """What the run says next, `b""` if nothing for a while; None when its process has gone."""
+    """The next words of the run, `b""` if none came for a while; None when its process has ended."""
     import select
 
-    if hasattr(select, "poll"):  # elsewhere nobody but the run holds the pipe, and its end tells
+    if hasattr(select, "poll"):  # on Windows only the run holds the pipe, which closes when it ends
         ready, _, _ = select.select([0], [], [], TICK)
         if not ready:
             return b"" if os.getppid() == parent else None

@@ -1,8 +1,10 @@
-"""What a fresh interpreter does: get ready, then run the one cell that it is given, or fork a child for each of many.
+"""The main program of a fresh interpreter: get ready, then run one cell, or serve: fork a child for each cell.
 
-It reads messages on descriptor 0, and answers on 1. Descriptor 2 is the cell's log, or a file for what is written
-before there is a cell.
-Getting ready is the same for all: the import path, the script, what was set in it since, the initializer.
+It reads messages from descriptor 0 and answers on 1. Descriptor 2 is the cell's log, or a file for output before the
+first cell.
+
+Getting ready is the same in both cases: set the import path, load the script, set the globals that it changed since,
+call the initializer.
 """
 
 import errno
@@ -22,22 +24,22 @@ from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, script, unix
 from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap, Rest
 
-#: Device files that a process has open which computes on an accelerator: it must not be forked. CUDA opens nvidia-uvm;
-#: one that has only counted the GPUs, by NVML, has nvidiactl and nvidia0, and may be forked.
+#: Device files of accelerators. A process that has one open must not be forked. CUDA opens nvidia-uvm; a process that
+#: has only counted the GPUs, by NVML, has nvidiactl and nvidia0 open, and may be forked.
 _DEVICES = ("/dev/nvidia-uvm", "/dev/kfd", "/dev/dri", "/dev/dxg")
 
 
 def main() -> None:
-    """Get ready, and run the cell or serve; never return."""
+    """Get ready, and run the cell or serve. Never return."""
     control, status = map(cells.out_of_the_way, (0, 1))
     os.dup2(2, 1)
     cells.fresh_streams()
-    if hasattr(signal, "SIGBREAK"):  # it stands for Ctrl-C where that cannot be sent to one process
+    if hasattr(signal, "SIGBREAK"):  # on Windows it replaces Ctrl-C, which cannot be sent to one process
         signal.signal(signal.SIGBREAK, signal.default_int_handler)
     try:
         read = partial(messages.read, partial(os.read, control))
         kit: Kit = pickle.loads(read())
-        if kit.guardian is not None:  # no program that the script starts may keep it open
+        if kit.guardian is not None:  # a program that the script starts must not keep it open
             os.set_inheritable(kit.guardian, False)
         with _asking_nvml() if kit.serves else nullcontext():
             lack, fault = _load(kit)
@@ -51,7 +53,7 @@ def main() -> None:
             if not why:
                 _serve(control, kit.guardian, call)
         cell: Cell = pickle.loads(read())
-    except (EOFError, OSError):  # the parent has no cell for this process, or is dead
+    except (EOFError, OSError):  # the parent has no cell for this process, or has ended
         os._exit(cells.UNTOLD)
     os.close(control)
     with cells.leaving(cell):
@@ -59,7 +61,7 @@ def main() -> None:
         cells.become(cell)
         if kit.answers:
             written = _written()
-            os.ftruncate(2, 0)  # what is there at the end, the parent puts into the log
+            os.ftruncate(2, 0)  # the parent appends what is in it at the end to the log
             os.lseek(2, 0, os.SEEK_SET)
             cells.take_log(cell.log_path, written)
         if not kit.serves:
@@ -70,7 +72,7 @@ def main() -> None:
 
 @contextmanager
 def _asking_nvml() -> Iterator[None]:
-    """While this lasts, PyTorch asks whether there is a GPU in a way that leaves a process fit to be forked."""
+    """Make PyTorch look for a GPU without CUDA, which would make this process unfit for forking."""
     variable = "PYTORCH_NVML_BASED_CUDA_CHECK"
     is_ours = variable not in os.environ
     os.environ.setdefault(variable, "1")
@@ -82,14 +84,14 @@ def _asking_nvml() -> Iterator[None]:
 
 
 def _written() -> bytes:
-    """What this process wrote before it had a log."""
+    """The output of this process before it had a log."""
     with open(2, "rb", closefd=False) as early:
         early.seek(0)
         return early.read()
 
 
 def _calling(call: Callable[[Any], Any], cell: Cell, begin: Callable[[], Any]) -> Callable[[], Any]:
-    """What runs the cell: it begins, and makes the call with its config."""
+    """A function that runs the cell: call `begin`, then `call` with the cell's config."""
     out = Path(cell.result_path).parent
 
     def run() -> Any:
@@ -102,10 +104,10 @@ def _calling(call: Callable[[Any], Any], cell: Cell, begin: Callable[[], Any]) -
 
 
 def _load(kit: Kit) -> tuple[Lack, BaseException | None]:
-    """Load the script; what this worker lacks then, and what the script raised."""
+    """Load the script. Return what this worker lacks then, and the exception that the script raised."""
     sys.path[:] = kit.path
     sys.argv[:] = kit.argv
-    import pyexp.results  # noqa: F401  # what configs and outcomes are made by, before a server forks
+    import pyexp.results  # noqa: F401  # every cell needs it: load it before a server forks
 
     sys.meta_path.insert(0, script.Finder(kit.sources))
     try:
@@ -119,18 +121,18 @@ def _load(kit: Kit) -> tuple[Lack, BaseException | None]:
         return Lack(failed=True), error
     if kit.script is None or not (kit.asked.values or kit.asked.paths):
         return Lack(), None
-    from pyexp.worker import naming  # a script without globals need not pay for it
+    from pyexp.worker import naming  # imported only for a script with globals
 
     return naming.lacking(kit.asked, script.main_namespace()), None
 
 
 def _ready(kit: Kit, lack: Lack, fault: BaseException | None, rest: bytes) -> Callable[[Any], Any]:
-    """The experiment's function; if getting ready failed, one that raises why, so that this is a cell's outcome."""
+    """The experiment's function. If getting ready failed, return a function that raises the reason for each cell."""
     try:
         if fault is not None:
             raise fault
         values, fn, initializer = Rest(*pickle.loads(rest))
-        # Only what this worker lacks: the others stay as they were loaded, since the script may refer to them.
+        # Set only the globals that this worker lacks: the script may refer to the others.
         lacking = lack.names(kit.asked)
         script.main_namespace().update({name: value for name, value in values.items() if name in lacking})
         if initializer is not None:
@@ -146,10 +148,10 @@ def _ready(kit: Kit, lack: Lack, fault: BaseException | None, rest: bytes) -> Ca
 
 
 def unfit() -> str:
-    """Why this process must not be forked for cells; `""` if it may be.
+    """The reason why this process must not be forked for cells; `""` if it may be.
 
-    A fork has the thread that forked and no other: what another one had locked stays locked, and a pool of threads is
-    gone without knowing it. Some pools (OpenBLAS) put themselves away at a fork, so one is made first.
+    A fork has only the thread that forked: locks that other threads held stay locked, and a pool of threads is lost
+    without knowing it. Some pools (OpenBLAS) end themselves at a fork, so fork once before counting threads.
     """
     if device := opened_device():
         return f"{device} is open, which a fork cannot use"
@@ -169,7 +171,7 @@ def opened_device() -> str:
 
 
 def threads_after_fork() -> int:
-    """How many threads this process has, native ones too, once it has forked a child that ended at once (Linux)."""
+    """The number of threads of this process, native ones included, after forking a child that ends at once (Linux)."""
     pid = unix.os.fork()
     if pid == 0:
         os._exit(0)
@@ -182,13 +184,13 @@ def threads_after_fork() -> int:
 
 
 def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoReturn:
-    """Fork a child for each cell that is asked for, until the run hangs up; then end as any Python process does."""
-    import socket  # a fresh interpreter need not pay for it
+    """Fork a child for each requested cell until the run hangs up; then end as any Python process does."""
+    import socket  # imported only by a server
 
     unix_socket: Any = socket
     link = socket.socket(fileno=control)
     written, here = _written(), os.getpid()
-    # The run says when to stop. A child makes itself ready before it hears a signal.
+    # Block signals: the run says when to stop, and a child gets ready before it receives one.
     mask = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
     cells.reseed()
     opened = cells.open_files()
@@ -196,7 +198,7 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoRetu
     before = cells.set_apart(opened)
     title = cells.title()
     while True:
-        # What can be done before the fork is: a child pays for each page that it is the first to write to.
+        # Do as much as possible before the fork: a child pays for each page that it is the first to write to.
         try:
             head, descriptors, _, _ = unix_socket.recv_fds(link, messages.WIDTH, 2)
             asked: Fork | Reap = pickle.loads(messages.read(link.recv, head))
@@ -234,16 +236,16 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoRetu
                     cells.live(run, cell, kept[-1], before)
         for each in descriptors:
             os.close(each)
-        with suppress(OSError):  # the run has gone, which is heard next
+        with suppress(OSError):  # the run has ended, which the next read notices
             messages.write(control, [pickle.dumps(answer)])
         cells.entitle(title)
         cells.reseed()  # for the next child, while this one runs
 
 
 def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> bool:
-    """Take leave of the parent, after a fork: its session, its guardian, its handlers of signals.
+    """Separate a fork from its parent: give it a session, tell the guardian of it, set its signal handlers.
 
-    Return whether the guardian knows of this process.
+    Return whether the guardian knows this process.
     """
     unix.os.setsid()
     is_guarded = False
@@ -252,7 +254,7 @@ def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any])
             os.write(pipe, guardian.message(os.getpid(), mark))
             is_guarded = True
         os.close(pipe)
-    if os.getppid() != parent:  # it died meanwhile, and so perhaps did the guardian
+    if os.getppid() != parent:  # the parent has died meanwhile, and perhaps the guardian too
         os._exit(cells.UNTOLD)
     signal.set_wakeup_fd(-1)
     if process := sys.modules.get("multiprocessing.process"):
@@ -266,6 +268,6 @@ def reaped(pid: int) -> int | None:
     """The exit status of a child, negative for a signal; None while it lives."""
     try:
         found, status = os.waitpid(pid, unix.os.WNOHANG)
-    except ChildProcessError:  # somebody else took it, or SIGCHLD is ignored: it is gone, and nobody knows how
+    except ChildProcessError:  # it was reaped elsewhere, or SIGCHLD is ignored: its status is lost
         return cells.UNKNOWN
     return os.waitstatus_to_exitcode(status) if found else None

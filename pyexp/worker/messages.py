@@ -1,4 +1,4 @@
-"""What a run and its workers say to each other, and how: bytes behind their length, on a pipe or a socket."""
+"""The messages between a run and its workers: bytes behind their length, on a pipe or a socket."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 
 from pyexp.worker.script import Script, Source, Survey
 
-#: Bytes of the number that says how long a message is.
+#: Bytes of a message's length.
 WIDTH = 8
-# So much is read at a time.
+# Bytes to read at a time.
 _PIECE = 1 << 24
 
 
 class Kit(NamedTuple):
-    """What a worker gets ready with.
+    """What a worker needs to get ready.
 
-    `asked` is what the experiment reaches in the script; `answers` says whether the worker tells what it lacks of that,
-    and `serves` whether it is to fork a child for each cell, if it is fit for that.
+    `asked`: what the experiment uses of the script. `answers`: the worker answers with what it lacks of that. `serves`:
+    the worker forks a child for each cell, if it is fit for that.
     """
 
     argv: Sequence[str]
@@ -31,7 +31,7 @@ class Kit(NamedTuple):
 
 
 class Lack(NamedTuple):
-    """What a worker says that it lacks, once it has loaded the script: see `naming.lacking`."""
+    """What a worker lacks after it has loaded the script: see `naming.lacking`."""
 
     differ: Sequence[str] = ()
     missing: Sequence[str] = ()
@@ -39,13 +39,13 @@ class Lack(NamedTuple):
     failed: bool = False
 
     def names(self, asked: Survey) -> set[str]:
-        """The globals that are to be sent: those that differ or are missing, or refer to what is missing."""
+        """The globals to send: those that differ, are missing, or refer to something missing."""
         gone = set(self.paths)
         return {*self.differ, *self.missing, *(name for name, used in asked.uses.items() if gone & used)}
 
 
 class Rest(NamedTuple):
-    """What a worker gets then: globals of the script, the experiment's function, and its initializer."""
+    """What a worker gets next: globals of the script, the experiment's function, and its initializer."""
 
     values: Mapping[str, Any]
     fn: Callable[[Any], Any]
@@ -53,7 +53,7 @@ class Rest(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One cell as its worker gets it: where it is kept, its config as a pickle, and what sets its process apart."""
+    """One cell for a worker: its pickled config, its files, and the mark, environment and title of its process."""
 
     config: bytes
     result_path: str
@@ -65,10 +65,11 @@ class Cell(NamedTuple):
 
 
 class Fork(NamedTuple):
-    """What a server is asked for: a child for this cell.
+    """A request to a server: fork a child for this cell.
 
-    With the message come so many descriptors: the cell's claim, if it has one, and its status pipe. Children that are
-    `done` are reaped before. The child says its id on its status pipe, and whether the guardian knows of it.
+    The message carries `descriptors` descriptors: the cell's claim, if it has one, and its status pipe. The server
+    first reaps the children that are `done`. The child sends its process id to its status pipe, and whether the
+    guardian knows it.
     """
 
     cell: Cell
@@ -77,7 +78,7 @@ class Fork(NamedTuple):
 
 
 class Reap(NamedTuple):
-    """What a server is asked for: the exit status of this child, None while it lives."""
+    """A request to a server: the exit status of this child, None while it lives."""
 
     pid: int
 
@@ -88,7 +89,7 @@ def packed(*parts: bytes) -> bytes:
 
 
 def unpacked(heard: bytes) -> list[bytes]:
-    """The messages in what was heard, as far as they are complete."""
+    """The complete messages in the bytes that were read."""
     parts = []
     at = 0
     while at + WIDTH <= len(heard):
@@ -101,7 +102,7 @@ def unpacked(heard: bytes) -> list[bytes]:
 
 
 def read(some: Callable[[int], bytes], heard: bytes = b"") -> bytes:
-    """The next message. `some(size)` reads at most so many bytes of it; `heard` was read before.
+    """The next message. `some(size)` reads at most `size` bytes; `heard` are bytes that were read before.
 
     Raises EOFError if the other end is closed before the message is complete.
     """
@@ -114,7 +115,7 @@ def _whole(some: Callable[[int], bytes], size: int, heard: bytes = b"") -> bytes
     while len(parts) < size:
         part = some(min(size - len(parts), _PIECE))
         if not part:
-            raise EOFError("the message breaks off")
+            raise EOFError("the message is incomplete")
         parts += part
     return bytes(parts)
 

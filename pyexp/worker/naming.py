@@ -1,8 +1,8 @@
-"""What of a script travels to its workers: by name what they load too, by value what was set since.
+"""What a run sends of its script to a worker: by name what the worker loads too, by value what has changed since.
 
-Both sides use it. The parent surveys what the experiment reaches in the script and takes digests; a worker compares
-them with what it has loaded, and says what it lacks. What is equal stays as it was loaded, so that sentinels, defaults
-and singletons keep their identity, and a large table made at the top of the script is not sent.
+Both sides use it. The parent surveys what the experiment uses of the script, with digests. A worker compares them with
+what it has loaded, and answers with what it lacks. Equal objects are not sent: sentinels, defaults and singletons keep
+their identity, and a large table at the top of the script costs nothing.
 """
 
 import functools
@@ -32,12 +32,12 @@ from pyexp.worker.script import (
 
 T = TypeVar("T")
 
-#: So many functions may be wrapped around one another.
+#: The largest number of wrappers around a function.
 _LAYERS = 20
 
 
 def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
-    """The dotted path of a function, class or wrapper in the script, `train.__wrapped__` for one that is decorated."""
+    """The dotted path of a function, class or wrapper in the script; `train.__wrapped__` for a decorated function."""
     if not isinstance(thing, (FunctionType, type)) and "__wrapped__" not in getattr(thing, "__dict__", ()):
         return None
     if getattr(thing, "__module__", None) not in MAIN:
@@ -55,10 +55,10 @@ def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
 
 
 class Shipper(Pickler):
-    """Pickles for a worker that has loaded the script: what it finds there by name, all else by value.
+    """Pickles for a worker that has loaded the script: by name what the worker has, by value the rest.
 
-    `without` are the paths that the worker lacks. `is_loaded` says whether it loads the script at all: if so, the
-    globals of a function that goes by value are those that were loaded.
+    `without` are the paths that the worker lacks. If it loads the script (`is_loaded`), a function that goes by value
+    uses the worker's globals.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class Shipper(Pickler):
 
 
 def _beginnings(path: str) -> Iterator[str]:
-    """The path, and the paths of what it is in: a worker that lacks a class lacks its methods."""
+    """The path and all paths above it: a worker that lacks a class lacks its methods."""
     while path:
         yield path
         path = path.rpartition(".")[0]
 
 
 class _MainNamespace:
-    """Stands for the global names of the worker's own `__main__`."""
+    """Placeholder for the globals of the worker's own `__main__`."""
 
     def __reduce__(self) -> Any:
         return main_namespace, ()
@@ -104,7 +104,7 @@ _MAIN_NAMESPACE = _MainNamespace()
 
 
 class _Digest(Shipper):
-    """Takes the digest of a pickle that is never written: equal for what is loaded twice from one source."""
+    """Digests a pickle without storing it. Equal for two objects that were loaded from the same source."""
 
     def __init__(self, namespace: Mapping[str, Any]) -> None:
         self._content, self._buffers = hashlib.sha256(), hashlib.sha256()
@@ -114,9 +114,9 @@ class _Digest(Shipper):
 
     def persistent_id(self, obj: Any) -> Any:
         kind = type(obj)
-        if kind is str and obj in MAIN:  # a logger of the script's name, in the worker
+        if kind is str and obj in MAIN:  # such as the name of a logger, which differs in a worker
             return "main"
-        if kind is set or kind is frozenset:  # whose order follows PYTHONHASHSEED
+        if kind is set or kind is frozenset:  # its order depends on PYTHONHASHSEED
             return kind.__name__, sorted(self._of(item) for item in obj)
         return None
 
@@ -142,9 +142,9 @@ def digest(value: Any, namespace: Mapping[str, Any]) -> bytes | None:
 
 
 def fingerprint(thing: Any, namespace: Mapping[str, Any]) -> Any:
-    """What tells a function or class from another one that took its name; None for what is neither.
+    """A value that changes if another function or class takes the name; None for any other object.
 
-    A class is known by its members, so that one with an attribute that was set since is another one too.
+    A class is identified by its members, so that setting an attribute changes it too.
     """
     if isinstance(thing, FunctionType):
         code = thing.__code__
@@ -167,7 +167,7 @@ def _is_pythons(name: str) -> bool:
 
 
 def survey(roots: Sequence[Any], namespace: Mapping[str, Any]) -> Survey:
-    """What these functions reach in the script, by name and by name of a name. Raises what pickling them raises."""
+    """What these functions use of the script, directly or indirectly. Raises what pickling them raises."""
     found = Survey()
     seen: set[int] = set()
     pickler = _Digest(namespace)
@@ -191,7 +191,7 @@ def survey(roots: Sequence[Any], namespace: Mapping[str, Any]) -> Survey:
 
 
 def _codes(thing: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterator[CodeType]:
-    """The codes of a function or class of the script, and of what is wrapped or enclosed in it."""
+    """The code objects of a function or class of the script, and of what it wraps or encloses."""
     if id(thing) in seen:
         return
     seen.add(id(thing))
@@ -200,7 +200,7 @@ def _codes(thing: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterator
         if thing.__globals__ is namespace:
             yield thing.__code__
         for cell in thing.__closure__ or ():
-            with suppress(ValueError):  # it is empty
+            with suppress(ValueError):  # the closure cell is empty
                 inside.append(cell.cell_contents)
     elif isinstance(thing, type):
         inside += vars(thing).values() if thing.__module__ in MAIN else ()
@@ -216,7 +216,7 @@ def _codes(thing: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterator
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """The names that a code looks up, globals and attributes alike, in it and in the codes inside it."""
+    """The names of globals and attributes that a code object and those inside it look up."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -224,9 +224,9 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def lacking(asked: Survey, namespace: Mapping[str, Any]) -> Lack:
-    """What a worker lacks of a survey: names whose value differs, names that are not there, paths that are not there.
+    """What a worker lacks of a survey: globals with another value, missing globals, missing paths.
 
-    A name whose value could not be pickled is asked only to be there.
+    For a global whose value cannot be pickled, only its presence is checked.
     """
     differ = [
         name
@@ -252,9 +252,9 @@ def shipped(value: Any, namespace: Mapping[str, Any], *, is_loaded: bool, withou
 
 
 def comes_back(value: Any, namespace: Mapping[str, Any], **how: Any) -> bool:
-    """Whether the value can be loaded again once it is shipped: a progress bar, for one, can only be pickled."""
+    """Whether the value can be loaded again after it is sent. A progress bar, for example, can be pickled only."""
     payload = shipped(value, namespace, **how)
-    if b"\x93" not in payload:  # STACK_GLOBAL: it is plain data
+    if b"\x93" not in payload:  # without STACK_GLOBAL it is plain data
         return True
     try:
         _Trial(BytesIO(payload), namespace).load()
@@ -264,7 +264,7 @@ def comes_back(value: Any, namespace: Mapping[str, Any], **how: Any) -> bool:
 
 
 class _Trial(pickle.Unpickler):
-    """Loads what is shipped where it comes from."""
+    """Loads a sent value in the parent, as a test."""
 
     def __init__(self, stream: BytesIO, namespace: Mapping[str, Any]) -> None:
         super().__init__(stream)
@@ -279,7 +279,7 @@ class _Trial(pickle.Unpickler):
 
 
 def namespace_of(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The namespace of the script that a function is of; of this process's `__main__` if it is of a module."""
+    """The namespace of the script that defines a function; of this process's `__main__` if a module defines it."""
     inner: Any = fn
     for _ in range(_LAYERS):
         if isinstance(inner, FunctionType) and inner.__globals__.get("__name__") in MAIN:
@@ -289,7 +289,7 @@ def namespace_of(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 class Shipment:
-    """What the workers of one run are sent: the kit, then the rest.
+    """What a run sends to each of its workers: first the kit, then the rest.
 
     Raises `ConfigError` for a function that cannot be sent.
     """
@@ -302,7 +302,7 @@ class Shipment:
         if script is not None:
             self.asked = self._packed(lambda: survey([fn, initializer], self._namespace))
             if not (self.asked.paths or self.asked.values or is_project(script.file)):
-                script = None  # an installed program, such as a test runner or a kernel, and no script of the user's
+                script = None  # an installed program such as a test runner or a kernel, not the user's script
         self.kit = Kit(
             argv=[str(each) for each in sys.argv],
             path=path,
@@ -315,15 +315,16 @@ class Shipment:
             self.rest(Lack())
 
     def rest(self, lack: Lack) -> bytes:
-        """What is sent to a worker that lacks this. Raises `ConfigError` for what it lacks and cannot be sent.
+        """The message for a worker that lacks this. Raises `ConfigError` for something it lacks that cannot be sent.
 
-        Where loading failed, nobody knows what that is: all that can be sent is, and each worker takes what it lacks.
+        If loading failed in the first worker, its lack is unknown: then everything that can be sent is, and each worker
+        takes what it lacks.
         """
         if lack.failed:
             lack = Lack(differ=[name for name, digest in self.asked.values.items() if digest is not None])
         for name in lack.missing:
             if self.asked.values.get(name) is None:
-                self._refuse(name)
+                raise self._unsendable(name)
         is_loaded = self.kit.script is not None
         without = frozenset(lack.paths)
         values = {}
@@ -335,14 +336,14 @@ class Shipment:
             if self._packed(trial):
                 values[name] = value
             elif name in lack.missing:
-                self._refuse(name)
+                raise self._unsendable(name)
         rest = self._rest._replace(values=values)
         return self._packed(lambda: shipped(tuple(rest), self._namespace, is_loaded=is_loaded, without=without))
 
-    def _refuse(self, name: str) -> None:
+    def _unsendable(self, name: str) -> ConfigError:
         value = self._namespace[name]
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise ConfigError(
+        return ConfigError(
             f"the experiment {self._label()} uses {name}, a {kind}, which cannot be sent to another process and is not "
             f"made at the top level of the script; make {name} there, outside of any guard, or inside the function, or "
             "run it with executor='inline'"

@@ -1,7 +1,4 @@
-"""How one call ended, as plain data that crosses a pipe: an `Outcome` is made where the call is, by `attempt`.
-
-It stands on a place where a worker and its parent both find it.
-"""
+"""Outcomes: how one call ended, as plain data that can cross a pipe. `attempt` makes one where the call is made."""
 
 from __future__ import annotations
 
@@ -13,31 +10,31 @@ if TYPE_CHECKING:
 
 #: The message of a cell that asked for input.
 NO_TERMINAL = "a cell has no terminal: add --executor inline -s -k NAME"
-#: What a debugger and `input` raise where they find no input: module, type and message.
+#: The exceptions of a debugger and of `input` without a terminal: module, type and message.
 _WANTED_TERMINAL = (("bdb", "BdbQuit", ""), ("builtins", "EOFError", "EOF when reading a line"))
 
 
 def attempt(call: Callable[[], Any], save: Callable[[Any], list[str]], has_terminal: bool = False) -> Outcome:
-    """The outcome of calling `call` and saving what it returns: the one place where a call becomes data.
+    """The outcome of calling `call` and saving what it returns.
 
-    `save` commits the value and returns the classes and functions that loading it needs. Whatever either raises, also
-    SystemExit and KeyboardInterrupt, is a failure of this cell and of nothing else.
+    `save` commits the value and returns the classes and functions that loading it needs. If either raises, even
+    SystemExit or KeyboardInterrupt, only this cell fails.
     """
     try:
         value = call()
-        from pyexp.results import done  # a worker finds it once the kit has said where modules are
+        from pyexp.results import done  # a worker can import it only after it got its kit
 
         return done(value, save(value))
-    except BaseException as error:  # a cell may raise anything, and the next one still has to run
+    except BaseException as error:  # a cell may raise anything, and the next one has to run
         return failed(error, has_terminal)
 
 
 def failed(error: BaseException, has_terminal: bool = False) -> Outcome:
-    """The outcome of a call that raised, whatever the exception's own methods do.
+    """The outcome of a call that raised. Works even if the exception's own methods fail.
 
-    If it raised because it wanted input and has no terminal, the message says how to give it one.
+    If it asked for input without a terminal, the message says how to get one.
     """
-    traceback = traceback_of(error)  # first, as it sees to it that there is memory left
+    traceback = traceback_of(error)  # first, as it frees memory if necessary
     kind, text = type(error), text_of(error)
     if not has_terminal and (kind.__module__, kind.__name__, text) in _WANTED_TERMINAL:
         text = NO_TERMINAL
@@ -45,12 +42,12 @@ def failed(error: BaseException, has_terminal: bool = False) -> Outcome:
 
 
 def failure(kind: str, message: str, traceback: str = "") -> Outcome:
-    """The outcome of a call that ended without a result, for a reason that is said in words."""
+    """The outcome of a call that ended without a result, with the reason in words."""
     return {"status": "failed", "type": kind, "message": message, "traceback": traceback}
 
 
 def text_of(error: BaseException) -> str:
-    """The exception's message, also if its own `__str__` fails."""
+    """The exception's message, even if its `__str__` fails."""
     try:
         return printable(str(error))
     except BaseException as fault:  # user code
@@ -61,7 +58,7 @@ def traceback_of(error: BaseException) -> str:
     """The exception's traceback as text, without the frames of pyexp around the experiment."""
     try:
         return _formatted(error)
-    except BaseException:  # for want of memory or descriptors perhaps, which the experiment's frames still hold
+    except BaseException:  # perhaps out of memory or descriptors, which the experiment's frames still hold
         _clear(error.__traceback__)
     try:
         return _formatted(error)
@@ -72,17 +69,17 @@ def traceback_of(error: BaseException) -> str:
 
 
 def _formatted(error: BaseException) -> str:
-    import traceback  # only a failure pays for it
+    import traceback  # imported only for a failure
 
     return printable("".join(traceback.format_exception(type(error), error, _from_experiment(error.__traceback__))))
 
 
 def _clear(trace: Any) -> None:
-    """Let go of what the frames of a traceback hold."""
+    """Release the objects that the frames of a traceback hold."""
     while trace is not None:
         try:
             trace.tb_frame.clear()
-        except RuntimeError:  # a frame that is still at it
+        except RuntimeError:  # the frame is still running
             pass
         trace = trace.tb_next
 
@@ -98,7 +95,7 @@ def _frames(trace: Any) -> list[str]:
 
 
 def _from_experiment(trace: Any) -> Any:
-    """The traceback from the first frame that is not pyexp's; the whole of it if there is none."""
+    """The traceback from the first frame outside pyexp; all of it if every frame is pyexp's."""
     first = trace
     while first is not None and first.tb_frame.f_globals.get("__name__", "").startswith("pyexp."):
         first = first.tb_next
@@ -106,5 +103,5 @@ def _from_experiment(trace: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """The text with what UTF-8 cannot carry (lone surrogates) spelled out."""
+    """The text with lone surrogates, which UTF-8 cannot hold, escaped."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,9 +1,9 @@
 """The script that a run was started from: its source as the parent read it, and how a worker loads it.
 
-A worker loads the script as multiprocessing does, under the name `__mp_main__`, so that its top level holds and a
-guard `if __name__ == "__main__"` does not. Three things differ: the source is the one that the parent read when the
-experiment was decorated; `run()` ends the loading when it is reached; and modules beside the script come as the parent
-read them too, so that an edit during a run reaches no cell.
+A worker loads the script as multiprocessing does, under the name `__mp_main__`, so that its top level runs and the
+block under `if __name__ == "__main__"` does not. Three things differ: the source is what the parent read when it
+decorated the experiment; loading ends when it reaches `run()`; and the modules beside the script are those that the
+parent read too. So an edit during a run does not affect its cells.
 """
 
 import linecache
@@ -21,7 +21,7 @@ from pyexp.store.pickling import MAIN
 
 
 class Script(NamedTuple):
-    """A script: its file, its source, its name as `python -m` knows it, and the directory it was started in."""
+    """A script: its file, its source, its module name under `python -m`, and the directory it was started in."""
 
     file: str
     source: bytes
@@ -38,10 +38,10 @@ class Source(NamedTuple):
 
 
 class Survey:
-    """What the experiment reaches in the script.
+    """What the experiment uses of the script.
 
-    `values` has the digest of each global that its code names, None for what cannot be pickled; `uses` the paths of
-    what each of them refers to by name; `paths` the fingerprint of all that goes by name.
+    `values`: the digest of each global that its code names; None if it cannot be pickled. `uses`: for each of these,
+    the paths of the functions and classes that it refers to by name. `paths`: the fingerprint of each such path.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Survey:
 
 
 class LoadingEnds(BaseException):
-    """Raised by `run()` in a worker that loads the script: what comes after it is not for the worker."""
+    """Raised by `run()` in a worker that loads the script, to end the loading there."""
 
 
 _read: dict[str, Script] = {}
@@ -74,7 +74,7 @@ def remember() -> None:
 
 
 def _running() -> dict[str, Any] | None:
-    """The namespace of the innermost script that is being run: under cProfile or pdb, theirs is further out."""
+    """The namespace of the innermost running script. cProfile or pdb are scripts further out."""
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == "__main__" and isinstance(frame.f_globals.get("__file__"), str):
@@ -84,7 +84,7 @@ def _running() -> dict[str, Any] | None:
 
 
 def _script(namespace: Mapping[str, Any]) -> Script | None:
-    """The script whose namespace this is; None where there is no source (a notebook, a prompt, stdin)."""
+    """The script with this namespace; None without a source (in a notebook, at a prompt, from stdin)."""
     file = namespace.get("__file__")
     if not isinstance(file, str) or (not file.endswith((".py", ".pyw")) and os.path.splitext(file)[1]):
         return None
@@ -102,9 +102,9 @@ def _script(namespace: Mapping[str, Any]) -> Script | None:
 
 
 def _started_in(file: str) -> str:
-    """The working directory that the script was started in, as far as that shows: it may have changed since.
+    """The working directory that the script was started in, if that can be known: it may have changed since.
 
-    Python makes a relative path absolute by putting the working directory before it.
+    Python makes a relative path absolute by prefixing the working directory.
     """
     given = sys.argv[0] if sys.argv else ""
     if given and not os.path.isabs(given) and file.endswith(f"{os.sep}{given}"):
@@ -113,7 +113,7 @@ def _started_in(file: str) -> str:
 
 
 def script_of(namespace: Mapping[str, Any]) -> Script | None:
-    """The script whose namespace this is, as it was read first; None where it has no source."""
+    """The script with this namespace, as it was first read; None without a source."""
     file = namespace.get("__file__")
     if not isinstance(file, str):
         return None
@@ -122,7 +122,7 @@ def script_of(namespace: Mapping[str, Any]) -> Script | None:
 
 @cache
 def _installed() -> tuple[str, ...]:
-    """The folders of what is installed: the standard library, packages, programs, and pyexp itself."""
+    """The folders of installed code: the standard library, packages, programs, and pyexp itself."""
     import site
     import sysconfig
 
@@ -134,18 +134,18 @@ def _installed() -> tuple[str, ...]:
 
 
 def is_project(file: str) -> bool:
-    """Whether a file is the user's own: neither of the standard library nor of an installed package or program."""
+    """Whether a file is the user's own code, not the standard library's or that of an installed package or program."""
     return not file.startswith(_installed())
 
 
-#: The sources of the user's own modules that the fingerprint of the code was taken of, by their names.
+#: The sources from which the fingerprint of the code was taken, by module.
 fingerprinted: dict[str, Source] = {}
 
 
 def project_sources() -> dict[str, Source]:
-    """The sources of the user's own modules that this process has imported or may import later, by their names.
+    """The sources of the user's own modules that this process has imported or may import later, by name.
 
-    Where the fingerprint was taken of a module, it is the very source of that: the cells run what the record says.
+    For a module in the fingerprint, it is the source that was fingerprinted: the cells run the code in their record.
     """
     sources = dict(fingerprinted)
     for name, module in list(sys.modules.items()):
@@ -163,7 +163,7 @@ def project_sources() -> dict[str, Source]:
 
 
 class Finder:
-    """Finds modules as the parent read them; where the file says the same, the usual way."""
+    """Finds modules with the source that the parent read. If the file is unchanged, finds them the usual way."""
 
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = sources
@@ -171,7 +171,7 @@ class Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module's spec, or None for one that the parent had not imported."""
+        """The module's spec, or None for a module that the parent had not imported."""
         source = self._sources.get(fullname)
         if source is None:
             return None
@@ -188,7 +188,7 @@ class Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Loads a module from the source that the parent read, past the disk and its compiled form there."""
+    """Loads a module from the source that the parent read, ignoring the file and its compiled form on disk."""
 
     def __init__(self, fullname: str, path: str, text: bytes) -> None:
         super().__init__(fullname, path)
@@ -196,11 +196,11 @@ class _Loader(SourceFileLoader):
 
     def get_data(self, path: str) -> bytes:
         if path != self.path:
-            raise OSError(f"{path} is not what was sent")
+            raise OSError(f"{path} was not sent")
         return self._text
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
-        raise OSError(f"{path} is not looked at")
+        raise OSError(f"{path} is not read from disk")
 
 
 def _content(path: str) -> bytes | None:
@@ -212,7 +212,7 @@ def _content(path: str) -> bytes | None:
 
 
 def _show(file: str, source: bytes) -> None:
-    """Let tracebacks show these lines, whatever is in the file by then."""
+    """Make tracebacks show these lines, even if the file changes."""
     from importlib.util import decode_source
 
     with suppress(UnicodeDecodeError, SyntaxError):
@@ -221,7 +221,7 @@ def _show(file: str, source: bytes) -> None:
 
 
 def load(script: Script) -> None:
-    """Run the script's top level in a module of its own, which then stands for `__main__`.
+    """Run the script's top level in a new module, which becomes `__main__`.
 
     Raises whatever the script raises.
     """
@@ -246,9 +246,9 @@ def load(script: Script) -> None:
 
 
 def _rename(thing: Any) -> None:
-    """Let a function or class say that it is of `__main__`, as it would in the script itself.
+    """Set the `__module__` of a function or class to `__main__`, as it is in the script itself.
 
-    What pickles it in a cell (joblib, cloudpickle) must not take `__mp_main__` for a module that others can import.
+    joblib or cloudpickle, in a cell, must not take `__mp_main__` for a module that other processes can import.
     """
     if not isinstance(thing, (FunctionType, type)) or thing.__module__ != "__mp_main__":
         return
@@ -259,7 +259,7 @@ def _rename(thing: Any) -> None:
 
 
 def lookup(namespace: Mapping[str, Any], path: str) -> Any:
-    """What is found in the script under a dotted path. Raises LookupError or AttributeError if there is nothing."""
+    """The object at a dotted path in a namespace. Raises LookupError or AttributeError if it is missing."""
     first, *rest = path.split(".")
     found = namespace[first]
     for part in rest:
@@ -268,7 +268,7 @@ def lookup(namespace: Mapping[str, Any], path: str) -> Any:
 
 
 def of_main(path: str) -> Any:
-    """What this process's script has under a dotted path. Raises LookupError or AttributeError."""
+    """The object at a dotted path in this process's script. Raises LookupError or AttributeError if it is missing."""
     return lookup(vars(sys.modules["__main__"]), path)
 
 

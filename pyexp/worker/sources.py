@@ -1,6 +1,6 @@
-"""The sources of the user's own modules, as this process has them or would load them, and where the code begins.
+"""The sources of the user's own modules, as this process has loaded them or would load them, for the fingerprint.
 
-Imports nothing of the user's: what is not loaded yet is looked up along the import path.
+Imports none of the user's modules: it finds one that is not loaded along the import path.
 """
 
 import functools
@@ -38,10 +38,10 @@ def code_of(fn: Callable[..., Any], initializer: Callable[..., Any] | None = Non
 
 
 class Sources(Mapping[str, str]):
-    """The sources of the user's own modules by name, each looked up when it is asked for.
+    """The sources of the user's own modules by name, each read when it is used.
 
-    `packages` are those among them that are packages; of the `partial` ones the source has gaps, or there is none.
-    `read` has the files that were read, but for the script.
+    `packages`: the names of packages. `partial`: the names of modules whose source has gaps or is missing. `read`: the
+    files that were read, without the script.
     """
 
     def __init__(self, namespace: Mapping[str, Any]) -> None:
@@ -97,7 +97,7 @@ class Sources(Mapping[str, str]):
                 source = spec.loader.get_data(spec.origin)  # type: ignore[union-attr]
                 self.read[name] = Source(os.path.abspath(spec.origin), source, name in self.packages)
                 return _decoded(source)
-        self.partial.add(name)  # it is compiled, or gone
+        self.partial.add(name)  # compiled, or removed
         return ""
 
     def _spec(self, name: str) -> ModuleSpec | None:
@@ -106,7 +106,7 @@ class Sources(Mapping[str, str]):
         return self._specs[name]
 
     def _found(self, name: str) -> ModuleSpec | None:
-        """The module's spec, by which it was loaded or would be."""
+        """The spec from which the module was, or would be, loaded."""
         module = sys.modules.get(name)
         if module is not None:
             spec = getattr(module, "__spec__", None)
@@ -140,7 +140,7 @@ def _is_own(file: str) -> bool:
 
 
 def _decoded(source: bytes) -> str:
-    """The text of a source; one that is not text is left to be refused by the parser."""
+    """The text of a source. Bytes that are not text give a text that the parser refuses."""
     try:
         return decode_source(source) if b"coding" in source[:400] else source.decode("utf-8-sig")
     except (SyntaxError, UnicodeDecodeError, LookupError):
@@ -148,7 +148,7 @@ def _decoded(source: bytes) -> str:
 
 
 def _typed(namespace: Mapping[str, Any]) -> str:
-    """What was typed into a notebook or at a prompt, as far as functions and classes that are there tell."""
+    """The source typed into a notebook or at a prompt, as far as its functions and classes still lead to it."""
     files: dict[str, None] = {}
     for value in list(namespace.values()):
         for thing in (value, *(vars(value).values() if isinstance(value, type) else ())):
@@ -167,7 +167,7 @@ def _is_of_main(thing: Any) -> bool:
 
 
 def _begins(thing: Any, depth: int = 16) -> Iterator[Any]:
-    """The functions and classes that a callable is made of: inside a partial, a bound method, a decorator's wrapper."""
+    """The functions and classes inside a callable: a partial, a bound method, a decorator's wrapper."""
     if depth == 0:
         return
     inside: list[Any] = []
@@ -191,7 +191,7 @@ def _begins(thing: Any, depth: int = 16) -> Iterator[Any]:
 
 
 def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
-    """Where a function or class is defined; of what is made there by a call, what it is called."""
+    """Where a function or class is defined. An object made by a call is looked up by its global name."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
     is_defined = isinstance(thing, (FunctionType, type))
     if not is_defined or "<locals>" in name:
@@ -206,7 +206,7 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
         return
     key = _key(module, sources)
     if key not in sources:
-        if not hasattr(thing, "__wrapped__"):  # what it wraps is looked at, too
+        if not hasattr(thing, "__wrapped__"):  # the wrapped function has an entry of its own
             yield Entry(NOWHERE if module is None else key, name)
     elif isinstance(thing, FunctionType) and key not in sources.partial:
         is_there = os.path.basename(thing.__code__.co_filename) == _file(key, sources)

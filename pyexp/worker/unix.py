@@ -1,6 +1,6 @@
-"""What only some systems have, for code that asks with `hasattr` before: `os`, `signal`, and modules that may be None.
+"""Names that only some systems have: `os` and `signal` (check with `hasattr` first), and modules that may be None.
 
-A type checker knows one system at a time, and would refuse what the others have.
+A type checker knows one system at a time, and would refuse the names of the others.
 """
 
 import os as _os

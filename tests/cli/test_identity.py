@@ -58,7 +58,7 @@ def test_a_script_without_a_run_is_told_whose_runs_there_are(tmp_path: Path) -> 
     write(tmp_path, "b.py", TWO)
     go(tmp_path, "--timestamp", "t", name="b.py")
     told = go(tmp_path, "--continue", name="a.py", code=2)
-    assert "was begun by 'a'; those there are of 'b'" in told
+    assert "was begun by 'a'; its runs were begun by 'b'" in told
     assert "--name" in told
     told = go(tmp_path, "--timestamp", "t", name="a.py", code=2)
     assert told == (
@@ -87,7 +87,7 @@ def test_a_misspelt_timestamp_is_said(tmp_path: Path, quiet: list[str]) -> None:
     write(tmp_path)
     assert "note" not in go(tmp_path, "--timestamp", "baseline", *quiet)
     told = go(tmp_path, "--timestamp", "baselin", *quiet)
-    assert "note: there is no run 'baselin' yet, so it is begun; did you mean 'baseline'?" in told
+    assert "note: this begins the new run 'baselin'; did you mean 'baseline'?" in told
     assert "note" in go(tmp_path, "--timestamp", "baselime", "-n", *quiet)
     assert not (tmp_path / "out" / "trial" / "baselime").exists()
 
@@ -97,7 +97,7 @@ def test_a_run_with_overrides_is_reported_as_it_was(tmp_path: Path) -> None:
     go(tmp_path, "x=7", "--timestamp", "t")
     told = go(tmp_path, "--report", code=2)
     assert "no cell of this grid has ended" in told
-    assert "1 cell of other grids; --as-run shows the run as it was" in told
+    assert "1 cell of other grids; --as-run shows all cells of the run" in told
     assert go(tmp_path, "--as-run").split()[:4] == ["name", "x", "one", "7"]
     go(tmp_path, "--timestamp", "t")
     told = go(tmp_path, "--report")

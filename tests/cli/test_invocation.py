@@ -120,8 +120,8 @@ def test_where_a_library_calls_what_calls_run_a_line_says_that_nothing_is_read(f
     (folder / "main.py").write_text("from study.start import go\ngo()\n")
     done = start(folder, "main.py", "--dry-run", "-q")
     assert (
-        "note: the command line (--dry-run -q) is not read, as run() is called from inside of 'library'; "
-        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) leaves out this note\n"
+        "note: the command line (--dry-run -q) is not read, because 'library' calls run(); "
+        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note\n"
     ) in done.stderr
     assert "1 done" in done.stderr
     assert "note" not in start(folder, "main.py").stderr

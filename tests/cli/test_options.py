@@ -144,7 +144,7 @@ def test_the_flags_say_what_a_run_is_for_and_which(options: list[str], mode: Mod
         (["main"], "unexpected argument 'main'; an override is written key=value"),
         (["=3"], "has an empty part"),
         (["a..b=3"], "has an empty part"),
-        (["name=other"], "'name' is what tells the cells apart"),
+        (["name=other"], "'name' identifies the cells"),
         (["out=there"], "'out' is the folder that pyexp gives each cell"),
         (["--report=3"], "ignored explicit argument '3'"),
         (["--rep"], "unknown option '--rep'"),

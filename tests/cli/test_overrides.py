@@ -222,7 +222,7 @@ def test_what_no_word_spells_is_forced_or_set_in_the_script() -> None:
         over(grid, "k=2")
     with pytest.raises(UsageError, match="the name of a member: RED, GREEN, or"):
         over(grid_of([{"k": Colour.RED}]), "k=BLUE")
-    with pytest.raises(UsageError, match=r"k:=abc is no Python literal; for text write \"k:='abc'\""):
+    with pytest.raises(UsageError, match=r"k:=abc is not a Python literal; for text write \"k:='abc'\""):
         over(grid, "k:=abc")
 
 
@@ -252,7 +252,7 @@ def test_what_is_there_may_be_added_too() -> None:
         ("mlp.widht=3", "did you mean 'mlp.width'"),
         ("mpl=3", "did you mean 'mlp'"),
         ("zzz=3", "the keys are 'epochs', 'lr', 'mlp.depth', 'mlp.width', 'mlp'"),
-        ("lr=3", r"'lr' cannot be overridden: the configs differ in it \(0\.1, 0\.2, …\); choose among them with -k"),
+        ("lr=3", r"'lr' cannot be overridden: the configs differ in it \(0\.1, 0\.2, …\); select some of them with -k"),
         ("+lr=3", "'lr' cannot be overridden"),
         ("+epochs.x=3", r"\+epochs\.x cannot be added: 'epochs' is 10 and not a map"),
     ],

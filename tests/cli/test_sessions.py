@@ -161,7 +161,7 @@ REFUSED = {
     "lr=3": "'lr' cannot be overridden: the configs differ in it",
     "seed=3": "'seed' cannot be overridden",
     "wiat=1": r"did you mean 'wait'",
-    "name=x": "'name' is what tells the cells apart",
+    "name=x": "'name' identifies the cells",
     "--executor cloud": "there is no executor 'cloud'",
     "--executor cloud -n": "there is no executor 'cloud'",
     "--jobs 0": "--jobs is '0'",

@@ -121,7 +121,7 @@ def test_a_result_of_another_user_is_neither_loaded_nor_renamed_nor_run_again(be
     (before, content) = (result.lstat(), result.read_bytes())
     shown = bench.run(timestamp="t")
     assert [each.get("type") for each in shown] == [None, "NotRun", "ValueError"]
-    why = "a result is code, and this one is of another user (12345); --trust-owner 12345 loads it"
+    why = "its files belong to another user, and loading a result runs code (12345); --trust-owner 12345 loads it"
     assert shown[1]["message"] == why
     told = [line for line in capfd.readouterr().err.splitlines() if "another user" in line]
     assert told == [f"note: 1 cell not loaded: {why}"]

@@ -33,7 +33,7 @@ def facts() -> st.SearchStrategy[Facts]:
         record=records(),
         stamp=st.sampled_from([(), (1, 2), (3, 4)]),
         fits=st.booleans(),
-        fault=st.sampled_from(["", "its checksum does not fit"]),
+        fault=st.sampled_from(["", "its checksum is wrong"]),
         ended=st.sampled_from(["", "at 12:03"]),
         holder=st.sampled_from(["", "(process 7 on a)"]),
         owner=st.sampled_from(["", "", "bob"]),

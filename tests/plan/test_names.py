@@ -77,7 +77,7 @@ def test_what_is_a_component_is_one_name_below_any_folder(text: str) -> None:
         ("a\nb", "holds a control character"),
         (".a", "begins with a dot"),
         ("x" * 201, "is longer than 200 bytes"),
-        ("\ud800", "is no text"),
+        ("\ud800", "holds half a surrogate pair"),
     ],
 )
 def test_what_is_no_component_is_refused_with_the_reason(text: str, words: str) -> None:

@@ -380,7 +380,7 @@ def test_every_field_counts_and_nothing_else():
 
 
 def test_an_encoder_may_be_replaced_and_has_to_be_for_a_class():
-    """The newest encoder counts; what is no class is refused."""
+    """The newest encoder counts; anything but a class is refused."""
 
     class Local:
         x = 1
@@ -389,7 +389,7 @@ def test_an_encoder_may_be_replaced_and_has_to_be_for_a_class():
     before = encode(Local())
     register_encoder(Local, lambda value: [value.x])
     assert encode(Local()) != before
-    with pytest.raises(HashError, match=r"^'Local' is no class; register_encoder takes the class"):
+    with pytest.raises(HashError, match=r"^'Local' is not a class; register_encoder takes the class"):
         register_encoder("Local", str)
 
 

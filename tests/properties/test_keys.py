@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import data_keys, parts, scalars, typed
 
 from pyexp import Config, ConfigError, FrozenConfig, config_hash, freeze, merge, sweep, thaw
-from pyexp.configs import NOTHING, changes, joined, leaves, lookup, matches, parts_of, plainly, route, split
+from pyexp.configs import NOTHING, changes, joined, leaves, lookup, matches, parts_of, route, split, unescaped
 from pyexp.errors import UsageError
 from pyexp.options import overridden, override_of, overrides_of
 from pyexp.results import Result, config_data, done, record_of, restored
@@ -115,9 +115,9 @@ def test_a_key_is_named_as_a_person_would_write_it_and_found_so(inner):
     """Without a sign for its dots, where that leads to nothing else."""
     config = freeze({"files": inner})
     for path, value in leaves(config):
-        assert lookup(config, plainly(config, path)) is value
-    assert plainly({"a": {"b.c": 1}}, r"a.b\.c") == "a.b.c"
-    assert plainly({"a": {"b.c": 1, "b": {"c": 2}}}, r"a.b\.c") == r"a.b\.c"
+        assert lookup(config, unescaped(config, path)) is value
+    assert unescaped({"a": {"b.c": 1}}, r"a.b\.c") == "a.b.c"
+    assert unescaped({"a": {"b.c": 1, "b": {"c": 2}}}, r"a.b\.c") == r"a.b\.c"
     with pytest.raises(UsageError, match=r"did you mean 'files\.train\.csv'"):
         overridden(grid_of([{"files": {"train.csv": 1}}]), [override_of("files.train.cvs=2")])
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyexp import configs, hashing
-from pyexp.configs import freeze, inside, remembering
+from pyexp.configs import cached_by_identity, freeze, inside
 from pyexp.errors import HashError
 from pyexp.hashing import config_hash, digest, encode, encoder_of_many
 from pyexp.plan import cells_of
@@ -65,7 +65,7 @@ def test_maps_inside_that_a_variation_changes_are_made_once_for_all_cells_that_s
 
 def test_what_was_made_before_is_forgotten_rather_than_kept_for_ever(monkeypatch):
     monkeypatch.setattr(configs, "MOST_SHARED", 3)
-    shared = remembering(inside)
+    shared = cached_by_identity(inside)
     for number in range(10):
         holder = freeze({"a": number})
         assert shared(holder, ("m", "b"), number) == freeze({"a": number, "b": number})

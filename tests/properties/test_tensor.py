@@ -214,7 +214,7 @@ def test_a_selection_is_a_tensor_also_of_one_and_of_no_axes():
     assert Tensor([5], ())[()] == Tensor([5], ()).tolist() == 5
     for size in (0, 2):
         with pytest.raises(
-            SelectionError, match=f"^item\\(\\) takes the sole item out of a tensor, and this one has {size}$"
+            SelectionError, match=f"^item\\(\\) takes the only item out of a tensor, and this one has {size}$"
         ):
             numbered((size,)).item()
 

@@ -144,7 +144,7 @@ def test_of_what_is_foreign_the_repr_is_kept_if_there_is_one() -> None:
     ],
 )
 def test_what_is_no_record_is_refused(data: dict[str, Any]) -> None:
-    with pytest.raises(ResultError, match="no record of pyexp"):
+    with pytest.raises(ResultError, match="not a record of pyexp"):
         from_json(data)
 
 

@@ -130,7 +130,7 @@ def test_no_module_is_imported_to_see_whether_a_result_can_be_loaded(copy: Path)
     assert "2 to load" in go(copy, "-n")
     (copy / "helper.py").write_text("print('the helper runs')\nclass Other: pass\n")
     told = go(copy, "-n")
-    assert "helper.Fit, which loading it needs, is not there" in told
+    assert "loading it needs helper.Fit, which is missing" in told
     assert "the helper runs" not in told
 
 
