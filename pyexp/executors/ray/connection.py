@@ -5,36 +5,39 @@ Knows addresses, what Ray does to a process that joins it, and how to tell that 
 
 import importlib
 import logging
-import math
 import os
 import signal
 import socket
 import threading
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from pyexp.errors import ExecutorError
-from pyexp.executors.ray import marks as ray_marks
 
 #: Seconds that an address has to accept a connection; Ray's own patience is between 30 and 120.
 DOOR = 5.0
 #: Seconds between two looks at the cluster, and those without an answer after which its head is given up.
 LOOK = 1.0
 SILENCE = 15.0
-#: Seconds in which a cell may still be handed to a node that is known to be lost.
-LATE = 5.0
+#: Seconds that a silence has to go on after it was noticed.
+WORRY = 3.0
 #: Seconds that Ray has to let go of a cluster.
 FAREWELL = 10.0
 #: What is never sent along with a working directory: its history, and what often holds secrets.
 KEPT_BACK = (".git", ".env")
+#: Ray's news of dead workers and nodes, which it writes to our stdout: each is the outcome of a cell. Where Ray was
+#: imported before, they are written.
+NEWS = "A worker died or was killed|Raylet is terminated|The node with node id|cannot be scheduled right now"
+_SKIP = "RAY_DEDUP_LOGS_SKIP_REGEX"
 
 
 def imported() -> Any:
     """The package ray. Raises `ExecutorError` where it is not installed."""
+    before = os.environ.get(_SKIP)
+    os.environ[_SKIP] = f"{before}|{NEWS}" if before else NEWS  # read when Ray is imported
     try:
         with _calm():
             found = importlib.import_module("ray")
@@ -42,6 +45,9 @@ def imported() -> Any:
         if error.name != "ray":
             raise ExecutorError(f"ray cannot be imported: {error}") from error
         found = None
+    finally:
+        del os.environ[_SKIP]
+        os.environ.update({_SKIP: before} if before else {})
     if not hasattr(found, "init"):  # without the package, a folder of that name is imported as one
         raise ExecutorError("the executor 'ray' needs the package ray: pip install 'ray[client]'")
     return found
@@ -57,14 +63,13 @@ class Connection:
         self.ours = not self.ray.is_initialized()
         self.task_env: dict[str, Any] | None = None
         self._environment = {key: value for key, value in os.environ.items() if key.startswith("RAY_")}
-        self._loud: Callable[..., None] | None = None
         if self.ours:
             self._join(address or os.environ.get("RAY_ADDRESS") or "local", shipped(runtime_env, exclude))
         elif runtime_env:
             refuse_folders(runtime_env)
             self.task_env = dict(runtime_env)
         try:
-            self.watch = Watch(self.ray)
+            self.watch = Watch(self.ray, LOOK, SILENCE)
         except Exception as error:
             if self.ours:
                 self._leave()
@@ -83,17 +88,6 @@ class Connection:
             self._leave()
             where = "start Ray on this machine" if address == "local" else f"join the Ray cluster {address!r}"
             raise ExecutorError(f"cannot {where}: {brief(error)}") from error
-        self._hush()
-
-    def _hush(self) -> None:
-        """Keep Ray from writing the news of dead workers to our stdout; each is the outcome of a cell.
-
-        There is no option for that: see docs/decisions/030-ray.md.
-        """
-        with suppress(ImportError, AttributeError):
-            module: Any = importlib.import_module("ray._private.worker")
-            self._loud = module.print_to_stdstream
-            module.print_to_stdstream = lambda *_, **__: None
 
     def close(self) -> None:
         """Let go of Ray if it was joined here; within seconds, also if nobody answers any more."""
@@ -113,9 +107,6 @@ class Connection:
         for key in [key for key in os.environ if key.startswith("RAY_")]:
             del os.environ[key]
         os.environ.update(self._environment)
-        if self._loud is not None:
-            module: Any = importlib.import_module("ray._private.worker")
-            module.print_to_stdstream = self._loud
 
 
 @contextmanager
@@ -163,25 +154,14 @@ def knock(address: str) -> None:
 def door(address: str) -> tuple[str, int] | None:
     """The host and port that an address stands for, if that can be known.
 
-    >>> door("ray://head"), door("10.0.0.1:6379"), door("local")
+    >>> door("ray://head"), door("10.0.0.1:6379"), door("auto")
     (('head', 10001), ('10.0.0.1', 6379), None)
     """
-    if address == "auto":
-        return _latest_cluster()
     scheme, _, rest = address.rpartition("://")
     host, _, port = rest.rpartition(":")
     if scheme == "ray":
         return (host.strip("[]"), int(port)) if port.isdigit() and host else (rest.strip("[]"), 10001)
     return (host.strip("[]"), int(port)) if not scheme and host and port.isdigit() else None
-
-
-def _latest_cluster() -> tuple[str, int] | None:
-    """Where the cluster is that Ray calls "auto"; it may have ended without a trace of that."""
-    with suppress(Exception):  # not a public name; without it, Ray takes its time to say the same
-        services = importlib.import_module("ray._private.services")
-        found = services.canonicalize_bootstrap_address("auto")
-        return None if found is None else door(found)
-    return None
 
 
 def shipped(runtime_env: Mapping[str, Any] | None, exclude: tuple[str, ...] = ()) -> dict[str, Any] | None:
@@ -219,106 +199,47 @@ def refuse_folders(runtime_env: Mapping[str, Any]) -> None:
         )
 
 
-class Hearing:
-    """When the head of the cluster was heard last, and whether that is longer ago than so many seconds."""
-
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
-        self._worried: float | None = None
-        self._last = time.monotonic()
-
-    def heard(self) -> None:
-        """It has answered just now."""
-        self._last = time.monotonic()
-
-    def is_over(self) -> bool:
-        """Whether it has been silent for too long: twice, as this process may itself have been stopped meanwhile."""
-        now = time.monotonic()
-        if now - self._last < self._patience:
-            self._worried = None
-            return False
-        self._worried = self._worried or now
-        return now - self._worried > 3 * LOOK
-
-
 class Watch(threading.Thread):
-    """Looks at the cluster again and again, so that a run never waits for an answer that does not come.
+    """Asks the head of the cluster for its nodes again and again, so that nobody waits for an answer that never comes.
 
-    `nodes` is the latest list, and `gone` says since when a node has been dead; `where` says, once there are dead ones,
-    where a cell has begun, by its mark, or that it never will (`NOWHERE`).
+    `nodes` is the latest list, `looked` when it was asked for, and `gone` says since when a node has been dead.
     """
 
-    def __init__(self, ray: Any) -> None:
+    def __init__(self, ray: Any, every: float, patience: float) -> None:
         super().__init__(name="pyexp watches ray", daemon=True)
-        self.nodes: list[dict[str, Any]] = ray.nodes()
-        self.gone = dict.fromkeys(dead(self.nodes), -math.inf)  # no cell waits for these
-        self.where: dict[str, str] = {}
-        self.marks = ""
-        self._doubted: deque[str] = deque()
-        self._over: deque[str] = deque()
-        self._ray = ray
-        self._hearing = Hearing(SILENCE)
+        self._ray, self._every, self._patience = ray, every, patience
+        self._worried: float | None = None
         self._told_to_stop = threading.Event()
+        self.gone: dict[str, float] = {}
+        self._look()
         self.start()
 
     def run(self) -> None:
-        while not self._told_to_stop.wait(LOOK):
+        while not self._told_to_stop.wait(self._every):
             with suppress(Exception):  # Ray may raise anything, which means that it did not answer
                 self._look()
-                self._hearing.heard()
-            with suppress(Exception):  # not a public part of Ray: see docs/decisions/030-ray.md
-                self._settle()
-        with suppress(Exception):
-            self._forget()
 
     def _look(self) -> None:
-        self.nodes = self._ray.nodes()
-        now = time.monotonic()
-        self.gone = {node: self.gone.get(node, now) for node in dead(self.nodes)}
-
-    def _settle(self) -> None:
-        """Strike out the cells that are doubted, ask where the others began, and forget those that are over."""
-        while self._doubted:
-            ray_marks.write(self._doubted[0], ray_marks.NOWHERE)
-            self._doubted.popleft()  # not before: what raised is tried again
-        if self.gone and self.marks:
-            self.where = ray_marks.read(self.marks, self.where)
-        self._forget()
-
-    def _forget(self) -> None:
-        while self._over:
-            ray_marks.remove(self._over[0])
-            self._over.popleft()
-
-    def doubt(self, mark: str) -> None:
-        """Make sure that a cell begins nowhere, unless it has begun; `where` will tell which."""
-        self._doubted.append(mark)
-
-    def over(self, mark: str) -> None:
-        """Nobody will ask any more where the cell is."""
-        self._over.append(mark)
-
-    def lost_since(self, moment: float) -> float:
-        """When the first of the nodes was lost that a cell handed over at this moment may wait for; inf if none was."""
-        return min((since for since in self.gone.values() if since + LATE > moment), default=math.inf)
+        began = time.monotonic()
+        self.nodes: list[dict[str, Any]] = self._ray.nodes()
+        self._heard = time.monotonic()
+        dead = [node["NodeID"] for node in self.nodes if not node["Alive"]]
+        self.gone = {node: self.gone.get(node, self._heard) for node in dead}
+        self.looked = began
 
     def alive(self) -> list[dict[str, Any]]:
         """The nodes that are there."""
         return [node for node in self.nodes if node["Alive"]]
 
     def is_silent(self) -> bool:
-        """Whether the head has not answered for too long."""
-        return self._hearing.is_over()
+        """Whether the head has not answered for too long: twice, as this process may have been stopped meanwhile."""
+        now = time.monotonic()
+        if now - self._heard < self._patience:
+            self._worried = None
+            return False
+        self._worried = self._worried or now
+        return now - self._worried > WORRY
 
     def stop(self) -> None:
         """Look no more."""
         self._told_to_stop.set()
-
-
-def dead(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The ids of those nodes that Ray takes for dead.
-
-    >>> dead([{"NodeID": "a", "Alive": True}, {"NodeID": "b", "Alive": False}])
-    ['b']
-    """
-    return [node["NodeID"] for node in nodes if not node["Alive"]]

@@ -1,6 +1,6 @@
 """Cells on a Ray cluster: each in a process of its own on one of the nodes, with its files brought home.
 
-Knows tasks of Ray, what the nodes have, and how a node's death looks from here. What happens on the node is in
+Knows actors of Ray, what the nodes have, and how a node's death looks from here. What happens on the node is in
 `node`, how files travel in `files`, how Ray is joined in `connection`.
 """
 
@@ -19,40 +19,57 @@ from pyexp.executors.logs import Echo
 from pyexp.executors.processes import import_path, interpreter_flags, rest_for_others
 from pyexp.executors.ray import files as ray_files
 from pyexp.executors.ray.connection import Connection, brief
-from pyexp.executors.ray.marks import NOWHERE
+from pyexp.executors.ray.node import Kit, Order, Supervisor
 from pyexp.results import Outcome
 from pyexp.store import files
 from pyexp.store.pickling import dumps
 from pyexp.worker.naming import Shipment
 from pyexp.worker.outcome import failed, failure
 
-#: Cells handed to Ray for each one that can run: enough that no slot waits for us, few enough to cost nothing.
-WINDOW = 3
-#: Seconds after which a cell on a node that is gone, or which no node can take any more, is given up.
+#: Cells handed to Ray for each one that can run, where the cluster is to grow: it does so for what waits.
+WAITING = 3
+#: Seconds after which a cell on a node that is gone, or which no node can take any more, is given up. What runs on a
+#: node that was cut off ends before that.
 PATIENCE = 30.0
+#: Seconds after which a cell is given up whose node cannot be reached: Ray calls it dead within that, or never.
+SILENT = 90.0
+#: Supervisors that a cell may lose before it has begun.
+TRIES = 3
 
 Demand = Mapping[str, Any]
 
 
+class Place:
+    """A supervisor on some node of the cluster, which has so much for the cell it runs. `node` is known once it lives.
+
+    It is an actor of Ray's, so that Ray decides where it is, and says when it has died.
+    """
+
+    def __init__(self, actor: Any, demand: Demand) -> None:
+        self.actor = actor
+        self.demand = demand
+        self.node = ""
+
+
 class RayCell(Running):
-    """A cell that Ray has. It begins when its node says so: until then it has no deadline."""
+    """A cell that has a place, or waits for it to come. It begins when its node says so: it has no deadline here.
+
+    `ref` is the answer that is waited for: of the place, where it is; then how the cell ended. None if `error` came
+    in place of that.
+    """
 
     def __init__(self, task: Task, demand: Demand) -> None:
         super().__init__(task)
         self.began = math.inf
         self.demand = demand
-        self.hopeless: float | None = None
-        self.handed_over = math.inf
+        self.place: Place
         self.ref: Any = None
-        self.mark = ""
-        self.doubted = False
-
-    def handed_to_ray(self, ref: Any, mark: str) -> None:
-        """From now on Ray has it under this reference and mark, which no node has begun it under."""
-        self.handed_over = time.monotonic()
-        self.ref = ref
-        self.mark = mark
-        self.doubted = False
+        self.handed_over = math.inf
+        self.has_begun = False
+        self.tries = 0
+        self.hopeless: float | None = None
+        self.error: Exception | None = None
+        self.lost = math.inf
 
     def lasted(self, seconds: float) -> None:
         """It ended now, having run for so long."""
@@ -105,12 +122,10 @@ class RaySession(Session):
     """A run's cells on the cluster."""
 
     def __init__(self, executor: RayExecutor, fn: Function, settings: RunSettings, stop: StopRequest) -> None:
-        from pyexp.executors.ray import node as ray_node
-
         super().__init__(settings, stop)
         self._executor = executor
         shipment = Shipment(fn, settings.initializer, own_path())
-        kit = ray_node.Kit(
+        kit = Kit(
             pickle.dumps(shipment.kit),
             rest_for_others(shipment, settings),
             interpreter_flags(),
@@ -118,17 +133,17 @@ class RaySession(Session):
         )
         self._fault: ExecutorError | None = None
         self._token: str | None = None
-        self._handed = 0
         self._room = Room(executor.demand)
         self._sights: set[bool] = set()
+        self._places: list[Place] = []
+        self._idle: list[Place] = []
         exclude = (settings.results,) if settings.results else ()
         self._connection = Connection(executor.address, executor.runtime_env, exclude)
         self._ray = self._connection.ray
         self._watch = self._connection.watch
-        self._watch.marks = f"{os.urandom(8).hex()}:"
-        self._lost = len(self._watch.gone)
         try:
-            self._supervise = self._ray.remote(max_retries=0)(ray_node.supervise)
+            # One thread for the cell, and one in which it is asked to stop.
+            self._supervisor = self._ray.remote(max_restarts=0, max_concurrency=2)(Supervisor)
             self._kit = self._ray.put(kit)
             if executor.per_cell is None and not self._is_feasible(executor.demand):
                 raise ExecutorError(infeasible(executor.demand, self._watch.alive()))
@@ -140,13 +155,15 @@ class RaySession(Session):
         if self._token is not None:
             with suppress(OSError):
                 os.unlink(self._token)
+        for place in list(self._places):
+            self._leave(place)
         self._connection.close()
 
     def slots(self) -> int:
-        """The cells to hand to Ray: what `-j` says if it says more than one; by default some for each that fits."""
+        """How many cells have a place or wait for one: what `-j` says if it says more than one, else what fits."""
         if self.settings.jobs > 1:
             return self.settings.jobs
-        return WINDOW * max(self._room.among(self._watch.nodes), 1)
+        return max(self._room.among(self._watch.nodes), 1) * (WAITING if self._executor.waits else 1)
 
     def start(self, task: Task) -> RayCell:
         demand = self._executor.demand
@@ -155,28 +172,46 @@ class RaySession(Session):
             if not self._is_feasible(demand):
                 raise ExecutorError(infeasible(demand, self._watch.alive()))
         running = RayCell(task, demand)
-        self._hand_over(running)
+        place = next((place for place in self._idle if place.demand == demand), None)
+        if place is not None:
+            self._begin(running, place)
+        else:
+            self._ask_for_place(running)
         return running
 
-    def _hand_over(self, one: RayCell) -> None:
-        from pyexp.executors.ray.node import Order, supervise
-
-        # Tasks of one function wait for one another's places, also for those that a lost node never gave.
-        if self._lost != len(self._watch.gone):
-            self._lost = len(self._watch.gone)
-            self._supervise = self._ray.remote(max_retries=0)(supervise)
-        task = one.task
-        self._handed += 1
-        mark = f"{self._watch.marks}{self._handed}"
-        # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing. It need not
-        # travel where all nodes that were heard of see it.
-        left = [] if self._sights == {True} else ray_files.pack(task.folder, self._ray.put)
-        config = dumps(thaw(task.config), "config")
-        order = Order(config, task.folder, self._token_beside(task.folder), mark, left)
-        options = {**one.demand, "name": f"pyexp {task.label}", "scheduling_strategy": "SPREAD"}
+    def _ask_for_place(self, one: RayCell) -> None:
+        options = {**one.demand, "name": f"pyexp {os.getpid()} {os.urandom(4).hex()}"}
         if self._connection.task_env is not None:
             options["runtime_env"] = self._connection.task_env
-        one.handed_to_ray(self._supervise.options(**options).remote([self._kit], order), mark)
+        actor = self._supervisor.options(scheduling_strategy="SPREAD", **options).remote(self._kit)
+        one.place = Place(actor, one.demand)
+        self._places.append(one.place)
+        one.tries += 1
+        one.ref = actor.node.remote()
+
+    def _begin(self, one: RayCell, place: Place) -> None:
+        """Run the cell at a place which is there and has none."""
+        one.place = place
+        if place in self._idle:
+            self._idle.remove(place)
+        # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing. It need not
+        # travel where all nodes that were heard of see it.
+        left = [] if self._sights == {True} else ray_files.pack(one.task.folder, self._ray.put)
+        config = dumps(thaw(one.task.config), "config")
+        order = Order(config, one.task.folder, self._token_beside(one.task.folder), left)
+        one.handed_over = time.monotonic()
+        one.has_begun = True
+        one.ref = place.actor.run.remote(order)
+
+    def _leave(self, place: Place) -> None:
+        """End the supervisor, and all that it runs."""
+        if place in self._places:
+            self._places.remove(place)
+        if place in self._idle:
+            self._idle.remove(place)
+        if self._fault is None:
+            with suppress(Exception):  # it may be gone, or Ray may
+                self._ray.kill(place.actor)
 
     def _token_beside(self, folder: str) -> str | None:
         """A file with a random name in the run's folder: a node that sees it there sees the folder."""
@@ -197,13 +232,22 @@ class RaySession(Session):
             return [(one, failure("ExecutorError", str(self._fault))) for one in running]
         if self._watch.is_silent():
             raise self._broken("the head of the Ray cluster does not answer any more; what has finished is kept")
-        lost = [(one, outcome) for one in running if (outcome := self._given_up(one)) is not None]
-        if lost:
-            return lost
-        if not running:
-            time.sleep(seconds)
-            return []
-        return [(one, self._outcome(one)) for one in self._ready(running, seconds)]
+        self._use_idle(running)
+        over = [(one, outcome) for one in running if (outcome := self._given_up(one)) is not None]
+        waiting = [one for one in running if one.ref is not None]
+        if over or not waiting:
+            time.sleep(0.0 if over else seconds)
+            return over
+        return [(one, outcome) for one in self._ready(waiting, seconds) if (outcome := self._heard(one)) is not None]
+
+    def _use_idle(self, running: Collection[RayCell]) -> None:
+        """Give a place without a cell to one that waits for another of the kind; if there is none, let it go."""
+        for place in list(self._idle):
+            waits = (one for one in running if not one.has_begun and one.ref and one.demand == place.demand)
+            one = next(waits, None)
+            self._leave(place if one is None else one.place)
+            if one is not None:
+                self._begin(one, place)
 
     def _ready(self, running: Collection[RayCell], seconds: float) -> list[RayCell]:
         """The cells that Ray has something to say of, waiting for the first."""
@@ -225,79 +269,85 @@ class RaySession(Session):
         self._fault = ExecutorError(words)
         return self._fault
 
-    def _outcome(self, one: RayCell) -> Outcome:
-        """How a cell ended that Ray is done with; its files are written down."""
-        one.lasted(time.monotonic() - one.handed_over)  # unless the node tells
-        self._watch.over(one.mark)
+    def _heard(self, one: RayCell) -> Outcome | None:
+        """Take in what Ray has of the cell. Return how it ended, if it has."""
         try:
-            answer = self._get(one.ref)
-            one.lasted(answer.seconds)
-            self._sights.add(answer.items is None)
-            if answer.items is not None:
-                ray_files.unpack(one.task.folder, answer.items, self._get, durable=self.settings.durable)
+            told = self._get(one.ref)
+            if one.has_begun:
+                return self._outcome(one, told)
+            one.place.node = told
+            self._begin(one, one.place)
+            return None
         except self._ray.exceptions.RayError as error:
             return self._ray_outcome(one, error)
         except ConnectionError as error:
             raise self._disconnected(error) from error
         except Exception as error:  # the disk is full, or a name is refused
-            return failed(error)
+            return self._forsaken(one, failed(error))
+
+    def _outcome(self, one: RayCell, answer: Any) -> Outcome:
+        """How a cell ended; its files are written down, and its place is free."""
+        one.lasted(answer.seconds)
+        self._sights.add(answer.items is None)
+        if answer.items is not None:
+            ray_files.unpack(one.task.folder, answer.items, self._get, durable=self.settings.durable)
+        self._idle.append(one.place)
         self._echo(one.task)
         return {**answer.outcome, "host": answer.host}
 
     def _get(self, ref: Any) -> Any:
         return self._ray.get(ref, timeout=PATIENCE)
 
-    def _ray_outcome(self, one: RayCell, error: Exception) -> Outcome:
-        """The outcome of a cell if Ray says only that it failed. Raises `ExecutorError` if all would."""
-        kind = type(error).__name__
+    def _ray_outcome(self, one: RayCell, error: Exception) -> Outcome | None:
+        """The outcome of a cell if Ray says only that it failed, None if that is not known yet.
+
+        Raises `ExecutorError` if all cells would fail.
+        """
+        kinds = self._ray.exceptions
         told = brief(error)
-        if kind == "LocalRayletDiedError":
+        if isinstance(error, kinds.LocalRayletDiedError):
             raise self._broken("Ray's process on this machine has died; what has finished is kept") from error
-        if kind == "RuntimeEnvSetupError":
+        if isinstance(error, kinds.RuntimeEnvSetupError):
             raise self._broken(f"a node cannot set up the runtime_env: {last_line(error)}") from error
-        if "No module named" in told and "RayTaskError" in kind:
-            raise self._broken(f"a node lacks pyexp or what it needs; install it there: {told}") from error
-        if isinstance(error, self._ray.exceptions.OutOfMemoryError):
-            return failure("OutOfMemoryError", f"Ray killed the cell, as its node ran out of memory: {told}")
-        if is_lost(self._ray.exceptions, error) or self._watch.where.get(one.mark) in self._watch.gone:
-            return failure("NodeDiedError", f"the node that had the cell is gone: {told.partition(' This can')[0]}")
-        return failure(kind, str(error))
+        if not one.has_begun and "No module named" in str(error):
+            words = f"a node lacks pyexp or what it needs; install it there: {last_line(error)}"
+            raise self._broken(words) from error
+        if isinstance(error, kinds.OutOfMemoryError):
+            words = f"Ray killed the cell, as its node ran out of memory: {told}"
+            return self._forsaken(one, failure("OutOfMemoryError", words))
+        if not one.has_begun and one.tries < TRIES:
+            self._leave(one.place)
+            self._ask_for_place(one)
+            return None
+        if isinstance(error, (kinds.RayActorError, kinds.ObjectLostError, kinds.GetTimeoutError)):
+            one.error, one.lost, one.ref = error, time.monotonic(), None
+            return None
+        return self._forsaken(one, failure(type(error).__name__, str(error)))
 
     def _given_up(self, one: RayCell) -> Outcome | None:
-        """The outcome of a cell that will not end by itself: Ray does not notice that a node has fallen silent.
-
-        A cell that has not begun there is handed over once more.
-        """
-        node = self._watch.where.get(one.mark)
-        if node == NOWHERE:
-            return self._hand_over_again(one)
-        since = self._watch.lost_since(one.handed_over) if node is None else self._watch.gone.get(node, math.inf)
-        if time.monotonic() - since > PATIENCE:
-            if node is not None:
-                self._forsake(one)
-                words = f"the node {node[:12]} that ran the cell has been gone for {PATIENCE:g} s"
-                return failure("NodeDiedError", words)
-            self._doubt(one)
-        if self._watch.gone and self._has_no_place(one):
-            self._forsake(one)
-            return failure("ExecutorError", infeasible(one.demand, self._watch.alive()))
+        """The outcome of a cell that cannot go on: the node or the supervisor is gone, or no node can take it."""
+        now = time.monotonic()
+        gone = self._watch.gone.get(one.place.node)
+        if gone is not None:
+            if now - gone > PATIENCE:
+                return self._forsaken(one, failure("NodeDiedError", f"the node {one.place.node[:12]} is gone"))
+        elif one.error is not None:
+            told = brief(one.error)
+            if isinstance(one.error, self._ray.exceptions.ActorDiedError) and self._watch.looked > one.lost:
+                words = f"Ray's process that ran the cell died, and its node did not: {told}"
+                return self._forsaken(one, failure("WorkerCrashedError", words))
+            if now - one.lost > SILENT:
+                words = f"the node {one.place.node[:12]} has not been heard of for {SILENT:g} s: {told}"
+                return self._forsaken(one, failure("NodeDiedError", words))
+        elif self._watch.gone and not one.has_begun and self._has_no_place(one):
+            return self._forsaken(one, failure("ExecutorError", infeasible(one.demand, self._watch.alive())))
         return None
 
-    def _hand_over_again(self, one: RayCell) -> Outcome | None:
-        """Give it to Ray under a new mark; its outcome, if even that cannot be done."""
-        self._cancel(one, force=True)
-        try:
-            self._hand_over(one)
-        except Exception as error:  # as with a cell that could not be started at all
-            one.lasted(0.0)
-            return failed(error)
-        return None
-
-    def _doubt(self, one: RayCell) -> None:
-        """It may wait on a node that was lost, or for a place on one that is there: see to it that it does neither."""
-        if not one.doubted:
-            one.doubted = True
-            self._watch.doubt(one.mark)
+    def _forsaken(self, one: RayCell, outcome: Outcome) -> Outcome:
+        """The outcome, of a cell that ended without an answer; nothing of it goes on."""
+        one.lasted(min(time.monotonic(), one.lost) - one.handed_over if one.has_begun else 0.0)
+        self._leave(one.place)
+        return outcome
 
     def _has_no_place(self, one: RayCell) -> bool:
         """Whether no node could have taken the cell for a while."""
@@ -307,22 +357,17 @@ class RaySession(Session):
         one.hopeless = one.hopeless or time.monotonic()
         return time.monotonic() - one.hopeless > PATIENCE
 
-    def _forsake(self, one: RayCell) -> None:
-        one.lasted(time.monotonic() - one.handed_over)
-        self.kill(one)
-
     def kill(self, running: RayCell) -> Outcome | None:
-        self._cancel(running, force=True)
-        self._watch.over(running.mark)
+        self._leave(running.place)
         return None
 
     def ask_to_stop(self, running: RayCell) -> None:
-        self._cancel(running, force=False)
-
-    def _cancel(self, running: RayCell, *, force: bool) -> None:
-        if self._fault is None:
-            with suppress(Exception):  # it may be over, or Ray may
-                self._ray.cancel(running.ref, force=force)
+        if not running.has_begun:  # Ray answers at once for what it kills
+            running.tries = TRIES
+            self._leave(running.place)
+        elif self._fault is None:
+            with suppress(Exception):
+                running.place.actor.stop.remote()
 
     def _echo(self, task: Task) -> None:
         """Show what the cell wrote, on stderr, if the run is not to capture it; at its end, as it was elsewhere."""
@@ -410,11 +455,6 @@ def amounts(resources: Mapping[str, float]) -> str:
         name: f"{value / (1 << 30):.3g} GiB" if name == "memory" else f"{value:g}" for name, value in resources.items()
     }
     return ", ".join(f"{shown[name]} {name}" for name in sorted(shown))
-
-
-def is_lost(exceptions: Any, error: Exception) -> bool:
-    """Whether Ray says with this error that a node, or what was on it, has gone."""
-    return isinstance(error, (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.GetTimeoutError))
 
 
 def own_path() -> list[str]:
