@@ -7,6 +7,7 @@ child can crash as it likes, and the supervisor tells.
 import os
 import pickle
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -200,6 +201,7 @@ class _Session(WorkerSession):
 
     def run(self, config: bytes, folder: str, *, durable: bool) -> Answer:
         """How the cell with this config ends in that folder."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, guardian.STOPPING)  # Ray blocks SIGINT here, and cells inherit that
         self._config = config
         self.settings = replace(self.settings, durable=durable)
         task = Task(os.path.basename(folder), _nothing, freeze({}), folder)
