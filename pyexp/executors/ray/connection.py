@@ -39,7 +39,7 @@ def imported() -> Any:
     before = os.environ.get(_SKIP)
     os.environ[_SKIP] = f"{before}|{NEWS}" if before else NEWS  # read when Ray is imported
     try:
-        with _calm():
+        with _undisturbed():
             found = importlib.import_module("ray")
     except ModuleNotFoundError as error:
         if error.name != "ray":
@@ -54,54 +54,45 @@ def imported() -> Any:
 
 
 class Connection:
-    """A connection for one run; `task_env` is the environment that tasks have to ask for, if Ray was there before."""
+    """A connection for one run. Actors have to be asked for with its `options`."""
 
-    def __init__(
-        self, address: str | None, runtime_env: Mapping[str, Any] | None, exclude: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, address: str | None, runtime_env: Mapping[str, Any] | None, results: str) -> None:
         self.ray = imported()
         self.ours = not self.ray.is_initialized()
-        self.task_env: dict[str, Any] | None = None
+        self.options = {} if self.ours or not runtime_env else {"runtime_env": remote(runtime_env)}
         self._environment = {key: value for key, value in os.environ.items() if key.startswith("RAY_")}
-        if self.ours:
-            self._join(address or os.environ.get("RAY_ADDRESS") or "local", shipped(runtime_env, exclude))
-        elif runtime_env:
-            refuse_folders(runtime_env)
-            self.task_env = dict(runtime_env)
+        where = address or os.environ.get("RAY_ADDRESS") or "local"
         try:
+            if self.ours:
+                knock(where)
+                self._join(where, shipped(runtime_env, results))
             self.watch = Watch(self.ray, LOOK, SILENCE)
-        except Exception as error:
+        except ExecutorError:
+            raise
+        except Exception as error:  # of many kinds: connection, authentication, versions, the runtime_env
             if self.ours:
                 self._leave()
-            raise ExecutorError(f"the Ray cluster does not say what nodes it has: {brief(error)}") from error
+            act = "start Ray on this machine" if where == "local" else f"join the Ray cluster {where!r}"
+            raise ExecutorError(f"cannot {act}: {brief(error)}") from error
 
     def _join(self, address: str, runtime_env: dict[str, Any] | None) -> None:
-        knock(address)
-        local = {"include_dashboard": False} if address == "local" else {}
+        options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            with _calm(), _same_signals():
-                self.ray.init(
-                    address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR, **local
-                )
-        except Exception as error:  # of many kinds: connection, authentication, versions, the runtime_env
-            self._leave()
-            where = "start Ray on this machine" if address == "local" else f"join the Ray cluster {address!r}"
-            raise ExecutorError(f"cannot {where}: {brief(error)}") from error
+        with _undisturbed():
+            options |= {"runtime_env": runtime_env, "log_to_driver": False, "logging_level": logging.ERROR}
+            self.ray.init(address, **options)
 
     def close(self) -> None:
         """Let go of Ray if it was joined here; within seconds, also if nobody answers any more."""
-        self.watch.stop()
+        self.watch.told_to_stop.set()
         if self.ours:
-            farewell = threading.Thread(target=self._part, name="pyexp leaves ray", daemon=True)
+            farewell = threading.Thread(target=self._leave, name="pyexp leaves ray", daemon=True)
             farewell.start()
             farewell.join(FAREWELL)
 
-    def _part(self) -> None:
-        self.watch.join(FAREWELL / 2)  # it may be asking Ray something
-        self._leave()
-
     def _leave(self) -> None:
+        with suppress(Exception):
+            self.watch.join(FAREWELL / 2)  # it may be asking Ray something, if it is there
         with suppress(Exception):
             self.ray.shutdown()
         for key in [key for key in os.environ if key.startswith("RAY_")]:
@@ -110,24 +101,16 @@ class Connection:
 
 
 @contextmanager
-def _calm() -> Iterator[None]:
-    """Without Ray's warnings about what it will do in future."""
+def _undisturbed() -> Iterator[None]:
+    """Without Ray's warnings of what it will do in future, and without its handler of SIGTERM in place of ours."""
+    before = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def _same_signals() -> Iterator[None]:
-    """Leave the program its own handlers: Ray puts one for SIGTERM in their place."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
 
 
 def brief(error: BaseException) -> str:
@@ -138,15 +121,13 @@ def brief(error: BaseException) -> str:
 
 def knock(address: str) -> None:
     """Raise `ExecutorError` if nothing listens at the address. One of a kind that is not known is left to Ray."""
-    found = door(address)
-    if found is None:
+    if (place := door(address)) is None:
         return
-    host, port = found
     try:
-        socket.create_connection((host, port), timeout=DOOR).close()
+        socket.create_connection(place, timeout=DOOR).close()
     except OSError as error:
         raise ExecutorError(
-            f"nothing answers at {host}:{port}, where the Ray cluster {address!r} should be ({error}); "
+            f"nothing answers at {place[0]}:{place[1]}, where the Ray cluster {address!r} should be ({error}); "
             "is it up, and is the address right?"
         ) from None
 
@@ -159,24 +140,24 @@ def door(address: str) -> tuple[str, int] | None:
     """
     scheme, _, rest = address.rpartition("://")
     host, _, port = rest.rpartition(":")
-    if scheme == "ray":
-        return (host.strip("[]"), int(port)) if port.isdigit() and host else (rest.strip("[]"), 10001)
-    return (host.strip("[]"), int(port)) if not scheme and host and port.isdigit() else None
+    if host and port.isdigit() and scheme in ("", "ray"):
+        return host.strip("[]"), int(port)
+    return (rest.strip("[]"), 10001) if scheme == "ray" else None
 
 
-def shipped(runtime_env: Mapping[str, Any] | None, exclude: tuple[str, ...] = ()) -> dict[str, Any] | None:
+def shipped(runtime_env: Mapping[str, Any] | None, results: str = "") -> dict[str, Any] | None:
     """The environment with its folders absolute, and without what must not be sent along with them.
 
-    >>> shipped({"working_dir": "/project", "excludes": ["data/"]})["excludes"]
-    ['data/', '.git', '.env']
+    >>> shipped({"working_dir": "/project", "excludes": ["data/"]}, "/project/out")["excludes"]
+    ['data/', '.git', '.env', '/out']
     """
     if runtime_env is None:
         return None
     made = dict(runtime_env)
     if is_folder(made.get("working_dir")):
         top = made["working_dir"] = os.path.abspath(made["working_dir"])
-        inside = [os.path.relpath(path, top) for path in exclude]
-        anchored = [f"/{path}" for path in inside if path.split(os.sep)[0] not in (os.curdir, os.pardir)]
+        inside = os.path.relpath(results or os.pardir, top)
+        anchored = [] if inside.split(os.sep)[0] in (os.curdir, os.pardir) else [f"/{inside}"]
         made["excludes"] = [*made.get("excludes", ()), *KEPT_BACK, *anchored]
     if "py_modules" in made:
         made["py_modules"] = [os.path.abspath(item) if is_folder(item) else item for item in made["py_modules"]]
@@ -188,15 +169,16 @@ def is_folder(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike)) and "://" not in str(value)
 
 
-def refuse_folders(runtime_env: Mapping[str, Any]) -> None:
-    """Raise `ExecutorError` for what Ray can only be given when it is initialised."""
-    local = [key for key in ("working_dir", "py_modules") if key in runtime_env]
-    values = [runtime_env.get("working_dir"), *runtime_env.get("py_modules", ())]
-    if any(value is not None and "://" not in str(value) for value in values):
-        raise ExecutorError(
-            f"Ray is initialised already, and runtime_env[{local[0]!r}] names a folder of this machine, which Ray "
-            "takes only from ray.init(runtime_env=…): give it there, or leave ray.init to pyexp"
-        )
+def remote(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment. Raises `ExecutorError` for what Ray can only be given when it is initialised."""
+    for key in ("working_dir", "py_modules"):
+        values = runtime_env.get(key) or ()
+        if any("://" not in str(value) for value in ([values] if isinstance(values, (str, os.PathLike)) else values)):
+            raise ExecutorError(
+                f"Ray is initialised already, and runtime_env[{key!r}] names a folder of this machine, which Ray "
+                "takes only from ray.init(runtime_env=…): give it there, or leave ray.init to pyexp"
+            )
+    return dict(runtime_env)
 
 
 class Watch(threading.Thread):
@@ -209,13 +191,13 @@ class Watch(threading.Thread):
         super().__init__(name="pyexp watches ray", daemon=True)
         self._ray, self._every, self._patience = ray, every, patience
         self._worried: float | None = None
-        self._told_to_stop = threading.Event()
+        self.told_to_stop = threading.Event()
         self.gone: dict[str, float] = {}
         self._look()
         self.start()
 
     def run(self) -> None:
-        while not self._told_to_stop.wait(self._every):
+        while not self.told_to_stop.wait(self._every):
             with suppress(Exception):  # Ray may raise anything, which means that it did not answer
                 self._look()
 
@@ -239,7 +221,3 @@ class Watch(threading.Thread):
             return False
         self._worried = self._worried or now
         return now - self._worried > WORRY
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._told_to_stop.set()

@@ -10,6 +10,7 @@ import pickle
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from pyexp.configs import Config, thaw
@@ -39,16 +40,16 @@ TRIES = 3
 Demand = Mapping[str, Any]
 
 
+@dataclass(eq=False)
 class Place:
     """A supervisor on some node of the cluster, which has so much for the cell it runs. `node` is known once it lives.
 
     It is an actor of Ray's, so that Ray decides where it is, and says when it has died.
     """
 
-    def __init__(self, actor: Any, demand: Demand) -> None:
-        self.actor = actor
-        self.demand = demand
-        self.node = ""
+    actor: Any
+    demand: Demand
+    node: str = ""
 
 
 class RayCell(Running):
@@ -58,18 +59,19 @@ class RayCell(Running):
     in place of that.
     """
 
+    place: Place
+    ref: Any = None
+    handed_over = math.inf
+    has_begun = False
+    tries = 0
+    hopeless = math.inf
+    error: Exception | None = None
+    lost = math.inf
+
     def __init__(self, task: Task, demand: Demand) -> None:
         super().__init__(task)
         self.began = math.inf
         self.demand = demand
-        self.place: Place
-        self.ref: Any = None
-        self.handed_over = math.inf
-        self.has_begun = False
-        self.tries = 0
-        self.hopeless: float | None = None
-        self.error: Exception | None = None
-        self.lost = math.inf
 
     def lasted(self, seconds: float) -> None:
         """It ended now, having run for so long."""
@@ -77,6 +79,7 @@ class RayCell(Running):
         self.started = time.time() - seconds
 
 
+@dataclass(eq=False)
 class RayExecutor(SessionExecutor):
     """Runs each cell on a Ray cluster.
 
@@ -88,25 +91,20 @@ class RayExecutor(SessionExecutor):
     cluster that grows. `shared_disk=False` brings files home through Ray also where a node sees the run's folder.
     """
 
-    def __init__(  # noqa: PLR0917  # as the specification has them
-        self,
-        address: str | None = None,
-        runtime_env: Mapping[str, Any] | None = None,
-        num_cpus: float = 1,
-        num_gpus: float | None = None,
-        resources: Mapping[str, float] | None = None,
-        memory: float | None = None,
-        *,
-        wait: bool = False,
-        per_cell: Callable[[Config], Demand] | None = None,
-        shared_disk: bool | None = None,
-    ) -> None:
-        self.address = address
-        self.runtime_env = runtime_env
-        self.demand = checked({"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources, "memory": memory})
-        self.waits = wait
-        self.per_cell = per_cell
-        self.shared_disk = shared_disk
+    address: str | None = None
+    runtime_env: Mapping[str, Any] | None = None
+    num_cpus: float = 1
+    num_gpus: float | None = None
+    resources: Mapping[str, float] | None = None
+    memory: float | None = None
+    _: KW_ONLY
+    wait: bool = False
+    per_cell: Callable[[Config], Demand] | None = None
+    shared_disk: bool | None = None
+
+    def __post_init__(self) -> None:
+        amounts = ("num_cpus", "num_gpus", "resources", "memory")
+        self.demand = checked({name: getattr(self, name) for name in amounts})
 
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "RaySession":
         if os.name != "posix":
@@ -133,20 +131,18 @@ class RaySession(Session):
         )
         self._fault: ExecutorError | None = None
         self._token: str | None = None
-        self._room = Room(executor.demand)
         self._sights: set[bool] = set()
         self._places: list[Place] = []
         self._idle: list[Place] = []
-        exclude = (settings.results,) if settings.results else ()
-        self._connection = Connection(executor.address, executor.runtime_env, exclude)
+        self._connection = Connection(executor.address, executor.runtime_env, settings.results)
         self._ray = self._connection.ray
         self._watch = self._connection.watch
         try:
             # One thread for the cell, and one in which it is asked to stop.
             self._supervisor = self._ray.remote(max_restarts=0, max_concurrency=2)(Supervisor)
             self._kit = self._ray.put(kit)
-            if executor.per_cell is None and not self._is_feasible(executor.demand):
-                raise ExecutorError(infeasible(executor.demand, self._watch.alive()))
+            if executor.per_cell is None:
+                self._check(executor.demand)
         except BaseException:
             self.close()
             raise
@@ -155,7 +151,7 @@ class RaySession(Session):
         if self._token is not None:
             with suppress(OSError):
                 os.unlink(self._token)
-        for place in list(self._places):
+        for place in self._places:
             self._leave(place)
         self._connection.close()
 
@@ -163,75 +159,67 @@ class RaySession(Session):
         """How many cells have a place or wait for one: what `-j` says if it says more than one, else what fits."""
         if self.settings.jobs > 1:
             return self.settings.jobs
-        return max(self._room.among(self._watch.nodes), 1) * (WAITING if self._executor.waits else 1)
+        room = sum(fitting(node["Resources"], self._executor.demand) for node in self._watch.alive())
+        return max(room, 1) * (WAITING if self._executor.wait else 1)
 
     def start(self, task: Task) -> RayCell:
         demand = self._executor.demand
         if self._executor.per_cell is not None:
             demand = checked({**demand, **self._executor.per_cell(task.private_config())})
-            if not self._is_feasible(demand):
-                raise ExecutorError(infeasible(demand, self._watch.alive()))
+            self._check(demand)
         running = RayCell(task, demand)
-        place = next((place for place in self._idle if place.demand == demand), None)
-        if place is not None:
+        places = (place for place in self._idle if place.demand == demand and place.node not in self._watch.gone)
+        if (place := next(places, None)) is not None:
             self._begin(running, place)
         else:
             self._ask_for_place(running)
         return running
 
     def _ask_for_place(self, one: RayCell) -> None:
-        options = {**one.demand, "name": f"pyexp {os.getpid()} {os.urandom(4).hex()}"}
-        if self._connection.task_env is not None:
-            options["runtime_env"] = self._connection.task_env
-        actor = self._supervisor.options(scheduling_strategy="SPREAD", **options).remote(self._kit)
-        one.place = Place(actor, one.demand)
+        options = {**one.demand, **self._connection.options, "scheduling_strategy": "SPREAD"}
+        one.place = Place(self._supervisor.options(**options).remote(self._kit), one.demand)
         self._places.append(one.place)
         one.tries += 1
-        one.ref = actor.node.remote()
+        one.ref = one.place.actor.node.remote()
 
     def _begin(self, one: RayCell, place: Place) -> None:
         """Run the cell at a place which is there and has none."""
         one.place = place
-        if place in self._idle:
-            self._idle.remove(place)
+        self._idle = [other for other in self._idle if other is not place]
         # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing. It need not
         # travel where all nodes that were heard of see it.
         left = [] if self._sights == {True} else ray_files.pack(one.task.folder, self._ray.put)
         config = dumps(thaw(one.task.config), "config")
         order = Order(config, one.task.folder, self._token_beside(one.task.folder), left)
-        one.handed_over = time.monotonic()
-        one.has_begun = True
-        one.ref = place.actor.run.remote(order)
+        one.handed_over, one.has_begun, one.ref = time.monotonic(), True, place.actor.run.remote(order)
 
     def _leave(self, place: Place) -> None:
         """End the supervisor, and all that it runs."""
-        if place in self._places:
-            self._places.remove(place)
-        if place in self._idle:
-            self._idle.remove(place)
+        self._places = [other for other in self._places if other is not place]
+        self._idle = [other for other in self._idle if other is not place]
         if self._fault is None:
             with suppress(Exception):  # it may be gone, or Ray may
                 self._ray.kill(place.actor)
 
     def _token_beside(self, folder: str) -> str | None:
         """A file with a random name in the run's folder: a node that sees it there sees the folder."""
-        if self._executor.shared_disk is False:
-            return None
-        if self._token is None:
+        if self._token is None and self._executor.shared_disk is not False:
             name = f"{files.TEMPORARY[0]}shared.{os.urandom(8).hex()}{files.TEMPORARY[1]}"
             self._token = os.path.join(os.path.dirname(folder), name)
             files.write(self._token, [], durable=False)
         return self._token
 
-    def _is_feasible(self, demand: Demand) -> bool:
-        """Whether a node can take such a cell, now or, if the cluster grows, later."""
-        return self._executor.waits or any(fitting(node["Resources"], demand) for node in self._watch.alive())
+    def _check(self, demand: Demand) -> None:
+        """Raise `ExecutorError` if no node can take such a cell, now or, if the cluster grows, later."""
+        nodes = self._watch.alive()
+        if not self._executor.wait and not any(fitting(node["Resources"], demand) for node in nodes):
+            raise ExecutorError(infeasible(demand, nodes))
 
     def wait(self, running: Collection[RayCell], seconds: float) -> list[tuple[RayCell, Outcome]]:
         if self._fault is not None:  # the run is over; nobody waits for what is left of it
             return [(one, failure("ExecutorError", str(self._fault))) for one in running]
         if self._watch.is_silent():
-            raise self._broken("the head of the Ray cluster does not answer any more; what has finished is kept")
+            raise self._broken("the head of the Ray cluster does not answer any more")
         self._use_idle(running)
         over = [(one, outcome) for one in running if (outcome := self._given_up(one)) is not None]
         waiting = [one for one in running if one.ref is not None]
@@ -242,31 +230,28 @@ class RaySession(Session):
 
     def _use_idle(self, running: Collection[RayCell]) -> None:
         """Give a place without a cell to one that waits for another of the kind; if there is none, let it go."""
-        for place in list(self._idle):
+        idle, self._idle = self._idle, []
+        for place in idle:
             waits = (one for one in running if not one.has_begun and one.ref and one.demand == place.demand)
-            one = next(waits, None)
+            one = None if place.node in self._watch.gone else next(waits, None)
             self._leave(place if one is None else one.place)
             if one is not None:
-                self._begin(one, place)
+                one.place, one.ref = place, place.actor.node.remote()
 
     def _ready(self, running: Collection[RayCell], seconds: float) -> list[RayCell]:
         """The cells that Ray has something to say of, waiting for the first."""
         by_ref = {one.ref: one for one in running}
-        refs = list(by_ref)
         try:
-            ready, _ = self._ray.wait(refs, num_returns=1, timeout=seconds, fetch_local=False)
-            if ready and len(refs) > 1:
-                ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+            ready, _ = self._ray.wait(list(by_ref), timeout=seconds, fetch_local=False)
+            if ready and len(by_ref) > 1:
+                ready, _ = self._ray.wait(list(by_ref), num_returns=len(by_ref), timeout=0, fetch_local=False)
         except Exception as error:
-            raise self._disconnected(error) from error
+            raise self._broken(f"the connection to Ray is lost ({brief(error)})") from error
         return [by_ref[ref] for ref in ready]
-
-    def _disconnected(self, error: Exception) -> ExecutorError:
-        return self._broken(f"the connection to Ray is lost ({brief(error)}); what has finished is kept")
 
     def _broken(self, words: str) -> ExecutorError:
         """The error that ends the run, after which Ray is not asked any more."""
-        self._fault = ExecutorError(words)
+        self._fault = ExecutorError(f"{words}; what has finished is kept")
         return self._fault
 
     def _heard(self, one: RayCell) -> Outcome | None:
@@ -281,7 +266,7 @@ class RaySession(Session):
         except self._ray.exceptions.RayError as error:
             return self._ray_outcome(one, error)
         except ConnectionError as error:
-            raise self._disconnected(error) from error
+            raise self._broken(f"the connection to Ray is lost ({brief(error)})") from error
         except Exception as error:  # the disk is full, or a name is refused
             return self._forsaken(one, failed(error))
 
@@ -292,7 +277,8 @@ class RaySession(Session):
         if answer.items is not None:
             ray_files.unpack(one.task.folder, answer.items, self._get, durable=self.settings.durable)
         self._idle.append(one.place)
-        self._echo(one.task)
+        if not self.settings.capture:  # shown at its end, as it was elsewhere
+            Echo(one.task).show(several=True, rest=True)
         return {**answer.outcome, "host": answer.host}
 
     def _get(self, ref: Any) -> Any:
@@ -306,12 +292,13 @@ class RaySession(Session):
         kinds = self._ray.exceptions
         told = brief(error)
         if isinstance(error, kinds.LocalRayletDiedError):
-            raise self._broken("Ray's process on this machine has died; what has finished is kept") from error
+            raise self._broken("Ray's process on this machine has died") from error
         if isinstance(error, kinds.RuntimeEnvSetupError):
-            raise self._broken(f"a node cannot set up the runtime_env: {last_line(error)}") from error
+            raise self._broken(f"a node cannot set up the runtime_env: {brief(error)[-300:]}") from error
         if not one.has_begun and "No module named" in str(error):
-            words = f"a node lacks pyexp or what it needs; install it there: {last_line(error)}"
-            raise self._broken(words) from error
+            raise self._broken(
+                f"a node lacks pyexp or what it needs: {brief(error)[-300:]}; install it there"
+            ) from error
         if isinstance(error, kinds.OutOfMemoryError):
             words = f"Ray killed the cell, as its node ran out of memory: {told}"
             return self._forsaken(one, failure("OutOfMemoryError", words))
@@ -339,8 +326,14 @@ class RaySession(Session):
             if now - one.lost > SILENT:
                 words = f"the node {one.place.node[:12]} has not been heard of for {SILENT:g} s: {told}"
                 return self._forsaken(one, failure("NodeDiedError", words))
-        elif self._watch.gone and not one.has_begun and self._has_no_place(one):
-            return self._forsaken(one, failure("ExecutorError", infeasible(one.demand, self._watch.alive())))
+        elif self._watch.gone and not one.has_begun:
+            try:
+                self._check(one.demand)
+                one.hopeless = math.inf
+            except ExecutorError as error:
+                one.hopeless = min(one.hopeless, now)
+                if now - one.hopeless > PATIENCE:
+                    return self._forsaken(one, failed(error))
         return None
 
     def _forsaken(self, one: RayCell, outcome: Outcome) -> Outcome:
@@ -348,14 +341,6 @@ class RaySession(Session):
         one.lasted(min(time.monotonic(), one.lost) - one.handed_over if one.has_begun else 0.0)
         self._leave(one.place)
         return outcome
-
-    def _has_no_place(self, one: RayCell) -> bool:
-        """Whether no node could have taken the cell for a while."""
-        if self._is_feasible(one.demand):
-            one.hopeless = None
-            return False
-        one.hopeless = one.hopeless or time.monotonic()
-        return time.monotonic() - one.hopeless > PATIENCE
 
     def kill(self, running: RayCell) -> Outcome | None:
         self._leave(running.place)
@@ -366,35 +351,7 @@ class RaySession(Session):
             running.tries = TRIES
             self._leave(running.place)
         elif self._fault is None:
-            with suppress(Exception):
-                running.place.actor.stop.remote()
-
-    def _echo(self, task: Task) -> None:
-        """Show what the cell wrote, on stderr, if the run is not to capture it; at its end, as it was elsewhere."""
-        if not self.settings.capture:
-            Echo(task).show(several=True, rest=True)
-
-
-class Room:
-    """How many cells with this demand the nodes can have at a time: counted once for each list of nodes."""
-
-    def __init__(self, demand: Demand) -> None:
-        self._demand = demand
-        self._nodes: Sequence[Mapping[str, Any]] = ()
-        self._cells = 0
-
-    def among(self, nodes: Sequence[Mapping[str, Any]]) -> int:
-        """The cells that fit these nodes; only living nodes count."""
-        if nodes is not self._nodes:
-            self._nodes = nodes
-            self._cells = sum(fitting(node["Resources"], self._demand) for node in nodes if node["Alive"])
-        return self._cells
-
-
-def last_line(error: Exception) -> str:
-    """The end of a long message, where pip and tracebacks say what is wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+            running.place.actor.stop.remote()
 
 
 def checked(demand: Mapping[str, Any]) -> dict[str, Any]:
@@ -439,10 +396,8 @@ def infeasible(demand: Demand, nodes: Sequence[Mapping[str, Any]]) -> str:
         for node in nodes
     ]
     has = "; ".join(offers) or "there is none"
-    return (
-        f"no node of the Ray cluster can give a cell {amounts(wanted(demand))}: {has}. "
-        "Ask for less, or pass RayExecutor(wait=True) if the cluster will grow"
-    )
+    words = f"no node of the Ray cluster can give a cell {amounts(wanted(demand))}: {has}"
+    return f"{words}. Ask for less, or pass RayExecutor(wait=True) if the cluster will grow"
 
 
 def amounts(resources: Mapping[str, float]) -> str:
@@ -451,10 +406,8 @@ def amounts(resources: Mapping[str, float]) -> str:
     >>> amounts({"memory": 2 << 30, "CPU": 4.0})
     '4 CPU, 2 GiB memory'
     """
-    shown = {
-        name: f"{value / (1 << 30):.3g} GiB" if name == "memory" else f"{value:g}" for name, value in resources.items()
-    }
-    return ", ".join(f"{shown[name]} {name}" for name in sorted(shown))
+    memory = {"memory": f"{resources.get('memory', 0.0) / (1 << 30):.3g} GiB"}
+    return ", ".join(f"{memory.get(name) or f'{value:g}'} {name}" for name, value in sorted(resources.items()))
 
 
 def own_path() -> list[str]:
@@ -464,8 +417,5 @@ def own_path() -> list[str]:
 
     homes = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     homes |= {*site.getsitepackages(), site.getusersitepackages()}
-    return [
-        entry
-        for entry in import_path()
-        if not entry.endswith(".zip") and not any(f"{entry}/".startswith(f"{home}/") for home in homes)
-    ]
+    path = [entry for entry in import_path() if not entry.endswith(".zip")]
+    return [entry for entry in path if not any(f"{entry}/".startswith(f"{home}/") for home in homes)]

@@ -13,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pyexp import __version__
-from pyexp.configs import Config, freeze
+from pyexp.configs import freeze
 from pyexp.executors.base import RunSettings, StopRequest, Task
 from pyexp.executors.loop import schedule
 from pyexp.executors.processes import WorkerSession, can_serve, import_path
@@ -36,7 +35,7 @@ CUT_OFF = 30.0
 VERSION = f"pyexp {__version__} on Python {sys.version_info.major}.{sys.version_info.minor}"
 #: How a guardian is started by a shell that ends at once: in another shell, which is its parent and removes a folder
 #: when it has done its work, but not when it was killed.
-_APART = 'exec 3<&0; /bin/sh -c "$0" "$@" <&3 &'
+_APART = 'exec 3<&0 >/dev/null 2>&1; /bin/sh -c "$0" "$@" <&3 &'
 _GUARD = '"$@" $$ && rm -rf -- "$0"'
 
 
@@ -67,95 +66,58 @@ class Order(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How a cell ended, when it began and how long it took, where; and its files, if the run's folder is not there."""
+    """How a cell ended, how long it took and where; and its files, if the run's folder is not there."""
 
     outcome: Outcome
-    started: float
-    seconds: float
-    host: str
-    items: list[ray_files.Item] | None
+    seconds: float = 0.0
+    host: str = ""
+    items: list[ray_files.Item] | None = None
 
 
 class Supervisor:
     """Runs the cells of a run on a node, one after the other: the actor is made of this class.
 
-    Cells that come to it share a server. Ray says in the environment what they may use (`CUDA_VISIBLE_DEVICES`,
-    `OMP_NUM_THREADS`), which libraries read when they are loaded; it is the same for all cells of an actor.
+    Its cells share a server. Ray says in the environment what they may use (`CUDA_VISIBLE_DEVICES`, `OMP_NUM_THREADS`),
+    which libraries read when they are loaded: it is the same for all cells of an actor.
     """
 
     def __init__(self, kit: Kit) -> None:
-        self._wrong = _wrong_version(kit)
-        self._durable = kit.settings.durable
-        if not self._wrong:
-            self._session = _Session(kit, has_own_folder=_was_sent_a_folder())
+        import ray
+
+        self._ray = ray
+        self._kit = kit
+        if kit.version == VERSION:
+            sent = ray.get_runtime_context().runtime_env.get("working_dir")
+            self._session = _Session(kit, has_own_folder=bool(sent))
 
     def node(self) -> str:
         """The id of the node that this is on."""
-        import ray
-
-        return str(ray.get_runtime_context().get_node_id())
+        return str(self._ray.get_runtime_context().get_node_id())
 
     def run(self, order: Order) -> Answer:
         """Run a cell: in the run's folder where that is seen, else in one of the node's, whose files are sent home."""
-        if self._wrong:
-            return Answer(failure("ExecutorError", self._wrong), time.time(), 0.0, socket.gethostname(), [])
+        if self._kit.version != VERSION:
+            words = f"this node has {VERSION}, but the run was started by {self._kit.version}; install the same"
+            return Answer(failure("ExecutorError", words), items=[])
         if order.token is not None and os.path.exists(order.token) and os.access(order.folder, os.W_OK):
-            return self._session.run(order.config, order.folder, durable=self._durable)
+            return self._session.run(order.config, order.folder, durable=self._kit.settings.durable)
         folder = os.path.join(self._session.top, os.path.basename(order.folder))
-        os.mkdir(folder)
+        os.makedirs(folder, exist_ok=True)
         try:
-            ray_files.unpack(folder, order.left, _get, durable=False)
+            ray_files.unpack(folder, order.left, self._ray.get, durable=False)
             # What is tried again is tried from there, and only the copy that is kept has to reach the disk.
-            return _with_items(self._session.run(order.config, folder, durable=False), folder)
+            answer = self._session.run(order.config, folder, durable=False)
+            try:
+                return answer._replace(items=ray_files.pack(folder, self._ray.put))
+            except Exception as error:  # the node's disk, or Ray's memory for objects, is full
+                return answer._replace(outcome=failed(error), items=[])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def stop(self) -> None:
         """Ask the cell to stop. Called while `run` is; no other cell follows."""
-        if not self._wrong:
+        if self._kit.version == VERSION:
             self._session.stop.count += 1
-
-
-def _wrong_version(kit: Kit) -> str:
-    """Why this node cannot run the cells, `""` if it can."""
-    if kit.version == VERSION:
-        return ""
-    return f"this node has {VERSION}, but the run was started by {kit.version}; install the same"
-
-
-def _was_sent_a_folder() -> bool:
-    """Whether Ray has brought a working directory to this node."""
-    import ray
-
-    return bool(ray.get_runtime_context().runtime_env.get("working_dir"))
-
-
-def _at_home(kit: messages.Kit, *, has_own_folder: bool) -> messages.Kit:
-    """The kit with the paths of this node: the run's working directory, if that is here and not replaced by one."""
-    kit = kit._replace(path=module_path(kit.path))
-    if os.path.isdir(kit.folder) and not has_own_folder:
-        return kit
-    here = os.getcwd()
-    return kit._replace(folder=here, script=kit.script and kit.script._replace(folder=here))
-
-
-def _nothing(_config: Config) -> None:
-    """In the place of a function, which only the child unpickles."""
-
-
-def _get(ref: Any) -> Any:
-    import ray
-
-    return ray.get(ref)
-
-
-def _with_items(answer: Answer, folder: str) -> Answer:
-    import ray
-
-    try:
-        return answer._replace(items=ray_files.pack(folder, ray.put))
-    except Exception as error:  # the node's disk, or Ray's memory for objects, is full
-        return answer._replace(outcome=failed(error), items=[])
 
 
 class _Lookout(guardian.Guardian):
@@ -169,15 +131,8 @@ class _Lookout(guardian.Guardian):
         super().__init__()
 
     def _start(self) -> Any:
-        shell = subprocess.Popen(
-            ["/bin/sh", "-c", _APART, _GUARD, self._top, sys.executable, "-I", "-S", guardian.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            cwd="/",
-            start_new_session=True,
-        )
+        command = ["/bin/sh", "-c", _APART, _GUARD, self._top, sys.executable, "-I", "-S", guardian.__file__]
+        shell = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, cwd="/", start_new_session=True)
         shell.wait()
         return shell
 
@@ -204,15 +159,15 @@ class _Session(WorkerSession):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, guardian.STOPPING)  # Ray blocks SIGINT here, and cells inherit that
         self._config = config
         self.settings = replace(self.settings, durable=durable)
-        task = Task(os.path.basename(folder), _nothing, freeze({}), folder)
-        began = time.time()
+        task = Task(os.path.basename(folder), lambda _: None, freeze({}), folder)  # only the child unpickles them
+        began = time.monotonic()
         ended = next(schedule(self, iter([task]), self._check_head), None)
-        if ended is not None:
-            return Answer(ended.outcome, ended.started, ended.seconds, socket.gethostname(), None)
         words = "the cell was asked to stop"
         if self._watch.is_silent():
             words = f"the node had not heard from the head of the Ray cluster for {CUT_OFF:g} s, and ended the cell"
-        return Answer(failure("NodeDiedError", words), began, time.time() - began, socket.gethostname(), None)
+        outcome = failure("NodeDiedError", words) if ended is None else ended.outcome
+        seconds = time.monotonic() - began if ended is None else ended.seconds
+        return Answer(outcome, seconds, socket.gethostname())
 
     def _check_head(self) -> None:
         """End the cell at once if the head has been silent for too long: the run may start it elsewhere."""
@@ -223,14 +178,19 @@ class _Session(WorkerSession):
         return self._config
 
 
-def module_path(sent: Sequence[str]) -> list[str]:
-    """Where a cell finds modules: what Ray brought here, then the run's own folders that are here, then as this node.
+def _at_home(kit: messages.Kit, *, has_own_folder: bool) -> messages.Kit:
+    """The kit with the paths of this node: the run's working directory, if that is here and Ray has brought none.
 
-    Not among Ray's own, which a Ray worker is started in.
+    Modules are found in what Ray brought, then in the run's own folders that are here, then as this node finds them,
+    but not among Ray's own, which a Ray worker is started in.
     """
     import ray
 
     brought = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    home = os.path.dirname(ray.__file__)
-    here = [entry for entry in import_path() if not entry.startswith(home)]
-    return list(dict.fromkeys([*brought, *(entry for entry in sent if os.path.exists(entry)), *here]))
+    sent = [entry for entry in kit.path if os.path.exists(entry)]
+    here = [entry for entry in import_path() if not entry.startswith(os.path.dirname(ray.__file__))]
+    kit = kit._replace(path=list(dict.fromkeys([*brought, *sent, *here])))
+    if os.path.isdir(kit.folder) and not has_own_folder:
+        return kit
+    folder = os.getcwd()
+    return kit._replace(folder=folder, script=kit.script and kit.script._replace(folder=folder))
