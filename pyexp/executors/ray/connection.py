@@ -5,6 +5,7 @@ Knows addresses, what Ray does to a process that joins it, and how to tell that 
 
 import importlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -28,8 +29,7 @@ WORRY = 3.0
 FAREWELL = 10.0
 #: What is never sent along with a working directory: its history, and what often holds secrets.
 KEPT_BACK = (".git", ".env")
-#: Ray's news of dead workers and nodes, which it writes to our stdout: each is the outcome of a cell. Where Ray was
-#: imported before, they are written.
+#: Ray's news of the dead, each the outcome of a cell, are kept off our stdout, unless Ray was imported before.
 NEWS = "A worker died or was killed|Raylet is terminated|The node with node id|cannot be scheduled right now"
 _SKIP = "RAY_DEDUP_LOGS_SKIP_REGEX"
 
@@ -62,25 +62,21 @@ class Connection:
         self.options = {} if self.ours or not runtime_env else {"runtime_env": remote(runtime_env)}
         self._environment = {key: value for key, value in os.environ.items() if key.startswith("RAY_")}
         where = address or os.environ.get("RAY_ADDRESS") or "local"
+        if self.ours:
+            knock(where)
         try:
             if self.ours:
-                knock(where)
-                self._join(where, shipped(runtime_env, results))
+                local = {"include_dashboard": False} if where == "local" else {}
+                quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+                with _undisturbed():
+                    self.ray.init(where, runtime_env=shipped(runtime_env, results), **quiet, **local)
             self.watch = Watch(self.ray, LOOK, SILENCE)
-        except ExecutorError:
-            raise
         except Exception as error:  # of many kinds: connection, authentication, versions, the runtime_env
             if self.ours:
                 self._leave()
             act = "start Ray on this machine" if where == "local" else f"join the Ray cluster {where!r}"
             raise ExecutorError(f"cannot {act}: {brief(error)}") from error
-
-    def _join(self, address: str, runtime_env: dict[str, Any] | None) -> None:
-        options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        with _undisturbed():
-            options |= {"runtime_env": runtime_env, "log_to_driver": False, "logging_level": logging.ERROR}
-            self.ray.init(address, **options)
 
     def close(self) -> None:
         """Let go of Ray if it was joined here; within seconds, also if nobody answers any more."""
@@ -115,8 +111,7 @@ def _undisturbed() -> Iterator[None]:
 
 def brief(error: BaseException) -> str:
     """The error in one line of bearable length."""
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}"[:600]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:600]
 
 
 def knock(address: str) -> None:
@@ -126,10 +121,8 @@ def knock(address: str) -> None:
     try:
         socket.create_connection(place, timeout=DOOR).close()
     except OSError as error:
-        raise ExecutorError(
-            f"nothing answers at {place[0]}:{place[1]}, where the Ray cluster {address!r} should be ({error}); "
-            "is it up, and is the address right?"
-        ) from None
+        where = f"{place[0]}:{place[1]}, where the Ray cluster {address!r} should be ({error})"
+        raise ExecutorError(f"nothing answers at {where}; is it up, and is the address right?") from None
 
 
 def door(address: str) -> tuple[str, int] | None:
@@ -174,10 +167,8 @@ def remote(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("working_dir", "py_modules"):
         values = runtime_env.get(key) or ()
         if any("://" not in str(value) for value in ([values] if isinstance(values, (str, os.PathLike)) else values)):
-            raise ExecutorError(
-                f"Ray is initialised already, and runtime_env[{key!r}] names a folder of this machine, which Ray "
-                "takes only from ray.init(runtime_env=…): give it there, or leave ray.init to pyexp"
-            )
+            what = f"Ray is initialised already, and runtime_env[{key!r}] names a folder of this machine, which Ray"
+            raise ExecutorError(f"{what} takes only from ray.init(runtime_env=…): give it there")
     return dict(runtime_env)
 
 
@@ -190,7 +181,7 @@ class Watch(threading.Thread):
     def __init__(self, ray: Any, every: float, patience: float) -> None:
         super().__init__(name="pyexp watches ray", daemon=True)
         self._ray, self._every, self._patience = ray, every, patience
-        self._worried: float | None = None
+        self._worried = math.inf
         self.told_to_stop = threading.Event()
         self.gone: dict[str, float] = {}
         self._look()
@@ -216,8 +207,5 @@ class Watch(threading.Thread):
     def is_silent(self) -> bool:
         """Whether the head has not answered for too long: twice, as this process may have been stopped meanwhile."""
         now = time.monotonic()
-        if now - self._heard < self._patience:
-            self._worried = None
-            return False
-        self._worried = self._worried or now
+        self._worried = min(self._worried, now) if now - self._heard > self._patience else math.inf
         return now - self._worried > WORRY

@@ -1,16 +1,18 @@
 """Cells on a Ray cluster: each in a process of its own on one of the nodes, with its files brought home.
 
-Knows actors of Ray, what the nodes have, and how a node's death looks from here. What happens on the node is in
-`node`, how files travel in `files`, how Ray is joined in `connection`.
+Knows actors of Ray, what nodes have, and how a node's death looks from here; not what goes on there (`node`).
 """
 
 import math
 import os
 import pickle
+import site
+import sysconfig
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any
 
 from pyexp.configs import Config, thaw
@@ -29,23 +31,21 @@ from pyexp.worker.outcome import failed, failure
 
 #: Cells handed to Ray for each one that can run, where the cluster is to grow: it does so for what waits.
 WAITING = 3
-#: Seconds after which a cell on a node that is gone, or which no node can take any more, is given up. What runs on a
-#: node that was cut off ends before that.
+#: Seconds after which a cell on a node that is gone, which has ended by then, or that no node can take, is given up.
 PATIENCE = 30.0
 #: Seconds after which a cell is given up whose node cannot be reached: Ray calls it dead within that, or never.
 SILENT = 90.0
 #: Supervisors that a cell may lose before it has begun.
 TRIES = 3
+#: What a cell can ask for.
+AMOUNTS = ("num_cpus", "num_gpus", "memory", "resources")
 
 Demand = Mapping[str, Any]
 
 
 @dataclass(eq=False)
 class Place:
-    """A supervisor on some node of the cluster, which has so much for the cell it runs. `node` is known once it lives.
-
-    It is an actor of Ray's, so that Ray decides where it is, and says when it has died.
-    """
+    """A supervisor, which has so much for the cell it runs; `node` is where Ray has made it, once it lives."""
 
     actor: Any
     demand: Demand
@@ -53,20 +53,16 @@ class Place:
 
 
 class RayCell(Running):
-    """A cell that has a place, or waits for it to come. It begins when its node says so: it has no deadline here.
+    """A cell that has a place, or waits for one. Its node keeps its deadline.
 
-    `ref` is the answer that is waited for: of the place, where it is; then how the cell ended. None if `error` came
-    in place of that.
+    `ref` is what is waited for: on which node the place is, then how the cell ended; None if `error` came instead.
     """
 
     place: Place
     ref: Any = None
-    handed_over = math.inf
-    has_begun = False
-    tries = 0
-    hopeless = math.inf
     error: Exception | None = None
-    lost = math.inf
+    has_begun, tries = False, 0
+    handed_over = hopeless = lost = math.inf  # since when it is so
 
     def __init__(self, task: Task, demand: Demand) -> None:
         super().__init__(task)
@@ -103,8 +99,7 @@ class RayExecutor(SessionExecutor):
     shared_disk: bool | None = None
 
     def __post_init__(self) -> None:
-        amounts = ("num_cpus", "num_gpus", "resources", "memory")
-        self.demand = checked({name: getattr(self, name) for name in amounts})
+        self.demand = checked({name: getattr(self, name) for name in AMOUNTS})
 
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "RaySession":
         if os.name != "posix":
@@ -123,12 +118,8 @@ class RaySession(Session):
         super().__init__(settings, stop)
         self._executor = executor
         shipment = Shipment(fn, settings.initializer, own_path())
-        kit = Kit(
-            pickle.dumps(shipment.kit),
-            rest_for_others(shipment, settings),
-            interpreter_flags(),
-            RunSettings(timeout=settings.timeout, durable=settings.durable, grace=settings.grace),
-        )
+        there = RunSettings(timeout=settings.timeout, durable=settings.durable, grace=settings.grace)
+        kit = Kit(pickle.dumps(shipment.kit), rest_for_others(shipment, settings), interpreter_flags(), there)
         self._fault: ExecutorError | None = None
         self._token: str | None = None
         self._sights: set[bool] = set()
@@ -136,37 +127,36 @@ class RaySession(Session):
         self._idle: list[Place] = []
         self._connection = Connection(executor.address, executor.runtime_env, settings.results)
         self._ray = self._connection.ray
+        self._get = partial(self._ray.get, timeout=PATIENCE)
         self._watch = self._connection.watch
         try:
             # One thread for the cell, and one in which it is asked to stop.
             self._supervisor = self._ray.remote(max_restarts=0, max_concurrency=2)(Supervisor)
             self._kit = self._ray.put(kit)
-            if executor.per_cell is None:
-                self._check(executor.demand)
+            if executor.per_cell is None and (words := self._no_place(executor.demand)):
+                raise ExecutorError(words)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        if self._token is not None:
-            with suppress(OSError):
-                os.unlink(self._token)
+        with suppress(OSError):
+            os.unlink(self._token or "")
         for place in self._places:
             self._leave(place)
         self._connection.close()
 
     def slots(self) -> int:
         """How many cells have a place or wait for one: what `-j` says if it says more than one, else what fits."""
-        if self.settings.jobs > 1:
-            return self.settings.jobs
         room = sum(fitting(node["Resources"], self._executor.demand) for node in self._watch.alive())
-        return max(room, 1) * (WAITING if self._executor.wait else 1)
+        return self.settings.jobs if self.settings.jobs > 1 else max(room, 1) * (WAITING if self._executor.wait else 1)
 
     def start(self, task: Task) -> RayCell:
         demand = self._executor.demand
         if self._executor.per_cell is not None:
             demand = checked({**demand, **self._executor.per_cell(task.private_config())})
-            self._check(demand)
+            if words := self._no_place(demand):
+                raise ExecutorError(words)
         running = RayCell(task, demand)
         places = (place for place in self._idle if place.demand == demand and place.node not in self._watch.gone)
         if (place := next(places, None)) is not None:
@@ -179,19 +169,18 @@ class RaySession(Session):
         options = {**one.demand, **self._connection.options, "scheduling_strategy": "SPREAD"}
         one.place = Place(self._supervisor.options(**options).remote(self._kit), one.demand)
         self._places.append(one.place)
-        one.tries += 1
-        one.ref = one.place.actor.node.remote()
+        one.tries, one.ref = one.tries + 1, one.place.actor.node.remote()
 
     def _begin(self, one: RayCell, place: Place) -> None:
         """Run the cell at a place which is there and has none."""
-        one.place = place
-        self._idle = [other for other in self._idle if other is not place]
         # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing. It need not
         # travel where all nodes that were heard of see it.
         left = [] if self._sights == {True} else ray_files.pack(one.task.folder, self._ray.put)
         config = dumps(thaw(one.task.config), "config")
         order = Order(config, one.task.folder, self._token_beside(one.task.folder), left)
-        one.handed_over, one.has_begun, one.ref = time.monotonic(), True, place.actor.run.remote(order)
+        self._idle = [other for other in self._idle if other is not place]
+        one.place, one.handed_over, one.has_begun = place, time.monotonic(), True
+        one.ref = place.actor.run.remote(order)
 
     def _leave(self, place: Place) -> None:
         """End the supervisor, and all that it runs."""
@@ -209,11 +198,11 @@ class RaySession(Session):
             files.write(self._token, [], durable=False)
         return self._token
 
-    def _check(self, demand: Demand) -> None:
-        """Raise `ExecutorError` if no node can take such a cell, now or, if the cluster grows, later."""
+    def _no_place(self, demand: Demand) -> str:
+        """Why no node can take such a cell, now or, if the cluster grows, later; `""` if one can."""
         nodes = self._watch.alive()
-        if not self._executor.wait and not any(fitting(node["Resources"], demand) for node in nodes):
-            raise ExecutorError(infeasible(demand, nodes))
+        fits = self._executor.wait or any(fitting(node["Resources"], demand) for node in nodes)
+        return "" if fits else infeasible(demand, nodes)
 
     def wait(self, running: Collection[RayCell], seconds: float) -> list[tuple[RayCell, Outcome]]:
         if self._fault is not None:  # the run is over; nobody waits for what is left of it
@@ -281,27 +270,18 @@ class RaySession(Session):
             Echo(one.task).show(several=True, rest=True)
         return {**answer.outcome, "host": answer.host}
 
-    def _get(self, ref: Any) -> Any:
-        return self._ray.get(ref, timeout=PATIENCE)
-
     def _ray_outcome(self, one: RayCell, error: Exception) -> Outcome | None:
-        """The outcome of a cell if Ray says only that it failed, None if that is not known yet.
-
-        Raises `ExecutorError` if all cells would fail.
-        """
-        kinds = self._ray.exceptions
-        told = brief(error)
+        """The outcome of a cell that Ray could not run, None if it is not known yet. Raises if no cell can run."""
+        kinds, told = self._ray.exceptions, brief(error)
         if isinstance(error, kinds.LocalRayletDiedError):
             raise self._broken("Ray's process on this machine has died") from error
         if isinstance(error, kinds.RuntimeEnvSetupError):
-            raise self._broken(f"a node cannot set up the runtime_env: {brief(error)[-300:]}") from error
+            raise self._broken(f"a node cannot set up the runtime_env: {told[-300:]}") from error
         if not one.has_begun and "No module named" in str(error):
-            raise self._broken(
-                f"a node lacks pyexp or what it needs: {brief(error)[-300:]}; install it there"
-            ) from error
+            raise self._broken(f"a node lacks pyexp or what it needs: {told[-300:]}") from error
         if isinstance(error, kinds.OutOfMemoryError):
-            words = f"Ray killed the cell, as its node ran out of memory: {told}"
-            return self._forsaken(one, failure("OutOfMemoryError", words))
+            words = "Ray killed the cell, as its node ran out of memory"
+            return self._forsaken(one, failure("OutOfMemoryError", f"{words}: {told}"))
         if not one.has_begun and one.tries < TRIES:
             self._leave(one.place)
             self._ask_for_place(one)
@@ -319,21 +299,17 @@ class RaySession(Session):
             if now - gone > PATIENCE:
                 return self._forsaken(one, failure("NodeDiedError", f"the node {one.place.node[:12]} is gone"))
         elif one.error is not None:
-            told = brief(one.error)
             if isinstance(one.error, self._ray.exceptions.ActorDiedError) and self._watch.looked > one.lost:
-                words = f"Ray's process that ran the cell died, and its node did not: {told}"
+                words = f"Ray's process that ran the cell died, and its node did not: {brief(one.error)}"
                 return self._forsaken(one, failure("WorkerCrashedError", words))
             if now - one.lost > SILENT:
-                words = f"the node {one.place.node[:12]} has not been heard of for {SILENT:g} s: {told}"
+                words = f"its node has not been heard of for {SILENT:g} s: {brief(one.error)}"
                 return self._forsaken(one, failure("NodeDiedError", words))
         elif self._watch.gone and not one.has_begun:
-            try:
-                self._check(one.demand)
-                one.hopeless = math.inf
-            except ExecutorError as error:
-                one.hopeless = min(one.hopeless, now)
-                if now - one.hopeless > PATIENCE:
-                    return self._forsaken(one, failed(error))
+            words = self._no_place(one.demand)
+            one.hopeless = min(one.hopeless, now) if words else math.inf
+            if now - one.hopeless > PATIENCE:
+                return self._forsaken(one, failure("ExecutorError", words))
         return None
 
     def _forsaken(self, one: RayCell, outcome: Outcome) -> Outcome:
@@ -356,11 +332,10 @@ class RaySession(Session):
 
 def checked(demand: Mapping[str, Any]) -> dict[str, Any]:
     """What a cell asks for, without what it leaves open. Raises `UsageError` for what is not an amount."""
-    known = ("num_cpus", "num_gpus", "memory", "resources")
     for key, value in demand.items():
         amounts = value.values() if key == "resources" and isinstance(value, Mapping) else (value,)
-        if key not in known:
-            raise UsageError(f"a cell on Ray has no {key!r}; it can ask for {', '.join(known)}")
+        if key not in AMOUNTS:
+            raise UsageError(f"a cell on Ray has no {key!r}; it can ask for {', '.join(AMOUNTS)}")
         if any(not isinstance(amount, (int, float, type(None))) or (amount or 0) < 0 for amount in amounts):
             raise UsageError(f"{key} is {value!r}; a cell on Ray asks for amounts from 0")
     return {key: dict(value) if key == "resources" else value for key, value in demand.items() if value is not None}
@@ -373,8 +348,8 @@ def wanted(demand: Demand) -> dict[str, float]:
     {'CPU': 2, 'tpu': 1}
     """
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-    plain = {names[key]: value for key, value in demand.items() if key in names}
-    return {name: value for name, value in {**plain, **demand.get("resources", {})}.items() if value}
+    named = {names[key]: value for key, value in demand.items() if key in names} | demand.get("resources", {})
+    return {name: value for name, value in named.items() if value}
 
 
 def fitting(has: Mapping[str, float], demand: Demand) -> int:
@@ -389,12 +364,7 @@ def fitting(has: Mapping[str, float], demand: Demand) -> int:
 
 def infeasible(demand: Demand, nodes: Sequence[Mapping[str, Any]]) -> str:
     """The message for a demand that no node can meet, with what they have."""
-    hidden = ("object_store_memory", "node:")
-    offers = [
-        f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}) has "
-        + amounts({name: value for name, value in node["Resources"].items() if not name.startswith(hidden)})
-        for node in nodes
-    ]
+    offers = [f"{n['NodeManagerHostname']} ({n['NodeManagerAddress']}) has {amounts(n['Resources'])}" for n in nodes]
     has = "; ".join(offers) or "there is none"
     words = f"no node of the Ray cluster can give a cell {amounts(wanted(demand))}: {has}"
     return f"{words}. Ask for less, or pass RayExecutor(wait=True) if the cluster will grow"
@@ -407,14 +377,12 @@ def amounts(resources: Mapping[str, float]) -> str:
     '4 CPU, 2 GiB memory'
     """
     memory = {"memory": f"{resources.get('memory', 0.0) / (1 << 30):.3g} GiB"}
-    return ", ".join(f"{memory.get(name) or f'{value:g}'} {name}" for name, value in sorted(resources.items()))
+    shown = sorted(name for name in resources if not name.startswith(("object_store_memory", "node:")))  # Ray's own
+    return ", ".join(f"{memory.get(name) or f'{resources[name]:g}'} {name}" for name in shown)
 
 
 def own_path() -> list[str]:
     """Where this process finds modules, without what belongs to its interpreter: that, a node has its own of."""
-    import site
-    import sysconfig
-
     homes = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     homes |= {*site.getsitepackages(), site.getusersitepackages()}
     path = [entry for entry in import_path() if not entry.endswith(".zip")]

@@ -21,10 +21,7 @@ SMALL = 256 << 10
 
 
 class Item(NamedTuple):
-    """One thing in a folder: its name in it, with `/` between folders, and its content.
-
-    The parts of a file are bytes, or references to bytes; the one part of a link is its target.
-    """
+    """One thing in a folder: its name in it, with `/`, and its content as bytes, references or a target."""
 
     name: str
     kind: Literal["file", "link", "folder"]

@@ -1,7 +1,6 @@
 """The node's side of cells on Ray: a thin supervisor, which runs the same worker as everywhere in a child of its own.
 
-An actor of Ray that ran the experiment itself would take its log, its files and the reason of its death with it; the
-child can crash as it likes, and the supervisor tells.
+An actor that ran the experiment itself would take its log, files and the reason of its death with it.
 """
 
 import os
@@ -33,17 +32,16 @@ BEAT = 5.0
 CUT_OFF = 30.0
 #: A function travels by its code, which other versions of Python read differently.
 VERSION = f"pyexp {__version__} on Python {sys.version_info.major}.{sys.version_info.minor}"
-#: How a guardian is started by a shell that ends at once: in another shell, which is its parent and removes a folder
-#: when it has done its work, but not when it was killed.
+#: A shell that ends at once starts another one, which is the guardian's parent, and removes a folder after it.
 _APART = 'exec 3<&0 >/dev/null 2>&1; /bin/sh -c "$0" "$@" <&3 &'
 _GUARD = '"$@" $$ && rm -rf -- "$0"'
 
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What all cells of a run have in common: the two messages that workers get ready with, and what holds for them.
+    """What all cells of a run have in common: what holds for them, and the two messages that workers get ready with.
 
-    The messages, a `messages.Kit` and what follows it, stay pickles until the version is known to be the same.
+    These, a `messages.Kit` and what follows it, stay pickles until the version is known to be the same.
     """
 
     kit: bytes
@@ -54,10 +52,7 @@ class Kit:
 
 
 class Order(NamedTuple):
-    """One cell: its config as a pickle, its folder in the run, and what is in that already.
-
-    Where the file `token` is seen, so is that folder.
-    """
+    """One cell: its config as a pickle, its folder in the run, a file that is seen where that is, what it holds."""
 
     config: bytes
     folder: str
@@ -75,10 +70,9 @@ class Answer(NamedTuple):
 
 
 class Supervisor:
-    """Runs the cells of a run on a node, one after the other: the actor is made of this class.
+    """Runs cells on a node, one after the other: an actor of Ray's. They share a server.
 
-    Its cells share a server. Ray says in the environment what they may use (`CUDA_VISIBLE_DEVICES`, `OMP_NUM_THREADS`),
-    which libraries read when they are loaded: it is the same for all cells of an actor.
+    Ray says in its environment what they all may use: libraries read `CUDA_VISIBLE_DEVICES` when they are loaded.
     """
 
     def __init__(self, kit: Kit) -> None:
