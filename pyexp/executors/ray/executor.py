@@ -6,6 +6,7 @@ Knows actors of Ray, what nodes have, and how a node's death looks from here; no
 import math
 import os
 import pickle
+import re
 import site
 import sysconfig
 import time
@@ -277,8 +278,8 @@ class RaySession(Session):
             raise self._broken("Ray's process on this machine has died") from error
         if isinstance(error, kinds.RuntimeEnvSetupError):
             raise self._broken(f"a node cannot set up the runtime_env: {told[-300:]}") from error
-        if not one.has_begun and "No module named" in str(error):
-            raise self._broken(f"a node lacks pyexp or what it needs: {told[-300:]}") from error
+        if not one.has_begun and (lack := re.search("No module named .*", str(error))):
+            raise self._broken(f"a node lacks pyexp or what it needs; install it there: {lack[0]}") from error
         if isinstance(error, kinds.OutOfMemoryError):
             words = "Ray killed the cell, as its node ran out of memory"
             return self._forsaken(one, failure("OutOfMemoryError", f"{words}: {told}"))
@@ -293,8 +294,7 @@ class RaySession(Session):
 
     def _given_up(self, one: RayCell) -> Outcome | None:
         """The outcome of a cell that cannot go on: the node or the supervisor is gone, or no node can take it."""
-        now = time.monotonic()
-        gone = self._watch.gone.get(one.place.node)
+        now, gone = time.monotonic(), self._watch.gone.get(one.place.node)
         if gone is not None:
             if now - gone > PATIENCE:
                 return self._forsaken(one, failure("NodeDiedError", f"the node {one.place.node[:12]} is gone"))
