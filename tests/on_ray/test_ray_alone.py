@@ -83,14 +83,15 @@ def test_a_demand_that_is_no_amount_is_refused_at_once(wrong):
 def test_a_folder_given_to_an_initialised_ray_is_refused():
     for local in ({"working_dir": "."}, {"py_modules": [os]}, {"py_modules": ["./lib"]}):
         with pytest.raises(ExecutorError, match="initialised"):
-            ray_connection.refuse_folders(local)
-    ray_connection.refuse_folders({"working_dir": "s3://b/code.zip", "py_modules": ["gcs://x.zip"], "pip": ["numpy"]})
+            ray_connection.remote(local)
+    ray_connection.remote({"working_dir": "s3://b/code.zip", "py_modules": ["gcs://x.zip"], "pip": ["numpy"]})
 
 
 def test_the_results_folder_is_not_sent_along(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = ray_connection.shipped({"working_dir": "."}, (str(tmp_path / "results"), "/elsewhere/out"))
-    assert made == {"working_dir": str(tmp_path), "excludes": [".git", ".env", "/results"]}
+    for results, excluded in ((str(tmp_path / "results"), ["/results"]), ("/elsewhere/out", []), ("", [])):
+        made = ray_connection.shipped({"working_dir": "."}, results)
+        assert made == {"working_dir": str(tmp_path), "excludes": [".git", ".env", *excluded]}
     remote = {"working_dir": "https://example.org/code.zip"}
     assert ray_connection.shipped(remote) == remote
 

@@ -1,5 +1,6 @@
 """The node's side alone: what a supervisor keeps for the next cell, and what becomes of it."""
 
+import itertools
 import os
 import pickle
 import signal
@@ -7,19 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("ray", reason="the extra [ray] is not installed")
 
-from pyexp.configs import freeze
 from pyexp.executors import processes
-from pyexp.executors.base import RunSettings, Task
-from pyexp.executors.loop import Ended, schedule
+from pyexp.executors.base import RunSettings
 from pyexp.executors.processes import import_path
+from pyexp.executors.ray import connection as ray_connection
 from pyexp.executors.ray import node as ray_node
-from pyexp.executors.ray.node import Kit, Order
+from pyexp.executors.ray.node import Kit
 from pyexp.worker import guardian
 from pyexp.worker.messages import Lack
 from pyexp.worker.naming import Shipment
@@ -32,11 +34,7 @@ SETTINGS = RunSettings(durable=False)
 def who(config):
     import os
 
-    return os.getppid(), os.environ.get("GPUS", "")
-
-
-def other(config):
-    return "another function"
+    return os.getppid()
 
 
 def first_ends_the_server(config):
@@ -62,48 +60,51 @@ def hang():
     time.sleep(60)
 
 
-def kit(fn: Callable = who, initializer: Callable | None = None) -> Kit:
+def kit(fn: Callable = who, initializer: Callable | None = None, settings: RunSettings = SETTINGS) -> Kit:
     fn.__module__ = hang.__module__ = "__main__"  # by value
     shipment = Shipment(fn, initializer, import_path())
-    return Kit(pickle.dumps(shipment.kit), shipment.rest(Lack()), [], RunSettings())
+    return Kit(pickle.dumps(shipment.kit), shipment.rest(Lack()), [], settings)
+
+
+@pytest.fixture(autouse=True)
+def head(monkeypatch) -> None:
+    """In place of a cluster: a head that answers, and has no nodes."""
+    monkeypatch.setattr("ray.nodes", list)
 
 
 @pytest.fixture
-def supervisor(monkeypatch) -> Iterator[ray_node._Supervisor]:
-    monkeypatch.setenv("GPUS", "0")
-    made = ray_node._Supervisor()
-    yield made
-    made.close()
+def session() -> Iterator[Callable[[Kit], ray_node._Session]]:
+    """A session for a kit, which ends with the test."""
+    with ExitStack() as at_end:
+
+        def make(kit: Kit) -> ray_node._Session:
+            return at_end.enter_context(ray_node._Session(kit))
+
+        yield make
 
 
 @pytest.fixture
-def serve(supervisor, tmp_path):
-    """How a cell ends that this supervisor serves."""
-    count = 0
+def ended(tmp_path) -> Callable[[ray_node._Session], ray_node.Answer]:
+    """How a cell ends that the session runs."""
+    count = itertools.count(1)
 
-    def run(kit: Kit, settings: RunSettings = SETTINGS) -> Ended:
-        nonlocal count
-        count += 1
-        folder = tmp_path / str(count)
+    def run(session: ray_node._Session) -> ray_node.Answer:
+        folder = tmp_path / str(next(count))
         folder.mkdir()
-        order = Order(pickle.dumps({}), str(folder), None, "", [])
-        task = Task(str(count), ray_node._nothing, freeze({}), str(folder))
-        with supervisor.serving(kit, order, settings):
-            (ended,) = schedule(supervisor, iter([task]))
-        return ended
+        return session.run(pickle.dumps({}), str(folder), durable=False)
 
     return run
 
 
 @pytest.fixture
-def returned(serve):
-    """What a cell returns that this supervisor serves."""
+def returned(ended, tmp_path):
+    """What a cell returns that the session runs."""
 
-    def run(kit: Kit):
-        ended = serve(kit)
-        assert ended.outcome["status"] == "done", ended.outcome
-        with open(ended.task.result_path, "rb") as file:
-            return pickle.load(file)
+    def run(session: ray_node._Session):
+        answer = ended(session)
+        assert answer.outcome["status"] == "done", answer.outcome
+        latest = max(tmp_path.iterdir(), key=lambda path: int(path.name))
+        return pickle.loads((latest / "result.pkl").read_bytes())
 
     return run
 
@@ -112,87 +113,76 @@ def alive(pid: int) -> bool:
     return guardian.facts_of(pid) is not None
 
 
-def test_cells_of_one_run_are_forked_from_one_server(returned):
-    one = kit()
-    first, _ = returned(one)
-    assert returned(one) == (first, "0")
+def test_cells_of_one_run_are_forked_from_one_server_which_ends_with_it(session, returned):
+    one = session(kit())
+    first = returned(one)
+    assert returned(one) == first
     assert alive(first)
-
-
-def test_another_environment_or_run_gets_another_server(returned, monkeypatch):
-    one = kit()
-    first, gpus = returned(one)
-    assert gpus == "0"
-    monkeypatch.setenv("GPUS", "1")
-    second, gpus = returned(one)
-    assert gpus == "1"
-    assert second != first
+    one.close()
     assert not alive(first)
-    assert returned(kit(other)) == "another function"
-    assert not alive(second)
 
 
-def test_a_server_that_was_killed_is_started_again(returned):
-    one = kit(first_ends_the_server)
+def test_a_server_that_was_killed_is_started_again(session, returned):
+    one = session(kit(first_ends_the_server))
     returned(one)
     server = returned(one)
     assert returned(one) == server
 
 
-def test_where_no_server_is_fit_each_cell_has_an_interpreter(returned, monkeypatch):
+def test_where_no_server_is_fit_each_cell_has_an_interpreter(session, returned, monkeypatch):
     monkeypatch.setattr(ray_node, "can_serve", lambda: False)
-    one = kit()
-    assert returned(one)[0] == returned(one)[0] == os.getpid()
+    one = session(kit())
+    assert returned(one) == returned(one) == os.getpid()
 
 
-def test_where_getting_ready_hangs_each_cell_exceeds_its_timeout(serve, monkeypatch):
+def test_where_getting_ready_hangs_each_cell_exceeds_its_timeout(session, ended, monkeypatch):
     monkeypatch.setattr(processes, "LOADING", 1.0)
-    one = kit(initializer=hang)
+    one = session(kit(initializer=hang, settings=RunSettings(timeout=1.0)))
     for _ in range(2):
-        assert serve(one, RunSettings(timeout=1.0, durable=False)).outcome["type"] == "TimeoutError"
+        assert ended(one).outcome["type"] == "TimeoutError"
 
 
-def test_a_cell_that_is_cancelled_takes_the_server_with_it(supervisor, serve, returned):
-    one = kit()
-    first, _ = returned(one)
-    order = Order(pickle.dumps({}), "", None, "", [])
-    with pytest.raises(KeyboardInterrupt), supervisor.serving(one, order, SETTINGS):
-        raise KeyboardInterrupt
-    assert not alive(first)
-    assert returned(one)[0] != first
-
-
-def test_a_cell_ends_when_the_head_has_not_been_heard_for_too_long(monkeypatch, tmp_path):
+def test_a_cell_ends_when_the_head_has_not_been_heard_for_too_long(session, ended, monkeypatch, tmp_path):
+    for module, name, seconds in ((ray_node, "CUT_OFF", 2.0), (ray_node, "BEAT", 0.1), (ray_connection, "WORRY", 0.1)):
+        monkeypatch.setattr(module, name, seconds)
+    one = session(kit(slow))
 
     def silence():
         raise ConnectionError
 
-    monkeypatch.setattr(ray_node.ray_marks, "ask", silence)
-    monkeypatch.setattr(ray_node, "CUT_OFF", 2.0)
-    monkeypatch.setattr(ray_node, "BEAT", 0.1)
-    supervisor = ray_node._Supervisor()
-    order = Order(pickle.dumps({}), str(tmp_path), None, "", [])
-    task = Task("a", ray_node._nothing, freeze({}), str(tmp_path))
-    try:
-        with supervisor.serving(kit(slow), order, SETTINGS):
-            assert not list(schedule(supervisor, iter([task]), supervisor.check_head))
-    finally:
-        supervisor.close()
-    assert not alive(int((tmp_path / "pid").read_text()))
+    monkeypatch.setattr("ray.nodes", silence)
+    outcome = ended(one).outcome
+    assert outcome["type"] == "NodeDiedError"
+    assert "had not heard" in outcome["message"]
+    assert not alive(int((tmp_path / "1" / "pid").read_text()))
 
 
-def test_the_lookout_ends_all_that_had_begun_and_not_ended():
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_lookout_ends_all_that_had_begun_and_not_ended_and_removes_the_folder(tmp_path, is_killed):
+    top = tmp_path / "a folder's"
+    top.mkdir()
     sleepers = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(4)]
-    lookout = ray_node._Lookout()
+    lookout = ray_node._Lookout(str(top))
     for one in sleepers:
         lookout.begins(one.pid, f"pyexp-{one.pid:08x}")
         os.write(lookout.pipe, guardian.message(one.pid, f"pyexp-{one.pid:08x}"))  # as a fork does by itself
     for one in (sleepers[1], sleepers[2]):
         lookout.ended(one.pid)
-    lookout._process.stdin.close()  # as if the Ray worker had been killed
     try:
+        if is_killed:  # then the folder is still used: another one takes over
+            guard = guard_of(str(top))
+            os.kill(guard, signal.SIGKILL)
+            while guardian.facts_of(guard) is not None:
+                time.sleep(0.01)
+            lookout.ended(0)
+            lookout.ended(0)
+            assert top.exists()
+        lookout._process.stdin.close()  # as if the Ray worker had been killed
         assert sleepers[0].wait(10) == sleepers[3].wait(10) == -signal.SIGKILL
-        time.sleep(0.2)
+        deadline = time.monotonic() + 10
+        while top.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         assert sleepers[1].poll() is sleepers[2].poll() is None
     finally:
         for one in sleepers:
@@ -200,9 +190,27 @@ def test_the_lookout_ends_all_that_had_begun_and_not_ended():
             one.wait()
 
 
+def guard_of(top: str) -> int:
+    """The guardian whose shell removes that folder, as soon as it is there."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+            with suppress(OSError):
+                parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+                if guardian.__file__ in command(pid) and top in command(int(parent)) and top not in command(pid):
+                    return pid
+        time.sleep(0.01)
+    raise AssertionError("there is no guardian")
+
+
+def command(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
 @pytest.mark.parametrize("version", ["pyexp 0.0 on Python 3.11", "pyexp 0.1.0 on Python 2.7"])
 def test_a_node_with_other_versions_says_what_it_has(version):
-    words = ray_node._wrong_version(replace(kit(), version=version))
+    supervisor = ray_node.Supervisor(replace(kit(), version=version))
+    supervisor.stop()
+    words = supervisor.run(ray_node.Order(b"", "", None, [])).outcome["message"]
     assert words.startswith(f"this node has pyexp {ray_node.__version__} on Python {sys.version_info.major}.")
     assert version in words
-    assert ray_node._wrong_version(kit()) == ""

@@ -6,6 +6,7 @@ do, so that neither side ever holds more than a part of them.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
@@ -20,10 +21,7 @@ SMALL = 256 << 10
 
 
 class Item(NamedTuple):
-    """One thing in a folder: its name in it, with `/` between folders, and its content.
-
-    The parts of a file are bytes, or references to bytes; the one part of a link is its target.
-    """
+    """One thing in a folder: its name in it, with `/`, and its content as bytes, references or a target."""
 
     name: str
     kind: Literal["file", "link", "folder"]
@@ -46,7 +44,9 @@ def pack(folder: str, put: Callable[[bytes], Any]) -> list[Item]:
             size = os.path.getsize(path)
             inline = size <= min(SMALL, room)
             room -= size if inline else 0
-            items.append(Item(name, "file", [part if inline else put(part) for part in _parts(path)]))
+            with open(path, "rb") as file:
+                parts = iter(lambda: file.read(PART), b"")
+                items.append(Item(name, "file", [part if inline else put(part) for part in parts]))
     return items
 
 
@@ -57,12 +57,6 @@ def _entries(folder: str) -> Iterator[tuple[str, str]]:
             path = os.path.join(top, name)
             if not files.is_temporary(name):
                 yield os.path.relpath(path, folder).replace(os.sep, "/"), path
-
-
-def _parts(path: str) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        while part := file.read(PART):
-            yield part
 
 
 def _stays(name: str, target: str) -> bool:
@@ -99,15 +93,16 @@ def _place(folder: str, name: str) -> str:
 
 def _make_folder(path: str) -> None:
     """Make it a folder, whatever stood there: a link is replaced, not followed."""
-    if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):
-        os.unlink(path)
-    os.makedirs(path, exist_ok=True)
+    if os.path.islink(path) or not os.path.isdir(path):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        os.makedirs(path)
 
 
 def _link(path: str, item: Item) -> None:
     (target,) = item.parts
     if not _stays(item.name, target):
         raise StoreError(f"a link {item.name!r} to {target!r} came from the node; it leads out of the cell's folder")
-    if os.path.lexists(path):
+    with suppress(FileNotFoundError):
         os.unlink(path)
     os.symlink(target, path)
