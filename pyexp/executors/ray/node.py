@@ -6,7 +6,6 @@ An actor that ran the experiment itself would take its log, files and the reason
 import os
 import pickle
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pyexp.executors.processes import WorkerSession, can_serve, import_path
 from pyexp.executors.ray import files as ray_files
 from pyexp.executors.ray.connection import Watch
 from pyexp.results import Outcome
-from pyexp.worker import guardian, messages
+from pyexp.worker import guardian, messages, unix
 from pyexp.worker.outcome import failed, failure
 
 #: Seconds between two signs of life of the head, and those without one after which a cell here is ended. A run gives a
@@ -150,7 +149,9 @@ class _Session(WorkerSession):
 
     def run(self, config: bytes, folder: str, *, durable: bool) -> Answer:
         """How the cell with this config ends in that folder."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, guardian.STOPPING)  # Ray blocks SIGINT here, and cells inherit that
+        unix.signal.pthread_sigmask(
+            unix.signal.SIG_UNBLOCK, guardian.STOPPING
+        )  # Ray blocks SIGINT here, and cells inherit that
         self._config = config
         self.settings = replace(self.settings, durable=durable)
         task = Task(os.path.basename(folder), lambda _: None, freeze({}), folder)  # only the child unpickles them
