@@ -45,7 +45,7 @@ class ForkExecutor(SessionExecutor):
                 f"forking a process with other live threads ({', '.join(others)}): a lock that one of them holds stays "
                 "locked in the cell; use executor='subprocess' if a cell hangs",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=_outside(),
             )
         return ForkSession(settings, stop)
 
@@ -108,6 +108,14 @@ class ForkSession(ProcessSession):
             return task.fn(task.private_config())
 
         cells.live(call, cell, status, before)
+
+
+def _outside() -> int:
+    """How many frames above the caller's the user's code is, as `warnings.warn` counts them."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pyexp."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _handlers() -> dict[int, Any]:
