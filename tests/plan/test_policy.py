@@ -1,6 +1,8 @@
 """The plan is a table looked up: what it says follows from statuses and mode, and from nothing else."""
 
+import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -161,3 +163,11 @@ def _product(sizes: list[int]) -> int:
 def test_cells_without_a_name_have_an_empty_one() -> None:
     (cell,) = cells_of(grid_of([{"name": None, "x": 1}]))
     assert (cell.name, cell.folder.startswith("unnamed-"), cell.frozen) == ("", True, pmap({"name": None, "x": 1}))
+
+
+def test_the_page_of_the_plan_has_the_rows_of_the_policy() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "plan.md").read_text()
+    for status in Status:
+        (row,) = re.findall(rf"^\| `{status.value}`.*$", page, re.M)
+        actions = [cell.strip() for cell in row.strip("| ").split(" | ")[1:]]
+        assert actions == [POLICY[status, mode][0].value for mode in Mode]
