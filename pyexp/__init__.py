@@ -6,7 +6,7 @@ The public names are loaded when they are first used, so that `import pyexp` cos
 import sys
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from pyexp.axes import Axis
