@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyexp.configs import freeze
-from pyexp.plan import POLICY, Action, Cell, Facts, Mode, Status, after_claim, classify, step_of
+from pyexp.hashing import encode
+from pyexp.plan import POLICY, Action, Cell, Facts, Mode, Status, after_claim, classify, explained, step_of
 from pyexp.results import Record
 
 CELL = Cell(freeze({"name": "exp"}), "exp", "abc", "exp-abc")
@@ -91,3 +92,27 @@ def test_a_cell_that_another_process_ran_meanwhile_is_loaded_in_every_mode(seen:
 def test_a_record_needs_repair_unless_it_is_that_of_the_very_file(seen: Facts) -> None:
     very: Any = seen.record is not None and seen.fits and seen.record.stamp == seen.stamp
     assert seen.needs_repair is not very
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 1.0, True, "1"]), st.sampled_from([None, 2])), min_size=1, max_size=4))
+def test_the_nearest_finished_config_is_the_one_that_differs_in_the_fewest_keys(rows: list[tuple[Any, Any]]) -> None:
+    finished = [freeze({"name": f"f{i}", "a": a, "b": b, "c": i}) for i, (a, b) in enumerate(rows)]
+    new = Cell(freeze({"name": "new", "a": 1, "b": 2, "c": 0}), "new", "h", "new-h")
+    known = Cell(freeze({"name": "old", "a": 1}), "old", "o", "old-o")
+    told = explained([new, known], {"old-o": classify(Facts("folder", stamp=(1,)))}, finished)
+    assert list(told) == ["new-h"]
+    differing = [sum(encode(config[key]) != encode(new.config[key]) for key in "abc") for config in finished]
+    nearest = min(range(len(rows)), key=differing.__getitem__)
+    words = str(told["new-h"].detail)
+    assert words.startswith(f"(nearest: {finished[nearest]['name']}, differs in ")
+    if not differing[nearest]:
+        assert words.endswith("differs in its name)")
+    assert explained([new], {}, []) == {}
+
+
+def test_more_differences_than_are_shown_are_counted() -> None:
+    new = Cell(freeze({"name": "n", **dict.fromkeys("abcde", 1)}), "n", "h", "n-h")
+    told = explained([new], {}, [freeze({"name": "f", "e": 2})])
+    assert str(told["n-h"].detail) == (
+        "(nearest: f, differs in a: absent → 1, b: absent → 1, c: absent → 1 and 2 more)"
+    )

@@ -171,3 +171,12 @@ def test_the_page_of_the_plan_has_the_rows_of_the_policy() -> None:
         (row,) = re.findall(rf"^\| `{status.value}`.*$", page, re.M)
         actions = [cell.strip() for cell in row.strip("| ").split(" | ")[1:]]
         assert actions == [POLICY[status, mode][0].value for mode in Mode]
+
+
+def test_a_plan_in_a_notebook_has_its_steps_and_its_summary() -> None:
+    made = plan(Tensor([CELL, CELL._replace(name="<b>", folder="b-abc")]), {}, Mode.RUN)
+    shown = made._repr_html_()
+    assert made.summary() in shown
+    assert shown.count("never started") == 2
+    assert "&lt;b&gt;" in shown
+    assert "<b>" not in shown

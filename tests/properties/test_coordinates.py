@@ -113,7 +113,7 @@ def test_sel_by_all_coordinates_finds_the_item_where_the_grid_does(grid: Tensor[
 def test_isel_says_where_it_cannot_count(grid: Tensor[int]) -> None:
     tensor = grid[[0, grid.size - 1]]
     for name in table(grid)[0]:
-        with pytest.raises(SelectionError, match=r"is a coordinate here, and no axis .* use sel\("):
+        with pytest.raises(SelectionError, match=r"is a coordinate here, not an axis, .* use sel\("):
             tensor.isel({name: 0})
     if "axis_0" not in tensor.coords:
         assert tensor.isel(axis_0=-1) == grid.size - 1
@@ -468,7 +468,8 @@ def test_what_is_taken_of_a_sequence_is_what_a_list_gives(
     steps = Steps(tuple(positions), stride, size)
     plain = [at // stride % size for at in positions]
     picked = Picked(tuple(range(10)), (*positions, MISSING))
-    for items, expected in [(steps, plain), (picked, [*positions, None]), (range(3, 30), list(range(3, 30)))]:
+    many = range(3, 13 + len(positions))
+    for items, expected in [(steps, plain), (picked, [*positions, None]), (many, list(many))]:
         assert [len(items), *items] == [len(expected), *expected]
         for chosen in (again, tuple(again), range(len(positions))[::-1], range(0), Steps(tuple(again), 1, 99)):
             assert list(taken(items, chosen)) == [expected[i] for i in chosen]
@@ -482,3 +483,8 @@ def test_what_is_taken_of_a_sequence_is_what_a_list_gives(
     assert (list(missing), missing[0], missing[1]) == ([MISSING, 7], MISSING, 7)
     level = Level(Axis("x", tuple("abc")), (0, 2, MISSING))
     assert (list(level.coords), list(level.known().coords), level.known().axis.size) == (["a", "c", None],) * 2 + (2,)
+
+
+def test_a_level_that_went_with_another_is_not_missed() -> None:
+    axis = Axis("x", (1, 2))
+    assert axis._without_fixed("gone") is axis

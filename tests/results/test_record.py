@@ -157,3 +157,11 @@ def test_a_missing_cell_is_an_error_that_says_why() -> None:
     record = missing("a", pmap(), "h", "never started")
     assert (record.failed, record.status, record.type, record.message) == (True, "missing", "NotRun", "never started")
     assert not record._replace(status="done").failed
+
+
+@pytest.mark.parametrize("code", [{"hash": 3, "parts": {}}, {"hash": "a", "parts": {"f": 1}}, {"hash": "a"}, [1]])
+def test_a_fingerprint_that_holds_anything_but_text_makes_no_record(code: Any) -> None:
+    record = record_of("a", freeze({"name": "a"}), "abc", done(1, []), code={"hash": "x", "parts": {"main.f": "y"}})
+    assert from_json(to_json(record)).code == {"hash": "x", "parts": {"main.f": "y"}}
+    with pytest.raises(ResultError):
+        from_json({**to_json(record), "code": code})

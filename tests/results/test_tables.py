@@ -373,3 +373,9 @@ def test_common_names_and_configs_keep_what_is_the_same() -> None:
     assert common_name(["a", "a_b"]) == "*"
     maps = [pyexp.freeze({"a": {"b": 1, "c": 2}, "d": 1, "e": 0}), pyexp.freeze({"a": {"b": 1, "c": 3}, "d": {}})]
     assert common_config(maps) == pyexp.freeze({"a": {"b": 1}})
+
+
+def test_the_keys_of_results_and_of_a_result_are_completed() -> None:
+    results = grid(accuracy)
+    assert {"accuracy", results[0].name} <= set(results._ipython_key_completions_())
+    assert {"accuracy", "name", "config"} <= set(results[0]._ipython_key_completions_())
