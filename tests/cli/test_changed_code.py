@@ -1,6 +1,7 @@
 """Every result says which code made it, and no run mixes two codes without saying so."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def folder(tmp_path: Path) -> Path:
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
+    before = path.stat().st_mtime
     path.write_text(text.replace(old, new))
+    os.utime(path, (before + 2, before + 2))  # Python's own cache does not notice an edit of one size in one second
 
 
 def values(folder: Path) -> list[Any]:
