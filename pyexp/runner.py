@@ -226,7 +226,11 @@ def _recorded(run: Run, cell: Cell, facts: Facts, accepted: "Code | None" = None
     """
     record, is_accepted = records.record_for(run, cell, facts), bool(accepted and facts.difference)
     if accepted and is_accepted:
-        record = record._replace(code={**record.code, "accepted": [*record.code.get("accepted", ()), accepted.hash]})
+        from pyexp.store.code import identity
+
+        record = record._replace(
+            code={**record.code, "accepted": [*record.code.get("accepted", ()), identity(accepted)]}
+        )
     if not record.failed and (facts.needs_repair or is_accepted) and (claim := records.claim(run, cell)) is not None:
         try:
             records.repair(run, cell, record)

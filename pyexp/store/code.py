@@ -72,6 +72,17 @@ def as_data(code: Code | None) -> dict[str, Any]:
     return {} if code is None else {"hash": code.hash, "parts": dict(code.parts)}
 
 
+def identity(code: Code) -> str:
+    """What tells a fingerprint from others: its hash, or a digest of its parts where one of these is unknown.
+
+    >>> identity(Code("1a2b", {})), identity(Code(UNKNOWN, {"f": "1"})) == identity(Code(UNKNOWN, {"f": "2"}))
+    ('1a2b', False)
+    """
+    if code.hash != UNKNOWN:
+        return code.hash
+    return f"{UNKNOWN} {sha256(repr(sorted(code.parts.items())).encode()).hexdigest()[:16]}"
+
+
 def same(old: Code, new: Code) -> bool | None:
     """Whether two fingerprints are of the same code; None if that cannot be told."""
     changes = list(_changes(old.parts, new.parts))

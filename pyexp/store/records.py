@@ -58,13 +58,15 @@ class Program:
     def difference(self, record: Record) -> str:
         """How the code that made the result differs from this program's, in words; `""` if no difference is known."""
         made_by = record.code
-        if self.code is None or not made_by or self.code.hash in (made_by["hash"], *made_by.get("accepted", ())):
+        if self.code is None or not made_by:
             return ""
-        from pyexp.store.code import Code, difference, same  # only where the hashes differ
+        from pyexp.store.code import Code, difference, identity, same  # loaded with the code of this program
 
-        key = made_by["hash"]
+        old = Code(made_by["hash"], made_by["parts"])
+        key = identity(old)
+        if identity(self.code) in (key, *made_by.get("accepted", ())):
+            return ""
         if key not in self._differences:
-            old = Code(made_by["hash"], made_by["parts"])
             is_other = same(old, self.code) is False
             self._differences[key] = difference(old.parts, self.code.parts) if is_other else ""
         return self._differences[key]

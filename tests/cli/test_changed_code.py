@@ -179,3 +179,19 @@ def test_an_edit_while_cells_run_reaches_no_cell_also_where_the_import_is_in_the
     assert done.stdout == "[4, 9, 16, 25]\n", done.stderr
     records = [json.loads(path.read_text())["code"]["hash"] for path in tmp_path.glob("out/trial/t/*/record.json")]
     assert len(set(records)) == 1
+
+
+def test_a_part_that_is_unknown_hides_no_change_of_another(folder: Path) -> None:
+    (folder / "broken.py").write_text("def f(c) return 1\n")  # it cannot be read, and is never imported
+    late = "    if config.x < 0:\n        import broken\n        return broken.f(config)\n    return helper"
+    edit(folder / "main.py", "    return helper", late)
+    go(folder, "--rerun")
+    record = json.loads(next(iter(folder.glob("out/trial/t/*/record.json"))).read_text())
+    assert record["code"]["hash"] == "unknown"
+    assert "other code" not in go(folder).stderr
+    edit(folder / "helper.py", "x ** 2", "x ** 3")
+    assert "helper.power changed" in go(folder).stderr
+    go(folder, "--accept-code")
+    assert "other code" not in go(folder).stderr
+    edit(folder / "helper.py", "x ** 3", "x ** 4")
+    assert "helper.power changed" in go(folder).stderr
