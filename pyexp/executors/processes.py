@@ -15,12 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyexp import devices
 from pyexp.configs import thaw
@@ -221,6 +221,7 @@ class ProcessSession(Session):
             mark=mark,
             environment={**self._marked(mark), **devices.environment(task.gpu)},
             title=task.label,
+            claimed=task.claim is not None,
         )
 
     def _pickled_config(self, task: Task) -> bytes:
@@ -421,8 +422,9 @@ def exit_status(child: "subprocess.Popen[bytes]") -> int | None:
 class SubprocessExecutor(SessionExecutor):
     """Runs each cell in a clean process, which has loaded the script and nothing else of what happened here.
 
-    Where it is safe (Linux), one fresh interpreter loads the script, and is forked for each cell. Elsewhere, with
-    `fresh`, and where loading the script starts threads or opens an accelerator, each cell has a fresh interpreter.
+    Where it is safe (Linux), one fresh interpreter loads the script, and is forked for each cell; the child for the
+    next cell waits while a cell runs. Elsewhere, with `fresh`, and where loading the script starts threads or opens an
+    accelerator, each cell has a fresh interpreter.
     """
 
     no_gpus = ""
@@ -457,6 +459,7 @@ class WorkerSession(ProcessSession):
         self._flags = interpreter_flags()
         self._serves = serves
         self._server: Server | None = None
+        self._ahead: Ahead | None = None
         self._first: tuple[Child, Any, Any] | None = None
         self._undo.callback(self._hang_up)
 
@@ -502,7 +505,15 @@ class WorkerSession(ProcessSession):
             if self._server is None:
                 break
             try:
-                child = self._server.fork(self._cell(task, guardian.new_mark()), task.claim)
+                ahead, self._ahead = self._ahead or self._server.fork(), None
+                child = self._server.child_of(ahead)
+                try:
+                    with ahead.link as link:
+                        claim = [] if task.claim is None else [task.claim]
+                        messages.send(link, pickle.dumps(self._cell(task, child.mark)), claim)
+                except BaseException:
+                    self._remove(child)
+                    raise
                 return self._started(task, child)
             except ConnectionError:  # it has died: another one is started
                 self._hang_up(at_once=True)
@@ -518,6 +529,12 @@ class WorkerSession(ProcessSession):
             except OSError:  # it has died meanwhile
                 self._remove(child)
         return self._started(task, self._fresh(task))
+
+    def wait(self, running: Collection[ProcessCell], seconds: float) -> list[tuple[ProcessCell, Outcome]]:
+        if self._server is not None and self._ahead is None:
+            with suppress(OSError):  # it has died, or nothing more can be opened: `start` sees the same
+                self._ahead = self._server.fork()
+        return super().wait(running, seconds)
 
     def _fresh(self, task: Task) -> Child:
         """A fresh interpreter for a cell, which finds all that it is to do in a file. Raises OSError."""
@@ -574,7 +591,10 @@ class WorkerSession(ProcessSession):
 
     def _hang_up(self, *, at_once: bool = False) -> None:
         """End an interpreter that has no cell, and the server: with its exit handlers, unless it is to end at once."""
-        first, server, self._first, self._server = self._first, self._server, None, None
+        first, ahead, server = self._first, self._ahead, self._server
+        self._first = self._ahead = self._server = None
+        if ahead is not None and (pid := ahead.give_up()) is not None:
+            self._guardian.ended(pid)
         if first is not None:
             child, *files = first
             for file in files:
@@ -593,32 +613,59 @@ def _pipe() -> tuple[Any, Any]:
     return open(write, "wb", buffering=0), open(read, "rb", buffering=0)
 
 
+class Ahead(NamedTuple):
+    """A child that a server was asked for: its mark, its status pipe, and the socket to send its cell through."""
+
+    mark: str
+    status: int
+    link: socket.socket
+
+    def give_up(self) -> int | None:
+        """Let it end, as there is no cell for it. Return its process id if it is known."""
+        self.link.close()
+        heard = b""
+        with suppress(OSError):
+            while ready([self.status], FAREWELL) and (part := os.read(self.status, 1 << 16)):
+                heard += part
+        os.close(self.status)
+        answers = [pickle.loads(word) for word in messages.unpacked(heard)]
+        return next((answer[0] for answer in answers if isinstance(answer, tuple)), None)
+
+
 class Server:
     """An interpreter that has loaded the script, and forks a child for each cell."""
 
     def __init__(self, child: Child, link: socket.socket) -> None:
         self.child = child
-        self._link: Any = link
+        self._link = link
         self._link.settimeout(ANSWER)
         self._done: list[int] = []
 
-    def fork(self, cell: Cell, claim: int | None) -> Child:
-        """A child that runs the cell. Raises `ConnectionError` if the server has died, OSError if it cannot fork."""
-        pid = 0
-        with status_pipe() as (status, writer):
-            descriptors = [writer] if claim is None else [claim, writer]
+    def fork(self) -> Ahead:
+        """Ask for a child, without waiting for it. Raises `ConnectionError` if the server has died, OSError."""
+        ours, theirs = socket.socketpair()
+        with ExitStack() as undo, theirs, status_pipe() as (status, writer):
+            undo.callback(ours.close)
+            ahead = Ahead(guardian.new_mark(), status, ours)
             done, self._done = self._done, []
-            with suppress(ConnectionError):
-                pid = self._ask(Fork(cell, len(descriptors), done), descriptors)
-        is_guarded = 0
-        try:  # it may be there although the server died before its answer
-            pid, is_guarded = map(int, messages.read(partial(os.read, status)).split())
-        except EOFError:
-            if not pid:
-                os.close(status)
-                raise ConnectionError("the server has died") from None
-        child = Child(pid, status, cell.mark, gone=lambda: guardian.has_gone(pid), reap=lambda: self._reap(child))
-        child.is_guarded = bool(is_guarded)
+            messages.send(self._link, pickle.dumps(Fork(ahead.mark, done)), [writer, theirs.fileno()])
+            undo.pop_all()
+        return ahead
+
+    def child_of(self, ahead: Ahead) -> Child:
+        """The child that was asked for. Raises `ConnectionError` if the server has died, OSError if it cannot fork."""
+        answer: Any = ConnectionError("the server has died, or does not answer")
+        with suppress(EOFError):
+            if ready([ahead.status], ANSWER):
+                answer = pickle.loads(messages.read(partial(os.read, ahead.status)))
+        if isinstance(answer, OSError):
+            ahead.give_up()
+            raise answer
+        pid, is_guarded = answer
+        child = Child(
+            pid, ahead.status, ahead.mark, gone=lambda: guardian.has_gone(pid), reap=lambda: self._reap(child)
+        )
+        child.is_guarded = is_guarded
         return child
 
     def _reap(self, child: Child) -> int | None:
@@ -627,23 +674,11 @@ class Server:
             self._done.append(pid)
             return 0
         try:
-            status: int | None = self._ask(Reap(pid))
-        except OSError:  # the server has died, and how its child ended is not for us to know
+            messages.send(self._link, pickle.dumps(Reap(pid)))
+            status: int | None = pickle.loads(messages.read(self._link.recv))
+        except (EOFError, OSError):  # the server has died, and how its child ended is not for us to know
             return cells.UNKNOWN if guardian.has_gone(pid) else None
         return status
-
-    def _ask(self, what: Any, descriptors: Sequence[int] = ()) -> Any:
-        content = messages.packed(pickle.dumps(what))
-        unix_socket: Any = socket
-        try:
-            sent = unix_socket.send_fds(self._link, [content[: messages.WIDTH]], descriptors)
-            self._link.sendall(content[sent:])
-            answer = pickle.loads(messages.read(self._link.recv))
-        except (EOFError, OSError) as error:
-            raise ConnectionError("the server has died") from error
-        if isinstance(answer, OSError):
-            raise answer
-        return answer
 
     def hang_up(self, patience: float) -> None:
         """Let the server end as any Python process does, with its exit handlers, and wait for that a while."""

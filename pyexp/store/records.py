@@ -390,8 +390,6 @@ def prepare(run: Run, cell: Cell) -> str:
         if is_new:
             aside = set_aside(folder)
             os.mkdir(folder)
-    if run.durable:  # also for an existing folder: its maker may have been killed before this step
-        files.sync_folder(run.path)
     return aside if is_new else _cleared(run, cell)
 
 

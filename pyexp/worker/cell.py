@@ -70,17 +70,13 @@ def reseed() -> None:
 
 def entitle(title: str) -> None:
     """Set the title that `ps` shows, if setproctitle is installed."""
-    if module := _setproctitle():
+    if module := titles():
         module.setproctitle(title)
 
 
-def title() -> str:
-    """The title that `ps` shows; `""` without setproctitle."""
-    return str(module.getproctitle()) if (module := _setproctitle()) else ""
-
-
 @cache
-def _setproctitle() -> Any:
+def titles() -> Any:
+    """The module that sets titles; None if it is not installed."""
     # Otherwise it would overwrite the environment in /proc, where the guardian looks for marks.
     os.environ["SPT_NOENV"] = "1"
     try:

@@ -7,7 +7,6 @@ Getting ready is the same in both cases: set the import path, load the script, s
 call the initializer.
 """
 
-import errno
 import gc
 import os
 import pickle
@@ -184,62 +183,80 @@ def threads_after_fork() -> int:
 
 
 def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoReturn:
-    """Fork a child for each requested cell until the run hangs up; then end as any Python process does."""
+    """Fork a child at each request until the run hangs up; then end as any Python process does."""
     import socket  # imported only by a server
 
-    unix_socket: Any = socket
     link = socket.socket(fileno=control)
     written, here = _written(), os.getpid()
     # Block signals: the run says when to stop, and a child gets ready before it receives one.
     mask = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
-    cells.reseed()
     opened = cells.open_files()
     gc.collect()
     before = cells.set_apart(opened)
-    title = cells.title()
+    cells.titles()  # loaded here once, and not in each child
     while True:
-        # Do as much as possible before the fork: a child pays for each page that it is the first to write to.
+        cells.reseed()
         try:
-            head, descriptors, _, _ = unix_socket.recv_fds(link, messages.WIDTH, 2)
-            asked: Fork | Reap = pickle.loads(messages.read(link.recv, head))
+            message, descriptors = messages.receive(link)
         except (EOFError, OSError):  # the run has hung up
             cells.end_server(before)
-        answer: Any = None
+        asked: Fork | Reap = pickle.loads(message)
         if isinstance(asked, Reap):
-            answer = reaped(asked.pid)
-        elif len(descriptors) < asked.descriptors:
-            answer = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        else:
-            for pid in asked.done:
-                reaped(pid)
-            kept = [cells.out_of_the_way(each) for each in descriptors]  # the cell's claim, its status pipe
-            for each in descriptors:
-                os.close(each)
-            descriptors, cell = kept, asked.cell
-            cells.dress(cell)
-
-            def begin_cell(path: str = cell.log_path) -> None:
-                cells.take_log(path, written)
-                unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, mask)
-
-            run = _calling(call, cell, begin_cell)
-            try:
-                answer = int(unix.os.fork())
-            except OSError as error:
-                answer = error
-            if answer == 0:
-                with cells.leaving(cell):
-                    link.close()
-                    is_guarded = begin(cell.mark, pipe, here, {})
-                    messages.write(kept[-1], [b"%d %d" % (os.getpid(), is_guarded)])
-                    cells.become(cell)
-                    cells.live(run, cell, kept[-1], before)
+            with suppress(OSError):  # the run has ended, which the next read notices
+                messages.write(control, [pickle.dumps(reaped(asked.pid))])
+            continue
+        for pid in asked.done:
+            reaped(pid)
+        kept = [cells.out_of_the_way(each) for each in descriptors]
         for each in descriptors:
             os.close(each)
-        with suppress(OSError):  # the run has ended, which the next read notices
-            messages.write(control, [pickle.dumps(answer)])
-        cells.entitle(title)
-        cells.reseed()  # for the next child, while this one runs
+        if len(kept) == 2:  # otherwise this process has too many open, and the run sees that its pipe is closed
+            try:
+                pid = unix.os.fork()
+            except OSError as error:
+                messages.write(kept[0], [pickle.dumps(error)])
+            else:
+                if not pid:
+                    try:
+                        link.close()
+                        cell, fault = _awaited(asked.mark, kept[0], kept[1], pipe, here)
+                        with cells.leaving(cell):
+                            if fault is not None:
+                                raise fault
+                            cells.dress(cell)
+                            cells.become(cell)
+
+                            def begin_cell(path: str = cell.log_path) -> None:
+                                cells.take_log(path, written)
+                                unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, mask)
+
+                            cells.live(_calling(call, cell, begin_cell), cell, kept[0], before)
+                    finally:  # the run has no cell for this process, or has ended
+                        os._exit(cells.UNTOLD)
+        for each in kept:
+            os.close(each)
+
+
+def _awaited(mark: str, status: int, link: int, pipe: int | None, parent: int) -> tuple[Cell, Exception | None]:
+    """The cell for this child of a server, and the error that it is to fail with, if getting ready failed.
+
+    What takes time is done before the cell comes. Raises EOFError if the run has no cell.
+    """
+    import socket
+
+    is_guarded, fault = False, None
+    try:
+        is_guarded = begin(mark, pipe, parent, {})
+    except Exception as error:
+        fault = error
+    messages.write(status, [pickle.dumps((os.getpid(), is_guarded))])
+    with socket.socket(fileno=link) as source:
+        message, descriptors = messages.receive(source)
+    cell: Cell = pickle.loads(message)
+    if cell.claimed:  # it holds the claim for as long as it lives
+        cells.out_of_the_way(descriptors[0])
+        os.close(descriptors[0])
+    return cell, fault
 
 
 def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> bool:

@@ -53,7 +53,10 @@ class Rest(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One cell for a worker: its pickled config, its files, and the mark, environment and title of its process."""
+    """One cell for a worker: its pickled config, its files, and the mark, environment and title of its process.
+
+    A child of a server gets the descriptor of the cell's claim with it, if the cell is `claimed`.
+    """
 
     config: bytes
     result_path: str
@@ -62,18 +65,18 @@ class Cell(NamedTuple):
     mark: str
     environment: dict[str, str]
     title: str
+    claimed: bool
 
 
 class Fork(NamedTuple):
-    """A request to a server: fork a child for this cell.
+    """A request to a server: fork a child with this mark, which waits for a cell.
 
-    The message carries `descriptors` descriptors: the cell's claim, if it has one, and its status pipe. The server
-    first reaps the children that are `done`. The child sends its process id to its status pipe, and whether the
-    guardian knows it.
+    The message carries two descriptors: the child's status pipe, and the socket that its cell comes through. The server
+    first reaps the children that are `done`. The answer comes through the status pipe: the child's process id and
+    whether the guardian knows it, or the error of the fork.
     """
 
-    cell: Cell
-    descriptors: int
+    mark: str
     done: Sequence[int]
 
 
@@ -118,6 +121,25 @@ def _whole(some: Callable[[int], bytes], size: int, heard: bytes = b"") -> bytes
             raise EOFError("the message is incomplete")
         parts += part
     return bytes(parts)
+
+
+def send(link: Any, message: bytes, descriptors: Sequence[int] = ()) -> None:
+    """Send a message with descriptors through a Unix socket. Raises OSError."""
+    import socket  # only a server and its run have one
+
+    unix_socket: Any = socket
+    content = packed(message)
+    sent = unix_socket.send_fds(link, [content[:WIDTH]], descriptors)
+    link.sendall(content[sent:])
+
+
+def receive(link: Any) -> tuple[bytes, list[int]]:
+    """The next message of `send`, and up to two descriptors. Raises EOFError and OSError."""
+    import socket
+
+    unix_socket: Any = socket
+    head, descriptors, _, _ = unix_socket.recv_fds(link, WIDTH, 2)
+    return read(link.recv, head), list(descriptors)
 
 
 def write(descriptor: int, parts: Iterable[bytes]) -> None:

@@ -141,6 +141,23 @@ def test_a_script_that_has_gone_is_loaded_by_a_server_that_is_started_again(scri
     assert go_on(script, waiting).splitlines() == [WHOLE] * 6
 
 
+def test_the_next_child_waits_while_a_cell_runs_and_its_death_costs_no_cell(script):
+    body = """
+        import time
+        server = os.getppid()
+        def others():
+            return set(open(f"/proc/{server}/task/{server}/children").read().split()) - {str(os.getpid())}
+        while not others():
+            time.sleep(0.01)
+        for pid in others():
+            os.kill(int(pid), 9)
+        return "killed"
+    """
+    script.write(of_two_cells("server", body))
+    ended = script.run("--timeout", "60")
+    assert (ended.returncode, ended.stdout) == (0, "killed\nkilled\n"), ended.stderr
+
+
 def test_a_cell_that_kills_its_server_is_told_as_any_other(script):
     script.write(of_two_cells("server", "os.kill(os.getppid(), 9); return 1"))
     ended = script.run()
