@@ -144,7 +144,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         display = stack.enter_context(closing(_display(len(waiting), options, executor)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
-        about = () if options.accept_code else of_other_code(snapshot)
+        about = of_other_code(snapshot, accepts=options.accept_code)
         for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
         if about_gpus:
@@ -173,16 +173,21 @@ NO_LOCKS = (
 )
 
 
-def of_other_code(snapshot: Snapshot) -> list[str]:
-    """A note on loaded results that other code made: how many, what changed, and what to do. Empty without any."""
+def of_other_code(snapshot: Snapshot, *, accepts: bool = False) -> list[str]:
+    """A note on loaded results that other code made: how many, what changed, and what to do. Empty without any.
+
+    `accepts` says that the run marks them as made by this code.
+    """
     loaded = [step for step in snapshot.plan.steps if step.action is Action.LOAD]
     other = [step for step in loaded if step.status is Status.CHANGED]
     if not other:
-        return []
+        return ["note: --accept-code has nothing to accept: every loaded result is of this code"] if accepts else []
     were = "result was" if len(other) == 1 else "results were"
     facts = (snapshot.facts[step.cell.folder] for step in other)
     changes = dict.fromkeys(change for seen in facts for change in seen.difference.split(", "))
     what = clipped(", ".join(changes))
+    if accepts:
+        return [f"note: {len(other)} of {len(loaded)} loaded results accepted as made by this code: {what}"]
     how = "--rerun-changed runs them again, --accept-code says that the change does not matter"
     return [f"note: {len(other)} of {len(loaded)} loaded {were} made by other code: {what}; {how}"]
 

@@ -89,7 +89,12 @@ def test_only_what_other_code_made_runs_again(folder: Path) -> None:
 
 def test_a_change_that_is_accepted_is_said_no_more(folder: Path) -> None:
     edit(folder / "helper.py", "x ** 2", "x * x")
-    assert "other code" not in go(folder, "--accept-code").stderr.partition("\n")[2]
+    accepted = go(folder, "--accept-code").stderr.partition("\n")[2]
+    assert "note: 3 of 3 loaded results accepted as made by this code: helper.power changed\n" in accepted
+    assert "other code" not in accepted
+    assert (
+        "--accept-code has nothing to accept: every loaded result is of this code" in go(folder, "--accept-code").stderr
+    )
     assert "other code" not in go(folder).stderr
     assert go(folder, "-n", "--rerun-changed").stdout.splitlines()[-1] == "3 cells: 3 to load"
     (record,) = [json.loads(path.read_text()) for path in folder.glob("out/trial/t/x2-*/record.json")]
