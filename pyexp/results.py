@@ -266,9 +266,10 @@ class Record(NamedTuple):
     """What was asked of one cell and what happened.
 
     `outputs`: the scalar outputs. `kinds`: the class of every output by name. `spread`: whether the returned value was
-    a mapping of outputs. `needs`: the classes and functions that loading the value needs. `stamp` identifies the result
-    file, `seal` its content. `code`: the fingerprint of the code that made it, with its `hash`, its `parts` by name,
-    and `accepted`, the hashes of other code that the user declared equivalent.
+    a mapping of outputs. `needs`: the classes and functions that loading the value needs. `gpu`: the token of the GPUs
+    that the cell held. `stamp` identifies the result file, `seal` its content. `code`: the fingerprint of the code that
+    made it, with its `hash`, its `parts` by name, and `accepted`, the hashes of other code that the user declared
+    equivalent.
     """
 
     name: str
@@ -287,6 +288,7 @@ class Record(NamedTuple):
     attempts: tuple[Attempt, ...] = ()
     host: str = ""
     executor: str = ""
+    gpu: str = ""
     stamp: tuple[int, ...] = ()
     seal: str = ""
     code: Mapping[str, Any] = FrozenConfig()
@@ -298,7 +300,7 @@ class Record(NamedTuple):
 
 def record_of(
     name: str, config: FrozenConfig, digest: str, outcome: Outcome, *, started: float = 0.0, seconds: float = 0.0,
-    attempts: tuple[Attempt, ...] = (), host: str = "", executor: str = "",
+    attempts: tuple[Attempt, ...] = (), host: str = "", executor: str = "", gpu: str = "",
     code: Mapping[str, Any] = FrozenConfig(),
 ) -> Record:  # fmt: skip
     """The record of a cell that ended with this outcome."""
@@ -316,6 +318,7 @@ def record_of(
         attempts=attempts,
         host=host,
         executor=executor,
+        gpu=gpu,
         code=code,
         **given,
     )
@@ -414,6 +417,8 @@ def to_json(record: Record) -> dict[str, Any]:
             {"type": a.type, "message": a.message, "started": a.started, "seconds": a.seconds} for a in record.attempts
         ],
     }
+    if record.gpu:
+        shown["gpu"] = record.gpu
     if record.code:
         shown["code"] = record.code
     if record.failed:
@@ -453,6 +458,7 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
             attempts=tuple(Attempt(**entry) for entry in data["attempts"]),
             host=data["host"],
             executor=data["executor"],
+            gpu=data.get("gpu", ""),
             stamp=tuple(data.get("stamp", ())),
             seal=data.get("seal", ""),
             code=_code(data.get("code", {})),
@@ -474,7 +480,7 @@ def _code(data: Any) -> Mapping[str, Any]:
     return dict(data)
 
 
-_texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "seal")
+_texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "gpu", "seal")
 
 
 def _validate_types(record: Record) -> None:

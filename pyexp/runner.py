@@ -487,6 +487,7 @@ class Runner:
             attempts=(*self.earlier.get(cell.folder, ()), *ended.task.failures),
             host=ended.outcome.get("host") or gethostname(),
             executor=self.executor,
+            gpu=ended.task.gpu,
             code=self.code,
         )
         try:

@@ -198,7 +198,7 @@ def _told(record: Record) -> str:
         return printable(f"not finished: {record.message}")
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
     where = f" on {record.host}" if record.host else ""
-    how = f" by {record.executor}" if record.executor else ""
+    how = (f" by {record.executor}" if record.executor else "") + (f" on GPU {record.gpu}" if record.gpu else "")
     what = "done in" if record.status == "done" else f"failed with {reason(record)} after"
     return printable(f"{what} {span(record.seconds)}, begun {when}{where}{how}")
 

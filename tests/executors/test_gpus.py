@@ -74,6 +74,9 @@ def test_two_gpus_are_never_shared_whatever_becomes_of_a_cell(script: Script, ex
         assert no_two_at_a_time(mine)
     assert {(one["CUDA"], one["ROCR"], one["HIP"]) for one in seen} == {("0", "0", "0"), ("1", "1", "0")}
     assert "GPUs as given: 0, 1, each for one cell at a time" in done.stderr
+    for record in script.folder.glob("out/e/run/*/record.json"):
+        (*_, last) = (record.parent / "told.json").read_text().splitlines()
+        assert json.loads(record.read_text())["gpu"] == json.loads(last)["CUDA"]
 
 
 def test_a_script_that_opens_a_gpu_is_loaded_with_the_cells_own(script: Script):
