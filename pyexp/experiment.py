@@ -30,9 +30,10 @@ from pyexp.errors import (
 from pyexp.executors import validate_executor
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
-from pyexp.look.folding import for_stdout
+from pyexp.look.folding import for_stdout, plan_for_stdout
 from pyexp.options import Options, UnknownKeyError, settle, spelled
 from pyexp.plan import Mode, Plan, component
+from pyexp.results import records_of
 from pyexp.runner import Interrupted, Job
 from pyexp.shell import Heard, command_line, parse, say, tell
 from pyexp.store import history, layout
@@ -83,6 +84,7 @@ class RunOptions(TypedDict, total=False):
     durable: bool | None
     check: bool | None
     quiet: bool | None
+    verbose: bool | None
     overrides: Mapping[str, Any] | Sequence[str] | None
     extend: bool | None
     as_run: bool | None
@@ -234,7 +236,9 @@ class Experiment(Generic[R]):
             if commanded and argv is None:
                 _taken.add(True)
         written = shell.write_page(done) if settled.html else ""
-        report_value = (report if callable(report) else self._report or _default_report)(done)
+        report_value = (
+            report if callable(report) else self._report or functools.partial(_default_report, options=settled)
+        )(done)
         if written:
             say(written)
         if settled.plot:
@@ -259,7 +263,7 @@ class Experiment(Generic[R]):
         snapshot = shell.look(job, options)
         for note in snapshot.notes:
             tell(note)
-        say(str(snapshot.plan))
+        say(plan_for_stdout(snapshot.plan, "-v shows all", whole=options.verbose))
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing."""
@@ -425,12 +429,13 @@ def _exit_failed() -> None:
 
 def _has_failed(results: Results, options: Options) -> bool:
     """Whether a cell has failed, or has no result for a report."""
-    wrong = ("failed", "missing") if options.report else ("failed",)
-    return any(result.record.status in wrong for result in results)
+    records = records_of(results)
+    return any(record.failed if options.report else record.status == "failed" for record in records)
 
 
-def _default_report(results: Results) -> Results:
-    say(for_stdout(results))
+def _default_report(results: Results, options: Options) -> Results:
+    rest = "all are on the page" if options.html else "-v shows all"
+    say(for_stdout(results, rest, whole=options.verbose))
     return results
 
 

@@ -409,6 +409,7 @@ class Options(NamedTuple):
     durable: bool = True
     check: bool = False
     quiet: bool = False
+    verbose: bool = False
     overrides: tuple[Override, ...] = ()
     extend: bool = False
     as_run: bool = False
@@ -581,6 +582,8 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("capture", ("-s", "--capture=no"), "also show what the cells write, beside keeping it in log.txt",
                sets=False, undo="--capture=yes"),
         Option("quiet", ("-q", "--quiet"), "write only failures and warnings to stderr"),
+        Option("verbose", ("-v", "--verbose"), "show the whole table and plan on a terminal too, and a line for each "
+               "cell and each failure"),
         Option("html", ("--html",), "write the run's page, report.html in its folder, and print its path (needs the "
                "extra [html])"),
         Option("plot", ("--plot",), "write a chart of an output as a picture into the run's folder, over one axis or "
@@ -677,6 +680,7 @@ _EXCLUSIVE = (
     ("report", "dry_run", _ONE),
     *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html", "plot")),
     *((other, "dry_run", "it shows what has run") for other in ("html", "plot")),
+    ("quiet", "verbose", _ONE),
     ("pdb", "executor", "--pdb runs cells inline, in this process: leave out --executor"),
     ("resume", "timestamp", "--continue is for the latest run, and --timestamp alone continues the one it names"),
 )

@@ -34,7 +34,7 @@ def after(folder: Path) -> Path:
 
 def test_a_day(folder: Path) -> None:
     dry = go(folder, "-n")
-    assert dry.stdout.count("never started") == 6
+    assert dry.stdout.count("(new)") == 6
     assert (dry.stderr, ran(folder), (folder / "out").exists()) == ("", [], False)
 
     first = go(folder, "-j", "2")
@@ -59,12 +59,11 @@ def test_a_day(folder: Path) -> None:
     assert [path.name for path in (folder / "out" / "mnist").iterdir()].__len__() == 1
 
 
-def test_failures_are_told_at_once_and_at_the_end_with_their_logs_and_what_to_type(folder: Path) -> None:
+def test_failures_are_told_at_once_and_at_the_end_with_the_log_and_what_to_type(folder: Path) -> None:
     told = go(folder, "--executor", "inline", "-k", "*seed0", "+note=a b").stderr
-    logs = re.findall(r"log: (\S+)", told)
-    assert len(logs) == 2
-    assert logs[0] == logs[1]
-    assert "hello from exp_lr1.0_seed0" in (folder / logs[0]).read_text()
+    assert told.count("ValueError: diverged (main.py:13 in experiment)") == 2
+    (log,) = re.findall(r"log: (\S+)", told)
+    assert "hello from exp_lr1.0_seed0" in (folder / log).read_text()
     ran(folder)
     (hint,) = re.findall(r"to run them again: (.*)", told)
     program, *arguments = shlex.split(hint)
@@ -138,7 +137,7 @@ def test_fail_fast_starts_no_cell_after_the_first_failure(folder: Path) -> None:
     write(folder, SCRIPT.replace("(0.1, 1.0)", "(1.0, 0.1)"))
     stopped = go(folder, "-x", "--executor", "inline")
     assert ran(folder) == BAD[:1]
-    assert "6 cells: 1 failed, 5 missing" in stopped.stdout
+    assert "6 cells: 1 failed, 5 new" in stopped.stdout
 
 
 def test_rerun_runs_what_is_finished_too(after: Path) -> None:
