@@ -86,14 +86,14 @@ def own_screen() -> Screen:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Columns of the terminal that the stream leads to, as it is now; None if it leads to none."""
+    """Columns of the terminal that the stream leads to, as it is now; None if it leads to none, or is of unknown width."""
     if not is_terminal(stream):
         return None
     try:
         columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         columns = 0
-    return max(columns or 80, NARROWEST)
+    return max(columns, NARROWEST) if columns else None
 
 
 def printable(text: str) -> str:
