@@ -69,7 +69,7 @@ class RunOptions(TypedDict, total=False):
     resume: bool | None
     rerun: bool | None
     last_failed: bool | None
-    select: str | None
+    select: str | tuple[str, ...] | None
     dry_run: bool | None
     list_runs: bool | None
     jobs: int | Literal["auto"] | None
@@ -278,7 +278,7 @@ class Experiment(Generic[R]):
         *,
         name: str | None = None,
         output_dir: str | os.PathLike[str] | None = None,
-        select: str | None = None,
+        select: str | tuple[str, ...] | None = None,
         overrides: Mapping[str, Any] | Sequence[str] | None = None,
         as_run: bool | None = None,
         trust: str | None = None,

@@ -86,7 +86,7 @@ def own_screen() -> Screen:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Columns of the terminal that the stream leads to, as it is now; None if it leads to none, or is of unknown width."""
+    """Columns of the terminal that the stream leads to, as it is now; None if there is none, or if nobody knows."""
     if not is_terminal(stream):
         return None
     try:

@@ -140,6 +140,21 @@ def test_fail_fast_starts_no_cell_after_the_first_failure(folder: Path) -> None:
     assert "6 cells: 1 failed, 5 new" in stopped.stdout
 
 
+def test_several_selections_are_a_union_and_resume_is_continue(folder: Path) -> None:
+    words = ["--executor", "inline", "-k", "*lr0.1_seed0", "-k", "*seed1", "-k", "*seed9"]
+    done = go(folder, *words)
+    assert ran(folder) == ["exp_lr0.1_seed0", "exp_lr0.1_seed1", "exp_lr1.0_seed1"]
+    assert "note: no cell is named '*seed9' or matches it\n" in done.stderr
+    (hint,) = re.findall(r"to run them again: (.*)", done.stderr)
+    assert "-k '*lr0.1_seed0' -k '*seed1'" in hint
+    reported = go(folder, "--report", "-k", "*lr0.1_seed0", "-k", "*seed1")
+    assert reported.stdout == done.stdout
+    assert go(folder, "--as-run", "-k", "*lr0.1_seed0", "-k", "*seed1").stdout == done.stdout
+    assert go(folder, "-k", "*seed9", "-k", "x").returncode == 2
+    go(folder, "--resume", "--executor", "inline", "-k", "*seed1", "-k", "*seed0")
+    assert ran(folder) == ["exp_lr1.0_seed0", "exp_lr1.0_seed1"]
+
+
 def test_rerun_runs_what_is_finished_too(after: Path) -> None:
     go(after, "--rerun", "--continue", "--executor", "inline")
     assert ran(after) == GOOD + BAD
