@@ -31,7 +31,7 @@ from pyexp.executors import validate_executor
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
 from pyexp.look.folding import for_stdout, plan_for_stdout
-from pyexp.options import Options, UnknownKeyError, settle, spelled
+from pyexp.options import Options, UnknownKeyError, settle, spelled, without_flags
 from pyexp.plan import Mode, Plan, component
 from pyexp.results import records_of
 from pyexp.runner import Interrupted, Job
@@ -221,7 +221,8 @@ class Experiment(Generic[R]):
                 return None
             if settled.html or settled.plot:
                 shell.refuse_without_page()
-        job = self._job(settled, configs, typed)
+        words = commanded if argv is None else list(argv)
+        job = self._job(settled, configs, _command(typed, words))
         with _exit_on_error(commanded is not None):
             try:
                 if settled.dry_run:
@@ -295,7 +296,7 @@ class Experiment(Generic[R]):
         settled = settle(self.options, {**_said({**where, **which}), "report": True}, {})
         return shell.perform(self._job(settled, configs), settled).results
 
-    def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> Job:
+    def _job(self, options: Options, configs: Any, command: str = "") -> Job:
         given = self._configs if configs is None else configs
         # A report on a run needs no configs.
         made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
@@ -303,7 +304,7 @@ class Experiment(Generic[R]):
             self._folder(options),
             self.fn,
             made,
-            _command(typed or {}),
+            command,
             self._initializer,
             _script(self.fn),
             _function(self),
@@ -379,17 +380,23 @@ def _said(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _command(typed: Mapping[str, Any]) -> str:
-    """The command that starts the script with the same options, except those that choose the run or its cells."""
+def _command(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:
+    """The command that starts the script with the same words, except those that choose the run or its cells.
+
+    `words` are those that were read. `""` if the command line was not read, or if the script has made them up.
+    """
     main = sys.modules.get("__main__")
     path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
-    if not path:
+    everything = shell.typed_words(sys.orig_argv, path if spec is None else None)
+    own = None if words is None else shell.without_words(everything, words)
+    if not path or own is None:
         return ""
     with suppress(OSError, ValueError):  # the working directory is gone, or on another drive
         path = os.path.relpath(path)
     program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [path]
-    kept = {key: value for key, value in typed.items() if key not in _WHICH}
-    return shlex.join(["python", *program, *spelled(kept)])
+    is_kept = {key: key not in _WHICH or value is False for key, value in typed.items()}
+    kept = spelled({key: value for key, value in typed.items() if is_kept[key]})
+    return shlex.join(["python", *program, *(without_flags(everything, _WHICH) if own else kept)])
 
 
 _WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "list_runs"}

@@ -7,7 +7,7 @@ decorator and defaults.
 import math
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -640,6 +640,28 @@ def spelled(said: Mapping[str, Any]) -> list[str]:
         else:
             words += [option.off] if option.off else []
     return [*words, *(override.text for override in said.get("overrides", ()))]
+
+
+def without_flags(words: Sequence[str], fields: Collection[str]) -> list[str]:
+    """The words of a command line without the flags that set these fields. What undoes a switch stays.
+
+    >>> without_flags(["--data", "x", "--timestamp", "t", "--lf", "-j", "2"], {"timestamp", "last_failed"})
+    ['--data', 'x', '-j', '2']
+    """
+    rows = [option for option in OPTIONS if option.field in fields]
+    switches = {flag for option in rows if option.metavar is None and option.sets for flag in option.flags}
+    valued = {flag for option in rows if option.metavar is not None for flag in option.flags}
+    kept = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            kept.append(word)
+            break
+        if word in valued:
+            next(rest, None)
+        elif word not in switches and word.partition("=")[0] not in valued:
+            kept.append(word)
+    return [*kept, *rest]
 
 
 def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -307,6 +307,44 @@ def command_line(caller: FrameType) -> Heard:
     )
 
 
+def typed_words(started: Sequence[str], script: str | None) -> list[str]:
+    """The words after the script, in the words that started Python. With `-m cProfile main.py`, main.py is the script.
+
+    >>> typed_words(["python", "-Wignore", "-X", "dev", "main.py", "--data", "x"], "main.py")
+    ['--data', 'x']
+    >>> typed_words(["python", "-Im", "package", "-j", "2"], None)
+    ['-j', '2']
+    """
+    rest = iter(started[1:])
+    for word in rest:
+        if not word.startswith("-") or word == "-":
+            return list(rest)
+        letter = "" if word.startswith("--") else next((char for char in word[1:] if char in "XWmc"), "")
+        if word == "--check-hash-based-pycs" or (letter and word.index(letter, 1) == len(word) - 1):
+            next(rest, None)
+        if letter in ("m", "c"):
+            break
+    words = list(rest)
+    behind = [os.path.abspath(word) for word in words] if script else []
+    at = behind.index(os.path.abspath(script)) + 1 if script and os.path.abspath(script) in behind else 0
+    return words[at:]
+
+
+def without_words(words: Sequence[str], some: Sequence[str]) -> list[str] | None:
+    """The words without some of them, which stand there in this order. None if they do not.
+
+    >>> without_words(["--data", "x", "-j", "2"], ["-j", "2"]), without_words(["-x"], ["-j", "2"])
+    (['--data', 'x'], None)
+    """
+    left, wanted = [], list(some)
+    for word in words:
+        if wanted and word == wanted[0]:
+            del wanted[0]
+        else:
+            left.append(word)
+    return None if wanted else left
+
+
 def _was_started(namespace: Mapping[str, Any]) -> bool:
     """Whether this is the script that was started: the file, folder or archive in `sys.argv[0]`, or stdin."""
     started, file = Path(sys.argv[0] if sys.argv else ""), Path(namespace.get("__file__") or "<none>")
