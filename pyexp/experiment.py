@@ -30,9 +30,10 @@ from pyexp.errors import (
 from pyexp.executors import validate_executor
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
-from pyexp.look.folding import for_stdout
-from pyexp.options import Options, UnknownKeyError, settle, spelled
+from pyexp.look.folding import for_stdout, plan_for_stdout
+from pyexp.options import Options, UnknownKeyError, settle, spelled, without_flags
 from pyexp.plan import Mode, Plan, component
+from pyexp.results import records_of
 from pyexp.runner import Interrupted, Job
 from pyexp.shell import Heard, command_line, parse, say, tell
 from pyexp.store import history, layout
@@ -68,7 +69,7 @@ class RunOptions(TypedDict, total=False):
     resume: bool | None
     rerun: bool | None
     last_failed: bool | None
-    select: str | None
+    select: str | tuple[str, ...] | None
     dry_run: bool | None
     list_runs: bool | None
     jobs: int | Literal["auto"] | None
@@ -83,6 +84,7 @@ class RunOptions(TypedDict, total=False):
     durable: bool | None
     check: bool | None
     quiet: bool | None
+    verbose: bool | None
     overrides: Mapping[str, Any] | Sequence[str] | None
     extend: bool | None
     as_run: bool | None
@@ -219,7 +221,8 @@ class Experiment(Generic[R]):
                 return None
             if settled.html or settled.plot:
                 shell.refuse_without_page()
-        job = self._job(settled, configs, typed)
+        words = commanded if argv is None else list(argv)
+        job = self._job(settled, configs, _command(typed, words))
         with _exit_on_error(commanded is not None):
             try:
                 if settled.dry_run:
@@ -234,7 +237,9 @@ class Experiment(Generic[R]):
             if commanded and argv is None:
                 _taken.add(True)
         written = shell.write_page(done) if settled.html else ""
-        report_value = (report if callable(report) else self._report or _default_report)(done)
+        report_value = (
+            report if callable(report) else self._report or functools.partial(_default_report, options=settled)
+        )(done)
         if written:
             say(written)
         if settled.plot:
@@ -259,7 +264,7 @@ class Experiment(Generic[R]):
         snapshot = shell.look(job, options)
         for note in snapshot.notes:
             tell(note)
-        say(str(snapshot.plan))
+        say(plan_for_stdout(snapshot.plan, "-v shows all", whole=options.verbose))
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing."""
@@ -274,7 +279,7 @@ class Experiment(Generic[R]):
         *,
         name: str | None = None,
         output_dir: str | os.PathLike[str] | None = None,
-        select: str | None = None,
+        select: str | tuple[str, ...] | None = None,
         overrides: Mapping[str, Any] | Sequence[str] | None = None,
         as_run: bool | None = None,
         trust: str | None = None,
@@ -291,7 +296,7 @@ class Experiment(Generic[R]):
         settled = settle(self.options, {**_said({**where, **which}), "report": True}, {})
         return shell.perform(self._job(settled, configs), settled).results
 
-    def _job(self, options: Options, configs: Any, typed: Mapping[str, Any] | None = None) -> Job:
+    def _job(self, options: Options, configs: Any, command: str = "") -> Job:
         given = self._configs if configs is None else configs
         # A report on a run needs no configs.
         made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
@@ -299,7 +304,7 @@ class Experiment(Generic[R]):
             self._folder(options),
             self.fn,
             made,
-            _command(typed or {}),
+            command,
             self._initializer,
             _script(self.fn),
             _function(self),
@@ -375,17 +380,23 @@ def _said(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _command(typed: Mapping[str, Any]) -> str:
-    """The command that starts the script with the same options, except those that choose the run or its cells."""
+def _command(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:
+    """The command that starts the script with the same words, except those that choose the run or its cells.
+
+    `words` are those that were read. `""` if the command line was not read, or if the script has made them up.
+    """
     main = sys.modules.get("__main__")
     path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
-    if not path:
+    everything = shell.typed_words(sys.orig_argv, path if spec is None else None)
+    own = None if words is None else shell.without_words(everything, words)
+    if not path or own is None:
         return ""
     with suppress(OSError, ValueError):  # the working directory is gone, or on another drive
         path = os.path.relpath(path)
     program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [path]
-    kept = {key: value for key, value in typed.items() if key not in _WHICH}
-    return shlex.join(["python", *program, *spelled(kept)])
+    is_kept = {key: key not in _WHICH or value is False for key, value in typed.items()}
+    kept = spelled({key: value for key, value in typed.items() if is_kept[key]})
+    return shlex.join(["python", *program, *(without_flags(everything, _WHICH) if own else kept)])
 
 
 _WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "list_runs"}
@@ -425,12 +436,13 @@ def _exit_failed() -> None:
 
 def _has_failed(results: Results, options: Options) -> bool:
     """Whether a cell has failed, or has no result for a report."""
-    wrong = ("failed", "missing") if options.report else ("failed",)
-    return any(result.record.status in wrong for result in results)
+    records = records_of(results)
+    return any(record.failed if options.report else record.status == "failed" for record in records)
 
 
-def _default_report(results: Results) -> Results:
-    say(for_stdout(results))
+def _default_report(results: Results, options: Options) -> Results:
+    rest = "all are on the page" if options.html else "-v shows all"
+    say(for_stdout(results, rest, whole=options.verbose))
     return results
 
 

@@ -7,7 +7,7 @@ decorator and defaults.
 import math
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -394,7 +394,7 @@ class Options(NamedTuple):
     report: bool = False
     rerun: bool = False
     last_failed: bool = False
-    select: str | None = None
+    select: str | tuple[str, ...] | None = None
     dry_run: bool = False
     list_runs: bool = False
     jobs: Any = None
@@ -409,6 +409,7 @@ class Options(NamedTuple):
     durable: bool = True
     check: bool = False
     quiet: bool = False
+    verbose: bool = False
     overrides: tuple[Override, ...] = ()
     extend: bool = False
     as_run: bool = False
@@ -499,6 +500,16 @@ def _glob(value: Any) -> str:
     return value
 
 
+def _globs(value: Any) -> str | tuple[str, ...]:
+    """One glob, or several: a cell that matches any of them is meant."""
+    if not isinstance(value, tuple):
+        return _glob(value)
+    globs = tuple(map(_glob, value))
+    if not globs:
+        raise ValueError(value)
+    return globs if len(globs) > 1 else globs[0]
+
+
 def _as_it_is(value: Any) -> Any:
     return value
 
@@ -507,7 +518,8 @@ class Option(NamedTuple):
     """One row of the table: the field of `Options`, its flags, and how to read its value.
 
     A row without a `metavar` is a switch, which `sets` its value. `undo` is the flag that undoes it, if that is not the
-    long flag with `--no-`. `wanted` says what a value has to be.
+    long flag with `--no-`. `wanted` says what a value has to be. One that `repeats` may be given several times.
+    One that `removes` finished results is never what a mistyped flag was meant to be.
     """
 
     field: str
@@ -518,6 +530,8 @@ class Option(NamedTuple):
     metavar: str | None = None
     sets: bool = True
     undo: str | None = None
+    repeats: bool = False
+    removes: bool = False
 
     @property
     def off(self) -> str | None:
@@ -532,7 +546,8 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
                _timestamp, "the name of a run's folder, or True (a new one) or False (no such level)", "TIMESTAMP"),
         Option("timestamp", ("--no-timestamp",), "no folder for each run: use the experiment's folder itself",
                _timestamp, sets=False),
-        Option("resume", ("--continue",), "continue the latest run: load what is finished, run the rest"),
+        Option("resume", ("--continue", "--resume"), "continue the latest run: load what is finished, run the rest",
+               undo="--no-continue"),
         Option("extend", ("--extend",), "allow a run that another script began"),
         Option("trust", ("--trust-owner",), "load results of this user too, or of 'all'; loading runs code", _glob,
                "the name of a user, or 'all'", "USER"),
@@ -541,13 +556,13 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("output_dir", ("--output-dir",), "the folder for all results", _folder, "a folder", "DIR"),
     ),
     "which cells": (
-        Option("select", ("-k", "--select"), "only the cells whose name matches", _glob, "a glob such as 'exp_*'",
-               "GLOB"),
+        Option("select", ("-k", "--select"), "only the cells whose name matches; given several times, any of the globs",
+               _globs, "a glob such as 'exp_*', or a tuple of globs", "GLOB", repeats=True),
         Option("last_failed", ("--lf", "--last-failed"), "of the latest run (or of --timestamp), run only what failed "
                "or did not finish"),
-        Option("rerun", ("--rerun",), "run every cell again, also finished ones"),
+        Option("rerun", ("--rerun",), "run every cell again, also finished ones", removes=True),
         Option("rerun_changed", ("--rerun-changed",), "of the latest run (or of --timestamp), also rerun the cells "
-               "whose result other code made"),
+               "whose result other code made", removes=True),
         Option("accept_code", ("--accept-code",), "mark results of other code as made by this code, from now on"),
     ),
     "instead of running": (
@@ -581,6 +596,8 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("capture", ("-s", "--capture=no"), "also show what the cells write, beside keeping it in log.txt",
                sets=False, undo="--capture=yes"),
         Option("quiet", ("-q", "--quiet"), "write only failures and warnings to stderr"),
+        Option("verbose", ("-v", "--verbose"), "show the whole table and plan on a terminal too, and a line for each "
+               "cell and each failure"),
         Option("html", ("--html",), "write the run's page, report.html in its folder, and print its path (needs the "
                "extra [html])"),
         Option("plot", ("--plot",), "write a chart of an output as a picture into the run's folder, over one axis or "
@@ -615,13 +632,36 @@ def spelled(said: Mapping[str, Any]) -> list[str]:
         if option.field not in said or (option.metavar is None) != isinstance(value, bool):
             continue
         if option.metavar is not None:
-            text = str(value)  # a separate word that begins with a dash would be taken for a flag
-            words += [f"{option.flags[-1]}={text}"] if text.startswith("-") else [option.flags[0], text]
+            for text in map(str, value if option.repeats and isinstance(value, tuple) else (value,)):
+                # A separate word that begins with a dash would be taken for a flag.
+                words += [f"{option.flags[-1]}={text}"] if text.startswith("-") else [option.flags[0], text]
         elif value == option.sets:
             words.append(option.flags[0])
         else:
             words += [option.off] if option.off else []
     return [*words, *(override.text for override in said.get("overrides", ()))]
+
+
+def without_flags(words: Sequence[str], fields: Collection[str]) -> list[str]:
+    """The words of a command line without the flags that set these fields. What undoes a switch stays.
+
+    >>> without_flags(["--data", "x", "--timestamp", "t", "--lf", "-j", "2"], {"timestamp", "last_failed"})
+    ['--data', 'x', '-j', '2']
+    """
+    rows = [option for option in OPTIONS if option.field in fields]
+    switches = {flag for option in rows if option.metavar is None and option.sets for flag in option.flags}
+    valued = {flag for option in rows if option.metavar is not None for flag in option.flags}
+    kept = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            kept.append(word)
+            break
+        if word in valued:
+            next(rest, None)
+        elif word not in switches and word.partition("=")[0] not in valued:
+            kept.append(word)
+    return [*kept, *rest]
 
 
 def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -677,6 +717,7 @@ _EXCLUSIVE = (
     ("report", "dry_run", _ONE),
     *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html", "plot")),
     *((other, "dry_run", "it shows what has run") for other in ("html", "plot")),
+    ("quiet", "verbose", _ONE),
     ("pdb", "executor", "--pdb runs cells inline, in this process: leave out --executor"),
     ("resume", "timestamp", "--continue is for the latest run, and --timestamp alone continues the one it names"),
 )

@@ -16,7 +16,7 @@ from pyrsistent import pmap
 from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup, thaw
 from pyexp.errors import ConfigError, UsageError
 from pyexp.hashing import digest, encode, encoder_of_many, without_defaults
-from pyexp.results import Record, cells_in_words, clipped
+from pyexp.results import Record, cells_in_words, clipped, labels
 from pyexp.sweep import name_of
 from pyexp.tensor import Tensor
 
@@ -62,7 +62,7 @@ _COUNTED_AS = {
     Action.RUN: "to run",
     Action.WAIT: "to wait for",
     Action.SKIP: "to skip",
-    Action.MISSING: "missing",
+    Action.MISSING: "without a result",
 }
 
 _NOT_TRUSTED = "its files belong to another user, and loading a result runs code{}"
@@ -73,37 +73,37 @@ POLICY: Mapping[tuple[Status, Mode], tuple[Action, str]] = MappingProxyType(
         (Status.DONE, Mode.RUN): (Action.LOAD, "finished{}"),
         (Status.CHANGED, Mode.RUN): (Action.LOAD, "finished{}"),
         (Status.FAILED, Mode.RUN): (Action.RUN, "failed{}"),
-        (Status.UNFINISHED, Mode.RUN): (Action.RUN, "started, not finished{}"),
-        (Status.NEW, Mode.RUN): (Action.RUN, "never started{}"),
-        (Status.BUSY, Mode.RUN): (Action.WAIT, "claimed by another process{}"),
+        (Status.UNFINISHED, Mode.RUN): (Action.RUN, "unfinished{}"),
+        (Status.NEW, Mode.RUN): (Action.RUN, "new{}"),
+        (Status.BUSY, Mode.RUN): (Action.WAIT, "busy{}"),
         (Status.FOREIGN, Mode.RUN): (Action.MISSING, _NOT_TRUSTED),
         (Status.DONE, Mode.RERUN): (Action.RUN, "forced by rerun, finished{}"),
         (Status.CHANGED, Mode.RERUN): (Action.RUN, "forced by rerun, finished{}"),
         (Status.FAILED, Mode.RERUN): (Action.RUN, "failed{}"),
-        (Status.UNFINISHED, Mode.RERUN): (Action.RUN, "started, not finished{}"),
-        (Status.NEW, Mode.RERUN): (Action.RUN, "never started{}"),
-        (Status.BUSY, Mode.RERUN): (Action.WAIT, "claimed by another process{}"),
+        (Status.UNFINISHED, Mode.RERUN): (Action.RUN, "unfinished{}"),
+        (Status.NEW, Mode.RERUN): (Action.RUN, "new{}"),
+        (Status.BUSY, Mode.RERUN): (Action.WAIT, "busy{}"),
         (Status.FOREIGN, Mode.RERUN): (Action.MISSING, _NOT_TRUSTED),
         (Status.DONE, Mode.FAILED): (Action.LOAD, "finished{}"),
         (Status.CHANGED, Mode.FAILED): (Action.LOAD, "finished{}"),
         (Status.FAILED, Mode.FAILED): (Action.RUN, "failed{}"),
-        (Status.UNFINISHED, Mode.FAILED): (Action.RUN, "started, not finished{}"),
-        (Status.NEW, Mode.FAILED): (Action.SKIP, "never started{}, and only what failed is to be run"),
-        (Status.BUSY, Mode.FAILED): (Action.WAIT, "claimed by another process{}"),
+        (Status.UNFINISHED, Mode.FAILED): (Action.RUN, "unfinished{}"),
+        (Status.NEW, Mode.FAILED): (Action.SKIP, "new{}, and only what failed is to be run"),
+        (Status.BUSY, Mode.FAILED): (Action.WAIT, "busy{}"),
         (Status.FOREIGN, Mode.FAILED): (Action.MISSING, _NOT_TRUSTED),
         (Status.DONE, Mode.CHANGED): (Action.LOAD, "finished{}"),
         (Status.CHANGED, Mode.CHANGED): (Action.RUN, "finished{}"),
         (Status.FAILED, Mode.CHANGED): (Action.RUN, "failed{}"),
-        (Status.UNFINISHED, Mode.CHANGED): (Action.RUN, "started, not finished{}"),
-        (Status.NEW, Mode.CHANGED): (Action.RUN, "never started{}"),
-        (Status.BUSY, Mode.CHANGED): (Action.WAIT, "claimed by another process{}"),
+        (Status.UNFINISHED, Mode.CHANGED): (Action.RUN, "unfinished{}"),
+        (Status.NEW, Mode.CHANGED): (Action.RUN, "new{}"),
+        (Status.BUSY, Mode.CHANGED): (Action.WAIT, "busy{}"),
         (Status.FOREIGN, Mode.CHANGED): (Action.MISSING, _NOT_TRUSTED),
         (Status.DONE, Mode.REPORT): (Action.LOAD, "finished{}"),
         (Status.CHANGED, Mode.REPORT): (Action.LOAD, "finished{}"),
         (Status.FAILED, Mode.REPORT): (Action.LOAD, "failed{}"),
-        (Status.UNFINISHED, Mode.REPORT): (Action.MISSING, "started, not finished{}"),
-        (Status.NEW, Mode.REPORT): (Action.MISSING, "never started{}"),
-        (Status.BUSY, Mode.REPORT): (Action.MISSING, "claimed by another process{}"),
+        (Status.UNFINISHED, Mode.REPORT): (Action.MISSING, "unfinished{}"),
+        (Status.NEW, Mode.REPORT): (Action.MISSING, "new{}"),
+        (Status.BUSY, Mode.REPORT): (Action.MISSING, "busy{}"),
         (Status.FOREIGN, Mode.REPORT): (Action.MISSING, _NOT_TRUSTED),
     }
 )
@@ -242,7 +242,11 @@ class Step(NamedTuple):
         return pmap({"name": self.name, "config": self.cell.config, **words})
 
     def __str__(self) -> str:
-        return f"{self.action.value:7}  {self.cell.folder}  ({self.reason})"
+        return self.line()
+
+    def line(self, label: str = "") -> str:
+        """The action, the cell's folder, the label if there is one, and why."""
+        return f"{self.action.value:7}  {self.cell.folder}  {f'{label}  ' if label else ''}({self.reason})"
 
 
 class Plan(NamedTuple):
@@ -268,15 +272,22 @@ class Plan(NamedTuple):
         counts = (f"{number} {_COUNTED_AS[action]}{made.get(action, '')}" for action, number in self.counts().items())
         return f"{cells_in_words(self.steps.size)}: {', '.join(counts)}"
 
+    def lines(self) -> list[str]:
+        """A line for each step. One for a cell without a name has the keys that vary, too."""
+        names = labels([step.cell for step in self.steps])
+        return [step.line("" if step.name else name) for step, name in zip(self.steps, names, strict=True)]
+
     def __str__(self) -> str:
-        return "\n".join([*map(str, self.steps), self.summary()])
+        return "\n".join([*self.lines(), self.summary()])
 
     def _repr_html_(self) -> str:
         """The summary and the steps, as a notebook shows them."""
         from pyexp import markup  # only a notebook pays for it
 
         shown = (self.steps[i] for i in markup.ends(self.steps.size))
-        rows = [(step.name or step.cell.folder, step.status.value, step.action.value, step.reason) for step in shown]
+        steps = list(shown)
+        names = labels([step.cell for step in steps])
+        rows = [(name, s.status.value, s.action.value, s.reason) for name, s in zip(names, steps, strict=True)]
         return markup.table(["cell", "status", "action", "reason"], rows, self.steps.size, self.summary())
 
 

@@ -5,7 +5,7 @@ when the value is first used.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -13,7 +13,7 @@ from math import inf
 from operator import attrgetter
 from pathlib import PureWindowsPath
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
 from pyrsistent import PVector
@@ -27,6 +27,7 @@ from pyexp.configs import (
     equal,
     frozen_map,
     is_map,
+    leaves,
     registered,
     thaw,
 )
@@ -297,6 +298,11 @@ class Record(NamedTuple):
     def failed(self) -> bool:
         return self.status != "done"
 
+    @property
+    def has_run(self) -> bool:
+        """Whether the cell has ended. Otherwise its status is new, unfinished, busy or foreign."""
+        return self.status in ("done", "failed")
+
 
 def record_of(
     name: str, config: FrozenConfig, digest: str, outcome: Outcome, *, started: float = 0.0, seconds: float = 0.0,
@@ -349,6 +355,42 @@ def clipped(text: str, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
+class Named(Protocol):
+    """What has a config: a cell or a record."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> FrozenConfig: ...
+    @property
+    def hash(self) -> str: ...
+
+
+def labels(cells: Sequence[Named]) -> list[str]:
+    """What to call each cell: its name. Cells without one are called by the keys in which their configs differ."""
+    if all(cell.name for cell in cells):
+        return [cell.name for cell in cells]
+    found = [{} if cell.name else dict(leaves(cell.config)) for cell in cells]
+    nameless = [each for each, cell in zip(found, cells, strict=True) if not cell.name]
+    first = nameless[0]
+    keys = dict.fromkeys(key for each in nameless for key in each if key != "name")
+    varying = [key for key in keys if not all(_has_same(each, first, key) for each in nameless)] or list(keys)
+    return [
+        cell.name or clipped(", ".join(f"{key}={_in_words(each[key])}" for key in varying if key in each)) or cell.hash
+        for cell, each in zip(cells, found, strict=True)
+    ]
+
+
+def _has_same(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
+    """Whether both have the key with the same value, of the same type, or neither has it."""
+    mine, theirs = one.get(key, _UNLOADED), other.get(key, _UNLOADED)
+    return mine is theirs or (type(mine) is type(theirs) and equal(mine, theirs))
+
+
+def _in_words(value: Any) -> str:
+    return clipped(value if isinstance(value, str) else spelled(thaw(value), _shown), 30)
+
+
 def spelled(value: Any, spell: Callable[[Any], str] = str) -> str:
     """The value as text; Python refuses to spell very long ints in decimal."""
     return hex(value) if type(value) is int and value.bit_length() > 10_000 else spell(value)
@@ -396,9 +438,9 @@ def is_library(file: str) -> bool:
     return bool(_LIBRARY.search(file)) or file.startswith(_PYEXP)
 
 
-def missing(name: str, config: FrozenConfig, digest: str, words: str) -> Record:
-    """The record of a cell that was not run: an error of type `NotRun`, with the reason."""
-    return Record(name, config, digest, "missing", type="NotRun", message=words)
+def missing(name: str, config: FrozenConfig, digest: str, words: str, status: str = "new") -> Record:
+    """The record of a cell that has not ended, with its status: an error of type `NotRun`, with the reason."""
+    return Record(name, config, digest, status, type="NotRun", message=words)
 
 
 def to_json(record: Record) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from pyexp.errors import ConfigError, ResultError
 from pyexp.leaves import has_encoders
 from pyexp.look.progress import Progress, progress
 from pyexp.options import Options
-from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim
-from pyexp.results import Attempt, Record, cells_in_words, clipped, record_of
+from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim, classify
+from pyexp.results import Attempt, Record, cells_in_words, clipped, labels, record_of
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.claims import Claim
 from pyexp.store.layout import Run
@@ -143,6 +143,8 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             stack.enter_context(history.journal(folder, head, snapshot.cells, git, _sources(job)))
         display = stack.enter_context(closing(_display(len(waiting), options, executor)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
+        display.names = _nameless(step.cell for step in steps)
+        display.holders = partial(claims.holders, os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
         about = of_other_code(snapshot, accepts=options.accept_code)
         for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
@@ -164,7 +166,22 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             records.tidy(folder)
         if returned_nothing(loaded.values()):
             display.note("every result is None: did the function forget to return it?")
-    return Performed(records.results(folder, steps, loaded), safe)
+    return Performed(records.results(folder, steps, _still_failed(snapshot, options) | loaded), safe)
+
+
+def _nameless(cells: Iterable[Cell]) -> dict[str, str]:
+    """What to call the cells that have no name, by hash."""
+    known = list(cells)
+    found = zip(known, labels(known), strict=True)
+    return {cell.hash: label for cell, label in found if not cell.name}
+
+
+def _still_failed(snapshot: Snapshot, options: Options) -> dict[str, Record]:
+    """The records of cells that have failed in an earlier run: they hold for those that this run does not reach."""
+    facts = {} if options.mode is Mode.RERUN else snapshot.facts
+    return {
+        folder: seen.record for folder, seen in facts.items() if seen.record and classify(seen).status is Status.FAILED
+    }
 
 
 NO_LOCKS = (
@@ -283,7 +300,9 @@ def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, 
 def _display(number: int, options: Options, executor: "Executor | None") -> Progress:
     """The display for a number of cells. It is live only if the cells do not write to the terminal."""
     elsewhere = options.capture and not options.pdb and executor is not None and executor.has_own_streams
-    return progress(number, quiet=options.quiet, terminal_is_free=elsewhere, environ=os.environ)
+    return progress(
+        number, quiet=options.quiet, verbose=options.verbose, terminal_is_free=elsewhere, environ=os.environ
+    )
 
 
 def validate_picklable(cells: Iterable[Cell]) -> None:
@@ -346,6 +365,7 @@ class Runner:
                         for ended in endings:
                             self._commit(ended)
                     waiting = deque() if stop.count or stop.is_late else self._lost()
+                    self.display.total += len(waiting)
             finally:
                 for _, claim in self.held.values():
                     claim.release()
@@ -422,7 +442,7 @@ class Runner:
             turned_away = 0
             if cell.folder in self.held:
                 _, claim = self.held[cell.folder]
-                self.display.started(cell.folder, cell.name)
+                self.display.started(cell.folder, cell.name or self.display.names[cell.hash])
                 yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor)
 
     def _is_busy(self, step: Step) -> bool:
@@ -509,7 +529,5 @@ class Runner:
         self.display.cell(cell.folder, record, log)
 
     def _how_to_go_on(self, why: str) -> str:
-        known = (self.records.get(step.cell.folder) for step in self.snapshot.plan.steps)
-        left = sum(1 for record in known if record is None or record.failed)
         size = cells_in_words(self.snapshot.plan.steps.size)
-        return f"{why}; {left} of {size} are left; to go on: {again(self.job, self.options, self.folder)}"
+        return f"{why}; {self.display.left} of {size} are left; to go on: {again(self.job, self.options, self.folder)}"

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -60,6 +60,7 @@ def look(job: Job, options: Options) -> Snapshot:
     """
     cells, chosen = cells_of_job(job, options)
     run, notes = find_run(job, options)
+    notes += _unmatched(cells, options.select)
     if run is None:
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
     if options.latest and options.mode is not Mode.REPORT and not options.extend:
@@ -103,8 +104,33 @@ def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]
     return cells, cells if options.select is None else selected(cells, options.select)
 
 
-def selected(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
-    """The cells whose name matches. Raises `SelectionError` with the nearest names if none does."""
+def selected(cells: Tensor[Cell], select: str | tuple[str, ...]) -> Tensor[Cell]:
+    """The cells whose name matches a glob, or any of several.
+
+    Raises `SelectionError` with the nearest names if there is none.
+    """
+    if isinstance(select, str):
+        return _matching(cells, select)
+    found = {cell.folder for glob in select for cell in _matching_or_none(cells, glob)}
+    return cells.filter(lambda cell: cell.folder in found) if found else _matching(cells, select[0])
+
+
+def _matching_or_none(cells: Tensor[Cell], glob: str) -> Iterable[Cell]:
+    try:
+        return _matching(cells, glob)
+    except SelectionError:
+        return ()
+
+
+def _unmatched(cells: Tensor[Cell], select: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """A note for each of several globs that matches no cell."""
+    globs = select if isinstance(select, tuple) else ()
+    return tuple(
+        f"note: no cell is named {glob!r} or matches it" for glob in globs if not _matching_or_none(cells, glob)
+    )
+
+
+def _matching(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
     try:
         found = cells[glob]
     except SelectionError:
@@ -175,6 +201,8 @@ def perform(job: Job, options: Options) -> Performed:
     snapshot = look(job, options)
     if options.mode is not Mode.REPORT:
         return runner.run(job, options, snapshot)
+    for note in snapshot.notes:
+        tell(note)
     run = snapshot.run
     left_out = 0 if run is None else len(history.history(run).folders - {cell.folder for cell in snapshot.cells})
     more = f"{cells_in_words(left_out)} of other grids; --as-run shows all cells of the run" if left_out else ""
@@ -198,8 +226,9 @@ def _as_run(job: Job, options: Options) -> Results:
     results = history.load_run(run)
     if options.select is None:
         return results
-    found = results[options.select]
-    return found if isinstance(found, Results) else Results.of(results.filter(lambda result: result is found))
+    cells = results.map(lambda result: Cell(result.record.config, result.name, result.record.hash, str(result.out)))
+    found = {cell.folder for cell in selected(cells, options.select)}
+    return Results.of(results.filter(lambda result: str(result.out) in found))
 
 
 def refuse_without_page() -> None:
@@ -278,6 +307,44 @@ def command_line(caller: FrameType) -> Heard:
     )
 
 
+def typed_words(started: Sequence[str], script: str | None) -> list[str]:
+    """The words after the script, in the words that started Python. With `-m cProfile main.py`, main.py is the script.
+
+    >>> typed_words(["python", "-Wignore", "-X", "dev", "main.py", "--data", "x"], "main.py")
+    ['--data', 'x']
+    >>> typed_words(["python", "-Im", "package", "-j", "2"], None)
+    ['-j', '2']
+    """
+    rest = iter(started[1:])
+    for word in rest:
+        if not word.startswith("-") or word == "-":
+            return list(rest)
+        letter = "" if word.startswith("--") else next((char for char in word[1:] if char in "XWmc"), "")
+        if word == "--check-hash-based-pycs" or (letter and word.index(letter, 1) == len(word) - 1):
+            next(rest, None)
+        if letter in ("m", "c"):
+            break
+    words = list(rest)
+    behind = [os.path.abspath(word) for word in words] if script else []
+    at = behind.index(os.path.abspath(script)) + 1 if script and os.path.abspath(script) in behind else 0
+    return words[at:]
+
+
+def without_words(words: Sequence[str], some: Sequence[str]) -> list[str] | None:
+    """The words without some of them, which stand there in this order. None if they do not.
+
+    >>> without_words(["--data", "x", "-j", "2"], ["-j", "2"]), without_words(["-x"], ["-j", "2"])
+    (['--data', 'x'], None)
+    """
+    left, wanted = [], list(some)
+    for word in words:
+        if wanted and word == wanted[0]:
+            del wanted[0]
+        else:
+            left.append(word)
+    return None if wanted else left
+
+
 def _was_started(namespace: Mapping[str, Any]) -> bool:
     """Whether this is the script that was started: the file, folder or archive in `sys.argv[0]`, or stdin."""
     started, file = Path(sys.argv[0] if sys.argv else ""), Path(namespace.get("__file__") or "<none>")
@@ -327,8 +394,8 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
         group = made.add_argument_group(title)
         for option in options:
             if option.metavar is not None:
-                words = option.help + default_of(option)
-                group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, help=words)
+                words, action = option.help + default_of(option), "append" if option.repeats else "store"
+                group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, action=action, help=words)
                 continue
             on, off = ("store_true", "store_false") if option.sets else ("store_false", "store_true")
             group.add_argument(*option.flags, dest=option.field, action=on, help=option.help)
@@ -345,13 +412,14 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
     """
     if not argv:
         return {}
-    known = [flag for option in OPTIONS for flag in (*option.flags, option.off) if flag] + ["--help"]
+    known = [flag for option in OPTIONS if not option.removes for flag in (*option.flags, option.off) if flag]
     found, unknown = parser(prog).parse_known_intermixed_args(list(argv))
     for argument in unknown:
         flag = argument.partition("=")[0]
-        raise UsageError(f"unknown option {flag!r}; {nearest(flag, known, 'the options are')}")
+        raise UsageError(f"unknown option {flag!r}; {nearest(flag, [*known, '--help'], 'the options are')}")
     said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
-    return checked(said, "the command line")
+    repeated = {option.field for option in OPTIONS if option.repeats}
+    return checked({k: tuple(v) if k in repeated else v for k, v in said.items()}, "the command line")
 
 
 def say(text: str) -> None:

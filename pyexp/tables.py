@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pyexp.axes import MISSING, Axis, Level, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, listing, nearest
-from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, records_of, spelled
+from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Results(Tensor[Result]):
         columns = {key: [r.outputs.get(key) for r in records] for key in _keys(records) if key not in (dims or {})}
         columns = {label_of(key, grid.coords): values for key, values in columns.items()}
         columns["status"] = [record.status for record in records]
-        columns["seconds"] = [record.seconds if record.status != "missing" else None for record in records]
+        columns["seconds"] = [record.seconds if record.has_run else None for record in records]
         shaped = {key: (grid.dims, _array(grid.laid(values)).reshape(grid.shape)) for key, values in columns.items()}
         stacked, counted = _stacked(self, grid, dims or {})
         made: xarray.Dataset = module.Dataset(shaped | stacked, grid.coords | counted)
@@ -320,6 +320,14 @@ def _rank(key: str, axes: Sequence[str]) -> int:
 def brief_error(record: Record) -> str | None:
     """The failure in one line; None for a success."""
     return clipped(f"{record.type}: {record.message}").rstrip(": ") if record.failed else None
+
+
+def instead(record: Record) -> str:
+    """What a printed table shows in place of the outputs of a cell that is not done: its status, and why."""
+    if record.has_run:
+        return f"{record.status}: {brief_error(record)}"
+    is_said = record.message.startswith(record.status)
+    return clipped(record.message) if is_said else clipped(f"{record.status}: {record.message}").rstrip(": ")
 
 
 def _outputs(records: Iterable[Record]) -> list[str]:
@@ -673,15 +681,14 @@ def table(results: Tensor[Result]) -> str:
     """The results as text: a row for each cell with its scalar outputs or its failure, and a count of failures."""
     records = records_of(results)
     keys = _keys(records)
-    rows = [[record.name or record.hash, *(shown(record, key) for key in keys)] for record in records]
+    names = labels(records)
+    rows = [[name, *(shown(record, key) for key in keys)] for name, record in zip(names, records, strict=True)]
     whole = [["name", *keys], *(row for row, record in zip(rows, records, strict=True) if not record.failed)]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
     widths[0] = max(len(row[0]) for row in [whole[0], *rows])
     lines = [_line(whole[0], widths)]
     for row, record in zip(rows, records, strict=True):
-        lines.append(
-            f"{row[0]:<{widths[0]}}  {record.status}: {brief_error(record)}" if record.failed else _line(row, widths)
-        )
+        lines.append(f"{row[0]:<{widths[0]}}  {instead(record)}" if record.failed else _line(row, widths))
     if others := _others(records):
         lines.append(f"not shown, as not a scalar: {', '.join(others)}")
     if any(record.failed for record in records):

@@ -7,9 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from pyexp.errors import UsageError
-from pyexp.look.progress import printable
 from pyexp.look.runs import ANYBODY, dotted, near, outputs_of
-from pyexp.look.screen import Screen
+from pyexp.look.screen import Screen, printable
 from pyexp.results import Record, Result, cells_in_words, clipped
 from pyexp.store import files, history
 from pyexp.store.layout import RESULT, Run

@@ -6,37 +6,58 @@ stdout is for the report. A closed stderr does not stop a run.
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
-from pyexp.results import Record, cells_in_words, clipped, place
+from pyexp.look.folding import failure_line, failure_lines
+from pyexp.look.screen import is_terminal, printable, width_of
+from pyexp.results import Record, cells_in_words
 
-#: Failures that the summary at the end of a run repeats.
-MOST_FAILURES = 20
-#: Running cells that the live display shows by name.
+#: Failures that are told one by one while a run goes on. After that they are counted.
+MOST_FAILURES = 10
+#: Running cells that are shown by name.
 MOST_RUNNING = 8
-#: Seconds between two frames of the live display.
-FRAME = 0.1
+#: Seconds between two frames of the live display, and of the one in a notebook.
+FRAME, NOTEBOOK_FRAME = 0.1, 0.5
+#: Seconds between two lines on the running cells, where there is no live display.
+HEARTBEAT = 60.0
 
 
 class Progress:
-    """Plain lines on a stream, one as each cell ends. `quiet` writes only failures and warnings."""
+    """Plain lines on a stream, one as each cell ends. `quiet` writes only failures and warnings.
 
-    def __init__(self, total: int, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+    `names` calls cells without a name, by hash. `holders` returns the processes of running cells, by folder.
+    """
+
+    #: Whether a line is written for each cell that is done.
+    tells_each = True
+
+    def __init__(self, total: int, *, quiet: bool = False, verbose: bool = False, stream: TextIO | None = None) -> None:
         self.total = total
         self.done = 0
         self.failed = 0
         self.quiet = quiet
-        self.waited = False
+        self.verbose = verbose
+        self.waited = 0
         self.stream = stream or own_stderr()
+        self.width = width_of(self.stream)
+        self.names: Mapping[str, str] = {}
+        self.holders: Callable[[], Mapping[str, str]] = dict
+        self.running: dict[str, tuple[str, float]] = {}
         self._here = os.path.join(_working_directory(), "")
         self._began = time.monotonic()
+        self._beat = self._began
 
     @property
     def ended(self) -> int:
         """The number of cells that have ended."""
         return self.done + self.failed
+
+    @property
+    def left(self) -> int:
+        """The number of cells that are not done: also those that failed, and those that run."""
+        return self.total - self.done
 
     def line(self, text: str) -> None:
         """Write a line. Ignore a stream that is closed."""
@@ -55,29 +76,38 @@ class Progress:
 
     def started(self, folder: str, name: str) -> None:
         """A cell starts. Its folder distinguishes it from others of the same name."""
+        self.running[folder] = (printable(name or folder), time.monotonic())
 
     def tick(self) -> None:
         """Time has passed."""
+        now = time.monotonic()
+        if is_due(now, self._beat) and not self.quiet:
+            self._beat = now
+            self.line(heartbeat(self.ended, self.total, self.running, self.holders(), waiting=self.waited, now=now))
 
     def waiting(self, number: int) -> None:
         """All cells that are left are claimed by other processes."""
         if not (self.waited or self.quiet):
             self.line(f"waiting for {cells_in_words(number)} that other processes have claimed")
-        self.waited = True
+        self.waited = number
 
     def cell(self, folder: str, record: Record, log: str) -> None:
         """A cell has ended. `log` is the path of its log, `""` if it has none."""
-        name = printable(record.name or record.hash)
+        self.running.pop(folder, None)
+        name = printable(record.name or self.names.get(record.hash) or record.hash)
         if record.failed:
             self.failed += 1
-            self._failure(f"[{self.ended}/{self.total}] {name} failed after {span(record.seconds)}", record, log)
+            self._failure(f"[{self.ended}/{self.total}]", name, record)
             return
         self.done += 1
-        if not self.quiet:
-            self._succeeded(f"[{self.ended}/{self.total}] {name} done in {span(record.seconds)}")
+        if not self.quiet and (self.verbose or self.tells_each):
+            self.line(f"[{self.ended}/{self.total}] {name} done in {span(record.seconds)}")
 
-    def _succeeded(self, text: str) -> None:
-        self.line(text)
+    def _failure(self, count: str, name: str, record: Record) -> None:
+        if self.verbose or self.failed <= MOST_FAILURES:
+            self.line(failure_line(f"{count} {name} failed", f" after {span(record.seconds)}", record, self.width))
+        elif is_counted(self.failed):
+            self.line(f"{count} {self.failed} cells have failed; the end of the run groups them")
 
     def close(self) -> None:
         """The run has ended: restore the terminal."""
@@ -86,77 +116,100 @@ class Progress:
                 self.stream.close()
 
     def summary(self, failures: Sequence[tuple[Record, str]], hint: str) -> None:
-        """Write the counts, the failures, and a hint how to continue."""
+        """Write the counts, the failures by type and place, and a hint how to continue."""
         if self.total and not self.quiet:
             counts = ", ".join(f"{n} {word}" for n, word in ((self.done, "done"), (self.failed, "failed")) if n)
             self.line(f"ran {cells_in_words(self.ended)} in {span(time.monotonic() - self._began)}: {counts or 'none'}")
         if not failures:
             return
         self.line(f"{len(failures)} of {cells_in_words(self.total)} failed:")
-        for record, log in failures[:MOST_FAILURES]:
-            self._failure(f"  {printable(record.name or record.hash)}", record, log)
-        if len(failures) > MOST_FAILURES:
-            self.line(f"  … and {len(failures) - MOST_FAILURES} more")
+        logs = {record.hash: self._near(log) for record, log in failures if log}
+        for line in failure_lines([record for record, _ in failures], logs, self.names):
+            self.line(f"  {line}")
         self.line(hint)
-
-    def _failure(self, what: str, record: Record, log: str) -> None:
-        self.line(f"{what}: {reason(record)}" + (f"\n    log: {self._near(log)}" if log else ""))
 
     def _near(self, path: str) -> str:
         """The path relative to the working directory, if it is below it."""
         return path.removeprefix(self._here)
 
 
-class Live(Progress):
-    """The live display of rich: a bar, counts by status, the rate, and the running cells with their times.
+class Updating(Progress):
+    """A display that is drawn again and again: a bar, counts by status, the rate, and the running cells."""
+
+    tells_each = False
+    frame = FRAME
+
+    def __init__(self, total: int, *, verbose: bool = False, stream: TextIO | None = None) -> None:
+        super().__init__(total, verbose=verbose, stream=stream)
+        self._display: Any = None
+
+    def started(self, folder: str, name: str) -> None:
+        super().started(folder, name)
+        if self._display is None:
+            self._began = time.monotonic()
+            self._open()
+        self.tick()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if self._display is not None and now - self._beat >= self.frame:
+            self._beat = now
+            self._draw(now)
+
+    def cell(self, folder: str, record: Record, log: str) -> None:
+        super().cell(folder, record, log)
+        self.tick()
+
+    def summary(self, failures: Sequence[tuple[Record, str]], hint: str) -> None:
+        self.close()
+        super().summary(failures, hint)
+
+    def _open(self) -> None:
+        raise NotImplementedError
+
+    def _draw(self, now: float) -> None:
+        raise NotImplementedError
+
+    def _status(self, now: float, width: int) -> tuple[int, str]:
+        """The columns of the bar, and the text beside it."""
+        return status_line(
+            self.done, self.failed, len(self.running), self.total, seconds=now - self._began, width=width
+        )
+
+    def _rows(self, now: float) -> list[str]:
+        """A line for each running cell."""
+        shown = list(self.running.values())[:MOST_RUNNING]
+        rows = [f"  {span(now - since):>8}  {name}" for name, since in shown]
+        rest = len(self.running) - len(shown)
+        return [*rows, f"            … and {rest} more"] if rest else rows
+
+
+class Live(Updating):
+    """The display on a terminal, by rich.
 
     The run's own loop draws it, not a thread: a cell may be a fork of this process.
     """
-
-    def __init__(self, total: int, *, stream: TextIO | None = None) -> None:
-        super().__init__(total, stream=stream)
-        self._running: dict[str, tuple[str, float]] = {}
-        self._drawn = 0.0
-        self._display: Any = None
 
     def line(self, text: str) -> None:
         if self._display is None:
             super().line(text)
             return
         with suppress(OSError, ValueError):
-            self._display.update(self._frame(time.monotonic()))  # the display is drawn again below the line
+            self._display.update(self._picture(time.monotonic()))  # the display is drawn again below the line
             self._display.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def started(self, folder: str, name: str) -> None:
-        self._running[folder] = (name or folder, time.monotonic())
-        if self._display is None:
-            self._open()
-        self.tick()
 
     def _open(self) -> None:
         from rich.console import Console  # 0.1 s to import, while the first cell is being started
         from rich.live import Live as Display
 
-        self._began = time.monotonic()
         console = Console(file=self.stream)
         with suppress(OSError, ValueError):
             self._display = Display(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
             self._display.start()
 
-    def tick(self) -> None:
-        now = time.monotonic()
-        if self._display is not None and now - self._drawn >= FRAME:
-            self._drawn = now
-            with suppress(OSError, ValueError):
-                self._display.update(self._frame(now), refresh=True)
-
-    def cell(self, folder: str, record: Record, log: str) -> None:
-        self._running.pop(folder, None)
-        super().cell(folder, record, log)
-        self.tick()
-
-    def _succeeded(self, text: str) -> None:
-        """Write nothing: the counts show it."""
+    def _draw(self, now: float) -> None:
+        with suppress(OSError, ValueError):
+            self._display.update(self._picture(now), refresh=True)
 
     def close(self) -> None:
         if self._display is not None:
@@ -164,33 +217,85 @@ class Live(Progress):
                 self._display.stop()
             self._display = None
 
-    def summary(self, failures: Sequence[tuple[Record, str]], hint: str) -> None:
-        self.close()
-        super().summary(failures, hint)
-
-    def _frame(self, now: float) -> Any:
-        """The present frame of the display."""
+    def _picture(self, now: float) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
+        self.width = self._display.console.width  # the terminal may have been resized
+        columns, text = self._status(now, self.width)
         bar = Table.grid(padding=(0, 1))
-        bar.add_row(ProgressBar(total=self.total, completed=self.ended, width=30), Text(self._counts(now)))
-        shown = list(self._running.values())[:MOST_RUNNING]
-        rows = [
-            Text(f"  {span(now - since):>8}  {printable(name)}", style="dim", no_wrap=True, overflow="ellipsis")
-            for name, since in shown
-        ]
-        if len(self._running) > len(shown):
-            rows.append(Text(f"            … and {len(self._running) - len(shown)} more", style="dim"))
+        shown = Text(text, no_wrap=True, overflow="ellipsis")
+        bar.add_row(*([ProgressBar(total=self.total, completed=self.ended, width=columns)] if columns else []), shown)
+        rows = (Text(row, style="dim", no_wrap=True, overflow="ellipsis") for row in self._rows(now))
         return Group(bar, *rows)
 
-    def _counts(self, now: float) -> str:
-        left = self.total - self.ended - len(self._running)
-        states = ((self.done, "done"), (self.failed, "failed"), (len(self._running), "running"), (left, "left"))
-        counts = ", ".join(f"{number} {word}" for number, word in states if number)
-        return f"{self.ended}/{self.total}  {counts}{pace(self.ended, self.total, now - self._began)}"
+
+#: Columns of a bar: at most, and at least where there is one.
+WIDEST_BAR, LEAST_BAR = 30, 10
+
+
+def status_line(done: int, failed: int, running: int, total: int, *, seconds: float, width: int) -> tuple[int, str]:
+    """The columns of the bar (0: none), and the counts and the pace beside it, for a terminal of this width.
+
+    >>> status_line(12, 1, 4, 500, seconds=26.0, width=100)
+    (26, '13/500  12 done, 488 left (1 failed, 4 running)  0.5 cells/s, 16:14 to go')
+    >>> status_line(12, 1, 4, 500, seconds=26.0, width=40)
+    (0, '13/500  1 failed, 488 left  16:14 to go')
+    """
+    ended, left = done + failed, total - done
+    some = ", ".join(f"{number} {word}" for number, word in ((failed, "failed"), (running, "running")) if number)
+    parts = (f"{done} done" if done else "", f"{left} left{f' ({some})' if some else ''}" if left else "")
+    whole = f"{ended}/{total}  {', '.join(part for part in parts if part)}"
+    brief = f"{ended}/{total}  {f'{failed} failed, ' if failed else ''}{left} left"
+    rate = pace(ended, total, seconds)
+    togo = f"  {rate.rpartition(', ')[2]}" if rate else ""
+    for text in (whole + rate, whole + togo):
+        if len(text) + 1 + LEAST_BAR <= width:
+            return min(WIDEST_BAR, width - len(text) - 1), text
+    return 0, next((text for text in (whole + togo, whole, brief + togo, brief) if len(text) <= width), brief)
+
+
+def is_due(now: float, last: float) -> bool:
+    """Whether it is time for another line on the running cells."""
+    return now - last >= HEARTBEAT
+
+
+def heartbeat(
+    ended: int,
+    total: int,
+    running: Mapping[str, tuple[str, float]],
+    holders: Mapping[str, str],
+    *,
+    waiting: int,
+    now: float,
+) -> str:
+    """A line on the cells that run, by folder with their names and starts: for how long, and by which process.
+
+    >>> heartbeat(3, 9, {"c-1": ("c", 10.0)}, {"c-1": "(process 7 on host)"}, waiting=0, now=135.0)
+    '[3/9] running: c for 2:05 (process 7 on host)'
+    """
+    told = [
+        f"{name} for {span(now - since)}{f' {holders[folder]}' if folder in holders else ''}"
+        for folder, (name, since) in list(running.items())[:MOST_RUNNING]
+    ]
+    if len(running) > len(told):
+        told.append(f"and {len(running) - len(told)} more")
+    if not told:
+        what = f"waiting for {cells_in_words(waiting)} that other processes have claimed" if waiting else "no cell runs"
+        return f"[{ended}/{total}] {what}"
+    return f"[{ended}/{total}] running: {', '.join(told)}"
+
+
+def is_counted(failed: int) -> bool:
+    """Whether a line says how many have failed: each time there are twice as many as are told one by one.
+
+    >>> [number for number in range(11, 100) if is_counted(number)]
+    [20, 40, 80]
+    """
+    times, rest = divmod(failed, MOST_FAILURES)
+    return not rest and times > 1 and times & (times - 1) == 0
 
 
 def pace(ended: int, total: int, seconds: float) -> str:
@@ -222,36 +327,21 @@ def span(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
-def reason(record: Record) -> str:
-    """Why a cell failed and where, in one line."""
-    why = clipped(f"{record.type}: {record.message}" if record.message else record.type)
-    where = place(record.traceback)
-    return printable(f"{why} ({where})" if where else why)
-
-
-def printable(text: str) -> str:
-    """The text with control characters escaped."""
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-def progress(total: int, *, quiet: bool, terminal_is_free: bool, environ: Mapping[str, str]) -> Progress:
+def progress(
+    total: int, *, quiet: bool, terminal_is_free: bool, environ: Mapping[str, str], verbose: bool = False
+) -> Progress:
     """The live display if stderr is a terminal that can show it and that cells do not write to; plain lines otherwise.
 
     `CI` or `TERM=dumb` give plain lines. rich respects `NO_COLOR`.
     """
     stream = own_stderr()
     plain = (
-        quiet or not total or not terminal_is_free or not _is_terminal(stream)
+        quiet or not total or not terminal_is_free or not is_terminal(stream)
         or environ.get("TERM", "") in ("", "dumb", "unknown") or environ.get("CI", "").lower() not in ("", "0", "false")
     )  # fmt: skip
-    return Progress(total, quiet=quiet, stream=stream) if plain else Live(total, stream=stream)
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty()
-    except (OSError, ValueError, AttributeError):
-        return False
+    if plain:
+        return Progress(total, quiet=quiet, verbose=verbose, stream=stream)
+    return Live(total, verbose=verbose, stream=stream)
 
 
 def _working_directory() -> str:

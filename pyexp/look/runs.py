@@ -15,15 +15,15 @@ from typing import Any
 
 from pyexp.configs import FrozenConfig, leaves, thaw
 from pyexp.errors import NoRunError, SelectionError, StoreError, UsageError, listing, nearest
-from pyexp.look.folding import failure_lines, folded
-from pyexp.look.progress import printable, reason, span
-from pyexp.look.screen import Column, Screen, size, table
+from pyexp.look.folding import failure_lines, folded, reason
+from pyexp.look.progress import span
+from pyexp.look.screen import Column, Screen, printable, size, table
 from pyexp.plan import ENDED, classify
-from pyexp.results import Record, cells_in_words, clipped, records_of, spelled
+from pyexp.results import Record, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
 from pyexp.store.layout import CLAIMS, LOG, RUN, Run
-from pyexp.tables import Results
+from pyexp.tables import Results, instead
 
 #: Who the results are of does not matter: none is loaded.
 ANYBODY = "all"
@@ -194,8 +194,8 @@ def _show_cell(run: Run, folder: str, screen: Screen, *, follow: bool) -> None:
 
 def _told(record: Record) -> str:
     """What became of a cell, when and where."""
-    if record.status == "missing":
-        return printable(f"not finished: {record.message}")
+    if not record.has_run:
+        return printable(instead(record))
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
     where = f" on {record.host}" if record.host else ""
     how = (f" by {record.executor}" if record.executor else "") + (f" on GPU {record.gpu}" if record.gpu else "")
@@ -295,7 +295,9 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
     for command in commands:
         screen.line(f"  {printable(str(command.get('command', '?')))}")
         screen.line(f"    {printable(_how(command))}", "dim")
-    if failures := failure_lines(records_of(results)):
+    found = records_of(results)
+    names = dict(zip((record.hash for record in found), labels(found), strict=True))
+    if failures := failure_lines(found, {}, names):
         screen.line("\nfailed", "bold")
         for line in failures:
             screen.line(f"  {line}", "" if line.startswith(" ") else "red")
@@ -321,6 +323,7 @@ def _follow_run(run: Run, screen: Screen) -> None:
         if (now := files.stamp(os.path.join(run.path, RUN))) != stamp:
             stamp, cells = now, {cell.folder: cell for cell in history.history(run).cells}
             pending = {folder for folder in cells if folder not in told}
+            names = dict(zip(cells, map(printable, labels(list(cells.values()))), strict=True))
         pending |= held.keys() & cells.keys()  # also one that had ended, and runs again
         seen = records.look(run, [cells[folder] for folder in pending], records.Program(loads=False), exact=False)
         ended = [
@@ -331,10 +334,10 @@ def _follow_run(run: Run, screen: Screen) -> None:
         for _, folder, record, version in sorted(ended, key=itemgetter(0)):
             pending.discard(folder)
             if not is_first and told.get(folder) != version:
-                _tell_end(record, f"[{len(cells) - len(pending)}/{len(cells)}]", screen)
+                _tell_end(record, names[folder], f"[{len(cells) - len(pending)}/{len(cells)}]", screen)
             told[folder] = version
         if is_first:
-            running = ", ".join(sorted(cells[folder].name for folder in held.keys() & cells.keys()))
+            running = ", ".join(sorted(names[folder] for folder in held.keys() & cells.keys()))
             words = f"{len(told)} of {cells_in_words(len(cells))} have ended"
             screen.line(printable(f"{words}{'; running: ' if running else ''}{running}"))
         is_first = False
@@ -343,8 +346,7 @@ def _follow_run(run: Run, screen: Screen) -> None:
             return
 
 
-def _tell_end(record: Record, count: str, screen: Screen) -> None:
-    name = printable(record.name or record.hash)
+def _tell_end(record: Record, name: str, count: str, screen: Screen) -> None:
     if record.failed:
         screen.line(f"{count} {name} failed after {span(record.seconds)}: {reason(record)}", "red")
     else:
@@ -375,7 +377,7 @@ def best(said: Namespace, screen: Screen) -> int:
     left_out += [record.status for record in found if said.metric not in record.outputs]
     varying = [(path, told) for path, told in _varying(found, top)]
     columns = [
-        Column("name", [printable(record.name or record.hash) for record in top]),
+        Column("name", [printable(name) for name in labels(top)]),
         Column(said.metric, [_number(record.outputs[said.metric]) for record in top], rank=2, right=True),
         *(Column(printable(path), told, rank=1, right=True) for path, told in varying),
     ]
@@ -405,7 +407,7 @@ def _ranked(having: Sequence[Record], metric: str, *, largest: bool) -> tuple[li
 def _varying(found: Sequence[Record], top: Sequence[Record]) -> Iterable[tuple[str, list[str]]]:
     """The keys in which the configs differ, with what they are in the top records."""
     everywhere: dict[str, set[str]] = {}
-    known = [dotted(record.config) for record in found if record.status != "missing"]
+    known = [dotted(record.config) for record in found if record.has_run]
     for path in sorted({path for each in known for path in each}):
         everywhere[path] = {each.get(path, "") for each in known}
     shown = [dotted(record.config) for record in top]

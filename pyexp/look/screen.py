@@ -26,7 +26,7 @@ class Screen:
     def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
         self.stream = stream
         self.is_closed = False
-        self.is_terminal = _is_terminal(stream)
+        self.is_terminal = is_terminal(stream)
         self.has_colours = self.is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") not in ("", "dumb")
 
     @property
@@ -72,7 +72,8 @@ class Screen:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO) -> bool:
+    """Whether the stream leads to a terminal."""
     try:
         return stream.isatty()
     except (OSError, ValueError, AttributeError):
@@ -82,6 +83,22 @@ def _is_terminal(stream: TextIO) -> bool:
 def own_screen() -> Screen:
     """The screen on stdout."""
     return Screen(sys.stdout or open(os.devnull, "w", encoding="utf-8"), os.environ)
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Columns of the terminal that the stream leads to, as it is now; None if there is none, or if nobody knows."""
+    if not is_terminal(stream):
+        return None
+    try:
+        columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return max(columns, NARROWEST) if columns else None
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def columns_of(text: str) -> int:

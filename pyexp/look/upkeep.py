@@ -3,9 +3,8 @@
 import os
 from argparse import Namespace
 
-from pyexp.look.progress import printable
 from pyexp.look.runs import near, runs_below
-from pyexp.look.screen import Screen, size
+from pyexp.look.screen import Screen, printable, size
 from pyexp.results import cells_in_words
 from pyexp.store import garbage, union
 from pyexp.store.garbage import Item

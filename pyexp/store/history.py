@@ -470,7 +470,7 @@ def load_cell(run: Run, folder: str, *, unpickles: bool = True) -> Result:
 def as_run(run: Run, cells: Tensor[Cell], *, unpickles: bool = True) -> Results:
     """The Results of these cells, with the configs from their records.
 
-    If a record is lost, load the result to make it again; without `unpickles`, report the cell as missing.
+    If a record is lost, load the result to make it again; without `unpickles`, report the cell as unfinished.
     """
     seen = records.look(run, cells, records.Program(loads=False), exact=False)
     known = cells.map(lambda cell: _known(cell, seen.get(cell.folder)))

@@ -19,7 +19,7 @@ from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup
 from pyexp.errors import ResultError, StoreError
 from pyexp.hashing import alike
 from pyexp.leaves import NotLoaded
-from pyexp.plan import ENDED, Cell, Facts, Step, classify, unused
+from pyexp.plan import ENDED, Cell, Facts, Status, Step, classify, unused
 from pyexp.results import Record, Result, done, from_json, missing, record_of, restored, to_json
 from pyexp.store import claims, files, pickling
 from pyexp.store.claims import Claim
@@ -295,11 +295,11 @@ def _load(path: str, name: str, trust: str) -> Any:
 
 
 def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Results:
-    """A result for each step, in the grid's shape. A cell without a record gets one that says why it is missing."""
+    """A result for each step, in the grid's shape. A cell without a record gets one with its status, and why."""
 
     def result(step: Step) -> Result:
         cell = step.cell
-        record = records.get(cell.folder) or missing(cell.name, cell.config, cell.hash, step.reason)
+        record = records.get(cell.folder) or missing(cell.name, cell.config, cell.hash, step.reason, _without(step))
         return Result(
             record, partial(Path, run.folder(cell)), partial(_load, run.file(cell, RESULT), cell.name, run.trust)
         )
@@ -307,10 +307,15 @@ def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Res
     return Results.of(steps.map(result))
 
 
+def _without(step: Step) -> str:
+    """The status of a cell that has no record. What had ended was set apart to be rerun: the cell is new."""
+    return (Status.NEW if step.status in ENDED else step.status).value
+
+
 def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpickles: bool = True) -> Results:
     """A result for each step, in the grid's shape, from the facts on disk. Changes nothing.
 
-    Without `unpickles`, a finished cell whose record is lost counts as missing.
+    Without `unpickles`, a finished cell whose record is lost counts as unfinished.
     """
     records = {}
     for step in steps:
@@ -322,7 +327,8 @@ def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpick
                 records[step.cell.folder] = record_for(run, step.cell, here)
             except (ResultError, OSError) as error:
                 words = f"its result is unreadable: {error}"
-                records[step.cell.folder] = missing(step.cell.name, step.cell.config, step.cell.hash, words)
+                cell = step.cell
+                records[cell.folder] = missing(cell.name, cell.config, cell.hash, words, Status.UNFINISHED.value)
     return results(run, steps, records)
 
 

@@ -59,10 +59,7 @@ def test_a_changed_default_is_a_changed_cell_and_the_old_one_is_kept(tmp_path: P
     folder = tmp_path / "out" / "trial" / "t"
     run(tmp_path, '{"dropout": 0.0}')
     (tmp_path / "main.py").write_text(SCRIPT.replace("DEFAULTS", '{"dropout": 0.5}').replace("CONFIGS", CONFIGS))
-    assert (
-        "(started, not finished (finished with another default: dropout was 0.0, and is 0.5))"
-        in go(tmp_path, "-n").stdout
-    )
+    assert "(unfinished (finished with another default: dropout was 0.0, and is 0.5))" in go(tmp_path, "-n").stdout
     assert run(tmp_path, '{"dropout": 0.5}') == "a b"
     assert [result["dropout"] for result in pyexp.load(folder)] == [0.5, 0.5]
     assert run(tmp_path, '{"dropout": 0.5}') == ""

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import pmap
 
-from pyexp.look.progress import MOST_FAILURES, Progress, pace, printable, span
+from pyexp.look.folding import MOST_KINDS
+from pyexp.look.progress import MOST_FAILURES, Progress, pace, span
+from pyexp.look.screen import printable
 from pyexp.results import Record, done, record_of
 from pyexp.worker.outcome import failed
 from tests.cli.scripts import SCRIPT, environment, go, ran, write
@@ -58,11 +60,12 @@ def test_on_a_terminal_the_display_is_live_and_stdout_is_the_reports_alone(folde
     written, out = on_terminal(folder, "wait=0.3", "-j", "2")
     assert is_live(written)
     seen = ESCAPE.sub("", written)
-    assert re.search(r"0/6  [12] running, [45] left", seen)
+    assert re.search(r"0/6  6 left \([12] running\)", seen)
     assert re.search(r"\d\.\d s  exp_lr0\.1_seed0", seen)
     assert re.search(r"[1-5]/6  [1-5] done, .*cells/s, \d\.\d s to go", seen)
     failed = r"\[[3-6]/6\] exp_lr1\.0_seed\d failed after [\d.]+ s: ValueError: diverged"
-    assert re.search(failed + r" \(main\.py:13 in experiment\)\r?\n +log: out/", seen)
+    assert len(re.findall(failed + r" \(main\.py:13 in experiment\)\r?\n", seen)) == 3
+    assert seen.count("  3 × ValueError: diverged\r\n      main.py:13 in experiment, first in exp_lr1.0_seed") == 1
     assert "done in" not in seen
     assert out.startswith("name")
     assert "\x1b" not in out
@@ -100,9 +103,9 @@ def test_elsewhere_there_is_a_line_for_each_cell(folder: Path) -> None:
     assert re.fullmatch(r"\[1/2\] exp_lr0\.1_seed0 done in \d+\.\d s", lines[1])
     reason = r"ValueError: diverged \(main\.py:13 in experiment\)"
     assert re.fullmatch(r"\[2/2\] exp_lr1\.0_seed0 failed after [\d.]+ s: " + reason, lines[2])
-    assert re.fullmatch(r"    log: out/mnist/\S+/log\.txt", lines[3])
-    assert re.fullmatch(r"ran 2 cells in \d+\.\d s: 1 done, 1 failed", lines[4])
-    assert re.fullmatch("  exp_lr1.0_seed0: " + reason, lines[6])
+    assert re.fullmatch(r"ran 2 cells in \d+\.\d s: 1 done, 1 failed", lines[3])
+    assert re.fullmatch("  exp_lr1.0_seed0: " + reason, lines[5])
+    assert re.fullmatch(r"      log: out/mnist/\S+/log\.txt", lines[6])
 
 
 def test_without_a_log_there_is_no_line_that_leads_to_one(tmp_path: Path) -> None:
@@ -130,18 +133,38 @@ def test_a_name_cannot_move_the_cursor(tmp_path: Path) -> None:
 
 
 def record(name: str, outcome: dict[str, object]) -> Record:
-    return record_of(name, pmap(), "abc", outcome, seconds=1.0)
+    return record_of(name, pmap(), f"hash of {name}", outcome, seconds=1.0)
 
 
-def test_of_many_failures_the_summary_tells_the_first_and_how_many_more() -> None:
+@given(st.lists(st.sampled_from([ValueError("a"), ValueError("b"), KeyError("a")]), max_size=100), st.booleans())
+def test_failures_are_told_one_by_one_up_to_ten_and_then_counted(errors: list[Exception], verbose: bool) -> None:
     stream = io.StringIO()
-    told = Progress(100, stream=stream, quiet=True)
-    failures = [(record(f"c{i}", failed(ValueError("boom"))), f"/{i}.txt") for i in range(MOST_FAILURES + 5)]
-    told.summary(failures, "type this")
+    told = Progress(1000, stream=stream, quiet=not verbose, verbose=verbose)
+    failures = [(record(f"c{i}", failed(error)), f"/{i}.txt") for i, error in enumerate(errors)]
+    for failure in failures:
+        told.cell("folder", *failure)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == f"{MOST_FAILURES + 5} of 100 cells failed:"
-    assert lines[-2:] == ["  … and 5 more", "type this"]
-    assert len(lines) == 2 * MOST_FAILURES + 3
+    singly = len(errors) if verbose else MOST_FAILURES
+    for i, error in enumerate(errors[:singly]):
+        assert lines[i] == f"[{i + 1}/1000] c{i} failed after 1.0 s: {type(error).__name__}: {error}"
+    counted = [number for number in (20, 40, 80) if number <= len(errors) and not verbose]
+    assert [re.findall(r" (\d+) cells have failed;", line) for line in lines[singly:]] == [[str(n)] for n in counted]
+
+
+@given(st.lists(st.integers(0, 2 * MOST_KINDS), max_size=100))
+def test_the_summary_has_the_failures_by_kind_and_counts_each_once(kinds: list[int]) -> None:
+    stream = io.StringIO()
+    failures = [(record(f"c{i}", failed(ValueError(f"kind {kind}"))), f"/{i}.txt") for i, kind in enumerate(kinds)]
+    Progress(1000, stream=stream, quiet=True).summary(failures, "type this")
+    text = stream.getvalue()
+    counted = [int(number) for number in re.findall(r"^  (?:… and )?(\d+) (?:×|more)", text, re.M)]
+    assert sum(counted) + len(re.findall(r"^  c\d+: ", text, re.M)) == len(kinds)
+    for kind in set(kinds) if len(set(kinds)) <= MOST_KINDS else ():
+        first = f"c{kinds.index(kind)}"
+        assert re.search(rf"{first}: ValueError: kind {kind}\n|× ValueError: kind {kind}\n +first in {first}\n", text)
+        assert text.count(f"ValueError: kind {kind}\n") == 1
+        assert f"      log: /{kinds.index(kind)}.txt\n" in text
+    assert text.endswith("type this\n" if kinds else "")
 
 
 def test_an_error_without_a_message_is_its_type() -> None:

@@ -216,7 +216,7 @@ def test_a_new_cell_says_which_finished_one_is_nearest(tmp_path: Path) -> None:
     }.items():
         write(tmp_path, configs=f'[{{"name": "exp", "x": 1, {change}}}]')
         told = go(tmp_path, "-n", "--timestamp", "t")
-        assert f"(never started (nearest: exp, {words}" in told, told
+        assert f"(new (nearest: exp, {words}" in told, told
 
 
 def test_a_mistake_in_the_script_keeps_its_traceback_and_one_on_the_command_line_is_a_line(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_the_command_line_is_read_however_the_program_is_started(folder: Path, h
         (folder / place).write_text(ENTRY.format(call))
     done = start(folder, *how, "-n")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "(never started)" in done.stdout
+    assert "(new)" in done.stdout
     assert not (folder / "out").exists()
     if call == "main":
         assert "error: unknown option '--nonsense'" in start(folder, *how, "--nonsense").stderr
@@ -95,7 +95,7 @@ def test_the_command_line_of_an_entry_point_on_windows_is_read(folder: Path) -> 
     """It is an archive that is called `train.exe`, and `sys.argv` begins with `train`."""
     with zipfile.ZipFile(folder / "bin" / "train.exe", "w") as archive:
         archive.writestr("__main__.py", ENTRY.format("main"))
-    assert "(never started)" in start(folder, "bin/train.exe", "-n").stdout
+    assert "(new)" in start(folder, "bin/train.exe", "-n").stdout
 
 
 PROGRAMS = {

@@ -1,5 +1,6 @@
 """One table is the command line, the keywords of `run()` and of the decorator, the help, and a page of the docs."""
 
+import re
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ VALUES: dict[str, list[Any]] = {
     "timestamp": ["2024-01-25_14-30-00", "t"],
     "name": ["mnist"],
     "output_dir": ["results/"],
-    "select": ["exp_*", "-odd", "a b"],
+    "select": ["exp_*", "-odd", "a b", ("a", "-b", "c d")],
     "executor": ["fork", "ray://host:10001"],
     "jobs": [1, 64, "auto"],
     "gpus": ["auto", "none", "0,0,1", "0+1,2+3"],
@@ -148,6 +149,7 @@ def test_the_flags_say_what_a_run_is_for_and_which(options: list[str], mode: Mod
         (["out=there"], "'out' is the folder that pyexp gives each cell"),
         (["--report=3"], "ignored explicit argument '3'"),
         (["--rep"], "unknown option '--rep'"),
+        (["--rerum"], r"unknown option '--rerum'; did you mean ((?!'--rerun).)*$"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_that_says_what_would_be_right(argv: list[str], words: str) -> None:
@@ -194,6 +196,8 @@ def test_continue_and_a_timestamp_contradict_each_other() -> None:
         ({"output_dir": b"x"}, "output_dir is b'x'; it takes a folder"),
         ({"output_dir": "a\0b"}, "it takes a folder"),
         ({"select": ["a"]}, r"select is \['a'\]; it takes a glob"),
+        ({"select": ()}, r"select is \(\); it takes a glob such as 'exp_\*', or a tuple of globs"),
+        ({"select": ("a", 1)}, r"select is \('a', 1\)"),
         ({"overrides": "lr=3"}, "overrides is 'lr=3'; it takes a dict by key, or a list"),
         ({"overrides": 3}, "overrides is 3"),
         ({"overrides": {3: 4}}, "keys are strings"),
@@ -214,3 +218,18 @@ def test_none_says_nothing() -> None:
 def test_every_executor_that_the_help_names_is_there(name: str) -> None:
     assert name in BY_FIELD["executor"].help
     assert get_executor(name)
+
+
+LONG = sorted(flag for option in OPTIONS for flag in option.flags if flag.startswith("--") and "=" not in flag)
+
+
+@given(st.sampled_from(LONG), st.data())
+def test_no_mistyped_flag_is_taken_for_one_that_removes(flag: str, data: st.DataObject) -> None:
+    """With a letter too few or another one, of any flag."""
+    at = data.draw(st.integers(2, len(flag) - 1))
+    word = flag[:at] + data.draw(st.sampled_from(["", "0"])) + flag[at + 1 :]
+    removing = {each for option in OPTIONS if option.removes for each in option.flags}
+    assert removing == {"--rerun", "--rerun-changed"}
+    with pytest.raises(UsageError, match="unknown option") as raised:
+        parse([word])
+    assert not removing & set(re.findall(r"'(--[\w-]+)'", str(raised.value).partition(";")[2]))

@@ -10,7 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pyexp.options import without_flags
+from pyexp.shell import without_words
 from tests.cli.scripts import SCRIPT, environment, go, ran, write
 
 GOOD = [f"exp_lr0.1_seed{i}" for i in range(3)]
@@ -34,7 +38,7 @@ def after(folder: Path) -> Path:
 
 def test_a_day(folder: Path) -> None:
     dry = go(folder, "-n")
-    assert dry.stdout.count("never started") == 6
+    assert dry.stdout.count("(new)") == 6
     assert (dry.stderr, ran(folder), (folder / "out").exists()) == ("", [], False)
 
     first = go(folder, "-j", "2")
@@ -59,12 +63,11 @@ def test_a_day(folder: Path) -> None:
     assert [path.name for path in (folder / "out" / "mnist").iterdir()].__len__() == 1
 
 
-def test_failures_are_told_at_once_and_at_the_end_with_their_logs_and_what_to_type(folder: Path) -> None:
+def test_failures_are_told_at_once_and_at_the_end_with_the_log_and_what_to_type(folder: Path) -> None:
     told = go(folder, "--executor", "inline", "-k", "*seed0", "+note=a b").stderr
-    logs = re.findall(r"log: (\S+)", told)
-    assert len(logs) == 2
-    assert logs[0] == logs[1]
-    assert "hello from exp_lr1.0_seed0" in (folder / logs[0]).read_text()
+    assert told.count("ValueError: diverged (main.py:13 in experiment)") == 2
+    (log,) = re.findall(r"log: (\S+)", told)
+    assert "hello from exp_lr1.0_seed0" in (folder / log).read_text()
     ran(folder)
     (hint,) = re.findall(r"to run them again: (.*)", told)
     program, *arguments = shlex.split(hint)
@@ -138,7 +141,22 @@ def test_fail_fast_starts_no_cell_after_the_first_failure(folder: Path) -> None:
     write(folder, SCRIPT.replace("(0.1, 1.0)", "(1.0, 0.1)"))
     stopped = go(folder, "-x", "--executor", "inline")
     assert ran(folder) == BAD[:1]
-    assert "6 cells: 1 failed, 5 missing" in stopped.stdout
+    assert "6 cells: 1 failed, 5 new" in stopped.stdout
+
+
+def test_several_selections_are_a_union_and_resume_is_continue(folder: Path) -> None:
+    words = ["--executor", "inline", "-k", "*lr0.1_seed0", "-k", "*seed1", "-k", "*seed9"]
+    done = go(folder, *words)
+    assert ran(folder) == ["exp_lr0.1_seed0", "exp_lr0.1_seed1", "exp_lr1.0_seed1"]
+    assert "note: no cell is named '*seed9' or matches it\n" in done.stderr
+    (hint,) = re.findall(r"to run them again: (.*)", done.stderr)
+    assert "-k '*lr0.1_seed0' -k '*seed1'" in hint
+    reported = go(folder, "--report", "-k", "*lr0.1_seed0", "-k", "*seed1")
+    assert reported.stdout == done.stdout
+    assert go(folder, "--as-run", "-k", "*lr0.1_seed0", "-k", "*seed1").stdout == done.stdout
+    assert go(folder, "-k", "*seed9", "-k", "x").returncode == 2
+    go(folder, "--resume", "--executor", "inline", "-k", "*seed1", "-k", "*seed0")
+    assert ran(folder) == ["exp_lr1.0_seed0", "exp_lr1.0_seed1"]
 
 
 def test_rerun_runs_what_is_finished_too(after: Path) -> None:
@@ -234,6 +252,52 @@ def test_after_ctrl_c_the_status_is_130_and_what_is_said_to_go_on_does(folder: P
     subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(), capture_output=True, check=True)
     finished = 6 - int(re.search(r"; (\d) of 6 cells are left", line)[1])  # type: ignore[index]
     assert sorted(ran(folder)) == sorted((GOOD + BAD)[finished:])
+
+
+OWN = """
+import argparse, sys
+if __name__ == "__main__":
+    mode = sys.argv.pop(1)
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--note", nargs="+")
+    own, rest = parser.parse_known_args()
+    print(mode, own.note)
+    experiment.run(argv=rest, name=mode)
+"""
+
+
+def test_what_is_said_to_go_on_has_the_scripts_own_words_too(tmp_path: Path) -> None:
+    write(tmp_path, SCRIPT.partition("if __name__")[0] + OWN)
+    words = ["a b", "--note", "it's", "$x", "--timestamp", "t", "--executor=inline", "-k", "*seed0", "wait=0"]
+    done = go(tmp_path, *words)
+    (hint,) = re.findall(r"to run them again: (.*)", done.stderr)
+    again = subprocess.run(
+        ["bash", "-c", hint.replace("python", sys.executable, 1)],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert again.stdout.splitlines()[0] == done.stdout.splitlines()[0] == "a b [\"it's\", '$x']"
+    assert ran(tmp_path) == ["exp_lr0.1_seed0", "exp_lr1.0_seed0", "exp_lr1.0_seed0"]
+    assert hint.count("--timestamp t") == 1
+
+
+def test_where_the_words_are_made_up_by_the_script_the_call_is_said(tmp_path: Path) -> None:
+    write(tmp_path, SCRIPT.replace("experiment.run()", "experiment.run(argv=['-k', '*seed0', '--executor', 'inline'])"))
+    told = go(tmp_path, "--anything").stderr
+    assert re.search(r"to run them again: experiment\.run\(timestamp='[^']+', last_failed=True\)$", told)
+
+
+@given(st.lists(st.sampled_from(["--data", "x", "-j", "2", "--", "--lf"])), st.lists(st.booleans()))
+def test_words_are_taken_out_where_they_stand(words: list[str], picks: list[bool]) -> None:
+    some = [word for word, is_picked in zip(words, picks, strict=False) if is_picked]
+    left = without_words(words, some)
+    assert left is not None
+    assert sorted([*left, *some]) == sorted(words)
+    assert without_words(words, [*words, "x"]) is None
+    own = words[: words.index("--")] if "--" in words else words
+    kept = without_flags([*words, "--timestamp", "t"], {"timestamp", "last_failed"})
+    assert kept[: len(own) - own.count("--lf")] == [word for word in own if word != "--lf"]
+    assert ("--timestamp" in kept) == ("--" in words)
+    assert without_flags(["--timestamp=t", *words], {"timestamp"}) == words
 
 
 def test_a_script_runs_where_the_working_directory_is_gone(tmp_path):

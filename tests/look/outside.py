@@ -1,12 +1,16 @@
 """`python -m pyexp`, as a person calls it: with pipes, or on a terminal of some width."""
 
+import fcntl
 import os
 import pty
 import re
 import select
 import shutil
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,20 +42,30 @@ def refused(folder: Path, *words: str | Path) -> str:
 
 
 def on_terminal(
-    folder: Path, *asked: str | Path, columns: int, lines: int = 24, words: list[str] | None = None, **changes: str
+    folder: Path,
+    *asked: str | Path,
+    columns: int,
+    lines: int = 24,
+    words: list[str] | None = None,
+    interrupt: str = "",
+    **changes: str,
 ) -> str:
-    """What it, or another command, writes to a terminal of this size."""
+    """What it, or another command, writes to a terminal of this size. Ctrl-C comes once it has written `interrupt`."""
     leader, follower = pty.openpty()
-    known = variables(TERM="xterm-256color", COLUMNS=str(columns), LINES=str(lines), **changes)
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    known = variables(TERM="xterm-256color", **changes)
     command = words or [sys.executable, "-m", "pyexp", *map(str, asked)]
     started = subprocess.Popen(command, cwd=folder, env=known, stdout=follower, stderr=follower)
     os.close(follower)
-    written = b""
+    written, status = b"", 0
     with suppress(OSError):  # how a terminal says that nobody is at the other end any more
         while select.select([leader], [], [], 60)[0] and (part := os.read(leader, 1 << 16)):
             written += part
+            if interrupt and re.search(interrupt, ESCAPE.sub("", written.decode(errors="replace"))):
+                started.send_signal(signal.SIGINT)
+                interrupt, status = "", 130
     os.close(leader)
-    assert started.wait(60) == 0, written
+    assert started.wait(60) == status, written
     return written.decode().replace("\r\n", "\n")
 
 

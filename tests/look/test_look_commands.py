@@ -258,7 +258,7 @@ def test_two_runs_differ_in_cells_that_are_gone_added_or_changed(folder: Path, f
     done = look(folder, "diff", first, other)
     assert done.returncode == 1
     assert "cells (4 cells the same in both)" in done.stdout
-    assert re.search(r"~ exp_lr0.1_seed0: ~ status  done → missing", done.stdout)
+    assert re.search(r"~ exp_lr0.1_seed0: ~ status  done → new", done.stdout)
     runs = look(folder, "diff", first, second).stdout
     assert runs.count("~ fixed  False → True") == 6
     assert "other content" not in runs  # the same weights, in cells of other hashes

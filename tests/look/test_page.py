@@ -249,7 +249,7 @@ def test_a_page_of_an_unfinished_run_and_of_a_selection_and_of_means(tmp_path: P
     ran(folder, study(), select="*_w8_*", timestamp="t")
     whole = Experiment(work, output_dir=folder, executor="inline", quiet=True, name="page").results("t", study())
     parsed = Parsed(Path(whole.to_html()).read_text())
-    assert "18 cells: 6 done, 9 missing, 3 failed" in parsed.words or "9 missing" in parsed.words
+    assert "18 cells: 6 done, 9 new, 3 failed" in parsed.words or "9 new" in parsed.words
     assert "No result yet" in parsed.words
     selected = content(Path(pyexp.load(folder / "page")[:4].to_html(tmp_path / "some.html")))
     assert len(selected["columns"][0]["values"]) == 4

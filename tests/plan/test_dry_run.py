@@ -96,7 +96,7 @@ def test_the_next_run_runs_exactly_what_the_plan_says(states: list[str], mode: d
             assert (
                 result.record.status
                 == {
-                    Action.SKIP: "missing",
+                    Action.SKIP: "new",
                     Action.LOAD: "done",
                     Action.RUN: "failed" if step.name in FAILING else "done",
                 }[step.action]

@@ -62,8 +62,8 @@ def test_the_grid_and_its_axes_are_back_with_what_was_never_started(run: Path) -
     assert [axis.name for axis in results.axes] == ["layers", "width"]
     assert results.axes[1].coords == (1, 2, 3, 4)
     assert results.axes[0].coords == ((1, 2),)
-    assert [result.record.status for result in results] == ["done", "done", "failed", "missing"]
-    assert results["exp_w4"]["message"] == "never started"
+    assert [result.record.status for result in results] == ["done", "done", "failed", "new"]
+    assert results["exp_w4"]["message"] == "new"
     assert results[{"config.width": 2}].item()["accuracy"] == 0.2
     assert results[0, 2].config.layers == (1, 2)
     assert results.sel(width=1).item().out == run / results[0].out.name
@@ -93,7 +93,7 @@ def test_two_results_that_were_swapped_are_believed_by_nobody(run: Path) -> None
     (two / "result.pkl").rename(one / "result.pkl")
     (run / "x").rename(two / "result.pkl")
     messages = [result.record.message for result in pyexp.load(run)][:2]
-    assert messages == ["started, not finished (its result is unreadable: it is the result of another cell)"] * 2
+    assert messages == ["unfinished (its result is unreadable: it is the result of another cell)"] * 2
 
 
 def test_a_class_of_the_script_comes_back_without_the_script(run: Path) -> None:
@@ -123,14 +123,14 @@ def test_the_summary_of_a_run_is_that_of_its_folders(run: Path) -> None:
     shutil.rmtree(run / results[2].out)
     again = pyexp.load(run)
     assert [result.record.message for result in again] == [
-        "started, not finished (its result is gone)",
+        "unfinished (its result is gone)",
         "",
-        "never started",
-        "never started",
+        "new",
+        "new",
     ]
     assert again[1]["accuracy"] == results[1]["accuracy"]
     (run / results[3].out).mkdir()
-    assert pyexp.load(run)[3].message == "started, not finished"
+    assert pyexp.load(run)[3].message == "unfinished"
 
 
 @pytest.mark.parametrize("told", ["", "{", '{"format": 1}', '{"format": 1, "cells": 3}', "[]"])

@@ -154,8 +154,8 @@ def test_a_record_of_a_newer_format_is_refused() -> None:
 
 
 def test_a_missing_cell_is_an_error_that_says_why() -> None:
-    record = missing("a", pmap(), "h", "never started")
-    assert (record.failed, record.status, record.type, record.message) == (True, "missing", "NotRun", "never started")
+    record = missing("a", pmap(), "h", "why")
+    assert (record.failed, record.status, record.type, record.message) == (True, "new", "NotRun", "why")
     assert not record._replace(status="done").failed
 
 

@@ -43,7 +43,7 @@ def grid(outcome_of: Callable[[dict[str, Any]], Any]) -> Results:
             outcome = failed(error)
         record = record_of(config["name"], config, "abc", outcome, started=1.0, seconds=2.0)
         if outcome["status"] == "done" and value is None:
-            record = missing(config["name"], config, "abc", "never started")
+            record = missing(config["name"], config, "abc", "why")
         return Result(record, Path("/out"), refuse)
 
     return Results.of(configs.map(result))
@@ -111,9 +111,9 @@ def test_records_have_a_row_for_each_cell_and_the_same_keys_in_each() -> None:
         "accuracy": 0.1, "steps": 1, "kind": "cnn", "status": "done", "seconds": 2.0, "failure": None,
     }  # fmt: skip
     assert all(list(row) == list(first) for row in others)
-    assert [row["status"] for row in others] == ["done", "failed", "done", "missing", "done"]
+    assert [row["status"] for row in others] == ["done", "failed", "done", "new", "done"]
     assert others[1]["failure"] == "ValueError: diverged"
-    assert (others[1]["accuracy"], others[3]["failure"]) == (None, "NotRun: never started")
+    assert (others[1]["accuracy"], others[3]["failure"]) == (None, "NotRun: why")
 
 
 def test_records_need_no_more_than_the_standard_library_to_become_a_file() -> None:
@@ -358,10 +358,10 @@ def test_the_text_has_a_row_for_each_cell_and_tells_failures() -> None:
         "exp_lr0.1_s2        0.2      2   cnn",
         "exp_lr0.1_s3   failed: ValueError: diverged",
         "exp_lr0.01_s1      0.01      1   cnn",
-        "exp_lr0.01_s2  missing: NotRun: never started",
+        "exp_lr0.01_s2  new: why",
         "exp_lr0.01_s3      0.03      3   cnn",
         "not shown, as not a scalar: weights",
-        "6 cells: 4 done, 1 failed, 1 missing",
+        "6 cells: 4 done, 1 failed, 1 new",
     ]
     assert table(grid(accuracy)[:0]) == "name"
     assert len(str(grid(accuracy)).splitlines()) == 8
