@@ -297,7 +297,7 @@ def take_log(path: str, written: bytes) -> None:
     """Send the output of this process to the log from now on, after what it wrote before. Raises OSError."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | files.BINARY, 0o666)
     with suppress(OSError):  # on a full disk, committing the result will fail
-        messages.write_all(log, written)
+        files.write_all(log, written)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
