@@ -85,20 +85,15 @@ def sync_folder(folder: str) -> None:
             raise
 
 
-def sync(path: str) -> None:
+def sync(path: str, flags: int = os.O_RDONLY) -> None:
     """Sync a file or folder to the disk. Raises OSError."""
-    try:
-        _sync(path, os.O_RDONLY)
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        _sync(path, os.O_RDWR)  # Windows does not sync a file that is open for reading only
-
-
-def _sync(path: str, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EBADF or flags != os.O_RDONLY:
+            raise
+        sync(path, os.O_RDWR)  # Windows does not sync a file that is open for reading only
     finally:
         os.close(descriptor)
 
