@@ -198,9 +198,9 @@ def journal(
     `head` names the experiment and its script. Keep the `sources` of its code by module, once for each content. Keep
     the entries of earlier commands and the start of the run. Raises `StoreError` if the folder cannot be written to.
     """
-    from pyexp.store.provenance import UNKNOWN, libraries, this_command  # not imported by a report
+    from pyexp.store.provenance import libraries, this_command  # not imported by a report
 
-    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
+    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START)}
     grid = grid_json(cells)
     _enter(run, head, grid, entry, sources)
     status = "failed"
@@ -211,8 +211,7 @@ def journal(
         status = "interrupted"
         raise
     finally:
-        entry |= {"git": git.answer(PATIENCE_AT_END) or UNKNOWN, "ended": time.time(), "status": status}
-        entry |= {"libraries": libraries()}
+        entry |= {"git": git.answer(PATIENCE_AT_END), "ended": time.time(), "status": status, "libraries": libraries()}
         with suppress(StoreError, OSError):  # the disk may be full; the results are more important
             if entry["git"].get("state") == "dirty" and (patch := git.patch(PATIENCE_AT_END)):
                 entry |= {"patch": keep(run, patch)}
