@@ -147,7 +147,12 @@ def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None
         os.umask(mask)  # the cell may have changed it, but not for the run's files
         try:
             if outcome["status"] == "done":
-                _commit(cell, payload, outcome)
+                try:
+                    files.commit(cell.result_path, payload, durable=cell.durable)
+                except BaseException as error:  # the disk is full
+                    seconds = outcome["seconds"]
+                    outcome.clear()
+                    outcome.update({**failed(error), "seconds": seconds})
             if outcome["status"] != "done":  # remove the result, and end the log with the traceback
                 with suppress(OSError):
                     os.unlink(cell.result_path)
@@ -246,16 +251,6 @@ def _finalize() -> None:
     for stream in opened:
         with suppress(BaseException):
             stream.close()
-
-
-def _commit(cell: Cell, payload: bytes, outcome: Outcome) -> None:
-    """Commit the result. If that fails, the cell fails."""
-    try:
-        files.commit(cell.result_path, payload, durable=cell.durable)
-    except BaseException as error:  # the disk is full
-        seconds = outcome["seconds"]
-        outcome.clear()
-        outcome |= {**failed(error), "seconds": seconds}
 
 
 def leave_if_forked(outcome: Outcome, cell: int) -> None:
