@@ -74,32 +74,22 @@ class _ResultPickler(Pickler):
     `only` limits this to some classes: within a class that is written by value, its bases.
     """
 
-    def __init__(self, *args: Any, only: Collection[type] | None = None, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, stream: BytesIO, only: Collection[type] | None) -> None:
+        super().__init__(stream, protocol=5)
         self._only = only
 
     def reducer_override(self, obj: Any) -> Any:
         is_named = isinstance(obj, type) and obj.__module__ in MAIN and "<" not in obj.__qualname__
         if is_named and (self._only is None or obj in self._only):
-            made_of = functools.partial(_ResultPickler, only=obj.__mro__[1:])
-            return class_of_main, (obj.__qualname__, _dumped(made_of, obj))
+            return class_of_main, (obj.__qualname__, dumps_by_value(obj, only=obj.__mro__[1:]))
         return super().reducer_override(obj)
 
 
-def _dumped(kind: Callable[..., Pickler], value: Any) -> bytes:
-    stream = BytesIO()
-    kind(stream, protocol=5).dump(value)
-    return stream.getvalue()
-
-
-def dumps_by_value(value: Any) -> bytes:
+def dumps_by_value(value: Any, only: Collection[type] | None = None) -> bytes:
     """The value as a pickle that another process can load without the script. Raises what pickling raises."""
-    return _dumped(_ResultPickler, value)
-
-
-def dumps_function(fn: Callable[..., Any]) -> bytes:
-    """The function as a pickle that another process can load without the script. Raises what pickling raises."""
-    return _dumped(Pickler, fn)
+    stream = BytesIO()
+    _ResultPickler(stream, only).dump(value)
+    return stream.getvalue()
 
 
 def class_of_main(qualname: str, by_value: bytes) -> Any:
@@ -119,14 +109,8 @@ def unpicklable_part(value: Any, path: str) -> tuple[Any, str]:
     else:
         inside = [(item, f"{path}.{key}") for key, item in getattr(value, "__dict__", {}).items()]
     for item, where in inside:
-        if not _picklable(item):
+        try:
+            dumps_by_value(item)
+        except Exception:  # whatever it raises, it cannot be pickled
             return unpicklable_part(item, where)
     return value, path
-
-
-def _picklable(value: Any) -> bool:
-    try:
-        dumps_by_value(value)
-    except Exception:  # whatever it raises, it cannot be pickled
-        return False
-    return True

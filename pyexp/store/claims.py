@@ -6,7 +6,6 @@ way. Ages and process ids are never used. Knows names and locks, not what is cla
 
 import errno
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -42,7 +41,7 @@ class Claim(NamedTuple):
         """Release the claim. Remove the file first: a process that locks it later sees this, and makes a new one."""
         in_use = False
         try:
-            if self.is_named:
+            if _is_named(self.descriptor, self.path):
                 os.unlink(self.path)
         except OSError as error:
             in_use = getattr(error, "winerror", None) == _IN_USE
@@ -50,11 +49,6 @@ class Claim(NamedTuple):
         if in_use:  # by this descriptor: now it is closed. On such a system another process's claim is safe too
             with suppress(OSError):
                 os.unlink(self.path)
-
-    @property
-    def is_named(self) -> bool:
-        """Whether the file still has this name. If it was removed, a file of this name is another process's claim."""
-        return _is_named(self.descriptor, self.path)
 
 
 def claim(folder: str, name: str) -> Claim | None:
@@ -95,25 +89,21 @@ def _locked(descriptor: int, *, shared: bool = False) -> bool:
 
 def locks_work(folder: str) -> bool:
     """Whether locks work in this folder: a second lock on a file fails. True if that cannot be tested."""
-    path = os.path.join(folder, f"{os.getpid()}.lock")
     with suppress(OSError), ExitStack() as undo:
-        os.makedirs(folder, exist_ok=True)
-        descriptors = []
         for _ in range(2):
-            descriptors.append(os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666))
-            undo.callback(os.close, descriptors[-1])
-        undo.callback(_forget, path)
-        return _locked(descriptors[0]) and not _locked(descriptors[1])
+            held = claim(folder, f"{os.getpid()}.lock")
+            if held is None:
+                return True
+            undo.callback(held.release)
+        return False
     return True
 
 
-def _forget(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)
-
-
 def _is_named(descriptor: int, path: str) -> bool:
-    """Whether the open file still has this name: another process may have removed it when it released its claim."""
+    """Whether the open file still has this name: another process may have removed it when it released its claim.
+
+    Then a file of this name is another process's claim.
+    """
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -161,18 +151,12 @@ def _holder(path: str) -> str | None:
 
 def tidy(folder: str) -> None:
     """Remove the claims that dead processes left, and their folder if it is empty then."""
-    for name in _names(folder):
-        for abandoned in _taken(os.path.join(folder, name)):
-            abandoned.release()
+    for path in (os.path.join(folder, name) for name in _names(folder)):
+        with suppress(OSError), ExitStack() as undo:
+            descriptor = os.open(path, os.O_RDWR | _PLAIN)
+            undo.callback(os.close, descriptor)
+            if _locked(descriptor) and _is_named(descriptor, path):
+                undo.pop_all()
+                Claim(descriptor, path).release()
     with suppress(OSError):
         os.rmdir(folder)
-
-
-def _taken(path: str) -> Iterator[Claim]:
-    """A claim on an existing file, if no other process holds it."""
-    with suppress(OSError), ExitStack() as undo:
-        descriptor = os.open(path, os.O_RDWR | _PLAIN)
-        undo.callback(os.close, descriptor)
-        if _locked(descriptor) and _is_named(descriptor, path):
-            undo.pop_all()
-            yield Claim(descriptor, path)

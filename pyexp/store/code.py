@@ -12,7 +12,7 @@ import ast
 import builtins
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -406,7 +406,6 @@ class _Module:
 
 
 _MAY_SHARE = (ast.Attribute, ast.Subscript, ast.Lambda, ast.NamedExpr, ast.Await)
-_module = lru_cache(maxsize=1024)(_Module)
 
 
 # Reading a statement.
@@ -650,6 +649,7 @@ class _Walk:
         """The fingerprint of what is reached."""
         shown = self._shown()
         digests = {key: self._digest(*key, shown) for key in self._reached}
+        self._readings.clear()  # they refer to this walk: without them the syntax trees are freed at once
         digests |= {key: f"{UNKNOWN}: {why}" for key, why in self._unknown.items()}
         parts = dict(sorted((f"{shown.get(module, module)}.{name}", each) for (module, name), each in digests.items()))
         return Code(UNKNOWN if self._unknown else _hash(map(ascii, parts.items())), parts)
@@ -679,7 +679,7 @@ class _Walk:
 
     def _module(self, name: str) -> _Module:
         if name not in self._modules:
-            self._modules[name] = _module(self._sources.get(name))
+            self._modules[name] = _Module(self._sources.get(name))
         return self._modules[name]
 
     def _absolute(self, module: str, what: _Import) -> str:

@@ -11,9 +11,9 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ def write(path: str, parts: Iterable[bytes], *, durable: bool) -> None:
     try:
         try:
             for part in parts:
-                _write_all(descriptor, part)
+                write_all(descriptor, part)
             if durable:
                 os.fsync(descriptor)
         finally:
@@ -69,8 +69,9 @@ def write(path: str, parts: Iterable[bytes], *, durable: bool) -> None:
         sync_folder(folder)
 
 
-def _write_all(descriptor: int, part: bytes) -> None:
-    left = memoryview(part)
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of the data. Raises OSError."""
+    left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]
 
@@ -84,20 +85,15 @@ def sync_folder(folder: str) -> None:
             raise
 
 
-def sync(path: str) -> None:
+def sync(path: str, flags: int = os.O_RDONLY) -> None:
     """Sync a file or folder to the disk. Raises OSError."""
-    try:
-        _sync(path, os.O_RDONLY)
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        _sync(path, os.O_RDWR)  # Windows does not sync a file that is open for reading only
-
-
-def _sync(path: str, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EBADF or flags != os.O_RDONLY:
+            raise
+        sync(path, os.O_RDWR)  # Windows does not sync a file that is open for reading only
     finally:
         os.close(descriptor)
 
@@ -322,36 +318,25 @@ def owner_of(facts: os.stat_result) -> str:
         return str(facts.st_uid)
 
 
-@cache
-def _encoder(*, ascii_only: bool) -> Callable[[Any], str]:
-    import json  # not imported by a finished run
-
-    # One line for each item. Indentation would use the slow, pure-Python half of the library, which took longer than
-    # everything else about a small cell.
-    return json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False, separators=(",\n ", ": ")).encode
-
-
-def json_lines(data: Mapping[str, Any]) -> bytes:
-    """The data as JSON, with each item on its own line."""
-    try:
-        return f"{{\n {_encoder(ascii_only=False)(data)[1:-1]}\n}}\n".encode()
-    except UnicodeEncodeError:  # half a surrogate pair, in a name
-        return f"{{\n {_encoder(ascii_only=True)(data)[1:-1]}\n}}\n".encode()
-
-
-_CHECKED = b',\n "checksum": "%08x"\n}\n'
+_CHECKED, _CHECKED_LINE = b',\n "checksum": "%08x"\n}\n', b',"checksum":"%08x"}'
 
 
 def checked_json(data: Mapping[str, Any]) -> bytes:
-    """The data as JSON. The last key is the CRC-32 of everything before it.
+    """The data as JSON, each item on a line of its own. The last key is the CRC-32 of everything before it.
 
     A flipped bit can turn a number into another number; the checksum shows it.
     """
-    body = json_lines(data).removesuffix(b"\n}\n")
+    import json  # not imported by a finished run
+
+    # Not by indentation, which would use the slow, pure-Python half of the library: that took longer than everything
+    # else about a small cell.
+    encoded = partial(json.dumps, data, allow_nan=False, separators=(",\n ", ": "))
+    try:
+        items = encoded(ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, in a name
+        items = encoded().encode()
+    body = b"{\n " + items[1:-1]
     return body + _CHECKED % zlib.crc32(body)
-
-
-_CHECKED_LINE = b',"checksum":"%08x"}'
 
 
 def checked_line(data: Mapping[str, Any]) -> bytes:
@@ -375,8 +360,7 @@ def is_checked(content: bytes) -> bool:
 def read_checked(path: str) -> Any:
     """The data in a file of `checked_json`; None if the file is missing or was changed."""
     content = head(path) or b""
-    body = content[: -len(_CHECKED % 0)]
-    return _parsed(content) if content == body + _CHECKED % zlib.crc32(body) else None
+    return _parsed(content) if is_checked(content) else None
 
 
 def read_json(path: str) -> Any:

@@ -84,7 +84,7 @@ def _in_run(run: Run, *, is_old: bool) -> Iterator[Item]:
     yield from _temporary(run.path, run, RUN)
     for name in sorted(os.listdir(run.path)):
         cell = name.removeprefix(_BEFORE) if name.startswith(_BEFORE) else name.partition(_UNREADABLE)[0]
-        if cell != name and layout.is_cell_name(cell) and (is_old or _is_done(run, cell)):
+        if cell != name and layout.CELL.search(cell) and (is_old or _is_done(run, cell)):
             yield _item(os.path.join(run.path, name), run, cell, _why(name, is_old=is_old))
     for cell in sorted(layout.cell_folders(run)):
         folder = os.path.join(run.path, cell)

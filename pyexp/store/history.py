@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, StoreError, nearest
-from pyexp.plan import Cell, Facts, Mode, Status, classify, folder_name, plan, unused
+from pyexp.plan import Cell, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
-from pyexp.store.claims import Claim
 from pyexp.store.layout import (
     CLAIMS,
     CODE,
@@ -170,17 +169,11 @@ COMMAND = ("host", "process", "started")
 
 def parts(run: Run) -> list[dict[str, Any]]:
     """The parts of the history, one for each grid, the latest last. Raises `StoreError` if a newer pyexp wrote them."""
-    return [part for part in (*_earlier(run), described(run)) if part]
-
-
-def _earlier(run: Run) -> Iterator[dict[str, Any]]:
-    """The history before `run.json`. Skips a line that a crash has cut off."""
-    with suppress(OSError):
-        for line in files.read(os.path.join(run.path, HISTORY)).splitlines():
-            with suppress(ValueError, RecursionError):
-                part = json.loads(line)
-                if isinstance(part, dict):
-                    yield part
+    found = []
+    for line in (files.head(os.path.join(run.path, HISTORY)) or b"").splitlines():
+        with suppress(ValueError, RecursionError):  # a crash has cut it off
+            found.append(json.loads(line))
+    return [part for part in (*found, described(run)) if isinstance(part, dict) and part]
 
 
 def has_cells(part: Mapping[str, Any]) -> bool:
@@ -205,9 +198,9 @@ def journal(
     `head` names the experiment and its script. Keep the `sources` of its code by module, once for each content. Keep
     the entries of earlier commands and the start of the run. Raises `StoreError` if the folder cannot be written to.
     """
-    from pyexp.store.provenance import UNKNOWN, libraries, this_command  # not imported by a report
+    from pyexp.store.provenance import libraries, this_command  # not imported by a report
 
-    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START) or UNKNOWN}
+    entry = {**this_command(), "git": git.answer(PATIENCE_AT_START)}
     grid = grid_json(cells)
     _enter(run, head, grid, entry, sources)
     status = "failed"
@@ -218,8 +211,7 @@ def journal(
         status = "interrupted"
         raise
     finally:
-        entry |= {"git": git.answer(PATIENCE_AT_END) or UNKNOWN, "ended": time.time(), "status": status}
-        entry |= {"libraries": libraries()}
+        entry |= {"git": git.answer(PATIENCE_AT_END), "ended": time.time(), "status": status, "libraries": libraries()}
         with suppress(StoreError, OSError):  # the disk may be full; the results are more important
             if entry["git"].get("state") == "dirty" and (patch := git.patch(PATIENCE_AT_END)):
                 entry |= {"patch": keep(run, patch)}
@@ -245,7 +237,8 @@ def _enter(
             before = described(run)
             known = before.get("commands")
             known = known if isinstance(known, list) else []
-            others = [one for one in known if not (isinstance(one, dict) and _is_same(entry, one))]
+            mine = {key: entry[key] for key in COMMAND}
+            others = [one for one in known if not (isinstance(one, dict) and mine.items() <= one.items())]
             is_known, is_here = len(others) < len(known), grid.items() <= before.items()
             if before and entry["ended"] and not is_known:  # another process runs another grid there by now
                 _append(run, {"commands": [entry]})
@@ -254,7 +247,9 @@ def _enter(
                 _append(run, before)
                 others = []
             if run.durable and not os.path.lexists(path):
-                _sync_above(run.path)
+                above = run.path  # its maker may have been killed before it synced the names of all these folders
+                while above != (above := os.path.dirname(above)):
+                    files.sync_folder(above)
             about = {"format": FORMAT, "started": beginning(run), **head}
             told = {**about, "commands": [*others, entry], **grid}
             files.write(path, [files.checked_json(told)], durable=run.durable)
@@ -262,33 +257,21 @@ def _enter(
         raise unusable(run.path, error) from None
 
 
-def _is_same(entry: Mapping[str, Any], one: Mapping[str, Any]) -> bool:
-    """Whether both are about one command."""
-    return all(one.get(key) == entry[key] for key in COMMAND)
-
-
 @contextmanager
 def alone(run: Run) -> Iterator[None]:
-    """While this lasts, no other process describes the run."""
-    folder = os.path.join(run.path, CLAIMS)
-    held = _patiently(folder, RUN)
+    """While this lasts, no other process describes the run. Raises `StoreError` if another does so for ever."""
+    folder, last = os.path.join(run.path, CLAIMS), time.monotonic() + PATIENCE
+    while (held := claims.claim(folder, RUN)) is None:  # others have it for a moment
+        if time.monotonic() > last:
+            holder = claims.holders(folder).get(RUN, "(another process)")
+            raise StoreError(f"{folder}/{RUN} has been claimed for {PATIENCE:.0f} s {holder}; is it suspended?")
+        time.sleep(0.02)
     try:
         yield
     finally:
         held.release()
         with suppress(OSError):  # others have claims there
             os.rmdir(folder)
-
-
-def _patiently(folder: str, name: str) -> Claim:
-    """A claim to a name that others have for a moment. Raises `StoreError` if one of them has it for ever."""
-    last = time.monotonic() + PATIENCE
-    while (held := claims.claim(folder, name)) is None:
-        if time.monotonic() > last:
-            holder = claims.holders(folder).get(name, "(another process)")
-            raise StoreError(f"{folder}/{name} has been claimed for {PATIENCE:.0f} s {holder}; is it suspended?")
-        time.sleep(0.02)
-    return held
 
 
 def keep(run: Run, patch: bytes) -> str:
@@ -329,12 +312,6 @@ def _append(run: Run, part: Mapping[str, Any]) -> None:
         file.flush()
         if run.durable:
             os.fsync(file.fileno())
-
-
-def _sync_above(path: str) -> None:
-    """Sync the names of a run's folder and of all folders above: their maker may have been killed before that."""
-    while path != (path := os.path.dirname(path)):
-        files.sync_folder(path)
 
 
 class Kept(NamedTuple):
@@ -426,8 +403,10 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
     """
     folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
     run, above = Run(folder, trust=trust), Run(os.path.dirname(folder), trust=trust)
-    if not described(run) and (is_cell(folder) or (os.path.isdir(folder) and looks_begun_in(above, folder))):
-        return above, os.path.basename(folder)
+    name = os.path.basename(folder)
+    # A cell of which nothing has come yet is known by the run's grid.
+    if not described(run) and (is_cell(folder) or (name in cell_folders(above) and name in history(above).folders)):
+        return above, name
     here = history(run)
     if not here.folders and (latest := latest_run(folder)) is not None:
         run = Run(os.path.join(folder, latest), trust=trust)
@@ -435,11 +414,6 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
     if not here.folders:
         raise NoRunError(f"there is no run at {folder}; {_what_there_is(folder)}")
     return run, None
-
-
-def looks_begun_in(run: Run, folder: str) -> bool:
-    """Whether the folder is that of a cell of the run, also if nothing has come of it yet."""
-    return os.path.basename(folder) in cell_folders(run) and os.path.basename(folder) in history(run).folders
 
 
 def _what_there_is(folder: str) -> str:
@@ -473,12 +447,10 @@ def as_run(run: Run, cells: Tensor[Cell], *, unpickles: bool = True) -> Results:
     If a record is lost, load the result to make it again; without `unpickles`, report the cell as unfinished.
     """
     seen = records.look(run, cells, records.Program(loads=False), exact=False)
-    known = cells.map(lambda cell: _known(cell, seen.get(cell.folder)))
-    steps = plan(known, {folder: classify(facts) for folder, facts in seen.items()}, Mode.REPORT).steps
+
+    def known(cell: Cell) -> Cell:
+        record = seen[cell.folder].record if cell.folder in seen else None
+        return cell if record is None else cell._replace(config=record.config, name=record.name)
+
+    steps = plan(cells.map(known), {folder: classify(facts) for folder, facts in seen.items()}, Mode.REPORT).steps
     return records.reported(run, steps, seen, unpickles=unpickles)
-
-
-def _known(cell: Cell, facts: Facts | None) -> Cell:
-    """The cell with the config and name from its record."""
-    record = None if facts is None else facts.record
-    return cell if record is None else cell._replace(config=record.config, name=record.name)

@@ -29,7 +29,8 @@ TIMESTAMP = "%Y-%m-%d_%H-%M-%S"
 # Bytes to read of `run.json`, which may be long: its first lines say when the run began.
 _HEAD = 4096
 _BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
-_CELL = re.compile("^[^.].*-[0-9a-f]{12}$")
+#: The names of cells' folders.
+CELL = re.compile("^[^.].*-[0-9a-f]{12}$")
 _SCRIPT = re.compile(rb'^ "script": "([^"]*)",?$', re.MULTILINE)
 _FUNCTION = re.compile(rb'^ "function": "([^"]*)",?$', re.MULTILINE)
 
@@ -131,21 +132,16 @@ def _looks_begun(entry: os.DirEntry[str]) -> bool:
 
 def _looks_like_cell(entry: os.DirEntry[str]) -> bool:
     return (
-        _CELL.search(entry.name) is not None
+        CELL.search(entry.name) is not None
         and entry.is_dir(follow_symlinks=False)
         and any(os.path.lexists(os.path.join(entry.path, name)) for name in (RECORD, RESULT))
     )
 
 
-def is_cell_name(name: str) -> bool:
-    """Whether a folder of this name in a run is a cell's."""
-    return _CELL.search(name) is not None
-
-
 def cell_folders(run: Run) -> set[str]:
     """The names of all cells' folders in a run, of any grid."""
     with suppress(OSError), os.scandir(run.path) as entries:
-        return {entry.name for entry in entries if _CELL.search(entry.name) and entry.is_dir(follow_symlinks=False)}
+        return {entry.name for entry in entries if CELL.search(entry.name) and entry.is_dir(follow_symlinks=False)}
     return set()
 
 
@@ -158,7 +154,7 @@ def runs_below(folder: str, levels: int = 2) -> list[str]:
     is_described = os.path.lexists(os.path.join(folder, RUN))
     found, is_sign = [], is_described
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        is_cell = _CELL.search(entry.name) is not None and (is_described or _looks_like_cell(entry))
+        is_cell = CELL.search(entry.name) is not None and (is_described or _looks_like_cell(entry))
         is_sign = is_sign or is_cell or entry.name == CLAIMS
         if levels and not is_cell and entry.name[0] != "." and entry.is_dir():
             with suppress(OSError):
@@ -182,30 +178,21 @@ def make_run(
     base = os.path.join(above, name)
     try:
         files.make_folders(above, durable=durable)
-        _keep_out_of_git(above)
+        if all(map(files.is_temporary, os.listdir(above))):  # an empty one, so that a user can remove what is written
+            files.remove_temporary(above)
+            with suppress(OSError):  # another process has removed our temporary file, and writes its own
+                files.write(os.path.join(above, IGNORE), [b"*\n"], durable=False)
         files.make_folders(base, durable=durable)
-        path = _new_folder(base) if timestamp is True else base if timestamp is False else os.path.join(base, timestamp)
+        path = os.path.join(base, timestamp) if isinstance(timestamp, str) else base
+        while timestamp is True and path == base:  # two runs that begin in the same second get two folders
+            with suppress(FileExistsError):
+                new = os.path.join(base, unused(time.strftime(TIMESTAMP), os.listdir(base)))
+                os.mkdir(new)
+                path = new
         files.make_folders(path, durable=durable)
     except OSError as error:
         raise unusable(base, error) from None
     return Run(path, durable, trust)
-
-
-def _keep_out_of_git(top: str) -> None:
-    """Write `.gitignore` into an empty folder only, so that a user can remove it later."""
-    if all(map(files.is_temporary, os.listdir(top))):
-        files.remove_temporary(top)
-        with suppress(OSError):  # another process has removed our temporary file, and writes its own `.gitignore`
-            files.write(os.path.join(top, IGNORE), [b"*\n"], durable=False)
-
-
-def _new_folder(base: str) -> str:
-    """Make a folder for a new run. Two runs that begin in the same second get two folders."""
-    while True:
-        name = unused(time.strftime(TIMESTAMP), os.listdir(base))
-        with suppress(FileExistsError):
-            os.mkdir(os.path.join(base, name))
-            return os.path.join(base, name)
 
 
 def unusable(path: str, error: OSError) -> StoreError:

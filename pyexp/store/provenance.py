@@ -22,8 +22,8 @@ UNKNOWN = {"commit": None, "state": "unknown"}
 
 #: A longer patch, in bytes, is not kept.
 LONGEST = 1 << 20
-# Seconds between two looks at git's output so far, and the bytes to look at: one change is enough.
-_SLICE, _ENOUGH = 0.05, 1 << 16
+# Bytes of git's output to look at: one change is enough.
+_ENOUGH = 1 << 16
 
 
 def this_command() -> dict[str, Any]:
@@ -72,22 +72,18 @@ class Git:
                 self._asked = _git(folder, "status", "--porcelain=v2", "--branch")
                 self._changes = _git(folder, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD")
 
-    def answer(self, seconds: float) -> dict[str, Any] | None:
-        """The commit, and the state of the code: `clean`, `dirty` or `unknown`; None if git takes longer."""
-        last = time.monotonic() + seconds
-        while self._answer is None and self._asked is not None:
-            left = last - time.monotonic()
+    def answer(self, seconds: float) -> dict[str, Any]:
+        """The commit, and the state of the code: `clean`, `dirty` or `unknown`; unknown also if git takes longer."""
+        if self._answer is None and self._asked is not None:
             try:
-                said = self._asked.communicate(timeout=min(max(left, 0), _SLICE))[0]
+                said = self._asked.communicate(timeout=seconds)[0]
             except subprocess.TimeoutExpired as late:
                 said = late.output or b""
             status = said[:_ENOUGH].decode("utf-8", "replace")
-            if self._asked.returncode is not None:
-                self._answer = state_of(status) if self._asked.returncode == 0 else UNKNOWN
-            elif changed(status):
+            if self._asked.returncode:
+                self._answer = UNKNOWN
+            elif self._asked.returncode == 0 or changed(status):
                 self._answer = state_of(status)
-            elif left <= 0:
-                return None
         return self._answer or UNKNOWN
 
     def patch(self, seconds: float) -> bytes:

@@ -116,8 +116,10 @@ def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Fact
         return Facts()
     if not is_folder:
         return Facts(there="something else")
-    data = _record_data(run, cell)
-    record = _record_in(data, cell if exact else None)
+    data, record = files.read_checked(run.file(cell, RECORD)), None
+    if isinstance(data, dict) and data.get("hash") == cell.hash:
+        with suppress(ResultError, ValueError, OverflowError, RecursionError):  # what it holds is not a record
+            record = from_json(data, cell.config if exact else None)
     default = program.changed_default(cell, data) if record is not None and exact else ""
     path = run.file(cell, RESULT)
     try:
@@ -226,43 +228,23 @@ def _is_installed(path: str) -> bool:
     return "site-packages" in path or path.startswith(os.path.dirname(os.__file__))
 
 
-def _record_data(run: Run, cell: Cell) -> dict[str, Any]:
-    """The JSON data of the cell's record; empty if it is missing, damaged or of another cell."""
-    data = files.read_checked(run.file(cell, RECORD))
-    return data if isinstance(data, dict) and data.get("hash") == cell.hash else {}
-
-
-def _record_in(data: Mapping[str, Any], cell: Cell | None) -> Record | None:
-    """The record from JSON data, with the config of the cell if it is known; None if the data is not a record."""
-    try:
-        return from_json(data, None if cell is None else cell.config) if data else None
-    except (ResultError, ValueError, OverflowError, RecursionError):
-        return None
-
-
-def record_for(run: Run, cell: Cell, seen: Facts) -> Record:
+def record_for(run: Run, cell: Cell, seen: Facts, *, unpickles: bool = True) -> Record:
     """The record of a cell that has ended. If it is missing or does not fit, load the result and make it again.
 
-    Raises `ResultError` if the result cannot be loaded.
+    Raises `ResultError` if the result cannot be loaded, or is not to be, without `unpickles`.
     """
     path = run.file(cell, RESULT)
     known = seen.record
     if known is not None and (known.failed or seen.fits):
         return known if known.failed else known._replace(stamp=seen.stamp)
+    if not unpickles:
+        raise ResultError("its record is lost; pyexp.load makes it again")
     status = os.lstat(path)
     value, needs = load_verified(path, run.trust)
-    remade = record_of(
-        cell.name,
-        cell.config,
-        cell.hash,
-        done(value, needs),
-        started=status.st_mtime if known is None else known.started,
-        seconds=0.0 if known is None else known.seconds,
-        attempts=() if known is None else known.attempts,
-        host="" if known is None else known.host,
-        executor="" if known is None else known.executor,
-    )
-    return _stamped(remade, path)
+    about: dict[str, Any] = {"started": status.st_mtime}
+    if known is not None:
+        about = {each: getattr(known, each) for each in ("started", "seconds", "attempts", "host", "executor")}
+    return _stamped(record_of(cell.name, cell.config, cell.hash, done(value, needs), **about), path)
 
 
 def _stamped(record: Record, path: str) -> Record:
@@ -318,16 +300,13 @@ def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpick
     Without `unpickles`, a finished cell whose record is lost counts as unfinished.
     """
     records = {}
-    for step in steps:
-        here = seen.get(step.cell.folder)
+    for cell in (step.cell for step in steps):
+        here = seen.get(cell.folder)
         if here is not None and classify(here).status in ENDED:
             try:
-                if not (unpickles or here.fits or (here.record is not None and here.record.failed)):
-                    raise ResultError("its record is lost; pyexp.load makes it again")
-                records[step.cell.folder] = record_for(run, step.cell, here)
+                records[cell.folder] = record_for(run, cell, here, unpickles=unpickles)
             except (ResultError, OSError) as error:
                 words = f"its result is unreadable: {error}"
-                cell = step.cell
                 records[cell.folder] = missing(cell.name, cell.config, cell.hash, words, Status.UNFINISHED.value)
     return results(run, steps, records)
 
@@ -355,11 +334,9 @@ def _write_record(run: Run, cell: Cell, record: Record) -> None:
     path, content = run.file(cell, RECORD), files.checked_json(to_json(record))
     try:  # not synced: the record can be made again from the result
         files.write(path, [content], durable=False)
-    except FileNotFoundError:  # somebody has removed the folder
+    except (FileNotFoundError, IsADirectoryError):  # somebody has removed the cell's folder, or put one in the way
         files.make_folders(run.folder(cell), durable=run.durable)
-        files.write(path, [content], durable=False)
-    except IsADirectoryError:
-        set_aside(path)
+        _remove(path)
         files.write(path, [content], durable=False)
 
 
@@ -386,28 +363,20 @@ def prepare(run: Run, cell: Cell) -> str:
     Anything in the place of the folder, and an old result, are set aside; return the new path, or `""`. Keep the log of
     an earlier attempt beside the next one. Raises OSError.
     """
-    folder = run.folder(cell)
-    aside = ""
+    folder, aside = run.folder(cell), ""
     try:
         os.mkdir(folder)
-        is_new = True
     except FileExistsError:
-        is_new = os.path.islink(folder) or not os.path.isdir(folder)
-        if is_new:
+        if os.path.islink(folder) or not os.path.isdir(folder):
             aside = set_aside(folder)
             os.mkdir(folder)
-    return aside if is_new else _cleared(run, cell)
-
-
-def _cleared(run: Run, cell: Cell) -> str:
-    """Remove what an earlier run of the cell left in its folder. Return as `prepare` does."""
-    aside = ""
-    # First the result, then the record: otherwise, after an interruption, a result of a failed cell could count.
-    if os.path.lexists(run.file(cell, RESULT)):
-        aside = set_aside(run.file(cell, RESULT))
-    _remove(run.file(cell, RECORD))
-    keep_log(run.file(cell, LOG))
-    files.remove_temporary(run.folder(cell))
+        else:
+            # First the result, then the record: otherwise, after an interruption, that of a failed cell could count.
+            if os.path.lexists(run.file(cell, RESULT)):
+                aside = set_aside(run.file(cell, RESULT))
+            _remove(run.file(cell, RECORD))
+            keep_log(run.file(cell, LOG))
+            files.remove_temporary(folder)
     return aside
 
 

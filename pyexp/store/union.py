@@ -68,7 +68,9 @@ def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Map
     if any((above + os.sep) in (below + os.sep) for above, below in (real, reversed(real))):
         raise StoreError(f"one of {one} and {other} is in the other")
     if not mine:
-        others = (name for _, _, names in os.walk(one) for name in names if not _is_of_beginning(name))
+        # A merge that was killed may have written these.
+        own = (name for _, _, names in os.walk(one) for name in names)
+        others = (name for name in own if name != IGNORE and not files.is_temporary(name))
         if (name := next(others, None)) is not None:
             raise StoreError(f"there is no run in {one}, and other things ({name}): it is no output folder of pyexp")
         return
@@ -80,11 +82,6 @@ def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Map
             f"{one} and {other} are not of one kind; give two output folders, two folders of one experiment, or two "
             "runs"
         )
-
-
-def _is_of_beginning(name: str) -> bool:
-    """Whether the file may be all that a merge has written before it was killed."""
-    return name == IGNORE or files.is_temporary(name)
 
 
 def _level(item: tuple[str, Run]) -> int | None:
@@ -105,9 +102,13 @@ def _refuse_other_experiment(to: Run, run: Run) -> None:
 def _merge_descriptions(to: Run, run: Run) -> None:
     """Have the run describe the grids and commands of both. The history is first: it may tell twice, and never less."""
     with history.alone(to):
-        _copy_sources(to, run)
-        before, added = parts_of(to), parts_of(run)
-        wanted = joined_parts([*before, *_with_patches(to, run, before, added)])
+        here, there = os.path.join(to.path, CODE), os.path.join(run.path, CODE)
+        for name in sorted(os.listdir(there)) if os.path.isdir(there) else ():  # a source's name tells its content
+            if not os.path.lexists(os.path.join(here, name)) and not files.is_temporary(name):
+                files.make_folders(here, durable=to.durable)
+                files.write(os.path.join(here, name), [files.read(os.path.join(there, name))], durable=to.durable)
+        before = parts_of(to)
+        wanted = joined_parts([*before, *_with_patches(to, run)])
         if not wanted or (wanted == joined_parts(before) and os.path.lexists(os.path.join(to.path, RUN))):
             return
         path = os.path.join(to.path, RUN)
@@ -118,15 +119,6 @@ def _merge_descriptions(to: Run, run: Run) -> None:
         if lines:
             files.write(os.path.join(to.path, HISTORY), lines, durable=to.durable)
         files.write(path, [files.checked_json(latest)], durable=to.durable)
-
-
-def _copy_sources(to: Run, run: Run) -> None:
-    """Copy the sources that the other run has kept: a file's name tells its content."""
-    here, there = os.path.join(to.path, CODE), os.path.join(run.path, CODE)
-    for name in sorted(os.listdir(there)) if os.path.isdir(there) else ():
-        if not os.path.lexists(os.path.join(here, name)) and not files.is_temporary(name):
-            files.make_folders(here, durable=to.durable)
-            files.write(os.path.join(here, name), [files.read(os.path.join(there, name))], durable=to.durable)
 
 
 def parts_of(run: Run) -> list[dict[str, Any]]:
@@ -177,6 +169,10 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
+def _seconds(data: Mapping[str, Any], key: str) -> float:
+    return float(data[key]) if _is_time(data.get(key)) else 0.0
+
+
 def _commands(part: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = part.get("commands")
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
@@ -198,8 +194,7 @@ def _name(command: Mapping[str, Any]) -> str:
 
 
 def _begun(command: Mapping[str, Any]) -> tuple[float, str]:
-    started = command.get("started")
-    return (float(started) if isinstance(started, (int, float)) else 0.0, _text(command))
+    return (_seconds(command, "started"), _text(command))
 
 
 def _begun_last(part: Mapping[str, Any]) -> float:
@@ -208,30 +203,20 @@ def _begun_last(part: Mapping[str, Any]) -> float:
 
 def _completeness(command: Mapping[str, Any]) -> tuple[float, int, str]:
     """Of two entries for one command, that counts which says how it ended, and more."""
-    ended = command.get("ended")
-    return (float(ended) if isinstance(ended, (int, float)) else 0.0, len(command), _text(command))
+    return (_seconds(command, "ended"), len(command), _text(command))
 
 
-def _with_patches(
-    to: Run, run: Run, before: list[dict[str, Any]], added: list[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """The added parts with the patches that their commands name, which are copied."""
-    known = {_name(command): command for part in before for command in _commands(part)}
-    for part in added:
-        commands = [_with_patch(to, run, command, known.get(_name(command), {})) for command in _commands(part)]
+def _with_patches(to: Run, run: Run) -> Iterator[dict[str, Any]]:
+    """The parts of the added run with the patches that their commands name, which are copied."""
+    for part in parts_of(run):
+        commands = _commands(part)
+        for i, command in enumerate(commands):
+            name = command.get("patch")
+            if isinstance(name, str) and os.path.basename(name) == name:
+                patch = files.head(os.path.join(run.path, name))
+                if patch is not None:
+                    commands[i] = {**command, "patch": history.keep(to, patch)}
         yield {**part, "commands": commands}
-
-
-def _with_patch(to: Run, run: Run, command: dict[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
-    name = command.get("patch")
-    if not isinstance(name, str) or os.path.basename(name) != name:
-        return command
-    patch = files.head(os.path.join(run.path, name))
-    if patch is None:
-        return command
-    if "patch" in mine and files.head(os.path.join(to.path, str(mine["patch"]))) == patch:
-        return {**command, "patch": mine["patch"]}
-    return {**command, "patch": history.keep(to, patch)}
 
 
 def _merge_cells(to: Run, run: Run) -> Iterator[Event]:

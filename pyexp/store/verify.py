@@ -41,8 +41,10 @@ class Verified(NamedTuple):
 def verified(run: Run) -> Verified:
     """What is found in a run: its description, its history, and each cell's result and record. Raises OSError."""
     busy = claims.holders(os.path.join(run.path, CLAIMS))
-    folders = sorted({*cell_folders(run), *(name for name in os.listdir(run.path) if _is_earlier(run, name))})
-    found = [*_description(run, bool(folders)), *_history(run)]
+    # Also those of cells as they were before they began to run again.
+    earlier = (name for name in os.listdir(run.path) if name.startswith(".before-"))
+    folders = sorted({*cell_folders(run), *(each for each in earlier if os.path.isdir(os.path.join(run.path, each)))})
+    found = [*_descriptions(run, bool(folders))]
     for folder in folders:
         if folder in busy:  # what is being written may be half there
             found.append(Finding(os.path.join(run.path, folder), UNKNOWN, f"it is running {busy[folder]}"))
@@ -51,36 +53,24 @@ def verified(run: Run) -> Verified:
     return Verified(found.count(None), tuple(each for each in found if each is not None))
 
 
-def _is_earlier(run: Run, name: str) -> bool:
-    """Whether this is the folder of a cell as it was before it began to run again."""
-    return name.startswith(".before-") and os.path.isdir(os.path.join(run.path, name))
-
-
-def _description(run: Run, has_cells: bool) -> Iterator[Finding | None]:
-    path = os.path.join(run.path, RUN)
-    try:
-        content = files.read(path)
-    except FileNotFoundError:
-        if has_cells:
-            yield Finding(path, MISSING, "the grid is lost")
-    except OSError as error:
-        yield Finding(path, DAMAGED, error.strerror or str(error))
-    else:
-        yield _part(path, "", content, content.removesuffix(b"\n").endswith(b"]\n}"))
-
-
-def _history(run: Run) -> Iterator[Finding | None]:
-    path = os.path.join(run.path, HISTORY)
-    try:
-        content = files.read(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        yield Finding(path, DAMAGED, error.strerror or str(error))
-        return
-    for number, line in enumerate(content.split(b"\n"), 1):
-        if line:
-            yield _part(path, f"line {number}: ", line, line.endswith(b"]}"))
+def _descriptions(run: Run, has_cells: bool) -> Iterator[Finding | None]:
+    """What is found of what the run says of itself, now and before."""
+    for name in (RUN, HISTORY):
+        path = os.path.join(run.path, name)
+        try:
+            content = files.read(path)
+        except FileNotFoundError:
+            if name == RUN and has_cells:
+                yield Finding(path, MISSING, "the grid is lost")
+        except OSError as error:
+            yield Finding(path, DAMAGED, error.strerror or str(error))
+        else:
+            if name == RUN:
+                yield _part(path, "", content, content.removesuffix(b"\n").endswith(b"]\n}"))
+                continue
+            for number, line in enumerate(content.split(b"\n"), 1):
+                if line:
+                    yield _part(path, f"line {number}: ", line, line.endswith(b"]}"))
 
 
 def _part(path: str, where: str, content: bytes, is_old: bool) -> Finding | None:
@@ -118,21 +108,17 @@ def _cell(folder: str, digest: str) -> Iterator[Finding | None]:
             yield Finding(record, DAMAGED, f"it is the record of another cell, {data.get('hash')}")
         else:
             seal, status = str(data.get("seal", "")), str(data.get("status", ""))
-            yield _readable(record, data)
+            try:
+                from_json(data)
+                yield None
+            except ResultError as error:
+                yield Finding(record, UNKNOWN, str(error))
     if has_result and status != "failed":  # of what failed, no file of that name counts
         yield _result(result, digest, seal)
     elif status == "done":
         yield Finding(result, MISSING, "its record says that it was there")
     if has_result and not has_record:
         yield Finding(record, UNKNOWN, "there is none; the next run of the cell makes it from the result")
-
-
-def _readable(path: str, data: dict[str, object]) -> Finding | None:
-    try:
-        from_json(data)
-    except ResultError as error:
-        return Finding(path, UNKNOWN, str(error))
-    return None
 
 
 def _result(path: str, digest: str, expected: str) -> Finding | None:

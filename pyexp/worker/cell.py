@@ -143,7 +143,12 @@ def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None
         os.umask(mask)  # the cell may have changed it, but not for the run's files
         try:
             if outcome["status"] == "done":
-                _commit(cell, payload, outcome)
+                try:
+                    files.commit(cell.result_path, payload, durable=cell.durable)
+                except BaseException as error:  # the disk is full
+                    seconds = outcome["seconds"]
+                    outcome.clear()
+                    outcome.update({**failed(error), "seconds": seconds})
             if outcome["status"] != "done":  # remove the result, and end the log with the traceback
                 with suppress(OSError):
                     os.unlink(cell.result_path)
@@ -244,16 +249,6 @@ def _finalize() -> None:
             stream.close()
 
 
-def _commit(cell: Cell, payload: bytes, outcome: Outcome) -> None:
-    """Commit the result. If that fails, the cell fails."""
-    try:
-        files.commit(cell.result_path, payload, durable=cell.durable)
-    except BaseException as error:  # the disk is full
-        seconds = outcome["seconds"]
-        outcome.clear()
-        outcome |= {**failed(error), "seconds": seconds}
-
-
 def leave_if_forked(outcome: Outcome, cell: int) -> None:
     """End this process if it is a fork that the experiment made and that has returned from it.
 
@@ -293,7 +288,7 @@ def take_log(path: str, written: bytes) -> None:
     """Send the output of this process to the log from now on, after what it wrote before. Raises OSError."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | files.BINARY, 0o666)
     with suppress(OSError):  # on a full disk, committing the result will fail
-        messages.write_all(log, written)
+        files.write_all(log, written)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

@@ -176,20 +176,18 @@ def _foreign_facts(pid: int) -> Facts | None:
 
 def _environment(pid: int) -> bytes:
     """The environment that a process was started with; `b""` if it cannot be read."""
-    content = _content(pid, "environ")
     if psutil := _psutil():
         with suppress(psutil.Error, OSError):
             return str(psutil.Process(pid).environ().get(VARIABLE, "")).encode()
-    return content or b""
+    return _content(pid, "environ") or b""
 
 
 def _tracks(pid: int) -> bool:
     """Whether the process is a resource tracker of multiprocessing or loky."""
-    content = _content(pid, "cmdline")
     if psutil := _psutil():
         with suppress(psutil.Error, OSError):
             return any("resource_tracker" in word for word in psutil.Process(pid).cmdline())
-    return b"resource_tracker" in (content or b"")
+    return b"resource_tracker" in (_content(pid, "cmdline") or b"")
 
 
 def _content(pid: int, name: str) -> bytes | None:

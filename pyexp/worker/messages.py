@@ -1,9 +1,9 @@
 """The messages between a run and its workers: bytes behind their length, on a pipe or a socket."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pyexp.store import files
 from pyexp.worker.script import Script, Source, Survey
 
 #: Bytes of a message's length.
@@ -144,11 +144,4 @@ def receive(link: Any) -> tuple[bytes, list[int]]:
 
 def write(descriptor: int, parts: Iterable[bytes]) -> None:
     """Write the messages. Raises OSError."""
-    write_all(descriptor, packed(*parts))
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of the data. Raises OSError."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+    files.write_all(descriptor, packed(*parts))

@@ -11,10 +11,10 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from types import CodeType, FunctionType, MethodType, SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 from pyexp.errors import ConfigError
 from pyexp.store.byvalue import Pickler
@@ -29,8 +29,6 @@ from pyexp.worker.script import (
     project_sources,
     script_of,
 )
-
-T = TypeVar("T")
 
 #: The largest number of wrappers around a function.
 _LAYERS = 20
@@ -67,13 +65,14 @@ class Shipper(Pickler):
         super().__init__(stream, protocol=5, **more)
         self._namespace = namespace
         self._is_loaded = is_loaded
-        self._without = frozenset(without)
+        self._without = without
         self.by_name: dict[str, Any] = {}
         self.by_value: list[FunctionType] = []
 
     def reducer_override(self, obj: Any) -> Any:
         path = path_in(self._namespace, obj) if self._is_loaded else None
-        if path is not None and not self._without & set(_beginnings(path)):
+        # A worker that lacks a class lacks its methods.
+        if path is not None and not any(f"{path}.".startswith(f"{lost}.") for lost in self._without):
             self.by_name[path] = obj
             return of_main, (path,)
         reduced = super().reducer_override(obj)
@@ -84,13 +83,6 @@ class Shipper(Pickler):
                 slots = {**slots, "__globals__": {}}
             return (make, (code, _MAIN_NAMESPACE, *rest), (own, slots), *more)
         return reduced
-
-
-def _beginnings(path: str) -> Iterator[str]:
-    """The path and all paths above it: a worker that lacks a class lacks its methods."""
-    while path:
-        yield path
-        path = path.rpartition(".")[0]
 
 
 class _MainNamespace:
@@ -117,15 +109,14 @@ class _Digest(Shipper):
         if kind is str and obj in MAIN:  # such as the name of a logger, which differs in a worker
             return "main"
         if kind is set or kind is frozenset:  # its order depends on PYTHONHASHSEED
-            return kind.__name__, sorted(self._of(item) for item in obj)
+            digests = []
+            for item in obj:
+                inner = _Digest(self._namespace)
+                digests.append(inner.of(item))
+                self.by_name.update(inner.by_name)
+                self.by_value.extend(inner.by_value)
+            return kind.__name__, sorted(digests)
         return None
-
-    def _of(self, item: Any) -> bytes:
-        inner = _Digest(self._namespace)
-        digest = inner.of(item)
-        self.by_name |= inner.by_name
-        self.by_value += inner.by_value
-        return digest
 
     def of(self, value: Any) -> bytes:
         """The digest of the value. Raises whatever pickling raises."""
@@ -251,9 +242,8 @@ def shipped(value: Any, namespace: Mapping[str, Any], *, is_loaded: bool, withou
     return stream.getvalue()
 
 
-def comes_back(value: Any, namespace: Mapping[str, Any], **how: Any) -> bool:
-    """Whether the value can be loaded again after it is sent. A progress bar, for example, can be pickled only."""
-    payload = shipped(value, namespace, **how)
+def comes_back(payload: bytes, namespace: Mapping[str, Any]) -> bool:
+    """Whether a value can be loaded again after it is sent. A progress bar, for example, can be pickled only."""
     if b"\x93" not in payload:  # without STACK_GLOBAL it is plain data
         return True
     try:
@@ -300,17 +290,15 @@ class Shipment:
         self.asked = Survey()
         script = script_of(self._namespace)
         if script is not None:
-            self.asked = self._packed(lambda: survey([fn, initializer], self._namespace))
+            with self._packing():
+                self.asked = survey([fn, initializer], self._namespace)
             if not (self.asked.paths or self.asked.values or is_project(script.file)):
                 script = None  # an installed program such as a test runner or a kernel, not the user's script
-        self.kit = Kit(
-            argv=[str(each) for each in sys.argv],
-            path=path,
-            folder=_working_directory(),
-            script=script,
-            sources=project_sources(),
-            asked=self.asked,
-        )
+        try:
+            folder = os.getcwd()
+        except OSError:  # it was removed
+            folder = os.path.abspath(os.sep)
+        self.kit = Kit([str(each) for each in sys.argv], path, folder, script, project_sources(), self.asked)
         if script is None:
             self.rest(Lack())
 
@@ -325,20 +313,21 @@ class Shipment:
         for name in lack.missing:
             if self.asked.values.get(name) is None:
                 raise self._unsendable(name)
-        is_loaded = self.kit.script is not None
-        without = frozenset(lack.paths)
+        pack = functools.partial(
+            shipped, namespace=self._namespace, is_loaded=self.kit.script is not None, without=lack.paths
+        )
         values = {}
         for name in sorted(lack.names(self.asked)):
             if self.asked.values.get(name) is None:
                 continue
-            value = self._namespace[name]
-            trial = functools.partial(comes_back, value, self._namespace, is_loaded=is_loaded, without=without)
-            if self._packed(trial):
-                values[name] = value
+            with self._packing():
+                payload = pack(self._namespace[name])
+            if comes_back(payload, self._namespace):
+                values[name] = self._namespace[name]
             elif name in lack.missing:
                 raise self._unsendable(name)
-        rest = self._rest._replace(values=values)
-        return self._packed(lambda: shipped(tuple(rest), self._namespace, is_loaded=is_loaded, without=without))
+        with self._packing():
+            return pack(tuple(self._rest._replace(values=values)))
 
     def _unsendable(self, name: str) -> ConfigError:
         value = self._namespace[name]
@@ -349,9 +338,10 @@ class Shipment:
             "run it with executor='inline'"
         )
 
-    def _packed(self, pack: Callable[[], T]) -> T:
+    @contextmanager
+    def _packing(self) -> Iterator[None]:
         try:
-            return pack()
+            yield
         except Exception as error:
             raise ConfigError(
                 f"the experiment {self._label()} cannot be sent to another process: {error}; "
@@ -360,10 +350,3 @@ class Shipment:
 
     def _label(self) -> str:
         return repr(getattr(self._rest.fn, "__name__", self._rest.fn))
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return os.path.abspath(os.sep)

@@ -4,6 +4,7 @@ Imports none of the user's modules: it finds one that is not loaded along the im
 """
 
 import functools
+import gc
 import linecache
 import os
 import sys
@@ -29,12 +30,19 @@ def code_of(fn: Callable[..., Any], initializer: Callable[..., Any] | None = Non
     main = vars(sys.modules["__main__"])
     namespace = next((each.__globals__ for each in begins if _is_of_main(each)), main)
     sources = Sources(namespace)
-    entries = [entry for thing in begins for entry in _entries(thing, sources)]
+    entries = tuple(entry for thing in begins for entry in _entries(thing, sources))
     if sources.script is not None and script.is_project(sources.script.file):
-        entries.append(Entry(sources.main))
-    code = fingerprint(entries, sources, sources.packages, sources.partial)
+        entries += (Entry(sources.main),)
+    if entries not in _taken or not sources.agree_with(_taken[entries][0]):
+        collects = gc.isenabled()
+        gc.disable()  # it would look at a growing syntax tree again and again: 40 % of the time
+        try:
+            _taken[entries] = sources, fingerprint(entries, sources, sources.packages, sources.partial)
+        finally:
+            if collects:
+                gc.enable()
     script.fingerprinted = sources.read
-    return code
+    return _taken[entries][1]
 
 
 class Sources(Mapping[str, str]):
@@ -78,6 +86,12 @@ class Sources(Mapping[str, str]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def agree_with(self, others: "Sources") -> bool:
+        """Whether all that the others have read reads the same now."""
+        for name in others._texts:
+            self.get(name)
+        return (self._texts, self.packages, self.partial) == (others._texts, others.packages, others.partial)
 
     def _text(self, name: str) -> str | None:
         top = name.partition(".")[0]
@@ -228,3 +242,7 @@ def _file(key: str, sources: Sources) -> str:
         return os.path.basename(sources.script.file)
     spec = sources._spec(key)
     return os.path.basename((spec and spec.origin) or "")
+
+
+#: The fingerprints that this process has taken, with their sources: `run()` in a loop takes each once.
+_taken: dict[tuple[Entry, ...], tuple[Sources, Code]] = {}

@@ -170,6 +170,23 @@ def test_an_edit_during_a_run_is_not_of_its_code(tmp_path: Path) -> None:
     assert run(tmp_path, "main.py") == "True\n"
 
 
+def test_code_is_taken_again_once_a_source_has_changed(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("def f(x): return 1\n")
+    (tmp_path / "main.py").write_text(
+        "import gc, helper, pathlib, pyexp\nfrom pyexp.worker.sources import code_of\n"
+        "def experiment(config): return helper.f(config)\n"
+        "for number, is_on in (1, True), (2, False), (1, False), (1, True):\n"
+        "    (gc.enable if is_on else gc.disable)()\n"
+        "    pathlib.Path(helper.__file__).write_text(f'def f(x): return {number}\\n')\n"
+        "    hash = code_of(experiment).hash\n    print(number, is_on == gc.isenabled(), hash)\n"
+    )
+    one, two, *others = run(tmp_path, "main.py").splitlines()
+    assert others == [one, one]
+    assert one.startswith("1 True ")
+    assert two.startswith("2 True ")
+    assert one[7:] != two[7:]
+
+
 def parts(folder: Path, **changes: str) -> Any:
     return run(folder, "-c", "import use; use.show()", **changes).split()
 
