@@ -356,20 +356,18 @@ class Runner:
         if self.session.notice:
             self.display.line(self.session.notice)
         asked = [step.cell.folder for step in waiting]
-        with self.session.stop as stop:
-            try:
-                self._set_apart(waiting)
-                while waiting:
-                    endings = schedule(self.session, self._tasks(waiting), partial(self._tick, stop, waiting))
-                    with closing(endings):  # whatever happens, so that no cell is left running
-                        for ended in endings:
-                            self._commit(ended)
-                    waiting = deque() if stop.count or stop.is_late else self._lost()
-                    self.display.total += len(waiting)
-            finally:
-                for _, claim in self.held.values():
-                    claim.release()
-                records.tidy(self.folder)
+        with ExitStack() as undo:
+            stop = undo.enter_context(self.session.stop)
+            undo.callback(records.tidy, self.folder)
+            undo.callback(self._release_all)
+            self._set_apart(waiting)
+            while waiting:
+                endings = schedule(self.session, self._tasks(waiting), partial(self._tick, stop, waiting))
+                undo.callback(endings.close)  # whatever happens, so that no cell is left running
+                for ended in endings:
+                    self._commit(ended)
+                waiting = deque() if stop.count or stop.is_late else self._lost()
+                self.display.total += len(waiting)
             if stop.signal is not None:
                 name = "Ctrl-C" if stop.signal == CTRL_C else f"signal {stop.signal}"
                 raise Interrupted(self._how_to_go_on(f"interrupted by {name}"), 128 + stop.signal)
@@ -491,6 +489,10 @@ class Runner:
     def _release(self, cell: Cell) -> None:
         if cell.folder in self.held:
             self.held.pop(cell.folder)[1].release()
+
+    def _release_all(self) -> None:
+        for cell, _ in list(self.held.values()):
+            self._release(cell)
 
     def _commit(self, ended: "Ended") -> None:
         """Commit the record of a cell that has ended, and release its claim."""
