@@ -108,8 +108,10 @@ POLICY: Mapping[tuple[Status, Mode], tuple[Action, str]] = MappingProxyType(
     }
 )
 
+#: The statuses of a cell that has a result.
+FINISHED = frozenset({Status.DONE, Status.CHANGED})
 #: The statuses of a cell that has ended: its record can be shown.
-ENDED = frozenset({Status.DONE, Status.CHANGED, Status.FAILED})
+ENDED = FINISHED | {Status.FAILED}
 
 
 class Cell(NamedTuple):

@@ -1,6 +1,8 @@
 """Carries out a plan cell by cell: loads finished cells, runs the others, and writes each record at once.
 
-It drives the executors and the store. It never decides whether a cell is run: after each claim it asks the plan again.
+It drives the executors and the store. The plan decides which cells run, and is asked again after each claim. Here are
+only the decisions that need the running run: fail-fast, results that do not load, and results that vanish. Retries
+within a run are `loop.is_tried_again`.
 """
 
 import math
@@ -20,7 +22,7 @@ from pyexp.errors import ConfigError, ResultError
 from pyexp.leaves import has_encoders
 from pyexp.look.progress import Progress, progress
 from pyexp.options import Options
-from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim, classify
+from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim, classify
 from pyexp.results import Attempt, Record, cells_in_words, clipped, labels, record_of
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.claims import Claim
@@ -419,7 +421,7 @@ class Runner:
 
     def _begins_anew(self, step: Step) -> bool:
         """Whether the cell has ended and is rerun, so that its folder has to be empty."""
-        return self.options.mode is Mode.RERUN or (step.action is Action.RUN and step.status in ENDED - {Status.FAILED})
+        return self.options.mode is Mode.RERUN or (step.action is Action.RUN and step.status in FINISHED)
 
     def _tasks(self, waiting: deque[Step]) -> Iterator["Task | None"]:
         """A task for each cell that no other process has claimed; None while others have claimed all that are left."""
@@ -429,7 +431,7 @@ class Runner:
         while waiting and not (self.options.fail_fast and self.failures):
             step = waiting.popleft()
             cell = step.cell
-            if self._is_busy(step):
+            if not self._claim(step):
                 waiting.append(step)
                 turned_away += 1
                 if turned_away >= len(waiting):
@@ -443,20 +445,23 @@ class Runner:
                 self.display.started(cell.folder, cell.name or self.display.names[cell.hash])
                 yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor)
 
-    def _is_busy(self, step: Step) -> bool:
-        """Whether another process has claimed the cell. If not, claim it and prepare it, or take its record."""
+    def _claim(self, step: Step) -> bool:
+        """Claim the cell and prepare it, or take its record if it has ended. False if another process has claimed it.
+
+        A cell that is to run is in `held` then.
+        """
         cell = step.cell
         try:
             claim = records.claim(self.folder, cell)
             if claim is None:
-                return True
+                return False
             self.held[cell.folder] = (cell, claim)
             if not self._make_ready(step):
                 self._release(cell)
         except OSError as error:  # a disk error fails this cell only
             self._take(cell, _failed(cell, error, time.time()))
             self._release(cell)
-        return False
+        return True
 
     def _make_ready(self, step: Step) -> bool:
         """Prepare a claimed cell. False if another process has run it meanwhile; then take its record."""

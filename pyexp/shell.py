@@ -15,7 +15,7 @@ from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, NoRunError, ResultError, SelectionError, StoreError, UsageError, nearest
 from pyexp.executors import validate_executor
 from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
-from pyexp.plan import ENDED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, validate_size
+from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, validate_size
 from pyexp.results import cells_in_words
 from pyexp.runner import Job, Performed, Snapshot
 from pyexp.store import history, layout, records
@@ -80,7 +80,7 @@ def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list
         run, (cell for cell in history.history(run).cells if cell.folder not in mine), records.Program(), exact=False
     )
     seen = (*facts.values(), *others.values())
-    return [each.record.config for each in seen if each.record and classify(each).status in ENDED - {Status.FAILED}]
+    return [each.record.config for each in seen if each.record and classify(each).status in FINISHED]
 
 
 def validate_common(run: Run, cells: Tensor[Cell]) -> None:

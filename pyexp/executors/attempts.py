@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from pyexp import __version__
 from pyexp.configs import Config, FrozenConfig, freeze, thaw
 from pyexp.errors import UsageError
-from pyexp.executors.base import RESULT, Function, RunSettings, StopRequest, Task
+from pyexp.executors.base import Function, RunSettings, StopRequest, Task
 from pyexp.executors.loop import schedule
 from pyexp.executors.processes import WorkerSession, import_path, interpreter_flags, rest_for_others
 from pyexp.executors.threads import Outcome
+from pyexp.store.layout import RESULT
 from pyexp.store.pickling import dumps
 from pyexp.worker import messages
 from pyexp.worker.naming import Shipment

@@ -18,10 +18,8 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.results import Attempt, Outcome
+from pyexp.store.layout import LOG, RESULT
 from pyexp.worker.guardian import STOPPING
-
-RESULT = "result.pkl"
-LOG = "log.txt"
 
 Function: TypeAlias = Callable[[Config], Any]
 ExecutorName: TypeAlias = Literal["inline", "subprocess", "fork", "ray"]

@@ -17,10 +17,11 @@ from typing import Any
 from pyexp.configs import Config, freeze
 from pyexp.devices import free, grant
 from pyexp.errors import ExecutorError
-from pyexp.executors.base import RESULT, Executor, Function, Running, RunSettings, Session, StopRequest, Task
+from pyexp.executors.base import Executor, Function, Running, RunSettings, Session, StopRequest, Task
 from pyexp.executors.logs import log_tail
 from pyexp.results import Attempt, Outcome, done
 from pyexp.store import files, pickling, records
+from pyexp.store.layout import RESULT
 from pyexp.worker.outcome import failed, failure
 
 #: Seconds after which the loop looks for signals and for cells that others have left, while nothing else happens.

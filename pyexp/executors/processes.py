@@ -505,7 +505,7 @@ class WorkerSession(ProcessSession):
             if self._server is None:
                 break
             try:
-                ahead, self._ahead = self._ahead or self._server.fork(), None
+                ahead, self._ahead = self._ahead or self._server.ask_for_child(), None
                 child = self._server.child_of(ahead)
                 try:
                     with ahead.link as link:
@@ -533,7 +533,7 @@ class WorkerSession(ProcessSession):
     def wait(self, running: Collection[ProcessCell], seconds: float) -> list[tuple[ProcessCell, Outcome]]:
         if self._server is not None and self._ahead is None:
             with suppress(OSError):  # it has died, or nothing more can be opened: `start` sees the same
-                self._ahead = self._server.fork()
+                self._ahead = self._server.ask_for_child()
         return super().wait(running, seconds)
 
     def _fresh(self, task: Task) -> Child:
@@ -641,7 +641,7 @@ class Server:
         self._link.settimeout(ANSWER)
         self._done: list[int] = []
 
-    def fork(self) -> Ahead:
+    def ask_for_child(self) -> Ahead:
         """Ask for a child, without waiting for it. Raises `ConnectionError` if the server has died, OSError."""
         ours, theirs = socket.socketpair()
         with ExitStack() as undo, theirs, status_pipe() as (status, writer):

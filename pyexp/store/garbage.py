@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pyexp.errors import NoRunError, StoreError
-from pyexp.plan import ENDED, Status, classify
+from pyexp.plan import FINISHED, classify
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.layout import CLAIMS, LOG, RECORD, RESULT, RUN, Run
 
@@ -73,7 +73,7 @@ def _is_complete(run: Run) -> bool:
     except StoreError:  # a newer pyexp's: it may well be
         return True
     seen = records.look(run, cells, records.Program(loads=False), exact=False)
-    done = ENDED - {Status.FAILED}
+    done = FINISHED
     return bool(cells) and all(cell.folder in seen and classify(seen[cell.folder]).status in done for cell in cells)
 
 
@@ -105,9 +105,10 @@ def _is_aside(name: str) -> bool:
 
 
 def _is_done(run: Run, folder: str) -> bool:
-    return classify(
-        records.facts(run, history.cell_at(folder), records.Program(loads=False), exact=False)
-    ).status in ENDED - {Status.FAILED}
+    return (
+        classify(records.facts(run, history.cell_at(folder), records.Program(loads=False), exact=False)).status
+        in FINISHED
+    )
 
 
 def _temporary(folder: str, run: Run, claim: str) -> Iterator[Item]:

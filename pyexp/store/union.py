@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 from pyexp.errors import NoRunError, StoreError
-from pyexp.plan import ENDED, Facts, Status, classify
+from pyexp.plan import FINISHED, Facts, Status, classify
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.layout import CLAIMS, CODE, HISTORY, IGNORE, RESULT, RUN, Run
 
@@ -248,7 +248,7 @@ def _merge_cells(to: Run, run: Run) -> Iterator[Event]:
 def standing(facts: Facts) -> tuple[int, float]:
     """How far a cell has come: of two, the further stays."""
     status = classify(facts).status
-    if status in ENDED - {Status.FAILED}:
+    if status in FINISHED:
         return 3, 0.0
     if status is Status.FAILED and facts.record is not None:
         return 2, facts.record.started

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from pyexp.errors import StoreError
-from pyexp.executors.base import RESULT
 from pyexp.store import files
+from pyexp.store.layout import RESULT
 
 #: Bytes of a part of a large file: enough that a part's own cost is small, little enough to hold several.
 PART = 16 << 20
