@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pyexp.store import pickling
 from pyexp.worker import cell as cells
@@ -89,12 +89,12 @@ def _written() -> bytes:
         return early.read()
 
 
-def _calling(call: Callable[[Any], Any], cell: Cell, begin: Callable[[], Any]) -> Callable[[], Any]:
-    """A function that runs the cell: call `begin`, then `call` with the cell's config."""
+def _calling(call: Callable[[Any], Any], cell: Cell, take_over: Callable[[], Any]) -> Callable[[], Any]:
+    """A function that runs the cell: call `take_over`, then `call` with the cell's config."""
     out = Path(cell.result_path).parent
 
     def run() -> Any:
-        begin()
+        take_over()
         config = pickling.loads(cell.config)
         config["out"] = out
         return call(config)
@@ -182,24 +182,39 @@ def threads_after_fork() -> int:
         return 1
 
 
+class _Server(NamedTuple):
+    """A process that has loaded the script, as its children need to know it.
+
+    `pipe` leads to the guardian. `written` is what it wrote before its first cell, `mask` its mask of signals before it
+    became a server, and `before` what a cell must not end.
+    """
+
+    call: Callable[[Any], Any]
+    pid: int
+    pipe: int | None
+    written: bytes
+    mask: Any
+    before: cells.Before
+
+
 def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoReturn:
-    """Fork a child at each request until the run hangs up; then end as any Python process does."""
+    """Fork a child at each request, before its cell is known, until the run hangs up; then end as Python does."""
     import socket  # imported only by a server
 
-    link = socket.socket(fileno=control)
-    written, here = _written(), os.getpid()
+    requests = socket.socket(fileno=control)
+    written = _written()
     # Block signals: the run says when to stop, and a child gets ready before it receives one.
     mask = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
     opened = cells.open_files()
     gc.collect()
-    before = cells.set_apart(opened)
+    server = _Server(call, os.getpid(), pipe, written, mask, cells.set_apart(opened))
     cells.titles()  # loaded here once, and not in each child
     while True:
-        cells.reseed()
+        cells.reseed()  # each child inherits other seeds
         try:
-            message, descriptors = messages.receive(link)
+            message, descriptors = messages.receive(requests)
         except (EOFError, OSError):  # the run has hung up
-            cells.end_server(before)
+            cells.end_server(server.before)
         asked: Fork | Reap = pickle.loads(message)
         if isinstance(asked, Reap):
             with suppress(OSError):  # the run has ended, which the next read notices
@@ -211,52 +226,53 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoRetu
         for each in descriptors:
             os.close(each)
         if len(kept) == 2:  # otherwise this process has too many open, and the run sees that its pipe is closed
-            try:
-                pid = unix.os.fork()
-            except OSError as error:
-                messages.write(kept[0], [pickle.dumps(error)])
-            else:
-                if not pid:
-                    try:
-                        link.close()
-                        cell, fault = _awaited(asked.mark, kept[0], kept[1], pipe, here)
-                        with cells.leaving(cell):
-                            if fault is not None:
-                                raise fault
-                            cells.dress(cell)
-                            cells.become(cell)
-
-                            def begin_cell(path: str = cell.log_path) -> None:
-                                cells.take_log(path, written)
-                                unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, mask)
-
-                            cells.live(_calling(call, cell, begin_cell), cell, kept[0], before)
-                    finally:  # the run has no cell for this process, or has ended
-                        os._exit(cells.UNTOLD)
+            status, link = kept
+            if _forked(status) == 0:
+                requests.close()
+                _wait_for_cell(server, asked.mark, status, link)
         for each in kept:
             os.close(each)
 
 
-def _awaited(mark: str, status: int, link: int, pipe: int | None, parent: int) -> tuple[Cell, Exception | None]:
-    """The cell for this child of a server, and the error that it is to fail with, if getting ready failed.
+def _forked(status: int) -> int | None:
+    """The process id of a new child, 0 in that child. If the fork fails, send the error to the status pipe instead."""
+    try:
+        return int(unix.os.fork())
+    except OSError as error:
+        messages.write(status, [pickle.dumps(error)])
+        return None
 
-    What takes time is done before the cell comes. Raises EOFError if the run has no cell.
-    """
+
+def _wait_for_cell(server: _Server, mark: str, status: int, link: int) -> NoReturn:
+    """The life of a child: get ready, receive a cell, run it. It ends here if the run has no cell for it."""
     import socket
 
-    is_guarded, fault = False, None
     try:
-        is_guarded = begin(mark, pipe, parent, {})
-    except Exception as error:
-        fault = error
-    messages.write(status, [pickle.dumps((os.getpid(), is_guarded))])
-    with socket.socket(fileno=link) as source:
-        message, descriptors = messages.receive(source)
-    cell: Cell = pickle.loads(message)
-    if cell.claimed:  # it holds the claim for as long as it lives
-        cells.out_of_the_way(descriptors[0])
-        os.close(descriptors[0])
-    return cell, fault
+        is_guarded, fault = False, None
+        try:
+            is_guarded = begin(mark, server.pipe, server.pid, {})
+        except Exception as error:  # told in the cell's log, when there is one
+            fault = error
+        messages.write(status, [pickle.dumps((os.getpid(), is_guarded))])
+        with socket.socket(fileno=link) as source:
+            message, descriptors = messages.receive(source)
+        cell: Cell = pickle.loads(message)
+        with cells.leaving(cell):
+            if fault is not None:
+                raise fault
+            if cell.claimed:  # this process holds the claim for as long as it lives
+                cells.out_of_the_way(descriptors[0])
+                os.close(descriptors[0])
+            cells.dress(cell)
+            cells.become(cell)
+
+            def take_over() -> None:
+                cells.take_log(cell.log_path, server.written)
+                unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, server.mask)
+
+            cells.live(_calling(server.call, cell, take_over), cell, status, server.before)
+    finally:
+        os._exit(cells.UNTOLD)
 
 
 def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> bool:
