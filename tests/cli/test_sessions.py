@@ -300,6 +300,33 @@ def test_words_are_taken_out_where_they_stand(words: list[str], picks: list[bool
     assert without_flags(["--timestamp=t", *words], {"timestamp"}) == words
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("sweep([{'a..b': 1}], [])", "ConfigError: a key of configs"),
+        ("{}['lr']", "KeyError: 'lr'"),
+        ("[{'a': object()}]", "HashError: "),
+        ("5", "ConfigError: what the configs function 'configs' returned is 5"),
+    ],
+)
+def test_an_error_of_the_configs_ends_without_frames_of_pyexp(tmp_path: Path, body: str, words: str) -> None:
+    head = SCRIPT.partition("@experiment.configs")[0]
+    main = "if __name__ == '__main__':\n    experiment.run()\n"
+    write(tmp_path, f"{head}@experiment.configs\ndef configs():\n    return {body}\n\n{main}")
+    raised = go(tmp_path, "--timestamp", "t").stderr
+    frames = re.findall(r'^  File "(.*)", line .*, in (\S+)$', raised, re.M)
+    assert raised.splitlines()[-1].replace("pyexp.errors.", "").startswith(words)
+    assert sum("/pyexp/" in file for file, _ in frames) <= 2
+    in_configs = [name for _, name in frames][-1:] == ["configs"]
+    assert in_configs == (body.startswith(("sweep", "{}")))
+
+
+def test_inline_says_that_it_has_no_timeout(folder: Path) -> None:
+    words = ("-k", "*lr0.1_seed0", "--executor", "inline")
+    assert "note: inline has no timeout" in go(folder, *words, "--timeout", "5").stderr
+    assert "timeout" not in go(folder, *words).stderr
+
+
 def test_a_script_runs_where_the_working_directory_is_gone(tmp_path):
     (tmp_path / "main.py").write_text(
         "import os\nimport pyexp\n\n"
