@@ -33,6 +33,7 @@ from pyexp.executors import validate_executor
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
 from pyexp.look.folding import for_stdout, plan_for_stdout
+from pyexp.look.screen import own_screen
 from pyexp.options import Options, UnknownKeyError, settle, spelled, without_flags
 from pyexp.plan import Mode, Plan, component
 from pyexp.results import records_of
@@ -350,9 +351,12 @@ class Experiment(Generic[R]):
         return component(options.name or self.__name__, "the experiment's name")
 
     def _list(self, options: Options) -> None:
+        from pyexp.look import runs  # imported only for the list
+
         base = layout.home(options.output_dir, self._folder(options))
-        kept = history.kept(base)
-        say(history.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
+        found = history.kept(base)
+        lines = runs.overview(found, own_screen().width) if found else []
+        say("\n".join(lines) or f"there is no run of {self._folder(options)!r} below {base} yet")
 
 
 def _is_for_another(typed: Mapping[str, Any]) -> bool:
