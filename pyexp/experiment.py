@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
 from weakref import WeakSet
 
@@ -23,6 +24,7 @@ from pyexp.errors import (
     ExtraError,
     HashError,
     NoRunError,
+    PyexpError,
     SelectionError,
     StoreError,
     UsageError,
@@ -31,6 +33,7 @@ from pyexp.executors import validate_executor
 from pyexp.hashing import encode
 from pyexp.leaves import script_name
 from pyexp.look.folding import for_stdout, plan_for_stdout
+from pyexp.look.screen import own_screen
 from pyexp.options import Options, UnknownKeyError, settle, spelled, without_flags
 from pyexp.plan import Mode, Plan, component
 from pyexp.results import records_of
@@ -47,6 +50,9 @@ if TYPE_CHECKING:  # a run that is finished loads no executor
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 T = TypeVar("T")
+
+#: Where pyexp's own code is.
+_PYEXP = os.path.join(os.path.dirname(__file__), "")
 
 #: Mistakes on the command line, or in what it names; not in the script.
 _MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
@@ -234,6 +240,9 @@ class Experiment(Generic[R]):
                     raise
                 tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
                 return Results([])
+            except (ConfigError, HashError) as error:
+                error.__traceback__ = _of_the_user(error)
+                raise
             if commanded and argv is None:
                 _taken.add(True)
         written = shell.write_page(done) if settled.html else ""
@@ -298,8 +307,11 @@ class Experiment(Generic[R]):
 
     def _job(self, options: Options, configs: Any, command: str = "") -> Job:
         given = self._configs if configs is None else configs
-        # A report on a run needs no configs.
-        made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
+        try:  # a report on a run needs no configs
+            made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
+        except Exception as error:
+            error.__traceback__ = _of_the_user(error)
+            raise
         return Job(
             self._folder(options),
             self.fn,
@@ -339,9 +351,12 @@ class Experiment(Generic[R]):
         return component(options.name or self.__name__, "the experiment's name")
 
     def _list(self, options: Options) -> None:
+        from pyexp.look import runs  # imported only for the list
+
         base = layout.home(options.output_dir, self._folder(options))
-        kept = history.kept(base)
-        say(history.listing(kept) if kept else f"there is no run of {self._folder(options)!r} below {base} yet")
+        found = history.kept(base)
+        lines = runs.overview(found, own_screen().width) if found else []
+        say("\n".join(lines) or f"there is no run of {self._folder(options)!r} below {base} yet")
 
 
 def _is_for_another(typed: Mapping[str, Any]) -> bool:
@@ -373,6 +388,22 @@ def _script(fn: Any) -> str:
 def _function(experiment: Experiment[Any]) -> str:
     """The name of the experiment's function in its module."""
     return str(getattr(experiment.fn, "__qualname__", type(experiment.fn).__qualname__))
+
+
+def _of_the_user(error: Exception) -> TracebackType | None:
+    """The error's traceback from the user's code on. That of a `PyexpError`, which explains itself, ends there too."""
+    frames = []
+    at = error.__traceback__
+    while at is not None:
+        frames.append(at)
+        at = at.tb_next
+    is_own = [each.tb_frame.f_code.co_filename.startswith(_PYEXP) for each in frames]
+    first = is_own.index(False) if False in is_own else len(frames) * isinstance(error, PyexpError)
+    shown = None
+    for each, own in reversed([*zip(frames, is_own, strict=True)][first:]):
+        if not (own and isinstance(error, PyexpError)):
+            shown = TracebackType(shown, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return shown
 
 
 def _said(options: Mapping[str, Any]) -> dict[str, Any]:

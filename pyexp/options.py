@@ -567,7 +567,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
     ),
     "instead of running": (
         Option("dry_run", ("-n", "--dry-run"), "print what would be done with every cell and why"),
-        Option("list_runs", ("--list",), "list the runs, with the number of cells by status"),
+        Option("list_runs", ("--list",), "list the runs: cells by status, duration, size, commit and command"),
         Option("as_run", ("--as-run",), "report on all cells of the run, also of earlier grids and overrides"),
         Option("report", ("--report",), "run nothing; report on the latest run (or on --timestamp)"),
     ),

@@ -36,6 +36,8 @@ class InlineSession(Session):
 
     def __init__(self, settings: RunSettings, stop: StopRequest) -> None:
         super().__init__(settings, stop)
+        if settings.timeout is not None:
+            self.notice = "note: inline has no timeout, as a cell is this process: cells may run for longer"
         if settings.initializer is not None:
             settings.initializer()
 

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from html import escape
+from importlib import import_module
 from typing import Any, TextIO
 
 from pyexp.look.folding import failure_line, failure_lines
@@ -232,6 +234,42 @@ class Live(Updating):
         return Group(bar, *rows)
 
 
+class Notebook(Updating):
+    """The display in a notebook: one output, which is replaced again and again."""
+
+    frame = NOTEBOOK_FRAME
+    #: Text has this many columns there, where nobody knows how wide it is.
+    columns = 100
+
+    def _open(self) -> None:
+        display: Any = import_module("IPython.display").display
+        self._display = display(self._picture(time.monotonic()), raw=True, display_id=True)
+
+    def _draw(self, now: float) -> None:
+        self._display.update(self._picture(now), raw=True)
+
+    def close(self) -> None:
+        if self._display is not None:
+            self._draw(time.monotonic())
+            self._display = None
+
+    def _picture(self, now: float) -> dict[str, str]:
+        _, text = self._status(now, self.columns)
+        rows = "\n".join([text, *self._rows(now), NOTEBOOK_HINT])
+        bar = f"<progress value='{self.ended}' max='{self.total}'></progress>"
+        return {"text/plain": rows, "text/html": f"<div>{bar}<pre>{escape(rows)}</pre></div>"}
+
+
+#: What the display in a notebook says below the cells.
+NOTEBOOK_HINT = "what a cell prints is in log.txt in its folder, which is its result's out"
+
+
+def is_notebook() -> bool:
+    """Whether a notebook's kernel runs this."""
+    ipython = sys.modules.get("IPython")
+    return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
+
+
 #: Columns of a bar: at most, and at least where there is one.
 WIDEST_BAR, LEAST_BAR = 30, 10
 
@@ -249,7 +287,7 @@ def status_line(done: int, failed: int, running: int, total: int, *, seconds: fl
     parts = (f"{done} done" if done else "", f"{left} left{f' ({some})' if some else ''}" if left else "")
     whole = f"{ended}/{total}  {', '.join(part for part in parts if part)}"
     brief = f"{ended}/{total}  {f'{failed} failed, ' if failed else ''}{left} left"
-    rate = pace(ended, total, seconds)
+    rate = pace(ended, total, seconds) if ended < total else ""
     togo = f"  {rate.rpartition(', ')[2]}" if rate else ""
     for text in (whole + rate, whole + togo):
         if len(text) + 1 + LEAST_BAR <= width:
@@ -332,13 +370,15 @@ def progress(
 ) -> Progress:
     """The live display if stderr is a terminal that can show it and that cells do not write to; plain lines otherwise.
 
-    `CI` or `TERM=dumb` give plain lines. rich respects `NO_COLOR`.
+    In a notebook it is one output. Elsewhere `CI` or `TERM=dumb` give plain lines. rich respects `NO_COLOR`.
     """
     stream = own_stderr()
     plain = (
         quiet or not total or not terminal_is_free or not is_terminal(stream)
         or environ.get("TERM", "") in ("", "dumb", "unknown") or environ.get("CI", "").lower() not in ("", "0", "false")
     )  # fmt: skip
+    if is_notebook() and total and not quiet:
+        return Notebook(total, verbose=verbose, stream=stream)
     if plain:
         return Progress(total, quiet=quiet, verbose=verbose, stream=stream)
     return Live(total, verbose=verbose, stream=stream)

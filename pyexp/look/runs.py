@@ -17,7 +17,7 @@ from pyexp.configs import FrozenConfig, leaves, thaw
 from pyexp.errors import NoRunError, SelectionError, StoreError, UsageError, listing, nearest
 from pyexp.look.folding import failure_lines, folded, reason
 from pyexp.look.progress import span
-from pyexp.look.screen import Column, Screen, printable, size, table
+from pyexp.look.screen import Column, Screen, columns_of, cut, padded, printable, size, table
 from pyexp.plan import ENDED, classify
 from pyexp.results import Record, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.store import claims, files, history, layout, records
@@ -90,6 +90,29 @@ def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
         Column("size", [size(files.size_of(kept.path)) for kept in found], rank=4, right=True),
     )
     return table(columns, width)[0]
+
+
+#: What a cut command keeps at least.
+LEAST_COMMAND = 20
+
+
+def overview(found: Sequence[Kept], width: int | None) -> list[str]:
+    """The runs of an experiment, a line each: with their counts and, as far as the width reaches, what made them."""
+    commands = [_commands(Run(kept.path)) for kept in found]
+    details = (
+        [_took(each) for each in commands],
+        [size(files.size_of(kept.path)) for kept in found],
+        [_commit(each[-1]) if each else "" for each in commands],
+        [printable(str(each[-1].get("command", ""))) if each else "" for each in commands],
+    )
+    lines = history.listing(found).split("\n")
+    for cells in details:
+        longest = max(map(columns_of, lines))
+        room = max(map(columns_of, cells)) if width is None else width - longest - 2
+        least = min(max(map(columns_of, cells)), LEAST_COMMAND if cells is details[-1] else room + 1)
+        if room >= least:
+            lines = [f"{padded(line, longest)}  {cut(cell, room)}" for line, cell in zip(lines, cells, strict=True)]
+    return [line.rstrip() for line in lines]
 
 
 def shape_of(kept: Kept) -> str:

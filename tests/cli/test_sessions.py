@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pyexp.options import without_flags
 from pyexp.shell import without_words
 from tests.cli.scripts import SCRIPT, environment, go, ran, write
+from tests.look.outside import on_terminal
 
 GOOD = [f"exp_lr0.1_seed{i}" for i in range(3)]
 BAD = [f"exp_lr1.0_seed{i}" for i in range(3)]
@@ -114,8 +115,13 @@ def test_a_choice_of_cells_runs_them_and_forgets_none_of_the_others(folder: Path
 def test_the_list_has_every_run_with_its_age_its_shape_and_its_counts(after: Path) -> None:
     go(after, "--timestamp", "second", "--executor", "inline", "-x", "-k", "*lr1.0*")
     first, second = go(after, "--list").stdout.splitlines()
-    assert re.fullmatch(r"first +\d+ (s|min) ago +1×2×3 = 6 cells: 3 done, 3 failed", first)
-    assert re.fullmatch(r"second +\d+ (s|min) ago +1×2×3 = 6 cells: 1 failed, 5 new", second)
+    details = r" +[\d.]+ s +[\d.]+ kB  (\w+\+?  )? *\S+ main.py --timestamp {} --executor inline "
+    shown = r"{} +\d+ (s|min) ago +1×2×3 = 6 cells: {}" + details
+    assert re.match(shown.format("first", "3 done, 3 failed", "first"), first)
+    assert re.match(shown.format("second", "1 failed, 5 new", "second"), second)
+    on_60, on_100 = (on_terminal(after, columns=n, words=[sys.executable, "main.py", "--list"]) for n in (60, 100))
+    assert all(line.endswith(("3 done, 3 failed", "1 failed, 5 new")) for line in on_60.splitlines())
+    assert all(len(line) <= 100 and " kB" in line for line in on_100.splitlines())
 
 
 def test_without_timestamps_the_list_has_the_one_run_there_is(folder: Path) -> None:
@@ -298,6 +304,33 @@ def test_words_are_taken_out_where_they_stand(words: list[str], picks: list[bool
     assert kept[: len(own) - own.count("--lf")] == [word for word in own if word != "--lf"]
     assert ("--timestamp" in kept) == ("--" in words)
     assert without_flags(["--timestamp=t", *words], {"timestamp"}) == words
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("sweep([{'a..b': 1}], [])", "ConfigError: a key of configs"),
+        ("{}['lr']", "KeyError: 'lr'"),
+        ("[{'a': object()}]", "HashError: "),
+        ("5", "ConfigError: what the configs function 'configs' returned is 5"),
+    ],
+)
+def test_an_error_of_the_configs_ends_without_frames_of_pyexp(tmp_path: Path, body: str, words: str) -> None:
+    head = SCRIPT.partition("@experiment.configs")[0]
+    main = "if __name__ == '__main__':\n    experiment.run()\n"
+    write(tmp_path, f"{head}@experiment.configs\ndef configs():\n    return {body}\n\n{main}")
+    raised = go(tmp_path, "--timestamp", "t").stderr
+    frames = re.findall(r'^  File "(.*)", line .*, in (\S+)$', raised, re.M)
+    assert raised.splitlines()[-1].replace("pyexp.errors.", "").startswith(words)
+    assert sum("/pyexp/" in file for file, _ in frames) <= 2
+    in_configs = [name for _, name in frames][-1:] == ["configs"]
+    assert in_configs == (body.startswith(("sweep", "{}")))
+
+
+def test_inline_says_that_it_has_no_timeout(folder: Path) -> None:
+    words = ("-k", "*lr0.1_seed0", "--executor", "inline")
+    assert "note: inline has no timeout" in go(folder, *words, "--timeout", "5").stderr
+    assert "timeout" not in go(folder, *words).stderr
 
 
 def test_a_script_runs_where_the_working_directory_is_gone(tmp_path):
