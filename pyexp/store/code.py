@@ -140,7 +140,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_CLOSED = frozenset([*_DEFINITIONS, *_IMPORTS, ast.Lambda, ast.Constant])
+_CLOSED = frozenset([*_DEFINITIONS, *_IMPORTS, ast.Lambda, ast.Constant, ast.Name])
 _CONDITIONAL = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.Match)
 
 _Chain = tuple[str, ...]
@@ -211,12 +211,14 @@ def _bound(nodes: Iterable[ast.AST]) -> tuple[dict[str, list[_Import]], set[str]
     bound: dict[str, list[_Import]] = {}
     outer: dict[str, bool] = {}
     for node in _own(nodes):
-        if isinstance(node, _IMPORTS):
+        if isinstance(getattr(node, "ctx", None), ast.Load):
+            pass
+        elif isinstance(node, _IMPORTS):
             for name, what in _imports(node):
                 bound.setdefault(name, []).append(what)
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
             outer |= dict.fromkeys(node.names, isinstance(node, ast.Global))
-        elif not isinstance(getattr(node, "ctx", None), ast.Load):
+        else:
             # A variable, a definition, a handler, or a pattern.
             named: Any = getattr(node, "id", None) or getattr(node, "name", None) or getattr(node, "rest", None)
             if isinstance(named, str):
@@ -459,7 +461,10 @@ class _Reading:
             if isinstance(each, str):
                 self.tokens.append(each)
             elif isinstance(each, ast.AST):
-                left += reversed(getattr(self, f"_{each.__class__.__name__.lower()}", self._plain)(each))
+                kind = each.__class__
+                if kind not in _RULES:
+                    _RULES[kind] = getattr(_Reading, f"_{kind.__name__.lower()}", _Reading._plain)
+                left += reversed(_RULES[kind](self, each))
             else:
                 each()
 
@@ -616,6 +621,9 @@ class _Reading:
     _asyncfunctiondef = _lambda = _functiondef
     _setcomp = _dictcomp = _generatorexp = _listcomp
 
+
+#: The methods of `_Reading` by the nodes that they read, as far as they have been looked up.
+_RULES: dict[type[ast.AST], Callable[[_Reading, Any], list[_Next]]] = {}
 
 _NOT_COUNTED = frozenset(["annotation", "ctx", "kind", "returns", "str", "type_comment", "type_params"])
 

@@ -21,17 +21,16 @@ from pyexp.store.byvalue import Pickler
 from pyexp.store.pickling import MAIN
 from pyexp.worker.messages import Kit, Lack, Rest
 from pyexp.worker.script import (
+    LAYERS,
     Survey,
     is_project,
     lookup,
     main_namespace,
+    namespace_of,
     of_main,
     project_sources,
     script_of,
 )
-
-#: The largest number of wrappers around a function.
-_LAYERS = 20
 
 
 def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
@@ -43,7 +42,7 @@ def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
     path: str = getattr(thing, "__qualname__", "") or getattr(thing, "__name__", "")
     try:
         found = lookup(namespace, path)
-        for _ in range(_LAYERS):
+        for _ in range(LAYERS):
             if found is thing:
                 return path
             path, found = f"{path}.__wrapped__", found.__wrapped__
@@ -266,16 +265,6 @@ class _Trial(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)
         return self._found.get(found, found) if isinstance(found, FunctionType) else found
-
-
-def namespace_of(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The namespace of the script that defines a function; of this process's `__main__` if a module defines it."""
-    inner: Any = fn
-    for _ in range(_LAYERS):
-        if isinstance(inner, FunctionType) and inner.__globals__.get("__name__") in MAIN:
-            return inner.__globals__
-        inner = getattr(inner, "__wrapped__", None) or getattr(inner, "func", None) or getattr(inner, "__func__", None)
-    return main_namespace()
 
 
 class Shipment:

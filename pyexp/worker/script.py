@@ -9,7 +9,7 @@ parent read too. So an edit during a run does not affect its cells.
 import linecache
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -18,6 +18,9 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from pyexp.store.pickling import MAIN
+
+#: The largest number of wrappers around a function.
+LAYERS = 20
 
 
 class Script(NamedTuple):
@@ -135,7 +138,8 @@ def _installed() -> tuple[str, ...]:
 
 def is_project(file: str) -> bool:
     """Whether a file is the user's own code, not the standard library's or that of an installed package or program."""
-    return not file.startswith(_installed())
+    is_package = any(f"{os.sep}{kind}-packages{os.sep}" in file for kind in ("site", "dist"))  # of any interpreter
+    return not is_package and not file.startswith(_installed())
 
 
 #: The sources from which the fingerprint of the code was taken, by module.
@@ -256,6 +260,16 @@ def _rename(thing: Any) -> None:
         thing.__module__ = "__main__"
     for member in vars(thing).values() if isinstance(thing, type) else ():
         _rename(getattr(member, "__func__", member))
+
+
+def namespace_of(fn: Callable[..., Any]) -> dict[str, Any]:
+    """The namespace of the script that defines a function; of this process's `__main__` if a module defines it."""
+    inner: Any = fn
+    for _ in range(LAYERS):
+        if isinstance(inner, FunctionType) and inner.__globals__.get("__name__") in MAIN:
+            return inner.__globals__
+        inner = getattr(inner, "__wrapped__", None) or getattr(inner, "func", None) or getattr(inner, "__func__", None)
+    return main_namespace()
 
 
 def lookup(namespace: Mapping[str, Any], path: str) -> Any:

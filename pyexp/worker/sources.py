@@ -27,9 +27,7 @@ NOWHERE = "<exec>"
 def code_of(fn: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> Code:
     """The fingerprint of an experiment's function and initializer, and of the script that is running."""
     begins = [*_begins(fn), *(() if initializer is None else _begins(initializer))]
-    main = vars(sys.modules["__main__"])
-    namespace = next((each.__globals__ for each in begins if _is_of_main(each)), main)
-    sources = Sources(namespace)
+    sources = Sources(script.namespace_of(fn))
     entries = tuple(entry for thing in begins for entry in _entries(thing, sources))
     if sources.script is not None and script.is_project(sources.script.file):
         entries += (Entry(sources.main),)
@@ -102,7 +100,9 @@ class Sources(Mapping[str, str]):
         if top != name and self._texts[top] is None and (outer is None or outer.origin is not None):
             return None  # the package is not of the project
         spec = self._spec(name)
-        if spec is None or spec.origin is None or not spec.has_location or not _is_own(spec.origin):
+        if spec is None or spec.origin is None or not spec.has_location:
+            return None
+        if not script.is_project(os.path.abspath(spec.origin)):
             return None
         if spec.submodule_search_locations is not None:
             self.packages.add(name)
@@ -146,13 +146,6 @@ class Sources(Mapping[str, str]):
         return spec if folders else None
 
 
-def _is_own(file: str) -> bool:
-    folders = os.path.abspath(file).split(os.sep)
-    return (
-        "site-packages" not in folders and "dist-packages" not in folders and script.is_project(os.path.abspath(file))
-    )
-
-
 def _decoded(source: bytes) -> str:
     """The text of a source. Bytes that are not text give a text that the parser refuses."""
     try:
@@ -174,10 +167,6 @@ def _typed(namespace: Mapping[str, Any]) -> str:
 
 def _is_experiment(thing: Any) -> bool:
     return type(thing).__module__ == "pyexp.experiment"
-
-
-def _is_of_main(thing: Any) -> bool:
-    return isinstance(thing, FunctionType) and thing.__module__ in MAIN
 
 
 def _begins(thing: Any, depth: int = 16) -> Iterator[Any]:
@@ -210,8 +199,8 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
     is_defined = isinstance(thing, (FunctionType, type))
     if not is_defined or "<locals>" in name:
         namespace = getattr(thing, "__globals__", None) or vars(sys.modules["__main__"])
-        called = (key for key, value in list(namespace.items()) if value is thing or _made_of(value, thing))
-        first = next(called, None)
+        named = [*namespace.items()]
+        first = next((key for key, it in named if it is thing or (_is_experiment(it) and it.fn is thing)), None)
         if first is not None:
             yield Entry(_key(namespace.get("__name__"), sources), first)
         elif not is_defined:
@@ -227,10 +216,6 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
         yield Entry(key if is_there else NOWHERE, name, thing.__code__.co_firstlineno)
     else:
         yield Entry(key, name)
-
-
-def _made_of(value: Any, thing: Any) -> bool:
-    return _is_experiment(value) and value.fn is thing
 
 
 def _key(module: Any, sources: Sources) -> str:
