@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import pmap, pset, pvector
-from strategies import Pair, Size, bad_keys, configs, maps, parts, plain, scalars, typed, values
+from strategies import bad_keys, plain, typed
 
 from pyexp import Config, ConfigError, FrozenConfig, config_hash, freeze, merge, sweep, thaw
 from pyexp.configs import FrozenList, FrozenSet, equal, split
 from pyexp.errors import PyexpError, listing, nearest
+from pyexp.testing.strategies import Pair, Size, configs, maps, parts, scalars, values
 
 
 def dotted(value):

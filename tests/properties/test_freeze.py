@@ -13,27 +13,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import PMap, PSet, PVector, pmap, pset, pvector
-from strategies import (
+from strategies import bad_keys, plain, shuffled, typed, undotted_keys
+
+from pyexp import Config, ConfigError, freeze, thaw
+from pyexp.configs import changes, equal, freeze_value, leaves, lookup, matches, parts_of
+from pyexp.testing.strategies import (
     CONFUSABLE,
     Colour,
     Pair,
     Size,
     Word,
-    bad_keys,
     configs,
     data_keys,
     maps,
     parts,
-    plain,
     scalars,
-    shuffled,
-    typed,
-    undotted_keys,
     values,
 )
-
-from pyexp import Config, ConfigError, freeze, thaw
-from pyexp.configs import changes, equal, freeze_value, leaves, lookup, matches, parts_of
 
 
 def kinds(value):

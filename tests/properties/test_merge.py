@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import pmap
-from strategies import bad_keys, configs, confusables, laid, plain, shuffled, typed
+from strategies import bad_keys, laid, plain, shuffled, typed
 from test_freeze import changeable, scribble
 
 from pyexp import Config, ConfigError, FrozenConfig, freeze, merge, thaw
 from pyexp.configs import equal
+from pyexp.testing.strategies import configs, confusable
 
 
 @given(configs(), configs())
@@ -56,7 +57,7 @@ def test_merge_with_nothing_is_freezing(config):
     assert merge(config, {}) == merge({}, config) == freeze(config)
 
 
-@given(confusables())
+@given(confusable())
 def test_merge_replaces_a_value_by_one_that_only_looks_the_same(pair):
     """`1` is replaced by `True`, and `0.0` by `-0.0`, though they are equal."""
     old, new = pair

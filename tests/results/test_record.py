@@ -16,8 +16,8 @@ from pyrsistent import pmap
 from pyexp import HashError, NotLoaded, ResultError, config_hash
 from pyexp.configs import freeze, freeze_value
 from pyexp.results import FORMAT, Attempt, Record, done, from_json, missing, plain, record_of, restored, to_json
+from pyexp.testing.strategies import CONFUSABLE, configs, names, values
 from pyexp.worker.outcome import failed
-from tests.strategies import CONFUSABLE, configs, names, values
 
 #: Values that are equal to themselves by their repr. Leaves out arrays, and all that takes a class.
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers()
