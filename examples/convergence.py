@@ -3,7 +3,7 @@
 python examples/convergence.py    # 90 cells, then the orders of convergence and a heat-map, by xarray
 
 The equation is y' = -λ (y - cos t) - sin t, which cos t solves. The larger λ, the more steps a method needs before it
-converges at all: the grey wedge of the heat-map.
+converges at all: the grey wedge of the heat-map. Needs `pip install xarray matplotlib`.
 """
 
 import math
