@@ -67,5 +67,6 @@ if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = search(int(sys.argv[1]) if len(sys.argv) > 1 else 24)
     ran = Path("out/svc/study/ran.txt").read_text().split()
-    print(f"{len(study.trials)} trials of {grid.size} cells; {len(ran)} cells ran, {len(set(ran))} of them different")
+    told = study.get_trials(states=[TrialState.COMPLETE])
+    print(f"{len(told)} trials of {grid.size} cells; {len(ran)} cells ran, {len(set(ran))} of them different")
     print(f"best: {cell_of(study.best_trial)['name']} with an accuracy of {study.best_value:.3f}")

@@ -240,18 +240,22 @@ def maps(leaves: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[dict
     return st.dictionaries(keys(), values(leaves), max_size=4)
 
 
-def configs(leaves: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[dict[str, Any]]:
-    """Configs, most with a name. Leaves out what `maps` does, and names that are no strings."""
-    named = st.fixed_dictionaries({}, optional={"name": names() | st.none()})
-    return st.tuples(named, maps(leaves)).map(lambda both: both[0] | both[1])
+def configs(leaves: st.SearchStrategy[Any] | None = None, *, named: bool = True) -> st.SearchStrategy[dict[str, Any]]:
+    """Configs as a user writes them, each with a name. Leaves out what `maps` does, and names that are no strings.
+
+    Without `named`, some have no name, or None.
+    """
+    optional = st.fixed_dictionaries({}, optional={"name": names() | st.none()})
+    name = st.fixed_dictionaries({"name": names()}) if named else optional
+    return st.tuples(name, maps(leaves)).map(lambda both: both[0] | both[1])
 
 
-def variations(max_size: int = 3) -> st.SearchStrategy[list[dict[str, Any]]]:
+def variations(max_size: int = 3, *, named: bool = True) -> st.SearchStrategy[list[dict[str, Any]]]:
     """Lists of configs: the configs of an experiment, or the variations of a sweep. Leaves out the empty list.
 
     Two of them may be the same config.
     """
-    return st.lists(configs(), min_size=1, max_size=max_size)
+    return st.lists(configs(named=named), min_size=1, max_size=max_size)
 
 
 def sweeps(max_dims: int = 3, max_side: int = 3) -> st.SearchStrategy[Tensor[FrozenConfig]]:

@@ -24,8 +24,8 @@ def test_configs_that_are_drawn_can_be_frozen_and_hashed(config):
 def test_variations_that_are_drawn_can_be_swept(config, varied):
     swept = sweep([config], varied)
     assert swept.shape == (1, len(varied))
-    assert [cell.get("name") or "" for cell in swept] == [
-        "_".join(name for name in (config.get("name"), variation.get("name")) if name) for variation in varied
+    assert [cell["name"] for cell in swept] == [
+        "_".join(name for name in (config["name"], variation["name"]) if name) for variation in varied
     ]
 
 

@@ -14,7 +14,7 @@ from pyexp.testing.strategies import variations
 from tests.properties.test_axis_selection import SWEEPS, grid_of_sweeps
 
 
-@given(variations(), variations())
+@given(variations(named=False), variations(named=False))
 def test_encoding_many_gives_what_encode_gives(listed, varied):
     encoded = encoder_of_many()
     for config in sweep(listed, varied):
