@@ -1,11 +1,11 @@
 """Two families of models learn to read handwritten digits from more and more examples, three times each.
 
-python examples/digits.py                 # 18 cells, each in a process of its own; then a table and a picture
+python examples/digits.py                 # 18 cells, each in its own process; a table and a picture with error bars
 python examples/digits.py --report        # the same table and picture, from what is on disk
 """
 
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 import pyexp
 from pyexp import Config, Result, Tensor, sweep
@@ -75,10 +75,11 @@ def report(results: Tensor[Result]) -> None:
     models, sizes = grid.axes[0].coords, grid.axes[1].coords
     curves = {model: [accuracies(grid.sel({"model": model, "data.train": n})) for n in sizes] for model in models}
 
-    print(f"mean accuracy over {grid.shape[2]} seeds, by number of images to learn from\n")
-    print("model" + "".join(f"{n:>8}" for n in sizes))
+    print(f"accuracy over {grid.shape[2]} seeds, mean ± standard deviation, by number of images to learn from\n")
+    print("model" + "".join(f"{n:>16}" for n in sizes))
     for model, curve in curves.items():
-        print(f"{model:5}" + "".join(f"{fmean(found):8.3f}" if found else "  failed" for found in curve))
+        shown = [f"{fmean(found):.3f} ± {deviation(found):.3f}" if found else "failed" for found in curve]
+        print(f"{model:5}" + "".join(f"{text:>16}" for text in shown))
 
     folder = results[0].out.parent
     picture(grid, curves, sizes, folder / "accuracy.png")
@@ -90,8 +91,13 @@ def accuracies(cells: Tensor[Result]) -> list[float]:
     return [cell["accuracy"] for cell in cells if not cell.get("__error__")]
 
 
+def deviation(found: list[float]) -> float:
+    """The standard deviation of a sample; 0 if there is one value only."""
+    return stdev(found) if len(found) > 1 else 0.0
+
+
 def picture(grid: Tensor[Result], curves: dict[str, list[list[float]]], sizes: list[int], path: Path) -> None:
-    """Draw the curves, with every seed as a dot, and beside them some images that the best model misreads."""
+    """Draw the curves with error bars, and beside them some images that the best model misreads."""
     import matplotlib
 
     matplotlib.use("Agg")  # writes files, and needs no screen
@@ -101,11 +107,10 @@ def picture(grid: Tensor[Result], curves: dict[str, list[list[float]]], sizes: l
     left, right = figure.subfigures(1, 2, width_ratios=(3, 2))
     axes = left.subplots()
     for model, curve in curves.items():
-        (line,) = axes.plot(sizes, [fmean(found) if found else float("nan") for found in curve], label=model)
-        dots = [(n, value) for n, found in zip(sizes, curve, strict=True) for value in found]
-        axes.plot(*zip(*dots, strict=True), "o", color=line.get_color(), alpha=0.4)
+        known = [(n, fmean(found), deviation(found)) for n, found in zip(sizes, curve, strict=True) if found]
+        axes.errorbar(*zip(*known, strict=True), label=model, marker="o", capsize=4)
     axes.set(xscale="log", xlabel="images to learn from", ylabel="accuracy on 600 others")
-    axes.set_title("Reading digits: the mean over seeds, each seed a dot")
+    axes.set_title("Reading digits: mean and standard deviation over seeds")
     axes.set_xticks(sizes, map(str, sizes))
     axes.minorticks_off()
     axes.grid(alpha=0.3)

@@ -401,7 +401,7 @@ LOG_ENDS = "The log ends with:"
 # Matches only an exception group's own lines: those of its members are indented further.
 _HEADER = re.compile(r"^(?:  \+ Exception Group )?Traceback \(most recent call last\):$", re.M)
 _FRAME = re.compile(r'^(?:  \| )?  File "(.+)", line (\d+), in (.+)$', re.M)
-_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|/lib/python3\.|\\Lib\\|^<frozen ")
+_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|/lib/python3\.|\\Lib\\|^<frozen |\.(?:pyx|pxd|pxi)$")
 _PYEXP = __file__.removesuffix("results.py")
 
 
@@ -432,8 +432,10 @@ def place(traceback: str) -> str:
 def is_library(file: str) -> bool:
     """Whether a frame of this file is Python's own, an installed package's, or pyexp's.
 
-    >>> is_library("/usr/lib/python3.11/json/decoder.py"), is_library("/home/me/main.py")
-    (True, False)
+    A package that Cython has compiled names its files as they were when it was built: `pandas/_libs/index.pyx`.
+
+    >>> is_library("/usr/lib/python3.11/json/decoder.py"), is_library("index.pyx"), is_library("/home/me/main.py")
+    (True, True, False)
     """
     return bool(_LIBRARY.search(file)) or file.startswith(_PYEXP)
 

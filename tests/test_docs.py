@@ -11,7 +11,8 @@ A page is read from top to bottom in an empty folder of its own, by the real int
 - Other languages show something that cannot be run, and `json` has to be JSON.
 
 In expected output `…` stands for any text in a line, alone on a line for any lines. A comment
-`<!-- not run here: why -->` before a block takes it out, and each such block is a skipped test that says why.
+`<!-- not run here: why -->` before a block takes it out; `<!-- needs optuna -->` does where that cannot be imported.
+Each such block is a skipped test that says why.
 """
 
 import json
@@ -20,6 +21,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = ("python", "console", "bash", "pycon")
 SHOWN = ("text", "json", "toml", "")
 
-BLOCK = re.compile(r"(?:<!-- not run here: (?P<why>.+?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+BLOCK = re.compile(
+    r"(?:<!-- (?:not run here: (?P<why>.+?)|needs (?P<module>\w+)) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.M | re.S,
+)
 LINK = re.compile(r"\[[^\]\n]*\]\((?!https?:)(?P<path>[^)#\s]*)(?:#[^)\s]*)?\)")
 
 
@@ -43,12 +48,22 @@ class Block:
     why: str | None
 
 
+def lack(module: str | None) -> str | None:
+    """Why a block that needs this module is not run, if so."""
+    return None if module is None or find_spec(module) else f"needs {module}: pip install {module}"
+
+
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in order."""
     text = page.read_text()
     name = page.relative_to(ROOT)
     return [
-        Block(f"{name}:{text.count(chr(10), 0, found.start('code'))}", found["language"], found["code"], found["why"])
+        Block(
+            f"{name}:{text.count(chr(10), 0, found.start('code'))}",
+            found["language"],
+            found["code"],
+            found["why"] or lack(found["module"]),
+        )
         for found in BLOCK.finditer(text)
     ]
 

@@ -73,7 +73,7 @@ def test_a_process_pool_keeps_the_contract(behaviour: Behaviour, processes: Any,
 
 
 class Simple(Executor):
-    """The executor of docs/how-to/custom-executor.md."""
+    """An executor that carries the attempt to a pool, and nothing else."""
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool

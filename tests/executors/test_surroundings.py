@@ -347,7 +347,7 @@ def test_three_hundred_cells_leave_nothing(script, executor):
     script.write("""
 import os, threading
 import pyexp
-from pyexp.testing import _possessions
+from pyexp.testing.executors import _possessions
 
 @pyexp.experiment(name="e")
 def experiment(config):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyexp import Config, Tensor, markup, sweep
-from tests.strategies import values
+from pyexp.testing.strategies import values
 
 # The libraries around a kernel warn of their own affairs.
 pytestmark = pytest.mark.filterwarnings("default")

@@ -22,8 +22,8 @@ from pyexp import Experiment, ExtraError, Result, ResultError, Results, replicat
 from pyexp.configs import frozen_map
 from pyexp.look import page
 from pyexp.results import record_of
+from pyexp.testing.strategies import names as names_of_configs
 from tests.cli.scripts import go, write
-from tests.strategies import names as names_of_configs
 
 pytest.importorskip("itables", reason="needs the extra [html]")
 pytest.importorskip("vl_convert", reason="needs the extra [html]")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pyexp import UsageError
 from pyexp.plan import LONGEST_NAME, component, folder_name, latest, unused
-from tests.strategies import names
+from pyexp.testing.strategies import names
 
 PLAIN = st.text(string.ascii_letters + string.digits + "_.-+=", min_size=1, max_size=30)
 #: What Windows keeps for devices, also with an extension.

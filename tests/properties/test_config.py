@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import pmap, pset, pvector
-from strategies import Pair, Size, bad_keys, configs, maps, parts, plain, scalars, typed, values
+from strategies import bad_keys, plain, typed
 
 from pyexp import Config, ConfigError, FrozenConfig, config_hash, freeze, merge, sweep, thaw
 from pyexp.configs import FrozenList, FrozenSet, equal, split
 from pyexp.errors import PyexpError, listing, nearest
+from pyexp.testing.strategies import Pair, Size, configs, maps, parts, scalars, values
 
 
 def dotted(value):
@@ -207,7 +208,7 @@ def test_a_config_is_made_like_a_dict():
 # Dotted keys
 
 
-@given(configs())
+@given(configs(named=False))
 def test_the_parts_of_a_key_join_to_the_key(config):
     """`split` takes a key apart at its dots."""
     assert all(".".join(split(key)) == key for key in config)
@@ -266,7 +267,7 @@ def types_in(value):
     return {type(value), *(kind for item in inner for kind in types_in(item))}
 
 
-@given(configs())
+@given(configs(named=False))
 def test_to_dict_is_made_of_plain_types(config):
     """So that what takes dicts and no subclass of them, as YAML's safe writer, takes it; equal to the Config."""
     for made in (Config(config), freeze(config), thaw(freeze(config))):
@@ -293,7 +294,7 @@ def test_yaml_writes_a_config():
     assert yaml.safe_load(yaml.safe_dump(config.to_dict())) == config
 
 
-@given(configs())
+@given(configs(named=False))
 def test_a_config_made_of_a_frozen_one_is_thawed(config):
     """At any depth: in lists, tuples and named tuples no frozen part is left."""
     frozen = freeze({"x": config, "l": [(config, {1})], "p": Pair(config, [config])})
@@ -310,7 +311,7 @@ def test_a_config_made_of_a_frozen_one_is_thawed(config):
 # A frozen config
 
 
-@given(configs())
+@given(configs(named=False))
 def test_a_frozen_config_is_a_config_with_sorted_keys(config):
     """A dict in every way but that it cannot be changed; json and `**` take it as it is."""
     frozen = freeze(config)
@@ -344,7 +345,7 @@ def persisted(value):
     return pvector(map(persisted, value)) if isinstance(value, list) else value
 
 
-@given(configs())
+@given(configs(named=False))
 def test_copies_of_a_frozen_config(config):
     """pickle, copy and deepcopy give it again, `copy()` and `|` a Config of one's own."""
     frozen = freeze(config)

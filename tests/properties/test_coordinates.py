@@ -15,19 +15,7 @@ from pyexp import Axis, ConfigError, SelectionError, Tensor, concat, derive, reg
 from pyexp.axes import MISSING, Level, Picked, Steps, taken
 from pyexp.configs import equal
 from pyexp.sweep import Codes, zipped
-from tests.strategies import shapes
-
-#: Coordinates that are easily taken for each other, repeated ones among them, and such that have no hash.
-COORDS = st.sampled_from([0, 1, True, 1.0, "1", None, float("nan"), (1,), "a", 2, 0.5, [1]])
-NAMES = ("lr", "mlp.width", "axis_0")
-
-
-@st.composite
-def grids(draw: st.DrawFn, min_dims: int = 1) -> Tensor[int]:
-    """Tensors of numbers with named axes; the items are their flat positions. Leaves out axes without positions."""
-    shape = draw(shapes(max_dims=3, max_side=3, min_side=1).filter(lambda shape: len(shape) >= min_dims))
-    axes = [Axis(NAMES[i], draw(st.lists(COORDS, min_size=size, max_size=size))) for i, size in enumerate(shape)]
-    return Tensor(range(prod(shape)), shape, axes)
+from pyexp.testing.strategies import COORDS, shapes, tensors
 
 
 def table(grid: Tensor[int]) -> list[dict[str, Any]]:
@@ -45,7 +33,7 @@ def along(tensor: Tensor[Any], name: str) -> list[Any]:
     return [tensor.coords[name][i] for i in places]
 
 
-@given(grids(), st.data())
+@given(tensors(min_dims=1), st.data())
 def test_every_selection_keeps_the_coordinates_of_each_item(grid: Tensor[int], data: st.DataObject) -> None:
     """Filters, slices, lists, masks, samples of positions, one after the other: each item is where it was."""
     rows = table(grid)
@@ -71,7 +59,7 @@ def test_every_selection_keeps_the_coordinates_of_each_item(grid: Tensor[int], d
             assert equal(along(view, name), [rows[item][name] for item in tensor])
 
 
-@given(grids(min_dims=2), st.data())
+@given(tensors(min_dims=2), st.data())
 def test_sel_on_a_scattered_selection_is_a_filter_by_coordinate(grid: Tensor[int], data: st.DataObject) -> None:
     chosen = data.draw(st.sets(st.integers(0, grid.size - 1), min_size=1))
     tensor = grid[sorted(chosen)]
@@ -95,7 +83,7 @@ def test_sel_on_a_scattered_selection_is_a_filter_by_coordinate(grid: Tensor[int
         assert set(listed.coords) == set(rows[0])
 
 
-@given(grids(min_dims=2), st.data())
+@given(tensors(min_dims=2), st.data())
 def test_sel_by_all_coordinates_finds_the_item_where_the_grid_does(grid: Tensor[int], data: st.DataObject) -> None:
     """It is bare, as it is on the grid, if the coordinates are its own; else all that have them are left."""
     tensor = grid[sorted(data.draw(st.sets(st.integers(0, grid.size - 1), min_size=1)))]
@@ -109,7 +97,7 @@ def test_sel_by_all_coordinates_finds_the_item_where_the_grid_does(grid: Tensor[
         assert list(made) == expected
 
 
-@given(grids(min_dims=2))
+@given(tensors(min_dims=2))
 def test_isel_says_where_it_cannot_count(grid: Tensor[int]) -> None:
     tensor = grid[[0, grid.size - 1]]
     for name in table(grid)[0]:
@@ -213,7 +201,7 @@ def test_a_foreign_value_is_found_by_its_encoder() -> None:
 # Lazy filters
 
 
-@given(grids(), st.data())
+@given(tensors(min_dims=1), st.data())
 def test_where_is_filter_once_it_is_looked_at(grid: Tensor[int], data: st.DataObject) -> None:
     chosen = data.draw(st.sets(st.integers(0, grid.size)))
     seen: list[int] = []
@@ -449,7 +437,7 @@ def test_squeeze_leaves_out_coordinates_that_all_cells_share() -> None:
         tensor.squeeze("seed")
 
 
-@given(grids())
+@given(tensors(min_dims=1))
 def test_dims_sizes_and_coords_are_those_of_xarray(grid: Tensor[int]) -> None:
     array = pytest.importorskip("xarray").DataArray(np.asarray(grid), dims=[axis.name for axis in grid.axes], coords={})
     assert grid.dims == array.dims

@@ -13,27 +13,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import PMap, PSet, PVector, pmap, pset, pvector
-from strategies import (
+from strategies import bad_keys, plain, shuffled, typed, undotted_keys
+
+from pyexp import Config, ConfigError, freeze, thaw
+from pyexp.configs import changes, equal, freeze_value, leaves, lookup, matches, parts_of
+from pyexp.testing.strategies import (
     CONFUSABLE,
     Colour,
     Pair,
     Size,
     Word,
-    bad_keys,
     configs,
     data_keys,
     maps,
     parts,
-    plain,
     scalars,
-    shuffled,
-    typed,
-    undotted_keys,
     values,
 )
-
-from pyexp import Config, ConfigError, freeze, thaw
-from pyexp.configs import changes, equal, freeze_value, leaves, lookup, matches, parts_of
 
 
 def kinds(value):
@@ -47,13 +43,13 @@ def kinds(value):
             yield from kinds(item)
 
 
-@given(configs())
+@given(configs(named=False))
 def test_thaw_of_freeze_is_what_was_written_with_dotted_keys_expanded(config):
     """The round trip keeps every value and its type; only dotted keys become nested maps."""
     assert typed(thaw(freeze(config))) == typed(plain(config))
 
 
-@given(configs())
+@given(configs(named=False))
 def test_freeze_of_frozen_is_the_same(config):
     """Freezing twice is freezing once, and so is freezing what was thawed."""
     once = freeze(config)
@@ -61,13 +57,13 @@ def test_freeze_of_frozen_is_the_same(config):
     assert typed(thaw(freeze(thaw(once)))) == typed(thaw(once))
 
 
-@given(configs())
+@given(configs(named=False))
 def test_frozen_holds_persistent_collections_only(config):
     """No dict, list or set is left at any depth of a frozen config."""
     assert not {dict, list, set, Config} & set(kinds(freeze(config)))
 
 
-@given(configs(), st.data())
+@given(configs(named=False), st.data())
 def test_the_order_of_keys_does_not_matter(config, data):
     """However the keys are ordered, the frozen config is equal and the thawed one lists them sorted."""
     other = shuffled(config, data)
@@ -166,7 +162,7 @@ def changeable():
     return st.builds(bytearray, st.just(b"ab")) | st.builds(np.arange, st.just(3))
 
 
-@given(configs(changeable()))
+@given(configs(changeable(), named=False))
 def test_freeze_aliases_nothing_that_the_caller_may_change(config):
     """Whatever is done to the config afterwards, its frozen form stays as it was."""
     frozen, twin = freeze(config), freeze(deepcopy(config))
@@ -174,7 +170,7 @@ def test_freeze_aliases_nothing_that_the_caller_may_change(config):
     assert equal(frozen, twin)
 
 
-@given(configs(changeable()))
+@given(configs(changeable(), named=False))
 def test_thaw_gives_a_private_copy(config):
     """Whatever an experiment does to its config, the frozen one and the next copy do not notice."""
     frozen = freeze(config)

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import data_keys, parts, scalars, typed
+from strategies import typed
 
 from pyexp import Config, ConfigError, FrozenConfig, config_hash, freeze, merge, sweep, thaw
 from pyexp.configs import NOTHING, changes, joined, leaves, lookup, matches, parts_of, route, split, unescaped
@@ -15,6 +15,7 @@ from pyexp.results import Result, config_data, done, record_of, restored
 from pyexp.sweep import grid_of
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
+from pyexp.testing.strategies import data_keys, parts, scalars
 
 
 def inner_maps():

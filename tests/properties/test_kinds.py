@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CONFUSABLE, SAME, Colour, Couple, Point, Right, configs, confusables, first
 
 from pyexp import HashError, NotLoaded, config_hash, freeze, register_encoder, thaw
 from pyexp import results as plain_form
 from pyexp.configs import equal
 from pyexp.hashing import encode
 from pyexp.results import MOST_CHARACTERS, config_data, plain, restored
+from pyexp.testing.strategies import CONFUSABLE, SAME, Colour, Couple, Point, Right, configs, confusable, first
 
 VALUES = [value for group in (*CONFUSABLE, *SAME) for value in group]
 #: What is known by a class, a function or a module of the user's.
@@ -54,10 +54,10 @@ def needs_a_class(value):
     kind = type(value)
     if isinstance(value, np.ndarray) or kind in (int, float, str, bytes, tuple, list, dict, set):
         return False
-    return kind.__module__ in ("strategies", "functools") or isinstance(value, type) or callable(value)
+    return kind.__module__ in ("pyexp.testing.strategies", "functools") or isinstance(value, type) or callable(value)
 
 
-@given(confusables())
+@given(confusable())
 def test_two_marks_are_equal_only_where_the_values_are(pair):
     """Marks of two different values differ; those of one value are equal, have one hash, and come back as they are."""
     left, right = (written([value])[0] for value in pair)
@@ -68,7 +68,7 @@ def test_two_marks_are_equal_only_where_the_values_are(pair):
         assert written(left) == left
 
 
-@given(configs(st.integers(0, len(VALUES) - 1).map(lambda number: VALUES[number])))
+@given(configs(st.integers(0, len(VALUES) - 1).map(lambda number: VALUES[number]), named=False))
 def test_a_config_has_its_hash_after_it_was_written_and_read(config):
     """Unless something in it is marked: then the hash refuses it, and says where."""
     back = restored(json.loads(json.dumps(config_data(freeze(config)))))
@@ -90,11 +90,11 @@ def test_a_numpy_scalar_is_the_number_that_it_equals(group):
 def test_the_marks_say_what_is_not_there():
     """In words that no text of a config is mistaken for."""
     shown = {
-        Colour.ONE: "<strategies.Colour.ONE, not loaded>",
-        Right.READ | Right.WRITE: "<strategies.Right(3), not loaded>",
-        Point(1): '<strategies.Point {"x": 1}, not loaded>',
-        Couple(1, "a"): "<strategies.Couple {",
-        first: "<strategies.first, not loaded>",
+        Colour.ONE: "<pyexp.testing.strategies.Colour.ONE, not loaded>",
+        Right.READ | Right.WRITE: "<pyexp.testing.strategies.Right(3), not loaded>",
+        Point(1): '<pyexp.testing.strategies.Point {"x": 1}, not loaded>',
+        Couple(1, "a"): "<pyexp.testing.strategies.Couple {",
+        first: "<pyexp.testing.strategies.first, not loaded>",
     }
     for value, words in shown.items():
         assert repr(written(value)).startswith(words)

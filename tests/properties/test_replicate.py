@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pyexp import ConfigError, Tensor, config_hash, replicate, sweep
 from pyexp.sweep import grid_of
-from tests.strategies import grids
+from pyexp.testing.strategies import variations
 
 KEYS = st.integers() | st.text(max_size=4)
 
@@ -20,7 +20,7 @@ def numbers(grid: Tensor[Any]) -> list[int]:
     return [config["seed"] for config in grid[(0,) * (grid.ndim - 1)]]
 
 
-@given(grids(), st.integers(1, 4), KEYS)
+@given(variations(named=False), st.integers(1, 4), KEYS)
 def test_it_is_a_sweep_over_seeds_on_an_axis_of_that_name(configs: list[dict[str, Any]], n: int, key: Any) -> None:
     configs = [
         {name: value for name, value in config.items() if name.partition(".")[0] != "seed"} for config in configs

@@ -10,11 +10,11 @@ from pyexp.errors import HashError
 from pyexp.hashing import config_hash, digest, encode, encoder_of_many
 from pyexp.plan import cells_of
 from pyexp.sweep import concat, sweep
+from pyexp.testing.strategies import variations
 from tests.properties.test_axis_selection import SWEEPS, grid_of_sweeps
-from tests.strategies import grids
 
 
-@given(grids(), grids())
+@given(variations(named=False), variations(named=False))
 def test_encoding_many_gives_what_encode_gives(listed, varied):
     encoded = encoder_of_many()
     for config in sweep(listed, varied):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import pmap
-from strategies import bad_keys, configs, grids, maps, names, parts, shuffled
+from strategies import bad_keys, shuffled
 from test_freeze import changeable, scribble
 
 import pyexp
@@ -35,6 +35,7 @@ from pyexp import (
 from pyexp.configs import FrozenConfig, equal
 from pyexp.sweep import Chain, Product
 from pyexp.tensor import default_axes
+from pyexp.testing.strategies import configs, maps, names, parts, variations
 
 
 def joined(left, right):
@@ -44,7 +45,7 @@ def joined(left, right):
     return merge(merged, {"name": named}) if named and right.get("name") else merged
 
 
-@given(grids(), grids())
+@given(variations(named=False), variations(named=False))
 def test_a_cell_is_the_merge_of_its_config_and_its_variation(base, variations):
     """`sweep(c, v)[i, j] == merge(c[i], v[j])` with the names joined; the shape is the product."""
     grid = sweep(base, variations)
@@ -56,12 +57,12 @@ def test_a_cell_is_the_merge_of_its_config_and_its_variation(base, variations):
     assert grid.tolist() == [[joined(config, variation) for variation in variations] for config in base]
 
 
-@given(grids(2), st.lists(grids(2), max_size=3))
+@given(variations(2, named=False), st.lists(variations(2, named=False), max_size=3))
 def test_the_shape_of_sweeps_is_the_product(base, many):
     """Each sweep adds an axis at the end, and iterating agrees with indexing."""
     grid = sweep(base, [{}])
-    for variations in many:
-        grid = sweep(grid, variations)
+    for varied in many:
+        grid = sweep(grid, varied)
     assert grid.shape == (len(base), 1, *map(len, many))
     assert list(grid) == [grid[i] for i in range(grid.size)]
     assert len({axis.name for axis in grid.axes}) == grid.ndim
@@ -73,7 +74,7 @@ def under(key, variations):
     return [{f"{key}.{path}": value for path, value in variation.items() if path != "name"} for variation in variations]
 
 
-@given(configs(), grids(), grids())
+@given(configs(named=False), variations(named=False), variations(named=False))
 def test_disjoint_sweeps_commute_up_to_transposition(config, left, right):
     """Sweeps that touch different keys and add no names may be made in any order."""
     left, right = under("left", left), under("right", right)
@@ -82,7 +83,7 @@ def test_disjoint_sweeps_commute_up_to_transposition(config, left, right):
     assert all(one[0, i, j] == other[0, j, i] for i in range(len(left)) for j in range(len(right)))
 
 
-@given(grids(), grids(), st.data())
+@given(variations(named=False), variations(named=False), st.data())
 def test_the_order_of_keys_does_not_matter(base, variations, data):
     """Neither in configs nor in variations; the order of the lists does."""
     grid, other = sweep(base, variations), sweep(shuffled(base, data), shuffled(variations, data))
@@ -92,8 +93,8 @@ def test_the_order_of_keys_does_not_matter(base, variations, data):
 
 
 @given(
-    st.lists(configs(changeable()), min_size=1, max_size=2),
-    st.lists(configs(changeable()), min_size=1, max_size=2),
+    st.lists(configs(changeable(), named=False), min_size=1, max_size=2),
+    st.lists(configs(changeable(), named=False), min_size=1, max_size=2),
 )
 def test_a_grid_does_not_change_with_what_it_is_made_of(base, variations):
     """Configs and variations are frozen on the way in, not when a cell is looked at."""
@@ -279,7 +280,7 @@ def test_a_sample_that_cannot_be_drawn_is_refused(n, seed, error, words):
 # Replicates
 
 
-@given(grids(), st.integers(1, 20), st.integers(1, 20), SEEDS)
+@given(variations(named=False), st.integers(1, 20), st.integers(1, 20), SEEDS)
 def test_replicates_are_a_sweep_of_distinct_seeds_and_begin_with_the_fewer(configs, n, fewer, seed):
     """Along an axis called `seed`, with numbers that other tools take as seeds; more of them keep those there were."""
     fewer = min(n, fewer)
@@ -319,7 +320,7 @@ def test_replicates_that_cannot_be_made_are_refused(n, seed, words):
 # What is derived
 
 
-@given(grids(), grids(), maps())
+@given(variations(named=False), variations(named=False), maps())
 def test_what_is_derived_is_merged_into_each_config_when_it_is_looked_at(base, variations, update):
     """By index as by a walk, in the grid's shape; nothing is called before."""
     seen = []
@@ -361,7 +362,7 @@ def test_what_cannot_be_merged_is_refused_with_the_config_it_is_for(returned, wo
 # Unions
 
 
-@given(st.lists(grids(2), min_size=1, max_size=3), grids(2))
+@given(st.lists(variations(2, named=False), min_size=1, max_size=3), variations(2, named=False))
 def test_a_union_is_one_after_the_other(many, variations):
     """Of lists, grids, samples and filters alike; by index and by iteration; flat; and it sweeps on."""
     tensors = [sweep(configs, [{"a": 1}, {"a": 2}]) for configs in many]

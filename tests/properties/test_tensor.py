@@ -13,12 +13,13 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pyrsistent import pmap
-from strategies import names, numbered, shapes
+from strategies import numbered
 
 from pyexp import Axis, SelectionError, Tensor, freeze
 from pyexp.configs import equal
 from pyexp.errors import PyexpError
 from pyexp.tensor import Box, box_of, count, default_axes, strides_of
+from pyexp.testing.strategies import names, shapes
 
 
 class Lazy:

@@ -1,17 +1,4 @@
-"""For people who extend pyexp: what every executor has to do, as checks that run against any, and configs to test with.
-
-    import pytest
-    from pyexp.testing import executor_behaviours
-
-    @pytest.mark.parametrize("behaviour", executor_behaviours(), ids=str)
-    def test_my_executor(behaviour, tmp_path):
-        behaviour.check(MyExecutor, tmp_path)
-
-Each behaviour runs real cells and looks at how they ended. What an executor does not promise is written down by name,
-with the reason, and left out: `executor_behaviours(exempt=IN_THIS_PROCESS)`.
-
-`configs()` and `variations()` are Hypothesis strategies; only they need Hypothesis.
-"""
+"""What every executor has to do, as checks that run real cells and look at how they ended."""
 
 import functools
 import mmap
@@ -28,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyexp.configs import Config, freeze
 from pyexp.errors import UsageError, nearest
@@ -36,23 +23,6 @@ from pyexp.executors.base import Executor, RunSettings, StopRequest, Task
 from pyexp.executors.loop import Ended, schedule
 from pyexp.results import Outcome
 from pyexp.worker import guardian
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
-__all__ = [
-    "CARRIED",
-    "IN_THIS_PROCESS",
-    "IN_THREADS",
-    "ON_AN_ENGINE",
-    "Behaviour",
-    "Lab",
-    "Trial",
-    "check_executor",
-    "configs",
-    "executor_behaviours",
-    "variations",
-]
 
 Function = Callable[[Config], Any]
 
@@ -248,39 +218,6 @@ def check_executor(make_executor: Callable[[], Executor], exempt: Iterable[str] 
                 wrong.append(f"{behaviour}: {behaviour.promise}\n{traceback.format_exc()}")
     if wrong:
         raise AssertionError(f"{len(wrong)} of {len(_BEHAVIOURS)} behaviours differ:\n\n" + "\n".join(wrong))
-
-
-def configs() -> "SearchStrategy[dict[str, Any]]":
-    """Configs as a user writes them: a name, and nested values that are easily confused (`1`, `True`, `1.0`, `"1"`).
-
-    Their keys hold no dots. Arrays, dates, enums and instances are left out.
-    """
-    from hypothesis import strategies as st
-
-    scalars = st.one_of(
-        st.sampled_from([0, 1, True, False, 1.0, 0.0, -0.0, "1", "", None, "None", b"1", Path("1"), 10**30]),
-        st.integers(), st.floats(), st.text(max_size=5),
-    )  # fmt: skip
-    values = st.recursive(
-        scalars,
-        lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | _mappings(inner),
-        max_leaves=6,
-    )
-    return st.builds(lambda name, config: {**config, "name": name}, st.text(max_size=8), _mappings(values))
-
-
-def variations() -> "SearchStrategy[list[dict[str, Any]]]":
-    """Variations for `sweep`: configs with different names, some of whose keys are dotted."""
-    from hypothesis import strategies as st
-
-    dotted = st.builds(lambda config, value: {**config, "deep.er": value}, configs(), st.integers())
-    return st.lists(configs() | dotted, min_size=1, max_size=3, unique_by=lambda variation: variation["name"])
-
-
-def _mappings(values: "SearchStrategy[Any]") -> "SearchStrategy[dict[str, Any]]":
-    from hypothesis import strategies as st
-
-    return st.dictionaries(st.sampled_from(["a", "b", "lr", "width", "é", "a b"]), values, max_size=4)
 
 
 # What comes back
