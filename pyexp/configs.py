@@ -95,8 +95,14 @@ class Config(dict[str, Any]):
     """A dict whose keys are attributes too: `config.mlp.width` is `config["mlp"]["width"]`.
 
     Nested dicts become Configs, also those inside lists and tuples, when they are set (a dict that is appended to a
-    list later stays a dict). A key that is spelled like a method of dict (`items`, `copy`) is reached with brackets.
-    What an experiment receives is its own copy, with sorted keys, and may be changed.
+    list later stays a dict). Use brackets for a key with the name of a dict's method (`items`, `copy`). An experiment
+    receives its own copy, with sorted keys, and may change it.
+
+    >>> config = Config({"lr": 0.1, "mlp": {"width": 32}})
+    >>> config.mlp.width, config["mlp"]["width"], config | {"lr": 1.0}
+    (32, 32, Config({'lr': 1.0, 'mlp': Config({'width': 32})}))
+
+    Raises `AttributeError` for a missing key that is read as an attribute. The message names the nearest key.
     """
 
     __slots__ = ()
@@ -197,16 +203,16 @@ def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
 
 
 class FrozenConfig(Config):
-    """A Config that cannot be changed: a cell of a grid, what `freeze` and `merge` return. Its keys are sorted.
+    """A Config that cannot be changed: a cell of a grid, or what `freeze` and `merge` return. Its keys are sorted.
 
-    The maps, lists and sets in it are frozen too. It has a hash where its values have one. `copy()` and `|` give a
-    Config, which is a copy of your own.
+    The maps, lists and sets in it are frozen too. It is hashable if its values are. `copy()` and `|` return a Config,
+    which you may change.
 
     >>> config = FrozenConfig({"lr": 0.1, "layers": [1, 2]})
     >>> config.lr, config == {"layers": [1, 2], "lr": 0.1}
     (0.1, True)
 
-    Raises `TypeError` when something tries to change it. The message names `merge` and `thaw`.
+    Raises `TypeError` if you try to change it. The message names `merge` and `thaw`.
     """
 
     __slots__ = ()

@@ -59,7 +59,12 @@ _made: "WeakSet[Experiment[Any]]" = WeakSet()
 
 
 class RunOptions(TypedDict, total=False):
-    """The options as keywords of `run()` and the decorator: the rows of the table in `pyexp.options`."""
+    """The options as keywords of `run()` and the decorator, for type checkers.
+
+    They are the options of the command line: `--fail-fast` is `fail_fast=True`. None means "not given".
+
+    >>> quick: RunOptions = {"executor": "inline", "quiet": True}
+    """
 
     name: str | None
     executor: "ExecutorName | Executor | None"
@@ -96,10 +101,17 @@ class RunOptions(TypedDict, total=False):
 class Experiment(Generic[R]):
     """A function of a config, with the configs to run it for and a report on the results.
 
-    Called with a dict, it is the plain function. `defaults` fill up every config, and a key that equals its default is
-    left out of the hash: so a new parameter, with the value that the code used before as its default, keeps the
-    finished results. The options are those of the command line. `run` overrides them, and the command line overrides
-    both.
+    Call it with a dict to call the plain function.
+
+    `defaults` are values for keys that a config lacks. A key that equals its default is not part of the hash. So a new
+    parameter keeps the finished results, if its default is the value that the code used before. The other arguments are
+    the options of the command line. `run()` overrides them, and the command line overrides both.
+
+    >>> square = Experiment(lambda config: config.x**2, name="square", executor="inline")
+    >>> square({"x": 3}), square
+    (9, <Experiment 'square'>)
+
+    Raises as `experiment` does.
     """
 
     def __init__(
@@ -134,12 +146,18 @@ class Experiment(Generic[R]):
         return str(self.options.get("name") or self.__name__)
 
     def configs(self, fn: F) -> F:
-        """Register the function that returns the configs: a list of dicts, or what `sweep` returns. A decorator."""
+        """Register the function that returns the configs: a list of dicts, or what `sweep` returns. A decorator.
+
+        The function takes no argument. Each run calls it once.
+        """
         self._configs = fn
         return fn
 
     def report(self, fn: F) -> F:
-        """Register the function that gets the Results. A decorator."""
+        """Register the function that gets the Results when a run has ended. A decorator.
+
+        `run()` returns what it returns. An error in it keeps its traceback, and loses no result.
+        """
         self._report = fn
         return fn
 
@@ -189,16 +207,22 @@ class Experiment(Generic[R]):
     ) -> Any:
         """Run the cells that have no result yet, and return what the report returns.
 
-        Without a report, print a table and return the Results. `report=True` runs nothing and only reports. The options
-        are those of the command line, named as in `RunOptions`. With `dry_run` or `list_runs`, print the plan or the
-        list of runs and return None; `plan()` returns the plan.
+        `configs` replaces what the function under `@experiment.configs` returns.
 
-        The command line is read if the script or entry point that was started calls this. `argv` replaces it, and
-        `argv=[]` switches it off. If it selects cells or keys that only another experiment of the script has, nothing
-        runs and the Results are empty.
+        `report` replaces the function under `@experiment.report`. It is a function of the Results, or True to run
+        nothing and only report. Without a report, print a table and return the Results. The report gets the cells of
+        the grid in its shape. With `select` (`-k`), it gets only the matching cells; the other cells neither run nor
+        reach the report. A cell that failed or has no result is a Result with `__error__`.
 
-        Raises `PyexpError` for mistakes in configs or options, before anything runs, and KeyboardInterrupt after a
-        signal or if `stop_after` has left cells. A mistake on the command line is one line on stderr and exit status 2.
+        `argv` replaces the command line; `argv=[]` means none. Without it, the command line is read if the script or
+        entry point that was started calls this. If it selects cells or keys that only another experiment of the script
+        has, nothing runs and the Results are empty.
+
+        The other options are those of the command line, named as in `RunOptions`. With `dry_run` or `list_runs`, print
+        the plan or the list of runs and return None; `plan()` returns the plan.
+
+        Raises `PyexpError` for mistakes in configs or options, before anything runs. Raises KeyboardInterrupt after a
+        signal, or if `stop_after` left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
         script.reached_run()
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
@@ -262,7 +286,10 @@ class Experiment(Generic[R]):
         say(str(snapshot.plan))
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
-        """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing."""
+        """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing.
+
+        The steps have the shape of the grid. Raises as `run` does.
+        """
         settled = settle(self.options, _said(options), {})
         validate_executor(settled.executor)
         return shell.look(self._job(settled, configs), settled).plan
@@ -281,8 +308,10 @@ class Experiment(Generic[R]):
     ) -> Results:
         """The results of a run, by default the latest, without running anything.
 
-        With `as_run`, or without configs, they have the grid of the run and not of the present configs. `trust` names
-        another user whose results to load too, or is `all`.
+        They have the shape of the present grid: what `configs` or the function under `@experiment.configs` returns.
+        With `as_run`, or without configs, they have the shape of the grid that was run. `select` is a glob, as `-k`.
+        `trust` names another user whose results to load too, or is `all`. `pyexp.load` does the same from a path,
+        without the script.
 
         Raises `NoRunError` if the run does not exist, or if none of its cells has ended.
         """
@@ -442,6 +471,12 @@ def experiment(
 ) -> Callable[[Callable[[Config], R]], Experiment[R]]: ...
 def experiment(fn: Any = None, /, **options: Any) -> Any:
     """Make a function of a config an `Experiment`: `@experiment`, or `@experiment(name=…, executor=…, timestamp=…)`.
+
+    >>> @experiment(name="square", defaults={"power": 2})
+    ... def power(config):
+    ...     return {"y": config.x**config.power}
+    >>> power.name, power({"x": 3}), power({"x": 3, "power": 3})
+    ('square', {'y': 9}, {'y': 27})
 
     Raises `ConfigError` for a function that cannot be called with one config and return a result, and `UsageError` for
     an unknown option or a wrong value.

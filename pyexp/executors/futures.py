@@ -44,10 +44,16 @@ class FuturesCell(Running):
 
 
 class FuturesExecutor(SessionExecutor):
-    """Runs each cell on an engine with `submit`: `concurrent.futures`, loky, submitit, dask's Client, executorlib.
+    """Run each cell on an engine with `submit`: `concurrent.futures`, loky, submitit, dask's Client, executorlib.
 
-    The pool is yours: it is not shut down. All its machines have to see the output folder under the same path. It has
-    up to `jobs` cells at a time, running or queued, unless `-j` says otherwise.
+    pyexp does not shut the pool down. All its machines have to see the output folder under the same path. The pool gets
+    up to `jobs` cells at a time, running or queued; `-j` overrides it.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> FuturesExecutor(ThreadPoolExecutor(4), jobs=8).jobs
+    8
+
+    Raises `UsageError` for a pool without `submit`, and for `jobs` below 1.
     """
 
     no_gpus = "the engine places cells: ask it for GPUs when you make the pool"
@@ -85,7 +91,7 @@ class FuturesSession(Session):
             self.kill(running)
 
     def start(self, task: Task) -> FuturesCell:
-        # As long as it is there, the cell is wanted: whoever prepares the folder for a next attempt removes it.
+        # The cell is wanted while this file exists. Preparing the folder for the next attempt removes it.
         name = f"{files.TEMPORARY[0]}wanted.{os.urandom(8).hex()}{files.TEMPORARY[1]}"
         wanted = os.path.join(task.folder, name)
         with open(wanted, "xb") as file:

@@ -419,10 +419,11 @@ def exit_status(child: "subprocess.Popen[bytes]") -> int | None:
 
 
 class SubprocessExecutor(SessionExecutor):
-    """Runs each cell in a clean process, which has loaded the script and nothing else of what happened here.
+    """Run each cell in a clean process, which has loaded the script. The default.
 
-    Where it is safe (Linux), one fresh interpreter loads the script, and is forked for each cell. Elsewhere, with
-    `fresh`, and where loading the script starts threads or opens an accelerator, each cell has a fresh interpreter.
+    On Linux, one fresh interpreter loads the script once, and is forked for each cell. Each cell gets a fresh
+    interpreter on Windows and macOS, with `fresh=True`, and if loading the script starts threads or opens an
+    accelerator.
     """
 
     no_gpus = ""
