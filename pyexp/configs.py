@@ -113,14 +113,17 @@ class Config(dict[str, Any]):
         self.update(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        try:
+        if name in self:
             return self[name]
-        except KeyError:
-            pass
         if name.startswith("__") and name.endswith("__"):  # protocols probe for these; no key was meant
             raise AttributeError(name)
         # With the object and no name, Python adds no hint of its own to the error's.
         raise AttributeError(f"Config has no attribute {name!r}; {nearest(name, self)}", obj=self)
+
+    def __missing__(self, key: str) -> Any:
+        error = KeyError(key)
+        error.add_note(nearest(key, self))
+        raise error
 
     def __setattr__(self, name: str, value: Any) -> None:
         if hasattr(type(self), name):

@@ -73,13 +73,14 @@ def nearest(word: object, known: Iterable[object], otherwise: str = "there is") 
 
     >>> nearest("lerning_rate", ["learning_rate", "epochs"])
     "did you mean 'learning_rate'?"
-    >>> nearest("x", ["learning_rate", "epochs"])
-    "there is 'learning_rate', 'epochs'"
+    >>> nearest("lr", ["config.lr", "loss"]), nearest("x", ["learning_rate", "epochs"])
+    ("did you mean 'config.lr'?", "there is 'learning_rate', 'epochs'")
     """
     from difflib import get_close_matches  # only a mistake pays for it
 
     words = [str(item) for item in known]
-    close = get_close_matches(str(word), words, n=3, cutoff=0.6)
+    inside = [known for known in words if known.endswith(f".{word}")]  # the word is the end of a dotted path
+    close = inside[:3] or get_close_matches(str(word), words, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(repr(item) for item in close)}?"
     return f"{otherwise} {listing(words)}" if words else "there is nothing"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unp
 from weakref import WeakSet
 
 from pyexp import shell
-from pyexp.configs import Config, FrozenConfig, filled, freeze, freeze_config, thaw
+from pyexp.configs import Config, FrozenConfig, filled, freeze_config, thaw
 from pyexp.errors import (
     ConfigError,
     ExecutorError,
@@ -135,7 +135,7 @@ class Experiment(Generic[R]):
 
     def __call__(self, config: Mapping[str, Any]) -> R:
         """Call the plain function in this process. Nothing is isolated or kept."""
-        return self.fn(thaw(filled(freeze(config), self.defaults)))
+        return self.fn(thaw(filled(freeze_config(config), self.defaults)))
 
     def __repr__(self) -> str:
         return f"<Experiment {self.name!r}>"
@@ -149,7 +149,10 @@ class Experiment(Generic[R]):
         """Register the function that returns the configs: a list of dicts, or what `sweep` returns. A decorator.
 
         The function takes no argument. Each run calls it once.
+
+        Raises `ConfigError` if the function takes an argument.
         """
+        _validate_call(fn, (), "configs", "without arguments: def configs()")
         self._configs = fn
         return fn
 
@@ -157,7 +160,10 @@ class Experiment(Generic[R]):
         """Register the function that gets the Results when a run has ended. A decorator.
 
         `run()` returns what it returns. An error in it keeps its traceback, and loses no result.
+
+        Raises `ConfigError` if the function does not take one argument.
         """
+        _validate_call(fn, (None,), "report", "with one argument, the Results: def report(results)")
         self._report = fn
         return fn
 
@@ -166,7 +172,10 @@ class Experiment(Generic[R]):
 
         That process is the server that cells are forked from, or each fresh interpreter. With `fork` and `inline` it is
         this process, before the first cell. A decorator.
+
+        Raises `ConfigError` if the function takes an argument.
         """
+        _validate_call(fn, (), "initializer", "without arguments: def initialize()")
         self._initializer = fn
         return fn
 
@@ -224,6 +233,8 @@ class Experiment(Generic[R]):
         Raises `PyexpError` for mistakes in configs or options, before anything runs. Raises KeyboardInterrupt after a
         signal, or if `stop_after` left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
+        if isinstance(argv, str):
+            raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
         script.reached_run()
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
         commanded = heard.words
@@ -521,6 +532,8 @@ def validate_function(fn: Any) -> None:
             f"an experiment is a function of a config, and {fn.__name__!r} is a class; "
             f"decorate a function that makes one and returns its result: def experiment(config): {fn.__name__}(config)…"
         )
+    if isinstance(fn, str):
+        raise ConfigError(f"an experiment is a function of a config, not {fn!r}; to name it: @experiment(name={fn!r})")
     if not callable(fn):
         raise ConfigError(f"an experiment is a function of a config, not {fn!r}")
     name = getattr(fn, "__name__", type(fn).__name__)
@@ -551,6 +564,21 @@ def _validate_signature(name: str, fn: Any) -> None:
         raise ConfigError(
             f"the experiment {name!r} is called with one config, and takes {signature}: {error}; {remedy}"
         ) from None
+
+
+def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> None:
+    """Raise `ConfigError` for a function that clearly cannot be called with these arguments."""
+    if not callable(fn):  # configs may be a list
+        return
+    try:
+        signature = inspect.signature(fn)
+    except Exception:  # it is written in C, or hides what it takes
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        name = getattr(fn, "__name__", type(fn).__name__)
+        raise ConfigError(f"the {role} function {name!r} takes {signature}, and is called {how} ({error})") from None
 
 
 def _called(fn: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyexp.axes import MISSING, Axis, Level, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
-from pyexp.errors import ExtraError, ResultError, SelectionError, listing, nearest
+from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
 
@@ -111,6 +111,11 @@ class Results(Tensor[Result]):
             return self.map(partial(_value, key))
         words = self._unnamed(key, names)
         raise SelectionError(f"{words}; the outputs are {listing(outputs)}" if outputs else words)
+
+    def _hint(self, name: str) -> str:
+        if name in _outputs(records_of(self)) and self.size > 1:
+            return f"; an output is taken as in results[{name!r}]"
+        return super()._hint(name) or "; to_pandas() makes a DataFrame of it, numpy.asarray(results['…']) an array"
 
     def to_records(self, *, arrays: bool = False) -> list[dict[str, Any]]:
         """A list with a dict for each cell, in C order. All have the same keys in the same order.
@@ -211,6 +216,12 @@ class Results(Tensor[Result]):
         if (dim is None and not axes) or dim is ...:
             return None
         gone = {*axes, *((dim,) if isinstance(dim, str) else dim or ())}
+        outputs = gone - set(self.coords) & set(_outputs(records_of(self)))
+        for name in outputs:
+            raise SelectionError(
+                f"{name!r} is an output, and a reduction names axes ({listing(self.coords)}); take the "
+                f"output afterwards: results.mean('…')[{name!r}]"
+            )
         for name in gone:
             self._number(name)
         return gone
@@ -226,6 +237,8 @@ class Results(Tensor[Result]):
         in NumPy and xarray. Use `ddof=1`, as in pandas, for the error bars of a sample. An output with `ddof` values or
         fewer is NaN.
         """
+        if not isinstance(ddof, int):
+            raise UsageError(f"ddof is {ddof!r}, of type {type(ddof).__name__}; it takes a whole number: 0, or 1")
         return self.reduce(lambda numbers: _std(numbers, ddof), *axes, dim=dim, skipna=skipna)
 
     def median(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.configs import FrozenConfig
-from pyexp.errors import NoRunError, StoreError, nearest
+from pyexp.errors import NoRunError, StoreError, UsageError, nearest
 from pyexp.plan import Cell, Facts, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
@@ -427,7 +427,11 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
 
     The folder of an experiment stands for its latest run. Raises `NoRunError` saying what there is, and `StoreError`.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(f"path is {path!r}, of type {type(path).__name__}; it takes the folder of a run or a cell")
     folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    if os.path.isfile(folder):
+        raise NoRunError(f"{folder} is a file; give the folder of a run or a cell, such as {os.path.dirname(folder)}")
     run, above = Run(folder, trust=trust), Run(os.path.dirname(folder), trust=trust)
     if not described(run) and (is_cell(folder) or (os.path.isdir(folder) and looks_begun_in(above, folder))):
         return above, os.path.basename(folder)
@@ -452,7 +456,9 @@ def _what_there_is(folder: str) -> str:
         if inside:
             return f"the experiments in it are {', '.join(map(repr, inside))}"
     above = os.path.dirname(folder)
-    known = sorted(set(os.listdir(above)) - {os.path.basename(folder)}) if os.path.isdir(above) else []
+    if not os.path.isdir(above):
+        return f"there is no folder {above}, seen from {os.getcwd()}"
+    known = sorted(set(os.listdir(above)) - {os.path.basename(folder)})
     return nearest(os.path.basename(folder), known, "beside it is")
 
 
