@@ -348,7 +348,7 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
     if not argv:
         return {}
     found, unknown = parser(prog).parse_known_intermixed_args(list(argv))
-    single = [word for word in argv if f"-{word.partition('=')[0]}" in FLAGS and not word.startswith("--")]
+    single = [word for word in argv if re.match("-[^-]", word) and f"-{word.partition('=')[0]}" in FLAGS]
     for argument in [*single, *unknown]:  # argparse takes -jobs for -j with the value "obs"
         raise UsageError(unknown_flag(argument.partition("=")[0]))
     said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}

@@ -148,6 +148,7 @@ def test_a_mistake_in_the_script_is_explained(code: str, said: str, names: dict[
         ("--timeout 10m", "--timeout is '10m'; it takes seconds, more than 0"),
         ("--report 2024-01-01", "unexpected argument '2024-01-01'; .*; to name a run, write --timestamp 2024-01-01"),
         ("--timestamp 2024-01-01 --report", "there is no run of 'line' below .* yet; run it first"),
+        ("x=7", "no config has the key 'x'; "),
         ("steps = 5", "unexpected argument 'steps'; an override is written key=value, without spaces"),
         ("step=5", "no config has the key 'step'; did you mean 'steps'? (to add it, write +step=…)"),
         ("model.widht=5", "no config has the key 'model.widht'; did you mean 'model.width'"),
