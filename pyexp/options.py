@@ -658,8 +658,8 @@ _PARAMETERS = {"run()": ("configs", "report", "argv"), "the decorator": ("defaul
 def unknown_flag(flag: str) -> str:
     """The message for an unknown flag, with the nearest known one.
 
-    >>> unknown_flag("--resume"), unknown_flag("-jobs")
-    ("unknown option '--resume'; did you mean '--continue'?", "unknown option '-jobs'; did you mean '--jobs'?")
+    >>> unknown_flag("--list-runs"), unknown_flag("-jobs")
+    ("unknown option '--list-runs'; did you mean '--list'?", "unknown option '-jobs'; did you mean '--jobs'?")
     """
     from difflib import get_close_matches  # only a mistake pays for it
 

@@ -266,7 +266,7 @@ class Record(NamedTuple):
     """What was asked of one cell and what happened. `result.record` is one.
 
     - `name`, `config`, `hash`: what was asked.
-    - `status`: `done`, `failed` or `missing`.
+    - `status`: `done`, `failed`, or the word for a cell without a result.
     - `started` (seconds since 1970), `seconds`, `host`, `executor`.
     - `type`, `message`, `traceback`: of a failure.
     - `attempts`: the attempts that failed before this one, each with `type`, `message`, `started`, `seconds`.

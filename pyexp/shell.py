@@ -143,9 +143,8 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
         return Run(path, options.durable, options.trust or ""), ()
     known = [begun.name for begun in sorted(layout.runs(base))]
     if options.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED) or options.resume:
-        if not known:
-            raise NoRunError(_no_run(base, job))
-        raise NoRunError(f"there is no run at {path}; {nearest(name or job.name, known, 'the runs are')}")
+        hint = nearest(name or job.name, known, "the runs are") if known else f"{job.name!r} has no run yet"
+        raise NoRunError(f"there is no run at {path}; {hint}")
     if not known or name is False:
         return None, ()
     return None, (f"note: this begins the new run {name!r}; {nearest(name, known, 'the runs are')}",)
