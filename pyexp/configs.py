@@ -601,7 +601,7 @@ def freeze_config(config: Mapping[str, Any], where: str = "config") -> FrozenCon
 
 
 def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> FrozenConfig:
-    """The frozen `base` with `update` laid over it.
+    """The frozen `base`, changed by `update`.
 
     A plain key replaces the whole value. A dotted key reaches inside and creates missing maps, and replaces a value
     that is in the way. The order of the keys does not matter: shorter paths are applied first. Neither argument is

@@ -85,7 +85,7 @@ class ForkSession(ProcessSession):
         return self._started(task, child)
 
     def _live(self, task: Task, cell: Cell, parents: int, writer: int, blocked: Any) -> None:
-        """The cell's life after the fork, from which there is no way back into the caller's code."""
+        """Live as the cell, after the fork, to its end: never return into the caller's code."""
         begin(cell.mark, self._guardian.pipe, self._parent, _handlers())
         before = cells.set_apart()
         sys.meta_path.insert(0, self._finder)

@@ -27,13 +27,13 @@ PATIENCE = 10.0
 
 
 class Pool(Protocol):
-    """What has `submit`, as executors of `concurrent.futures` have it."""
+    """An object with `submit`, such as an executor of `concurrent.futures`."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any: ...
 
 
 class FuturesCell(Running):
-    """A cell that the engine has. When it begins nobody knows: it keeps its timeout where it runs."""
+    """A cell that the engine has. Its start is unknown here, so its timeout is kept where it runs."""
 
     def __init__(self, task: Task, wanted: str, future: Any) -> None:
         super().__init__(task)
@@ -134,12 +134,12 @@ class FuturesSession(Session):
             os.truncate(running.wanted, 0)
 
     def kill(self, running: FuturesCell) -> Told | None:
-        """Tell the cell where it runs that it is not wanted any more, and wait a while for its end."""
+        """Make the cell end where it runs, by removing its file, and wait a while for that."""
         if running not in self._cells:
             return None
         with suppress(OSError):
             os.unlink(running.wanted)
-        with suppress(Exception):  # there is no such method, or it is too late for it
+        with suppress(Exception):  # the engine lacks it, or it is too late
             running.future.cancel()
         self._given_up = min(self._given_up, time.monotonic() + PATIENCE)
         while not running.future.done() and time.monotonic() < self._given_up:

@@ -129,7 +129,7 @@ def _is_to_end(thread: threading.Thread) -> bool:
 def _has_terminal() -> bool:
     try:
         return sys.stdin.isatty()
-    except (AttributeError, ValueError, OSError):  # there is no stdin, or it is closed
+    except (AttributeError, ValueError, OSError):  # stdin is missing or closed
         return False
 
 

@@ -97,7 +97,7 @@ class Child:
             self._listener.join(HEARD)
 
     def _hear_all(self) -> None:
-        with suppress(OSError):  # there is no more just now
+        with suppress(OSError):  # the pipe is empty for now
             while part := os.read(self.status, 1 << 16):
                 self._said += part
             self.is_silent = True

@@ -149,7 +149,7 @@ class RaySession(Session):
         self._connection.close()
 
     def slots(self) -> int:
-        """How many cells have a place or wait for one: what `-j` says if it says more than one, else what fits."""
+        """The number of cells that have a place or wait for one: `-j` if that is more than 1, or what fits."""
         room = sum(fitting(node["Resources"], self._executor.demand) for node in self._watch.alive())
         return self.settings.jobs if self.settings.jobs > 1 else max(room, 1) * (WAITING if self._executor.wait else 1)
 
