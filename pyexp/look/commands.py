@@ -48,7 +48,7 @@ COMMANDS = (
         "pyexp.look.runs:show",
         (
             _RUN,
-            _argument("cell", metavar="CELL", nargs="?", help="a cell's name, hash or folder, or a glob that matches one cell"),
+            _argument("cell", metavar="CELL", nargs="?", help="a cell's name, hash or folder, or a glob of one cell"),
             _argument("-f", "--follow", action="store_true", help="go on while cells are running"),
         ),
     ),
