@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from pyexp.axes import Axis
     from pyexp.configs import Config, FrozenConfig, freeze, merge, thaw
     from pyexp.errors import (
@@ -119,6 +121,37 @@ _WORLD: dict[str, dict[str, object]] = {
 }
 
 
+_excepthook = sys.excepthook
+_OWN_FILES = __file__.removesuffix("__init__.py")
+
+
+def _show_uncaught(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
+    """Show an uncaught error of pyexp with the frames of the user's code: where it is, and the message says the rest.
+
+    Any other error keeps all frames.
+    """
+    errors = sys.modules.get("pyexp.errors")
+    if errors is not None and isinstance(error, errors.PyexpError) and (users := _frames_of_users(trace)):
+        error, trace = error.with_traceback(users), users
+    _excepthook(kind, error, trace)
+
+
+def _frames_of_users(trace: "TracebackType | None") -> "TracebackType | None":
+    """The traceback without the frames of pyexp."""
+    frames = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    kept = None
+    for each in reversed(frames):
+        if not each.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+            kept = type(each)(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return kept
+
+
+sys.excepthook = _show_uncaught
+
+
 class _Package(type(sys)):  # type: ignore[misc]  # the class of modules, without importing types
     """The package, in which a function wins over the module of the same name.
 
@@ -133,4 +166,5 @@ class _Package(type(sys)):  # type: ignore[misc]  # the class of modules, withou
             super().__setattr__(name, value)
 
 
+_Package.__name__ = "module"  # as Python calls it: 'module' object is not callable
 sys.modules[__name__].__class__ = _Package

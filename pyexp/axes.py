@@ -113,12 +113,16 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One direction of a grid: its name, and a coordinate for each position along it.
+    """One direction of a grid: its `name`, and in `coords` a coordinate for each of its `size` positions.
 
     `key` is the dotted path where every config of the grid has its coordinate; None if that is not certain.
     `levels` are further coordinates of the positions: each key of a zip, or the axes of the grid for a selection that
     does not fill a box (`is_flat`). `marks` identify positions: those with equal marks, on axes of one name, are the
     same.
+
+    >>> axis = Axis("lr", [0.1, 1.0])
+    >>> axis.name, axis.coords, axis.size
+    ('lr', (0.1, 1.0), 2)
     """
 
     name: str

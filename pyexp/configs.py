@@ -95,8 +95,14 @@ class Config(dict[str, Any]):
     """A dict whose keys are attributes too: `config.mlp.width` is `config["mlp"]["width"]`.
 
     Nested dicts become Configs, also those inside lists and tuples, when they are set (a dict that is appended to a
-    list later stays a dict). A key that is spelled like a method of dict (`items`, `copy`) is reached with brackets.
-    What an experiment receives is its own copy, with sorted keys, and may be changed.
+    list later stays a dict). Use brackets for a key with the name of a dict's method (`items`, `copy`). An experiment
+    receives its own copy, with sorted keys, and may change it.
+
+    >>> config = Config({"lr": 0.1, "mlp": {"width": 32}})
+    >>> config.mlp.width, config["mlp"]["width"], config | {"lr": 1.0}
+    (32, 32, Config({'lr': 1.0, 'mlp': Config({'width': 32})}))
+
+    Raises `AttributeError` for a missing key that is read as an attribute. The message names the nearest key.
     """
 
     __slots__ = ()
@@ -107,14 +113,17 @@ class Config(dict[str, Any]):
         self.update(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        try:
+        if name in self:
             return self[name]
-        except KeyError:
-            pass
         if name.startswith("__") and name.endswith("__"):  # protocols probe for these; no key was meant
             raise AttributeError(name)
         # With the object and no name, Python adds no hint of its own to the error's.
         raise AttributeError(f"Config has no attribute {name!r}; {nearest(name, self)}", obj=self)
+
+    def __missing__(self, key: str) -> Any:
+        error = KeyError(key)
+        error.add_note(nearest(key, self))
+        raise error
 
     def __setattr__(self, name: str, value: Any) -> None:
         if hasattr(type(self), name):
@@ -197,16 +206,16 @@ def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
 
 
 class FrozenConfig(Config):
-    """A Config that cannot be changed: a cell of a grid, what `freeze` and `merge` return. Its keys are sorted.
+    """A Config that cannot be changed: a cell of a grid, or what `freeze` and `merge` return. Its keys are sorted.
 
-    The maps, lists and sets in it are frozen too. It has a hash where its values have one. `copy()` and `|` give a
-    Config, which is a copy of your own.
+    The maps, lists and sets in it are frozen too. It is hashable if its values are. `copy()` and `|` return a Config,
+    which you may change.
 
     >>> config = FrozenConfig({"lr": 0.1, "layers": [1, 2]})
     >>> config.lr, config == {"layers": [1, 2], "lr": 0.1}
     (0.1, True)
 
-    Raises `TypeError` when something tries to change it. The message names `merge` and `thaw`.
+    Raises `TypeError` if you try to change it. The message names `merge` and `thaw`.
     """
 
     __slots__ = ()
@@ -592,7 +601,7 @@ def freeze_config(config: Mapping[str, Any], where: str = "config") -> FrozenCon
 
 
 def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> FrozenConfig:
-    """The frozen `base` with `update` laid over it.
+    """The frozen `base`, changed by `update`.
 
     A plain key replaces the whole value. A dotted key reaches inside and creates missing maps, and replaces a value
     that is in the way. The order of the keys does not matter: shorter paths are applied first. Neither argument is

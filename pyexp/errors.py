@@ -10,7 +10,11 @@ from collections.abc import Iterable
 
 
 class PyexpError(Exception):
-    """Base of all errors of pyexp."""
+    """Base of all errors of pyexp.
+
+    >>> issubclass(ConfigError, PyexpError) and issubclass(ConfigError, ValueError)
+    True
+    """
 
     def __str__(self) -> str:
         # KeyError would show its message in quotes; every message here is a sentence.
@@ -22,7 +26,7 @@ class ConfigError(PyexpError, ValueError, TypeError):
 
 
 class HashError(ConfigError):
-    """A value in a config has no stable content to hash."""
+    """A value in a config cannot be hashed: pyexp does not know its content."""
 
 
 class SelectionError(PyexpError, IndexError, KeyError, ValueError):
@@ -38,7 +42,7 @@ class UsageError(PyexpError, ValueError):
 
 
 class NoRunError(PyexpError, LookupError):
-    """The run asked for does not exist."""
+    """The run does not exist."""
 
 
 class StoreError(PyexpError, RuntimeError):
@@ -46,11 +50,11 @@ class StoreError(PyexpError, RuntimeError):
 
 
 class ExtraError(PyexpError, ImportError):
-    """An optional dependency is not installed."""
+    """An optional library is not installed: pandas, xarray, those of the extra [html]."""
 
 
 class ExecutorError(PyexpError, RuntimeError):
-    """An executor cannot do what is asked of it here."""
+    """An executor cannot do here what the run needs, such as GPUs, or a fork on Windows."""
 
 
 def listing(known: Iterable[object], limit: int = 8) -> str:
@@ -69,13 +73,14 @@ def nearest(word: object, known: Iterable[object], otherwise: str = "there is") 
 
     >>> nearest("lerning_rate", ["learning_rate", "epochs"])
     "did you mean 'learning_rate'?"
-    >>> nearest("x", ["learning_rate", "epochs"])
-    "there is 'learning_rate', 'epochs'"
+    >>> nearest("lr", ["config.lr", "loss"]), nearest("x", ["learning_rate", "epochs"])
+    ("did you mean 'config.lr'?", "there is 'learning_rate', 'epochs'")
     """
     from difflib import get_close_matches  # only a mistake pays for it
 
     words = [str(item) for item in known]
-    close = get_close_matches(str(word), words, n=3, cutoff=0.6)
+    inside = [known for known in words if known.endswith(f".{word}")]  # the word is the end of a dotted path
+    close = inside[:3] or get_close_matches(str(word), words, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(repr(item) for item in close)}?"
     return f"{otherwise} {listing(words)}" if words else "there is nothing"

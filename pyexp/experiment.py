@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unp
 from weakref import WeakSet
 
 from pyexp import shell
-from pyexp.configs import Config, FrozenConfig, filled, freeze, freeze_config, thaw
+from pyexp.configs import Config, FrozenConfig, filled, freeze_config, thaw
 from pyexp.errors import (
     ConfigError,
     ExecutorError,
@@ -66,7 +66,12 @@ _made: "WeakSet[Experiment[Any]]" = WeakSet()
 
 
 class RunOptions(TypedDict, total=False):
-    """The options as keywords of `run()` and the decorator: the rows of the table in `pyexp.options`."""
+    """The options as keywords of `run()` and the decorator, for type checkers.
+
+    They are the options of the command line: `--fail-fast` is `fail_fast=True`. None means "not given".
+
+    >>> quick: RunOptions = {"executor": "inline", "quiet": True}
+    """
 
     name: str | None
     executor: "ExecutorName | Executor | None"
@@ -104,10 +109,17 @@ class RunOptions(TypedDict, total=False):
 class Experiment(Generic[R]):
     """A function of a config, with the configs to run it for and a report on the results.
 
-    Called with a dict, it is the plain function. `defaults` fill up every config, and a key that equals its default is
-    left out of the hash: so a new parameter, with the value that the code used before as its default, keeps the
-    finished results. The options are those of the command line. `run` overrides them, and the command line overrides
-    both.
+    Call it with a dict to call the plain function.
+
+    `defaults` are values for keys that a config lacks. A key that equals its default is not part of the hash. So a new
+    parameter keeps the finished results, if its default is the value that the code used before. The other arguments are
+    the options of the command line. `run()` overrides them, and the command line overrides both.
+
+    >>> square = Experiment(lambda config: config.x**2, name="square", executor="inline")
+    >>> square({"x": 3}), square
+    (9, <Experiment 'square'>)
+
+    Raises as `experiment` does.
     """
 
     def __init__(
@@ -131,7 +143,7 @@ class Experiment(Generic[R]):
 
     def __call__(self, config: Mapping[str, Any]) -> R:
         """Call the plain function in this process. Nothing is isolated or kept."""
-        return self.fn(thaw(filled(freeze(config), self.defaults)))
+        return self.fn(thaw(filled(freeze_config(config), self.defaults)))
 
     def __repr__(self) -> str:
         return f"<Experiment {self.name!r}>"
@@ -142,12 +154,24 @@ class Experiment(Generic[R]):
         return str(self.options.get("name") or self.__name__)
 
     def configs(self, fn: F) -> F:
-        """Register the function that returns the configs: a list of dicts, or what `sweep` returns. A decorator."""
+        """Register the function that returns the configs: a list of dicts, or what `sweep` returns. A decorator.
+
+        The function takes no argument. Each run calls it once.
+
+        Raises `ConfigError` if the function takes an argument.
+        """
+        _validate_call(fn, (), "configs", "without arguments: def configs()")
         self._configs = fn
         return fn
 
     def report(self, fn: F) -> F:
-        """Register the function that gets the Results. A decorator."""
+        """Register the function that gets the Results when a run has ended. A decorator.
+
+        `run()` returns what it returns. An error in it keeps its traceback, and loses no result.
+
+        Raises `ConfigError` if the function does not take one argument.
+        """
+        _validate_call(fn, (None,), "report", "with one argument, the Results: def report(results)")
         self._report = fn
         return fn
 
@@ -156,7 +180,10 @@ class Experiment(Generic[R]):
 
         That process is the server that cells are forked from, or each fresh interpreter. With `fork` and `inline` it is
         this process, before the first cell. A decorator.
+
+        Raises `ConfigError` if the function takes an argument.
         """
+        _validate_call(fn, (), "initializer", "without arguments: def initialize()")
         self._initializer = fn
         return fn
 
@@ -197,17 +224,25 @@ class Experiment(Generic[R]):
     ) -> Any:
         """Run the cells that have no result yet, and return what the report returns.
 
-        Without a report, print a table and return the Results. `report=True` runs nothing and only reports. The options
-        are those of the command line, named as in `RunOptions`. With `dry_run` or `list_runs`, print the plan or the
-        list of runs and return None; `plan()` returns the plan.
+        `configs` replaces what the function under `@experiment.configs` returns.
 
-        The command line is read if the script or entry point that was started calls this. `argv` replaces it, and
-        `argv=[]` switches it off. If it selects cells or keys that only another experiment of the script has, nothing
-        runs and the Results are empty.
+        `report` replaces the function under `@experiment.report`. It is a function of the Results, or True to run
+        nothing and only report. Without a report, print a table and return the Results. The report gets the cells of
+        the grid in its shape. With `select` (`-k`), it gets only the matching cells; the other cells neither run nor
+        reach the report. A cell that failed or has no result is a Result with `__error__`.
 
-        Raises `PyexpError` for mistakes in configs or options, before anything runs, and KeyboardInterrupt after a
-        signal or if `stop_after` has left cells. A mistake on the command line is one line on stderr and exit status 2.
+        `argv` replaces the command line; `argv=[]` means none. Without it, the command line is read if the script or
+        entry point that was started calls this. If it selects cells or keys that only another experiment of the script
+        has, nothing runs and the Results are empty.
+
+        The other options are those of the command line, named as in `RunOptions`. With `dry_run` or `list_runs`, print
+        the plan or the list of runs and return None; `plan()` returns the plan.
+
+        Raises `PyexpError` for mistakes in configs or options, before anything runs. Raises KeyboardInterrupt after a
+        signal, or if `stop_after` left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
+        if isinstance(argv, str):
+            raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
         script.reached_run()
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
         commanded = heard.words
@@ -276,7 +311,10 @@ class Experiment(Generic[R]):
         say(plan_for_stdout(snapshot.plan, "-v shows all", whole=options.verbose))
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
-        """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing."""
+        """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing.
+
+        The steps have the shape of the grid. Raises as `run` does.
+        """
         settled = settle(self.options, _said(options), {})
         validate_executor(settled.executor)
         return shell.look(self._job(settled, configs), settled).plan
@@ -295,8 +333,10 @@ class Experiment(Generic[R]):
     ) -> Results:
         """The results of a run, by default the latest, without running anything.
 
-        With `as_run`, or without configs, they have the grid of the run and not of the present configs. `trust` names
-        another user whose results to load too, or is `all`.
+        They have the shape of the present grid: what `configs` or the function under `@experiment.configs` returns.
+        With `as_run`, or without configs, they have the shape of the grid that was run. `select` is a glob, as `-k`.
+        `trust` names another user whose results to load too, or is `all`. `pyexp.load` does the same from a path,
+        without the script.
 
         Raises `NoRunError` if the run does not exist, or if none of its cells has ended.
         """
@@ -486,6 +526,12 @@ def experiment(
 def experiment(fn: Any = None, /, **options: Any) -> Any:
     """Make a function of a config an `Experiment`: `@experiment`, or `@experiment(name=…, executor=…, timestamp=…)`.
 
+    >>> @experiment(name="square", defaults={"power": 2})
+    ... def power(config):
+    ...     return {"y": config.x**config.power}
+    >>> power.name, power({"x": 3}), power({"x": 3, "power": 3})
+    ('square', {'y': 9}, {'y': 27})
+
     Raises `ConfigError` for a function that cannot be called with one config and return a result, and `UsageError` for
     an unknown option or a wrong value.
     """
@@ -529,6 +575,8 @@ def validate_function(fn: Any) -> None:
             f"an experiment is a function of a config, and {fn.__name__!r} is a class; "
             f"decorate a function that makes one and returns its result: def experiment(config): {fn.__name__}(config)…"
         )
+    if isinstance(fn, str):
+        raise ConfigError(f"an experiment is a function of a config, not {fn!r}; to name it: @experiment(name={fn!r})")
     if not callable(fn):
         raise ConfigError(f"an experiment is a function of a config, not {fn!r}")
     name = getattr(fn, "__name__", type(fn).__name__)
@@ -559,6 +607,21 @@ def _validate_signature(name: str, fn: Any) -> None:
         raise ConfigError(
             f"the experiment {name!r} is called with one config, and takes {signature}: {error}; {remedy}"
         ) from None
+
+
+def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> None:
+    """Raise `ConfigError` for a function that clearly cannot be called with these arguments."""
+    if not callable(fn):  # configs may be a list
+        return
+    try:
+        signature = inspect.signature(fn)
+    except Exception:  # it is written in C, or hides what it takes
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        name = getattr(fn, "__name__", type(fn).__name__)
+        raise ConfigError(f"the {role} function {name!r} takes {signature}, and is called {how} ({error})") from None
 
 
 def _called(fn: Any) -> Any:

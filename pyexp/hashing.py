@@ -54,9 +54,10 @@ def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = 
         config = without_defaults(freeze_config(config), freeze_config(defaults, "defaults"))
     try:
         return digest(_encode_config(config))
-    except (ConfigError, NoContent, RecursionError, TypeError):  # freezing finds what is wrong and where
-        frozen = freeze_config(config)
-        return digest(encode({key: frozen[key] for key in frozen if key != "out"}))
+    except (ConfigError, NoContent, RecursionError, TypeError):
+        pass  # freezing finds what is wrong and where
+    frozen = freeze_config(config)
+    return digest(encode({key: frozen[key] for key in frozen if key != "out"}))
 
 
 def without_defaults(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConfig:

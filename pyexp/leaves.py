@@ -415,6 +415,8 @@ def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
     >>> register_encoder(Angle, lambda angle: angle.degrees)
     >>> apart(Angle(90)).content
     90
+
+    Raises `HashError` if `kind` is not a class.
     """
     if not isinstance(kind, type):
         raise HashError(f"{kind!r} is not a class; register_encoder takes the class whose values are to be encoded")

@@ -14,7 +14,7 @@ _BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxset = _BRIEF.maxfrozenset = _BRIEF.
 
 
 def ends(size: int, most: int = MOST) -> list[int]:
-    """The positions at both ends of so many items, `most` at each; all of them where there are no more.
+    """The positions of the first and last `most` items; all positions if that covers them.
 
     >>> ends(3, 1), ends(2, 1)
     ([0, 2], [0, 1])

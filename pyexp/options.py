@@ -81,7 +81,8 @@ def override_of(text: str) -> Override:
     """
     key, equals, word = text.partition("=")
     if not equals:
-        raise UsageError(f"unexpected argument {text!r}; an override is written key=value")
+        remedy = f"; to name a run, write --timestamp {text}" if text[:1].isdigit() else ""
+        raise UsageError(f"unexpected argument {text!r}; an override is written key=value, without spaces{remedy}")
     if key.endswith(":"):
         return override(key.removesuffix(":"), _forced(key, word), text)
     if _QUOTED.fullmatch(word.strip()) and (value := _literal(word)) is not NOTHING:
@@ -611,6 +612,9 @@ OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for opti
 #: The row that reads the value of a field.
 BY_FIELD: Mapping[str, Option] = {option.field: option for option in reversed(OPTIONS)}
 
+#: All flags of the command line.
+FLAGS = (*(flag for option in OPTIONS for flag in (*option.flags, option.off) if flag), "--help")
+
 
 OVERRIDE_HELP = (
     "change this key in every config: a dotted key that exists, and a value of the same kind; key:=literal changes the "
@@ -672,9 +676,9 @@ def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _read(field: str, value: Any, where: str) -> Any:
     if field == "overrides":
         return overrides_of(value)
-    known = set(Options._fields)
-    if field not in known:
-        raise UsageError(f"{where} has no option {field!r}; {nearest(field, sorted(known))}")
+    if field not in Options._fields:
+        known = sorted({*Options._fields, *_PARAMETERS.get(where, ())})
+        raise UsageError(f"{where} has no option {field!r}; {nearest(field, known)}")
     option = BY_FIELD[field]
     if value is None and getattr(Options(), field) is None:
         return None
@@ -685,6 +689,27 @@ def _read(field: str, value: Any, where: str) -> Any:
             raise
         label = option.flags[-1] if where == "the command line" else field
         raise UsageError(f"{label} is {value!r}; it takes {option.wanted}") from None
+
+
+#: Parameters that are not options.
+_PARAMETERS = {"run()": ("configs", "report", "argv"), "the decorator": ("defaults",)}
+
+
+def unknown_flag(flag: str) -> str:
+    """The message for an unknown flag, with the nearest known one.
+
+    >>> unknown_flag("--list-runs"), unknown_flag("-jobs")
+    ("unknown option '--list-runs'; did you mean '--list'?", "unknown option '-jobs'; did you mean '--jobs'?")
+    """
+    from difflib import get_close_matches  # only a mistake pays for it
+
+    word = flag.lstrip("-")
+    meant = BY_FIELD.get(word.replace("-", "_"))
+    known = [meant.flags[-1]] if meant else [*FLAGS]
+    hint = f"did you mean {known[0]!r}?" if meant else nearest(flag, known, "the options are")
+    if not meant and word and not get_close_matches(flag, known, n=1, cutoff=0.8):
+        hint = f"{hint}; to change a key of the configs, write {word}=VALUE"
+    return f"unknown option {flag!r}; {hint}"
 
 
 def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[str, Any]) -> Options:

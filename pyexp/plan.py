@@ -25,7 +25,15 @@ MOST_CELLS = 10_000_000
 
 
 class Status(Enum):
-    """The status of a cell before a run. `CHANGED`: done by other code. `FOREIGN`: owned by a user you do not trust."""
+    """The status of a cell before a run.
+
+    `DONE`: it has a result of this code. `CHANGED`: it has a result of other code. `FAILED`: it raised an error or was
+    killed. `UNFINISHED`: it was started and has no usable result. `NEW`: it was never started. `BUSY`: another process
+    has claimed it. `FOREIGN`: its files belong to a user you do not trust.
+
+    >>> Status("done") is Status.DONE
+    True
+    """
 
     DONE = "done"
     FAILED = "failed"
@@ -37,7 +45,14 @@ class Status(Enum):
 
 
 class Mode(Enum):
-    """What a run is for."""
+    """What a run is for.
+
+    `RUN`: run the cells that have no result. `RERUN`: run every cell. `FAILED` (`--lf`): run what failed. `CHANGED`
+    (`--rerun-changed`): run also the cells whose result other code made. `REPORT`: run nothing.
+
+    >>> [mode.value for mode in Mode]
+    ['run', 'rerun', 'failed', 'changed', 'report']
+    """
 
     RUN = "run"
     RERUN = "rerun"
@@ -47,7 +62,14 @@ class Mode(Enum):
 
 
 class Action(Enum):
-    """What is done with a cell."""
+    """What a run does with a cell.
+
+    `LOAD`: take the result on disk. `RUN`: run it. `WAIT`: take the result of the process that runs it. `SKIP`,
+    `MISSING`: leave it out; the report gets an error of type `NotRun` in its place.
+
+    >>> POLICY[Status.DONE, Mode.RERUN][0]
+    <Action.RUN: 'run'>
+    """
 
     LOAD = "load"
     RUN = "run"
@@ -214,7 +236,10 @@ class _Words(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One cell of a plan: its status, the action for it, and the policy's reason."""
+    """One cell of a plan: `status`, `action` and `reason`, with the `name` and the `cell` (config, hash, folder).
+
+    A plan's steps are selected like results: `plan.steps[{"action": "run", "config.lr": 0.1}]`.
+    """
 
     cell: Cell
     found: Found
@@ -223,7 +248,7 @@ class Step(NamedTuple):
 
     @property
     def status(self) -> Status:
-        """The status that was found."""
+        """The status of the cell."""
         return self.found.status
 
     @property
@@ -252,7 +277,15 @@ class Step(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a run would do: a step for each cell, in the shape of the grid. Printed, it is the dry run."""
+    """What a run would do: `steps`, a Tensor with a `Step` for each cell, and the `mode` of the run.
+
+    `print(plan)` prints what `--dry-run` prints. `experiment.plan()` returns one.
+
+    >>> from pyexp.sweep import grid_of
+    >>> made = plan(cells_of(grid_of([{"lr": 0.1}, {"lr": 1.0}])), {}, Mode.RUN)
+    >>> made.steps.shape, made.counts(), made.summary()
+    ((2,), {<Action.RUN: 'run'>: 2}, '2 cells: 2 to run')
+    """
 
     steps: Tensor[Step]
     mode: Mode

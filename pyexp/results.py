@@ -264,13 +264,24 @@ class Attempt(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What was asked of one cell and what happened.
+    """What was asked of one cell and what happened. `result.record` is one.
 
-    `outputs`: the scalar outputs. `kinds`: the class of every output by name. `spread`: whether the returned value was
-    a mapping of outputs. `needs`: the classes and functions that loading the value needs. `gpu`: the token of the GPUs
-    that the cell held. `stamp` identifies the result file, `seal` its content. `code`: the fingerprint of the code that
-    made it, with its `hash`, its `parts` by name, and `accepted`, the hashes of other code that the user declared
-    equivalent.
+    - `name`, `config`, `hash`: what was asked.
+    - `status`: `done`, `failed`, or the word for a cell without a result.
+    - `started` (seconds since 1970), `seconds`, `host`, `executor`.
+    - `gpu`: the token of the GPUs that the cell held, as `--gpus` names them; empty without them.
+    - `type`, `message`, `traceback`: of a failure.
+    - `attempts`: the attempts that failed before this one, each with `type`, `message`, `started`, `seconds`.
+    - `outputs`: the scalar outputs. `kinds`: the class of every output by name.
+    - `spread`: whether the returned value was a mapping of outputs.
+    - `needs`: the classes and functions that loading the value needs.
+    - `stamp` identifies the result file, `seal` its content.
+    - `code`: the fingerprint of the code that made it, with its `hash`, its `parts` by name, and `accepted`, the hashes
+      of other code that the user declared equivalent.
+
+    >>> record = Record("fast", frozen_map({"lr": 0.1}), "d1", "done", outputs={"loss": 0.5}, seconds=1.5)
+    >>> record.failed, record.outputs["loss"], record.seconds
+    (False, 0.5, 1.5)
     """
 
     name: str
@@ -539,11 +550,22 @@ EXACT = frozenset({"bool", "int", "float", "str", "NoneType"})
 
 
 class Result(Mapping[str, Any]):
-    """One cell's result, read-only: `name`, `config`, `out` and the experiment's outputs side by side.
+    """The result of one cell: a read-only mapping of `name`, `config`, `out` and the experiment's outputs.
 
-    `r["accuracy"]` is an output of that name; `r.value` is all that the experiment returned. If it did not return a
-    mapping of outputs, `value` is the only output. A failure has `__error__` (True), `type`, `message` and `traceback`
-    instead. Attributes serve as keys. The value is loaded when an output other than a scalar is first used.
+    `r["accuracy"]` and `r.accuracy` are the output of that name. `r.value` is what the experiment returned. If that is
+    not a mapping of outputs, the only output is called `value`.
+
+    A failure has `__error__` (True), `type`, `message` and `traceback` in place of outputs. Test with
+    `r.get("__error__")`. A cell without a result has the type `NotRun`.
+
+    An output other than a scalar loads the result file when it is first used. Scalars, name and config do not.
+
+    >>> record = Record("fast", frozen_map({"lr": 0.1}), "d1", "failed", type="ValueError", message="diverged")
+    >>> r = Result(record, None, lambda: None)
+    >>> r.name, r.config.lr, r.get("__error__"), r["type"], r["message"]
+    ('fast', 0.1, True, 'ValueError', 'diverged')
+
+    Raises `ResultError` (a KeyError and an AttributeError) for an output that is missing, or cannot be loaded.
     """
 
     __slots__ = ("_config", "_load", "_out", "_record", "_value")
@@ -572,7 +594,7 @@ class Result(Mapping[str, Any]):
 
     @property
     def out(self) -> Any:
-        """The folder with the log and the artifacts, a Path."""
+        """The cell's folder, a Path: its log and the files that the experiment saved there."""
         return self._out() if callable(self._out) else self._out
 
     @property

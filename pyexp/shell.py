@@ -14,7 +14,7 @@ from pyexp import runner
 from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, NoRunError, ResultError, SelectionError, StoreError, UsageError, nearest
 from pyexp.executors import validate_executor
-from pyexp.options import GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden
+from pyexp.options import FLAGS, GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden, unknown_flag
 from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, validate_size
 from pyexp.results import cells_in_words
 from pyexp.runner import Job, Performed, Snapshot
@@ -169,7 +169,8 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
         return Run(path, options.durable, options.trust or ""), ()
     known = [begun.name for begun in sorted(layout.runs(base))]
     if options.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED) or options.resume:
-        raise NoRunError(f"there is no run at {path}; {nearest(name or job.name, known, 'the runs are')}")
+        hint = nearest(name or job.name, known, "the runs are") if known else f"{job.name!r} has no run yet"
+        raise NoRunError(f"there is no run at {path}; {hint}")
     if not known or name is False:
         return None, ()
     return None, (f"note: this begins the new run {name!r}; {nearest(name, known, 'the runs are')}",)
@@ -412,11 +413,10 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
     """
     if not argv:
         return {}
-    known = [flag for option in OPTIONS if not option.removes for flag in (*option.flags, option.off) if flag]
     found, unknown = parser(prog).parse_known_intermixed_args(list(argv))
-    for argument in unknown:
-        flag = argument.partition("=")[0]
-        raise UsageError(f"unknown option {flag!r}; {nearest(flag, [*known, '--help'], 'the options are')}")
+    single = [word for word in argv if re.match("-[^-]", word) and f"-{word.partition('=')[0]}" in FLAGS]
+    for argument in [*single, *unknown]:  # argparse takes -jobs for -j with the value "obs"
+        raise UsageError(unknown_flag(argument.partition("=")[0]))
     said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
     repeated = {option.field for option in OPTIONS if option.repeats}
     return checked({k: tuple(v) if k in repeated else v for k, v in said.items()}, "the command line")

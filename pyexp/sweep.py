@@ -421,7 +421,9 @@ def _mark_key(mark: Any, is_key: bool = False) -> Any:
 def _listed(given: Any, what: str, *, may_be_empty: bool = False) -> Sequence[Any]:
     """The given configs or variations as a list."""
     if isinstance(given, Mapping):
-        raise ConfigError(f"{what} is one {type(given).__name__}; give a list of them: [{{…}}]")
+        several = [key for key in given if what == "variations" and isinstance(given[key], (list, tuple, range))]
+        remedy = f", one for each value: [{{{several[0]!r}: value}} for value in …]" if several else ": [{…}]"
+        raise ConfigError(f"{what} is one {type(given).__name__}; give a list of them{remedy}")
     if isinstance(given, (str, bytes, Set)) or not isinstance(given, Iterable):  # a set has no order
         raise ConfigError(f"{what} is {given!r}; give a list of dicts, or what sweep() returns")
     listed = list(given)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyexp.axes import MISSING, Axis, Level, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
-from pyexp.errors import ExtraError, ResultError, SelectionError, listing, nearest
+from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
 
@@ -46,13 +46,17 @@ Dim: TypeAlias = str | Iterable[str] | EllipsisType | None
 
 
 class Results(Tensor[Result]):
-    """The results of a grid, in its shape. Printed, it is a table. A selection of Results is Results too."""
+    """A Tensor of `Result`, in the shape of the grid, with tables and reductions. A selection is Results too.
+
+    `print(results)` prints a table. `results["loss"]` is the Tensor of that output, if no name is `loss`: NaN where a
+    cell has no such output.
+    """
 
     __slots__ = ()
 
     @classmethod
     def of(cls, results: Tensor[Result]) -> "Results":
-        """The same results, with these methods."""
+        """The results in a Tensor, as Results."""
         return cls.of_cells(results.cells, results.axes)
 
     def __str__(self) -> str:
@@ -108,8 +112,13 @@ class Results(Tensor[Result]):
         words = self._unnamed(key, names)
         raise SelectionError(f"{words}; the outputs are {listing(outputs)}" if outputs else words)
 
+    def _hint(self, name: str) -> str:
+        if name in _outputs(records_of(self)) and self.size > 1:
+            return f"; an output is taken as in results[{name!r}]"
+        return super()._hint(name) or "; to_pandas() makes a DataFrame of it, numpy.asarray(results['…']) an array"
+
     def to_records(self, *, arrays: bool = False) -> list[dict[str, Any]]:
-        """A dict for each cell, all with the same keys in the same order.
+        """A list with a dict for each cell, in C order. All have the same keys in the same order.
 
         The keys are `name`, the coordinates, `config.…` for each leaf of the configs, the scalar outputs, `status`,
         `seconds` and `failure`. With `arrays`, all outputs are included, which loads the results. A value that a cell
@@ -183,7 +192,7 @@ class Results(Tensor[Result]):
         unknown axis.
         """
         if not self.size:
-            raise ResultError("there are no cells to reduce")
+            raise ResultError("there are no cells to reduce: these results are empty")
         gone = self._gone(axes, dim)
         if not self.ndim:
             return self
@@ -207,36 +216,45 @@ class Results(Tensor[Result]):
         if (dim is None and not axes) or dim is ...:
             return None
         gone = {*axes, *((dim,) if isinstance(dim, str) else dim or ())}
+        outputs = gone - set(self.coords) & set(_outputs(records_of(self)))
+        for name in outputs:
+            raise SelectionError(
+                f"{name!r} is an output, and a reduction names axes ({listing(self.coords)}); take the "
+                f"output afterwards: results.mean('…')[{name!r}]"
+            )
         for name in gone:
             self._number(name)
         return gone
 
     def mean(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The mean along the axes; see `reduce`."""
+        """The mean along the axes, as in `results.mean("seed")`. See `reduce` for the arguments and errors."""
         return self.reduce(_mean, *axes, dim=dim, skipna=skipna)
 
     def std(self, *axes: str, dim: Dim = None, ddof: int = 0, skipna: bool = False) -> "Results":
-        """The standard deviation along the axes; see `reduce`.
+        """The standard deviation along the axes. See `reduce` for the arguments and errors.
 
-        The sum of squares is divided by the number of values minus `ddof`: 0 as in NumPy and xarray. Use `ddof=1`, as
-        in pandas, for error bars of a sample.
+        It is the root of the sum of squared deviations, divided by the number of values minus `ddof`. `ddof` is 0, as
+        in NumPy and xarray. Use `ddof=1`, as in pandas, for the error bars of a sample. An output with `ddof` values or
+        fewer is NaN.
         """
+        if not isinstance(ddof, int):
+            raise UsageError(f"ddof is {ddof!r}, of type {type(ddof).__name__}; it takes a whole number: 0, or 1")
         return self.reduce(lambda numbers: _std(numbers, ddof), *axes, dim=dim, skipna=skipna)
 
     def median(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The median along the axes; see `reduce`."""
+        """The median along the axes; the mean of the middle two for an even number. See `reduce`."""
         return self.reduce(_unless_nan(_median), *axes, dim=dim, skipna=skipna)
 
     def min(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The least along the axes; see `reduce`."""
+        """The least number along the axes; NaN if one is NaN. See `reduce`."""
         return self.reduce(_unless_nan(min), *axes, dim=dim, skipna=skipna)
 
     def max(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The greatest along the axes; see `reduce`."""
+        """The greatest number along the axes; NaN if one is NaN. See `reduce`."""
         return self.reduce(_unless_nan(max), *axes, dim=dim, skipna=skipna)
 
     def sum(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The sum along the axes; see `reduce`."""
+        """The sum along the axes. See `reduce`."""
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)
 
 
@@ -295,8 +313,10 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
     for at, result in zip(product(*along), results, strict=True):
         record = result.record
         config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
-        outputs = {key: result[key] for key in record.kinds if key not in OWN} if arrays else record.outputs
-        outputs = {label_of(key, labels): value for key, value in outputs.items()}
+        shown = [key for key in record.kinds if key in record.outputs or key not in OWN] if arrays else record.outputs
+        outputs = {
+            label_of(key, labels): record.outputs[key] if key in OWN or not arrays else result[key] for key in shown
+        }
         last = {"status": record.status, "seconds": record.seconds, "failure": brief_error(record)}
         yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}
 

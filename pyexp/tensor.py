@@ -167,10 +167,24 @@ class Tensor(Collection[T_co], Generic[T_co]):
                 self._axes, self._cells, self._shape = made._axes, made._cells, made._shape
                 del self._pending
                 return getattr(self, name)
-            words = f"{type(self).__name__!r} object has no attribute {name!r}"
-            if not name.startswith("_") and self.size == 1:
-                words += f"; to look into its one item, use .item().{name}"
-            raise AttributeError(words, name=name, obj=self)
+            hint = "" if name.startswith("_") else self._hint(name)
+            # With the object and no name, Python adds no hint of its own to the error's.
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", obj=self)
+
+    def _hint(self, name: str) -> str:
+        """What to use in place of an attribute that is missing, after a semicolon."""
+        if self.size == 1 and may_be_walked(self._cells):
+            item = self.item()
+            if hasattr(item, name) or lookup(item, name, NOTHING) is not NOTHING:
+                return f"; to look into its one item, use .item().{name}"
+        if any(name in axis.known for axis in self._axes):
+            return f"; its coordinates are .coords[{name!r}], and .sel({name}=…) selects"
+        if name in ("append", "extend"):
+            return "; a Tensor never changes: pyexp.concat([a, b]) joins two"
+        from difflib import get_close_matches  # only a mistake pays for it
+
+        known = [each for each in dir(type(self)) if not each.startswith("_")]
+        return "".join(f"; did you mean {each!r}?" for each in get_close_matches(name, known, n=1, cutoff=0.7))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).of_cells, (self._cells, self._axes)
@@ -436,6 +450,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         >>> Tensor([1, 2, 3, 4], (2, 2)).filter(lambda n: n % 2 == 0).shape
         (2, 1)
         """
+        _validate_predicate(predicate, "filter")
         return self._selected([i for i, item in enumerate(self) if predicate(item)])
 
     def where(self, predicate: Callable[[T_co], Any]) -> Self:
@@ -444,6 +459,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         >>> next(iter(Tensor([1, 2, 3, 4]).where(lambda n: n > 2)))
         3
         """
+        _validate_predicate(predicate, "where")
         made = type(self).__new__(type(self))
         made._pending = (self, predicate)
         return made
@@ -558,6 +574,13 @@ class Tensor(Collection[T_co], Generic[T_co]):
         raise SelectionError(f"no axis is named {name!r}; {nearest(name, self.coords, 'the axes are')}")
 
 
+def _validate_predicate(predicate: Any, method: str) -> None:
+    """Raise `SelectionError` for anything but a function."""
+    if not callable(predicate):
+        remedy = "; to select by values, use t[{…}]" if isinstance(predicate, Mapping) else ""
+        raise SelectionError(f"{method} takes a function of an item, and not {predicate!r}{remedy}")
+
+
 def _spread(index: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
     """One entry for each axis. An ellipsis, and entries missing at the end, stand for whole axes."""
     dots = [i for i, entry in enumerate(index) if entry is ...]
@@ -583,7 +606,8 @@ def _kept(entry: Any, size: int, what: str) -> int | Positions:
         position = as_int(entry)
     except (TypeError, ValueError):  # a slice of other things than ints, or with the step 0
         words = f"{what} cannot be indexed with {entry!r}, of type {type(entry).__name__}"
-        raise SelectionError(f"{words}; use an int, a slice or a list of ints") from None
+        value = "; to select by value, use sel(axis=value)" if isinstance(entry, float) else ""
+        raise SelectionError(f"{words}; use an int, a slice or a list of ints{value}") from None
     if not -size <= position < size:
         raise SelectionError(f"index {position} is outside {what}, which has {size} positions")
     return position % size

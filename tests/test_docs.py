@@ -21,10 +21,13 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+import pyexp.testing
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -188,3 +191,12 @@ def test_the_page_on_files_names_every_key_of_the_json_files(tmp_path: Path) -> 
         named = {key for row in re.findall(r"^\| (`.+?) \|", section, re.M) for key in re.findall(r"`(\w+)`", row)}
         found = {key for path in tmp_path.rglob(name) for key in json.loads(path.read_text())}
         assert named == found, name
+
+
+def test_the_page_on_public_names_has_each_of_them_once() -> None:
+    entries = re.findall(r"^::: (pyexp[\w.]+)\.(\w+)$", (ROOT / "docs/reference/api.md").read_text(), re.M)
+    found = {name: getattr(import_module(module), name) for module, name in entries}
+    own = {name: value for name, value in found.items() if name in pyexp.__all__}
+    assert sorted(name for _, name in entries if name in own) == sorted({*pyexp.__all__} - {"__version__"})
+    assert own == {name: getattr(pyexp, name) for name in own}
+    assert {name for name in found if name not in own} <= {*pyexp.testing.__all__}

@@ -40,7 +40,10 @@ def __getattr__(name: str) -> Any:
 def get_executor(name: str | Executor) -> Executor:
     """The executor of that name (`inline`, `subprocess`, `fork`, `ray`, an address `ray://…`), or the instance itself.
 
-    Raises `UsageError` for what is neither, naming what there is.
+    >>> type(get_executor("inline")).__name__
+    'InlineExecutor'
+
+    Raises `UsageError` for anything else. The message lists the names.
     """
     validate_executor(name)
     if not isinstance(name, str):
@@ -54,7 +57,7 @@ def get_executor(name: str | Executor) -> Executor:
 
 
 def validate_executor(name: Any) -> None:
-    """Raise `UsageError` for what is neither an executor nor the name of one, naming what there is."""
+    """Raise `UsageError` for anything but an executor or its name. The message lists the names."""
     if isinstance(name, str) and (name in _NAMED or name.startswith("ray://")):
         return
     from pyexp.errors import UsageError, nearest

@@ -72,13 +72,14 @@ class PackedCell:
 def attempt(
     fn: Callable[[Config], Any], config: Config, result_path: Path | str, *, timeout: float | None = None
 ) -> Callable[[], Outcome]:
-    """The attempt at a cell as a function of no argument that can be pickled: it runs the cell where it is called.
+    """A function without arguments that runs a cell wherever it is called. It can be pickled.
 
-    That machine has to see the folder of `result_path` under the same path, and have this pyexp. The cell has a process
-    of its own there; its log and its result are in its folder when the call returns its `Outcome`, and after `timeout`
-    seconds it is killed. Return that outcome from your executor's `run`.
+    Send it to another process or machine, call it there, and return its `Outcome` from your executor's `run`. That
+    machine needs the same version of pyexp, and the folder of `result_path` under the same path. The cell runs in a
+    process of its own, which is killed after `timeout` seconds. When the call returns, the log and the result are in
+    the cell's folder.
 
-    Raises `ConfigError` for what cannot be sent, and `UsageError` for a path that is no cell's.
+    Raises `ConfigError` for a function or config that cannot be sent, and `UsageError` for a wrong `result_path`.
     """
     path = Path(result_path).absolute()
     if path.name != RESULT:

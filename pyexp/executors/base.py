@@ -23,6 +23,7 @@ from pyexp.worker.guardian import STOPPING
 
 Function: TypeAlias = Callable[[Config], Any]
 ExecutorName: TypeAlias = Literal["inline", "subprocess", "fork", "ray"]
+"""The names of the built-in executors, for type checkers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class RunSettings:
 
     `initializer` is called once in each process that gets ready for cells. `grace` is the seconds that a cell has to
     stop when it is asked to, before it is killed. With `pdb`, an executor that runs cells in this process opens the
-    debugger where one raises. `gpus` are the tokens of which each cell holds one while it runs; with none, cells see
-    what this process sees.
+    debugger where one raises. Each cell holds one of the tokens `gpus` while it runs; without tokens, cells
+    see what this process sees.
     """
 
     jobs: int = 1
@@ -193,7 +194,14 @@ class Session(ABC):
 
 
 class Executor(ABC):
-    """An execution strategy. Subclass it and implement `run`; hand an instance to `experiment.run(executor=…)`."""
+    """A way to run cells. Subclass it, implement `run`, and give an instance to `experiment.run(executor=…)`.
+
+    >>> class HereExecutor(Executor):
+    ...     def run(self, fn, config, result_path):
+    ...         return fn(config)
+    >>> HereExecutor().run(lambda config: config["x"] + 1, Config(x=1), Path("result.pkl"))
+    2
+    """
 
     #: Whether a cell writes to streams of its own, and not to those of this process.
     has_own_streams: ClassVar[bool] = False
@@ -202,27 +210,27 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, fn: Function, config: Config, result_path: Path) -> Any:
-        """What `fn(config)` returns, however it is run. It is called in a thread of its own.
+        """Run `fn(config)` anywhere, and return what it returns. Called in a thread of its own for each cell.
 
-        What it returns or raises becomes the cell's record, whether or not it wrote `result_path`, the file that pyexp
-        commits the result to. A `pyexp.Outcome` is taken for what it says.
+        What this returns or raises becomes the cell's result. pyexp writes the result to `result_path`, so you need not
+        write it. Return a `pyexp.Outcome` to say how a cell ended elsewhere (see `pyexp.attempt`).
         """
 
     def close(self) -> None:  # noqa: B027  # an executor may have nothing to put away
-        """Put away what `run` has made. Called at the end of each run, when no new cell begins any more."""
+        """Close what `run` has opened. Called once at the end of each run, after the last cell has started."""
 
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> Session:
-        """A session to run cells of `fn` in. Raises `ExecutorError` or `UsageError` if there can be none here."""
+        """A session that runs cells of `fn`. Raises `ExecutorError` or `UsageError` if that is impossible here."""
         from pyexp.executors.threads import ThreadSession
 
         return ThreadSession(self, settings, stop)
 
     def auto_jobs(self) -> int:
-        """What `-j auto` stands for: a cell for each core that this process may use."""
+        """The number of cells at a time for `-j auto`: one for each core that this process may use."""
         return cores()
 
     def default_jobs(self) -> int:
-        """How many cells run at a time if nobody says."""
+        """The number of cells at a time without `-j`."""
         return 1
 
 

@@ -19,10 +19,10 @@ from pyexp.worker.messages import Cell
 
 
 class ForkExecutor(SessionExecutor):
-    """Runs each cell in a fork of this process as it is: modules, globals and all. Threads do not come along.
+    """Run each cell in a fork of this process (POSIX). It has all modules and globals of this process, but no threads.
 
-    A cell begins with the state that every random number generator has here, but for Python's and NumPy's global ones,
-    which are seeded anew. Libraries that have started their threads already keep their number, whatever `-j` says.
+    Python's and NumPy's global random number generators are seeded anew in each cell. Any other generator has the same
+    state in every cell. A library that has started its threads keeps their number, whatever `-j` says.
     """
 
     no_gpus = ""
@@ -85,7 +85,7 @@ class ForkSession(ProcessSession):
         return self._started(task, child)
 
     def _live(self, task: Task, cell: Cell, parents: int, writer: int, blocked: Any) -> None:
-        """The cell's life after the fork, from which there is no way back into the caller's code."""
+        """Live as the cell, after the fork, to its end: never return into the caller's code."""
         begin(cell.mark, self._guardian.pipe, self._parent, _handlers())
         before = cells.set_apart()
         sys.meta_path.insert(0, self._finder)

@@ -27,13 +27,13 @@ PATIENCE = 10.0
 
 
 class Pool(Protocol):
-    """What has `submit`, as executors of `concurrent.futures` have it."""
+    """An object with `submit`, such as an executor of `concurrent.futures`."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any: ...
 
 
 class FuturesCell(Running):
-    """A cell that the engine has. When it begins nobody knows: it keeps its timeout where it runs."""
+    """A cell that the engine has. Its start is unknown here, so its timeout is kept where it runs."""
 
     def __init__(self, task: Task, wanted: str, future: Any) -> None:
         super().__init__(task)
@@ -44,10 +44,16 @@ class FuturesCell(Running):
 
 
 class FuturesExecutor(SessionExecutor):
-    """Runs each cell on an engine with `submit`: `concurrent.futures`, loky, submitit, dask's Client, executorlib.
+    """Run each cell on an engine with `submit`: `concurrent.futures`, loky, submitit, dask's Client, executorlib.
 
-    The pool is yours: it is not shut down. All its machines have to see the output folder under the same path. It has
-    up to `jobs` cells at a time, running or queued, unless `-j` says otherwise.
+    pyexp does not shut the pool down. All its machines have to see the output folder under the same path. The pool gets
+    up to `jobs` cells at a time, running or queued; `-j` overrides it.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> FuturesExecutor(ThreadPoolExecutor(4), jobs=8).jobs
+    8
+
+    Raises `UsageError` for a pool without `submit`, and for `jobs` below 1.
     """
 
     no_gpus = "the engine places cells: ask it for GPUs when you make the pool"
@@ -85,7 +91,7 @@ class FuturesSession(Session):
             self.kill(running)
 
     def start(self, task: Task) -> FuturesCell:
-        # As long as it is there, the cell is wanted: whoever prepares the folder for a next attempt removes it.
+        # The cell is wanted while this file exists. Preparing the folder for the next attempt removes it.
         name = f"{files.TEMPORARY[0]}wanted.{os.urandom(8).hex()}{files.TEMPORARY[1]}"
         wanted = os.path.join(task.folder, name)
         with open(wanted, "xb") as file:
@@ -128,12 +134,12 @@ class FuturesSession(Session):
             os.truncate(running.wanted, 0)
 
     def kill(self, running: FuturesCell) -> Told | None:
-        """Tell the cell where it runs that it is not wanted any more, and wait a while for its end."""
+        """Make the cell end where it runs, by removing its file, and wait a while for that."""
         if running not in self._cells:
             return None
         with suppress(OSError):
             os.unlink(running.wanted)
-        with suppress(Exception):  # there is no such method, or it is too late for it
+        with suppress(Exception):  # the engine lacks it, or it is too late
             running.future.cancel()
         self._given_up = min(self._given_up, time.monotonic() + PATIENCE)
         while not running.future.done() and time.monotonic() < self._given_up:

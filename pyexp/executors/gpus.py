@@ -19,10 +19,10 @@ PROGRAMS: tuple[tuple[tuple[str, ...], Callable[[str], tuple[str, ...]]], ...] =
 
 
 def tokens_for(executor: Executor, given: str, jobs: Any = None) -> tuple[tuple[str, ...], str]:
-    """The tokens of `gpus`, and what there is to say about them where so many cells at a time were asked for.
+    """The tokens of `gpus`, and a line about them for the user, given the number of cells at a time (`jobs`).
 
-    Raises `ExecutorError` for an executor that cannot hand them out, or where there are no GPUs, and `UsageError` for
-    GPUs that are not there.
+    Raises `ExecutorError` if the executor cannot hand out GPUs or the machine has none, and `UsageError` for GPUs that
+    the machine lacks.
     """
     if executor.no_gpus:
         raise ExecutorError(

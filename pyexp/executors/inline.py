@@ -18,10 +18,10 @@ from pyexp.worker.outcome import attempt
 
 
 class InlineExecutor(SessionExecutor):
-    """Runs each cell in this process. A crash of the process is the end of the run; there is no timeout, and `-j` is 1.
+    """Run the cells in this process, one after the other. A crash of a cell ends the run. It has no timeout.
 
-    What a cell writes goes to its log unless capturing is off, and so does the traceback if it fails; `breakpoint()`
-    brings the terminal back.
+    A cell's output and its traceback go to its log, unless capturing is off (`-s`). `breakpoint()` gives the terminal
+    back.
     """
 
     has_own_streams = False
@@ -131,7 +131,7 @@ def _is_to_end(thread: threading.Thread) -> bool:
 def _has_terminal() -> bool:
     try:
         return sys.stdin.isatty()
-    except (AttributeError, ValueError, OSError):  # there is no stdin, or it is closed
+    except (AttributeError, ValueError, OSError):  # stdin is missing or closed
         return False
 
 

@@ -97,7 +97,7 @@ class Child:
             self._listener.join(HEARD)
 
     def _hear_all(self) -> None:
-        with suppress(OSError):  # there is no more just now
+        with suppress(OSError):  # the pipe is empty for now
             while part := os.read(self.status, 1 << 16):
                 self._said += part
             self.is_silent = True
@@ -420,11 +420,12 @@ def exit_status(child: "subprocess.Popen[bytes]") -> int | None:
 
 
 class SubprocessExecutor(SessionExecutor):
-    """Runs each cell in a clean process, which has loaded the script and nothing else of what happened here.
+    """Run each cell in a clean process, which has loaded the script. The default.
 
-    Where it is safe (Linux), one fresh interpreter loads the script, and is forked for each cell; the child for the
-    next cell waits while a cell runs. Elsewhere, with `fresh`, and where loading the script starts threads or opens an
-    accelerator, each cell has a fresh interpreter.
+    On Linux, one fresh interpreter loads the script once, and is forked for each cell; the child for the next cell
+    waits while a cell runs. Each cell gets a fresh
+    interpreter on Windows and macOS, with `fresh=True`, and if loading the script starts threads or opens an
+    accelerator.
     """
 
     no_gpus = ""

@@ -14,10 +14,13 @@ from pyexp.worker.outcome import attempt
 
 
 class Outcome(dict[str, Any]):
-    """How a cell ended that ran elsewhere, as `pyexp.attempt` tells it; an executor's `run` may return it as it is.
+    """How a cell ended that ran elsewhere: what the function from `pyexp.attempt` returns. A dict.
 
-    `status` is `done` or `failed`. With `done`, the result is committed already; with `failed`, `type`, `message` and
-    `traceback` are those of the cell's error.
+    `status` is `done` or `failed`. `done`: the result is committed already. `failed`: `type`, `message` and `traceback`
+    describe the cell's error. The `run` of your executor may return it unchanged.
+
+    >>> Outcome(status="failed", type="ValueError", message="diverged", traceback="")["status"]
+    'failed'
     """
 
 

@@ -15,7 +15,7 @@ from pyexp.results import cells_in_words
 #: An axis whose last word is one of these, or ends in "seed", repeats an experiment: it is averaged over.
 REPEATS = frozenset({"seed", "seeds", "replicate", "rep", "repeat", "fold", "trial"})
 
-#: So many coordinates are told apart by colour; numbers that take more than `MANY` are drawn as points.
+#: Up to `FEW` coordinates get colours of their own. Numbers with more than `MANY` coordinates are drawn as points.
 FEW, MANY = 10, 30
 
 #: Charts on a page.
@@ -47,7 +47,7 @@ class Dimension:
 
     @property
     def shown(self) -> list[Any]:
-        """The coordinates as they are drawn: numbers, or texts of which no two are alike."""
+        """The coordinates as they are drawn: numbers, or texts that all differ."""
         if self.is_number:
             return [as_float(at) for at in self.coords]
         return distinct_texts(self.coords)
@@ -303,7 +303,7 @@ _TOOLTIP: Spec = {"field": "told", "type": "nominal"}
 def parallel(rows: Sequence[Row], axes: Sequence[str], outputs: Sequence[str]) -> dict[str, Any]:
     """The axes of a chart of parallel coordinates, and for each the height (0 to 1, or None) of every cell on it.
 
-    They are the dimensions and the numeric outputs; fewer than two are no chart.
+    They are the dimensions and the numeric outputs. A chart needs two of them.
     """
     drawn = [
         {"name": each.name, "low": _end(each.coords[0]), "high": _end(each.coords[-1]), "heights": _heights(each)}

@@ -15,7 +15,7 @@ from pyexp.look.screen import Screen, own_screen
 
 
 class Argument(NamedTuple):
-    """An argument of a command: its name or flags, and what argparse is told of it."""
+    """An argument of a command: its name or flags, and its other arguments for argparse."""
 
     names: tuple[str, ...]
     told: Mapping[str, Any]
@@ -38,7 +38,7 @@ _FOLDER = _argument(
     "folder", metavar="FOLDER", nargs="?", default="out", help="an output folder, an experiment's, or a run (out)"
 )
 _RUN = _argument("run", metavar="RUN", help="a run's folder, or an experiment's for its latest run")
-_YES = _argument("--yes", action="store_true", help="do it; without it, what would go is listed")
+_YES = _argument("--yes", action="store_true", help="remove them; without it, only list them")
 
 COMMANDS = (
     Command("ls", "list the experiments and runs below a folder", "pyexp.look.runs:ls", (_FOLDER,)),
@@ -48,7 +48,7 @@ COMMANDS = (
         "pyexp.look.runs:show",
         (
             _RUN,
-            _argument("cell", metavar="CELL", nargs="?", help="a cell's name, a glob that matches one, hash or folder"),
+            _argument("cell", metavar="CELL", nargs="?", help="a cell's name, hash or folder, or a glob of one cell"),
             _argument("-f", "--follow", action="store_true", help="go on while cells are running"),
         ),
     ),
@@ -70,7 +70,7 @@ COMMANDS = (
             _argument("metric", metavar="METRIC", help="a scalar output that is a number"),
             _argument("--max", dest="largest", action="store_true", default=True, help="the largest (the default)"),
             _argument("--min", dest="largest", action="store_false", help="the least"),
-            _argument("-n", dest="number", metavar="N", type=int, default=10, help="so many of them (10)"),
+            _argument("-n", dest="number", metavar="N", type=int, default=10, help="the number of cells to show (10)"),
         ),
     ),
     Command("csv", "the records of a run as CSV on stdout", "pyexp.look.runs:csv", (_RUN,)),
@@ -90,11 +90,11 @@ COMMANDS = (
     ),
     Command(
         "merge",
-        "add what is in output folder B to A; exit status 1 if something had to be left",
+        "add the runs and cells of output folder B to A; exit status 1 if some could not be added",
         "pyexp.look.upkeep:merge",
         (
-            _argument("a", metavar="A", help="the folder that is added to"),
-            _argument("b", metavar="B", help="the folder that is read"),
+            _argument("a", metavar="A", help="the folder to add to"),
+            _argument("b", metavar="B", help="the folder to read"),
             _argument("--no-durable", dest="durable", action="store_false", help="do not wait for the disk: faster"),
         ),
     ),

@@ -51,8 +51,8 @@ def require() -> None:
 def write(results: Results, path: str | os.PathLike[str] | None = None) -> str:
     """Write the page of these results to a file, and return its absolute path.
 
-    Without a path it is `report.html` in the folder of the run that all of them are from. Raises `ResultError` if there
-    is no such run, `ExtraError` without itables or vl-convert, OSError if the file cannot be written.
+    Without a path it is `report.html` in the folder of their run. Raises `ResultError` if they are from several runs,
+    `ExtraError` without itables or vl-convert, and OSError if the file cannot be written.
     """
     require()
     folder = run_folder(results)
@@ -64,7 +64,7 @@ def write(results: Results, path: str | os.PathLike[str] | None = None) -> str:
 
 
 def run_folder(results: Results) -> str | None:
-    """The folder of the run that all results are from; None if there is no such run."""
+    """The folder of the run that all results are from; None if they are from several runs."""
     folders = {os.path.dirname(out) for out in (result.out for result in results) if out is not None}
     folder = folders.pop() if len(folders) == 1 else None
     return folder if folder and os.path.exists(os.path.join(folder, RUN)) else None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.configs import FrozenConfig
-from pyexp.errors import NoRunError, StoreError, nearest
+from pyexp.errors import NoRunError, StoreError, UsageError, nearest
 from pyexp.plan import Cell, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
@@ -376,21 +376,24 @@ def listing(found: Sequence[Kept]) -> str:
 
 
 def cell_at(folder: str, name: str = "") -> Cell:
-    """The cell of which no more is known than its folder."""
+    """The cell in this folder, when nothing else is known about it."""
     return Cell(FrozenConfig(name=name), name, folder.rpartition("-")[2], folder)
 
 
 def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
     """Load a run or a cell from its folder, without the script: the Results of a run, or the Result of a cell.
 
-    The folder of an experiment stands for its latest run. If several grids were run in it, all their cells are loaded:
-    in the shape of the latest grid if that has them all, flat otherwise.
+    `load("out/line")`, the folder of an experiment, loads its latest run. If several grids were run there, the Results
+    have all their cells: in the shape of the latest grid if that has them all, flat otherwise. A cell without a result
+    is a Result with `__error__` and the type `NotRun`.
 
-    Configs are read from the records. In them, a `NotLoaded` stands for a value that needs a class of the script, such
-    as a member of an Enum, and for one that was too long for a record. A value is loaded when it is first used, and
-    loading runs code: load only your own results. `trust` names another user whose results to load, or is `all`.
+    The configs come from the records. A `NotLoaded` stands in them for a value that needs a class of the script, such
+    as a member of an Enum, or that was too long for a record.
 
-    Raises `NoRunError` if the folder is neither, and `StoreError` if a newer pyexp wrote it.
+    An output other than a scalar is unpickled when it is first used, and that runs code: load only your own results.
+    `trust` names another user whose results to load, or is `all`.
+
+    Raises `NoRunError` if the folder is neither a run nor a cell, and `StoreError` if a newer pyexp wrote it.
     """
     run, folder = find(path, trust=trust)
     return load_run(run) if folder is None else load_cell(run, folder)
@@ -401,7 +404,11 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
 
     The folder of an experiment stands for its latest run. Raises `NoRunError` saying what there is, and `StoreError`.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(f"path is {path!r}, of type {type(path).__name__}; it takes the folder of a run or a cell")
     folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    if os.path.isfile(folder):
+        raise NoRunError(f"{folder} is a file; give the folder of a run or a cell, such as {os.path.dirname(folder)}")
     run, above = Run(folder, trust=trust), Run(os.path.dirname(folder), trust=trust)
     name = os.path.basename(folder)
     # A cell of which nothing has come yet is known by the run's grid.
@@ -423,7 +430,9 @@ def _what_there_is(folder: str) -> str:
         if inside:
             return f"the experiments in it are {', '.join(map(repr, inside))}"
     above = os.path.dirname(folder)
-    known = sorted(set(os.listdir(above)) - {os.path.basename(folder)}) if os.path.isdir(above) else []
+    if not os.path.isdir(above):
+        return f"there is no folder {above}, seen from {os.getcwd()}"
+    known = sorted(set(os.listdir(above)) - {os.path.basename(folder)})
     return nearest(os.path.basename(folder), known, "beside it is")
 
 

@@ -47,9 +47,9 @@ def failure(kind: str, message: str, traceback: str = "") -> Outcome:
 
 
 def text_of(error: BaseException) -> str:
-    """The exception's message, even if its `__str__` fails."""
+    """The exception's message and notes, even if its `__str__` fails."""
     try:
-        return printable(str(error))
+        return printable("; ".join(map(str, (error, *getattr(error, "__notes__", ())))))
     except BaseException as fault:  # user code
         return f"<{type(error).__name__}.__str__ raised {type(fault).__name__}>"
 

@@ -294,10 +294,11 @@ def test_pandas_has_arrays_as_objects_where_they_are_asked_for() -> None:
     def outputs(config: Any) -> dict[str, Any]:
         if config["seed"] == 1:
             raise ValueError("boom")
-        return {"y": 1, "curve": [1] * config["seed"], "map": np.ones((2, 2)), "out": [3]}
+        return {"y": 1, "curve": [1] * config["seed"], "map": np.ones((2, 2)), "out": [3], "name": "mine"}
 
     results = results_of(grid()[0, 0], outputs)
     frame = results.to_pandas(arrays=True)
+    assert frame["output.name"][0] == results.to_pandas(arrays=False)["output.name"][0] == "mine"
     assert frame["curve"].tolist() == [[], None, [1, 1]]
     assert frame["map"][0].shape == (2, 2)
     assert "out" not in frame

@@ -78,14 +78,15 @@ class RayCell(Running):
 
 @dataclass(eq=False)
 class RayExecutor(SessionExecutor):
-    """Runs each cell on a Ray cluster.
+    """Run each cell on a Ray cluster.
 
-    `address` is that of the cluster (`"auto"`, `"host:6379"`, `"ray://host:10001"`); without it, RAY_ADDRESS.
-    By default, Ray is started on this machine for the run. A Ray that the program has initialised is used as it is, and
-    left running.
-    `num_cpus`, `num_gpus`, `memory` (bytes) and `resources` are what each cell gets; `per_cell`, called with a config,
-    returns those that differ for it. `wait=True` waits for nodes that can take a cell instead of refusing it, for a
-    cluster that grows. `shared_disk=False` brings files home through Ray also where a node sees the run's folder.
+    - `address`: the cluster (`"auto"`, `"host:6379"`, `"ray://host:10001"`); by default `RAY_ADDRESS`, or a Ray that is
+      started on this machine for the run. If the program has called `ray.init`, that Ray is used and left running.
+    - `runtime_env`: as in Ray.
+    - `num_cpus`, `num_gpus`, `memory` (bytes), `resources`: what each cell gets. `per_cell` is a function of the config
+      that returns a dict of those that differ for it.
+    - `wait=True`: wait for nodes that can take a cell, for a cluster that grows. By default such a cell is refused.
+    - `shared_disk=False`: send files home through Ray, even if a node sees the run's folder.
     """
 
     address: str | None = None
@@ -148,7 +149,7 @@ class RaySession(Session):
         self._connection.close()
 
     def slots(self) -> int:
-        """How many cells have a place or wait for one: what `-j` says if it says more than one, else what fits."""
+        """The number of cells that have a place or wait for one: `-j` if that is more than 1, or what fits."""
         room = sum(fitting(node["Resources"], self._executor.demand) for node in self._watch.alive())
         return self.settings.jobs if self.settings.jobs > 1 else max(room, 1) * (WAITING if self._executor.wait else 1)
 

@@ -88,7 +88,7 @@ class Supervisor:
         return str(self._ray.get_runtime_context().get_node_id())
 
     def run(self, order: Order) -> Answer:
-        """Run a cell: in the run's folder where that is seen, else in one of the node's, whose files are sent home."""
+        """Run a cell in the run's folder. If the node cannot see that, use one of its own and send its files home."""
         if self._kit.version != VERSION:
             words = f"this node has {VERSION}, but the run was started by {self._kit.version}; install the same"
             return Answer(failure("ExecutorError", words), items=[])
