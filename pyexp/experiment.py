@@ -241,8 +241,7 @@ class Experiment(Generic[R]):
         Raises `PyexpError` for mistakes in configs or options, before anything runs. Raises KeyboardInterrupt after a
         signal, or if `stop_after` left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
-        if isinstance(argv, str):
-            raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
+        _validate_run(report, argv)
         script.reached_run()
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
         commanded = heard.words
@@ -250,8 +249,6 @@ class Experiment(Generic[R]):
             tell(heard.notice)
         _not_run.discard(self)
         said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
-        if not (report is None or callable(report) or isinstance(report, bool)):
-            raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
         validate_executor(settle(self.options, said, {}).executor)  # a mistake in the script keeps its traceback
         with _exit_on_error(commanded is not None):
             typed = parse(commanded or [], os.path.basename(sys.argv[0]))
@@ -280,18 +277,22 @@ class Experiment(Generic[R]):
                 raise
             if commanded and argv is None:
                 _taken.add(True)
-        written = shell.write_page(done) if settled.html else ""
-        report_value = (
-            report if callable(report) else self._report or functools.partial(_default_report, options=settled)
-        )(done)
-        if written:
-            say(written)
-        if settled.plot:
-            with _exit_on_error(commanded is not None):
-                say(shell.write_plot(done, settled.plot))
+        value = self._reported(done, report, settled, commanded is not None)
         if settled.check:
             self._check(not safe or _has_failed(done, settled), bool(commanded) and argv is None)
-        return report_value
+        return value
+
+    def _reported(self, done: Results, report: Any, options: Options, by_command_line: bool) -> Any:
+        """What the report on the results returns. Write the page and the chart that the options ask for."""
+        written = shell.write_page(done) if options.html else ""
+        given = report if callable(report) else self._report
+        value = (given or functools.partial(_default_report, options=options))(done)
+        if written:
+            say(written)
+        if options.plot:
+            with _exit_on_error(by_command_line):
+                say(shell.write_plot(done, options.plot))
+        return value
 
     def _check(self, failed: bool, by_command_line: bool) -> None:
         """Exit with status 1 if a cell failed. On the command line, wait for all experiments of the script."""
@@ -397,6 +398,13 @@ class Experiment(Generic[R]):
         found = history.kept(base)
         lines = runs.overview(found, own_screen().width) if found else []
         say("\n".join(lines) or f"there is no run of {self._folder(options)!r} below {base} yet")
+
+
+def _validate_run(report: Any, argv: Any) -> None:
+    if isinstance(argv, str):
+        raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
+    if not (report is None or callable(report) or isinstance(report, bool)):
+        raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
 
 
 def _is_for_another(typed: Mapping[str, Any]) -> bool:

@@ -704,10 +704,15 @@ def unknown_flag(flag: str) -> str:
     from difflib import get_close_matches  # only a mistake pays for it
 
     word = flag.lstrip("-")
-    meant = BY_FIELD.get(word.replace("-", "_"))
-    known = [meant.flags[-1]] if meant else [*FLAGS]
-    hint = f"did you mean {known[0]!r}?" if meant else nearest(flag, known, "the options are")
-    if not meant and word and not get_close_matches(flag, known, n=1, cutoff=0.8):
+    harmless = [option for option in OPTIONS if not option.removes]
+    flags = ["--help", *(flag for option in harmless for flag in (*option.flags, option.off) if flag)]
+    names = {each.lstrip("-"): each for each in flags} | {option.field: option.flags[-1] for option in harmless}
+    found = get_close_matches(word, names, n=3)
+    close = list(dict.fromkeys(names[each] for each in found))
+    if word.replace("-", "_") in names:
+        close = close[:1]
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"the options are {listing(flags)}"
+    if word and not get_close_matches(word, names, n=1, cutoff=0.8):
         hint = f"{hint}; to change a key of the configs, write {word}=VALUE"
     return f"unknown option {flag!r}; {hint}"
 

@@ -468,12 +468,11 @@ def to_json(record: Record) -> dict[str, Any]:
         "seconds": record.seconds,
         "host": record.host,
         "executor": record.executor,
+        "gpu": record.gpu,
         "attempts": [
             {"type": a.type, "message": a.message, "started": a.started, "seconds": a.seconds} for a in record.attempts
         ],
     }
-    if record.gpu:
-        shown["gpu"] = record.gpu
     if record.code:
         shown["code"] = record.code
     if record.failed:

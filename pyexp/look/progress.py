@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from html import escape
 from importlib import import_module
 from typing import Any, TextIO
 
@@ -257,6 +256,8 @@ class Notebook(Updating):
         _, text = self._status(now, self.columns)
         rows = "\n".join([text, *self._rows(now), NOTEBOOK_HINT])
         bar = f"<progress value='{self.ended}' max='{self.total}'></progress>"
+        from html import escape  # only a notebook pays for it
+
         return {"text/plain": rows, "text/html": f"<div>{bar}<pre>{escape(rows)}</pre></div>"}
 
 

@@ -17,9 +17,9 @@ from pyexp.look.screen import columns_of
 from pyexp.plan import Mode, cells_of, plan
 from pyexp.results import labels, record_of
 from pyexp.sweep import grid_of
+from pyexp.testing import configs
 from pyexp.worker.outcome import failed
 from tests.look.outside import ESCAPE, on_terminal, variables
-from tests.strategies import configs
 
 #: Two cells, a failure and 497 more; with `wait`, what comes after the first cell waits for long.
 MANY = """
