@@ -29,7 +29,7 @@ EVERY = {
 }
 
 #: What makes an example a matter of seconds: more arguments for each of its commands.
-SHORT = {"digits": ["-k", "*_n*50_s[01]"], "torch_resume": ["epochs=6"], "compose/optuna_search": ["10"]}
+SHORT = {"torch_resume": ["epochs=6"], "compose/optuna_search": ["10"]}
 
 needs = {
     name: pytest.mark.skipif(find_spec(name) is None, reason=f"needs {name}: pip install {name}")
@@ -128,7 +128,7 @@ def test_digits_learns_keeps_its_models_and_draws_a_picture(tmp_path: Path) -> N
     assert rows.keys() == {"svc", "mlp"}
     assert all(0.6 < row[0] < row[-1] <= 1 and row[-1] > 0.9 for row in rows.values()), rows
     (run,) = tmp_path.glob("out/digits/*")
-    assert len(list(run.glob("*/model.joblib"))) == len(list(run.glob("*/result.pkl"))) == 8
+    assert len(list(run.glob("*/model.joblib"))) == len(list(run.glob("*/result.pkl"))) == 18
     assert str(run) in first
     assert (run / "accuracy.png").read_bytes().startswith(b"\x89PNG\r\n")
     assert (run / "accuracy.png").stat().st_size > 20_000
