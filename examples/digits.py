@@ -7,14 +7,18 @@ python examples/digits.py --report        # the same table and picture, from wha
 from pathlib import Path
 from statistics import fmean, stdev
 
+import joblib
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.svm import SVC
+
 import pyexp
 from pyexp import Config, Result, Tensor, sweep
 
 
 @pyexp.experiment(name="digits", jobs="auto")
 def experiment(config: Config) -> dict[str, float]:
-    import joblib
-
     train, test = images(config)
     model = made(config.model).fit(*train)
     joblib.dump(model, config.out / "model.joblib")
@@ -26,9 +30,6 @@ def experiment(config: Config) -> dict[str, float]:
 
 def images(config: Config):
     """The images to learn from and the images to be tested on, each with their digits; the seed says which."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
     x, y = load_digits(return_X_y=True)
     x_train, x_test, y_train, y_test = train_test_split(
         x / config.data.scale,
@@ -43,9 +44,6 @@ def images(config: Config):
 
 def made(model: Config):
     """The untrained model that a config describes."""
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.svm import SVC
-
     kinds = {"svc": SVC, "mlp": MLPClassifier}
     return kinds[model.kind](**{key: value for key, value in model.items() if key != "kind"})
 
@@ -128,8 +126,6 @@ def picture(grid: Tensor[Result], curves: dict[str, list[list[float]]], sizes: l
 
 def misread(cell: Result):
     """The test images that the cell's saved model reads wrongly, each with the digit that it is and the one read."""
-    import joblib
-
     model = joblib.load(cell.out / "model.joblib")
     _, (x, y) = images(cell.config)
     read = model.predict(x)

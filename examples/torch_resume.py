@@ -30,7 +30,7 @@ def train(config: Config):
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["random"])  # else dropout and the order of the images would differ
+        torch.set_rng_state(saved["random"])  # without it, dropout and the order of the images would differ
         losses, starts = saved["losses"], saved["starts"]
     starts.append(len(losses))
 

@@ -29,7 +29,7 @@ EVERY = {
 }
 
 #: What makes an example a matter of seconds: more arguments for each of its commands.
-SHORT = {"digits": ["-k", "*_n*50_s[01]"], "torch_resume": ["epochs=6"], "compose/optuna_search": ["10"]}
+SHORT = {"torch_resume": ["epochs=6"], "compose/optuna_search": ["10"]}
 
 needs = {
     name: pytest.mark.skipif(find_spec(name) is None, reason=f"needs {name}: pip install {name}")
@@ -78,7 +78,7 @@ SAYS = {
         ["flaky", "0.9999"],
     ],
     "custom_executor/study": [["n10", "0.300442", "n20", "n40", "n80"], ["passed"]],
-    "gpus": [["GPU 0 |", "a", "s\n", "GPU 1 |", "b", "s\n"]],
+    "gpus": [["GPU 0 |", "a", "s\n", "GPU 1 |", "s\n"]],
     "torch_resume": [
         ["whole: accuracy", "begun at epoch [0]", "killed: killed by signal 9", "losses.png"],
         ["whole: accuracy", "killed: accuracy", "begun at epoch [0, 4]", "the curves are equal: True", "losses.png"],
@@ -128,7 +128,7 @@ def test_digits_learns_keeps_its_models_and_draws_a_picture(tmp_path: Path) -> N
     assert rows.keys() == {"svc", "mlp"}
     assert all(0.6 < row[0] < row[-1] <= 1 and row[-1] > 0.9 for row in rows.values()), rows
     (run,) = tmp_path.glob("out/digits/*")
-    assert len(list(run.glob("*/model.joblib"))) == len(list(run.glob("*/result.pkl"))) == 8
+    assert len(list(run.glob("*/model.joblib"))) == len(list(run.glob("*/result.pkl"))) == 18
     assert str(run) in first
     assert (run / "accuracy.png").read_bytes().startswith(b"\x89PNG\r\n")
     assert (run / "accuracy.png").stat().st_size > 20_000
@@ -144,6 +144,6 @@ def test_a_killed_search_goes_on_and_repeats_no_finished_cell(tmp_path: Path) ->
     finished = {path.parent.name.rpartition("-")[0] for path in tmp_path.glob("out/svc/study/*/result.pkl")}
     printed = one([script, "10"], tmp_path)
     ran = (tmp_path / "out/svc/study/ran.txt").read_text().split()
-    assert 5 <= len(finished) < 10
+    assert len(finished) >= 5
     assert [name for name in ran if name in finished] == sorted({*finished} & {*ran}, key=ran.index)
     check_says(printed, ["10 trials of 1000000 cells", "best: svc_C", "accuracy of 0.9"])

@@ -1,4 +1,4 @@
-"""Optuna asks, pyexp runs, Optuna is told: over a lazy grid of a million cells, in batches of four.
+"""Optuna suggests cells of a lazy grid of a million, and pyexp runs them, in batches of four.
 
 python examples/compose/optuna_search.py       # 24 trials; kill it at any time
 python examples/compose/optuna_search.py 32    # goes on where it was, up to 32 trials
@@ -44,7 +44,7 @@ def search(trials):
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(journal), study_name="svc", load_if_exists=True, direction="maximize"
     )
-    asked = study.get_trials(states=[TrialState.RUNNING])  # before a kill, and not told
+    asked = study.get_trials(states=[TrialState.RUNNING])  # suggested before a kill, without a result
     while True:
         while len(asked) < 4 and len(study.trials) < trials:
             asked.append(study.ask())

@@ -4,9 +4,13 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
+from importlib.machinery import PathFinder
 from typing import Any
+
+import cloudpickle
 
 from pyexp.configs import encoders, registered
 from pyexp.errors import HashError, UsageError
@@ -76,7 +80,7 @@ def check_encoder(values: Iterable[Any], same: Iterable[Iterable[Any]] = ()) -> 
             wrong.append(f"{where} has another hash each time")
         elif _hash(_copied(value)) != hashes[where]:
             wrong.append(
-                f"{where} and its copy have two hashes: the encoder returns what only this object has, such as its id"
+                f"{where} and its copy have two hashes: the encoder depends on its id or on the order of a set"
             )
     wrong += [] if wrong else _elsewhere(everything, hashes)
     assert not wrong, "\n".join(wrong)
@@ -101,13 +105,13 @@ def _copied(value: Any) -> Any:
 
 def _elsewhere(values: dict[str, Any], hashes: dict[str, str]) -> list[str]:
     """What is wrong in other processes."""
-    kinds = {kind for value in values.values() if (kind := registered(type(value))) is not None}
     try:
-        sent = dumps_by_value([*values.values()])
+        with _by_value(_modules(values.values())):
+            sent = dumps_by_value([*values.values()])
+            known = dumps_by_value([*encoders.items()])
     except Exception as error:  # whatever pickling raises
         return [f"the values cannot be pickled, so no cell can get them: {type(error).__name__}: {error}"]
-    main = getattr(sys.modules["__main__"], "__file__", None)
-    kit = pickle.dumps((sys.path, main, dumps_by_value([(kind, encoders[kind]) for kind in kinds]), sent))
+    kit = pickle.dumps((sys.path, getattr(sys.modules["__main__"], "__file__", None), known, sent))
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", _IN_A_FRESH_PROCESS], check=False, input=kit, capture_output=True,
@@ -124,3 +128,36 @@ def _elsewhere(values: dict[str, Any], hashes: dict[str, str]) -> list[str]:
         ]:
             return wrong
     return []
+
+
+def _modules(values: Iterable[Any]) -> set[str]:
+    """The names of the modules of all classes and encoders of the values."""
+    kinds = {kind for value in values for kind in type(value).__mro__}
+    return {thing.__module__ for kind in kinds for thing in (kind, encoders.get(kind)) if hasattr(thing, "__module__")}
+
+
+@contextmanager
+def _by_value(names: Iterable[str]) -> Iterator[None]:
+    """Pickle by value, meanwhile, what is in those modules that a new process does not find: pytest may load such."""
+    lost = [sys.modules[name] for name in names if name in sys.modules and not _is_found(name)]
+    for module in lost:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in lost:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_found(name: str) -> bool:
+    """Whether a new process with this `sys.path` finds the module of this name, or has it built in."""
+    if not hasattr(sys.modules[name], "__file__"):
+        return True
+    path: Sequence[str] | None = None
+    parts = name.split(".")
+    for i in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: i + 1]), path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return True
