@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, get_args, overload
 from weakref import WeakSet
 
 from pyexp import shell
@@ -34,7 +34,7 @@ from pyexp.hashing import encode
 from pyexp.leaves import script_name
 from pyexp.look.folding import for_stdout, plan_for_stdout
 from pyexp.look.screen import own_screen
-from pyexp.options import Options, UnknownKeyError, settle, spelled, without_flags
+from pyexp.options import Options, UnknownKeyError, keys_of, settle, spelled, without_flags
 from pyexp.plan import Mode, Plan, component
 from pyexp.results import records_of
 from pyexp.runner import Interrupted, Job
@@ -243,6 +243,7 @@ class Experiment(Generic[R]):
         """
         _validate_run(report, argv)
         script.reached_run()
+        self._complete_if_asked(configs)
         heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
         commanded = heard.words
         if heard.notice:
@@ -390,6 +391,29 @@ class Experiment(Generic[R]):
 
     def _folder(self, options: Options) -> str:
         return component(options.name or self.__name__, "the experiment's name")
+
+    def _complete_if_asked(self, configs: Any) -> None:
+        """Answer a shell that asks what a word may become, and end the process."""
+        if "_ARGCOMPLETE" not in os.environ:
+            return
+        from pyexp import executors
+        from pyexp.look.completion import complete
+
+        def base(said: Any) -> str:
+            typed = {key: getattr(said, key) for key in ("name", "output_dir") if getattr(said, key, None)}
+            settled = settle(self.options, {}, typed)
+            return layout.home(settled.output_dir, self._folder(settled))
+
+        grid = functools.cache(lambda: shell.grid(self._configs if configs is None else configs))
+        complete(
+            shell.parser(),
+            {
+                "timestamp": lambda said: [run.name for run in layout.runs(base(said))],
+                "select": lambda said: [name for config in grid() if (name := config.get("name"))],
+                "overrides": lambda said: dict.fromkeys(f"{key}=" for config in grid() for key in keys_of(config)),
+                "executor": lambda said: get_args(executors.ExecutorName),
+            },
+        )
 
     def _list(self, options: Options) -> None:
         from pyexp.look import runs  # imported only for the list

@@ -364,10 +364,10 @@ def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:
     if known:
         lacking = f"{size - known} of {size} configs, such as {config.get('name', '')!r},"
         return f"{lacking} have no key {one.key!r}; {remedy}"
-    return f"no config has the key {one.key!r}; {nearest(one.key, _keys(config), 'the keys are')} ({remedy})"
+    return f"no config has the key {one.key!r}; {nearest(one.key, keys_of(config), 'the keys are')} ({remedy})"
 
 
-def _keys(config: FrozenConfig) -> list[str]:
+def keys_of(config: FrozenConfig) -> list[str]:
     """The dotted keys of a config that can be overridden, including those of maps."""
     paths = [path for path, _ in leaves(config) if path != "name"]
     maps = [joined(parts[:depth]) for parts in map(parts_of, paths) for depth in range(1, len(parts))]

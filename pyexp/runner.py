@@ -370,11 +370,14 @@ class Runner:
                     self._commit(ended)
                 waiting = deque() if stop.count or stop.is_late else self._lost()
                 self.display.total += len(waiting)
+            is_cut = stop.is_late and not (self.options.fail_fast and self.failures)
+            is_cut = is_cut and any(folder not in self.records for folder in asked)
+            if stop.signal is not None or is_cut:
+                self.display.summary(self.failures)
             if stop.signal is not None:
                 name = "Ctrl-C" if stop.signal == CTRL_C else f"signal {stop.signal}"
                 raise Interrupted(self._how_to_go_on(f"interrupted by {name}"), 128 + stop.signal)
-            is_cut = stop.is_late and not (self.options.fail_fast and self.failures)
-            if is_cut and any(folder not in self.records for folder in asked):
+            if is_cut:
                 raise Interrupted(self._how_to_go_on(f"stopped after {self.options.stop_after:g} s"), LEFT)
         self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 

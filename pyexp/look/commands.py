@@ -3,8 +3,10 @@
 A command is a row of the table: its words, and the function that does it, which is imported when it is called. The
 functions take the arguments and the screen, and return the exit status.
 """
+# PYTHON_ARGCOMPLETE_OK
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -124,6 +126,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the words say (those of the command line), and return the exit status."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what a word may become
+        from pyexp.look import completion, runs
+
+        completion.complete(parser(), runs.COMPLETIONS)
     screen = own_screen()
     try:
         said = parser().parse_args(argv)

@@ -116,7 +116,7 @@ class Progress:
             with suppress(OSError, ValueError):
                 self.stream.close()
 
-    def summary(self, failures: Sequence[tuple[Record, str]], hint: str) -> None:
+    def summary(self, failures: Sequence[tuple[Record, str]], hint: str = "") -> None:
         """Write the counts, the failures by type and place, and a hint how to continue."""
         if self.total and not self.quiet:
             counts = ", ".join(f"{n} {word}" for n, word in ((self.done, "done"), (self.failed, "failed")) if n)
@@ -127,7 +127,8 @@ class Progress:
         logs = {record.hash: self._near(log) for record, log in failures if log}
         for line in failure_lines([record for record, _ in failures], logs, self.names):
             self.line(f"  {line}")
-        self.line(hint)
+        if hint:
+            self.line(hint)
 
     def _near(self, path: str) -> str:
         """The path relative to the working directory, if it is below it."""
@@ -161,7 +162,7 @@ class Updating(Progress):
         super().cell(folder, record, log)
         self.tick()
 
-    def summary(self, failures: Sequence[tuple[Record, str]], hint: str) -> None:
+    def summary(self, failures: Sequence[tuple[Record, str]], hint: str = "") -> None:
         self.close()
         super().summary(failures, hint)
 
@@ -253,10 +254,11 @@ class Notebook(Updating):
             self._display = None
 
     def _picture(self, now: float) -> dict[str, str]:
+        from html import escape  # only a notebook pays for it
+
         _, text = self._status(now, self.columns)
         rows = "\n".join([text, *self._rows(now), NOTEBOOK_HINT])
         bar = f"<progress value='{self.ended}' max='{self.total}'></progress>"
-        from html import escape  # only a notebook pays for it
 
         return {"text/plain": rows, "text/html": f"<div>{bar}<pre>{escape(rows)}</pre></div>"}
 

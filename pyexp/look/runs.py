@@ -481,3 +481,25 @@ def write_csv(results: Results, screen: Screen) -> None:
 def _cell(value: Any) -> str:
     """The value as CSV has it: a text as it is, nothing for None, a number so that it is read back as the same."""
     return "" if value is None else spelled(value)
+
+
+def _known_runs(_: Namespace) -> list[str]:
+    """The folders of runs below the usual output folder."""
+    return [near(path) for path in layout.runs_below(os.path.abspath("out"))]
+
+
+def _known_cells(said: Namespace) -> list[str]:
+    run, _ = history.find(said.run, trust=ANYBODY)
+    return [cell.name or cell.folder for cell in history.history(run).cells]
+
+
+#: What completes the arguments of the commands, by their names.
+COMPLETIONS: Mapping[str, Callable[[Namespace], Iterable[str]]] = {
+    **dict.fromkeys(("run", "runs", "folder", "a", "b"), _known_runs),
+    "cell": _known_cells,
+    "metric": lambda said: dict.fromkeys(
+        key
+        for record in records_of(history.load_run(history.find(said.run, trust=ANYBODY)[0], unpickles=False))
+        for key in record.outputs
+    ),
+}

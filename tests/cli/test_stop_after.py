@@ -36,6 +36,7 @@ def test_no_cell_begins_too_late_and_those_that_run_finish(tmp_path: Path, execu
     assert done.stdout == ""
     assert "no new cell begins after 2 s; those that run may finish" in done.stderr
     words = f"stopped after 2 s; 3 of 4 cells are left; to go on: python main.py --executor {executor} -j 2"
+    assert done.stderr.count("1 of 4 cells failed:\n  b: ValueError") == 1
     assert words in done.stderr.splitlines()[-1]
     assert done.stderr.splitlines()[-1].endswith("--stop-after 2.0 --retries 3 --timestamp t")
     again = go(tmp_path, "--timestamp", "t")
