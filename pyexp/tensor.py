@@ -465,7 +465,11 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return made
 
     def item(self) -> T_co:
-        """The only item. Raises `SelectionError` if the number of items is not one."""
+        """The only item. Raises `SelectionError` if the number of items is not one.
+
+        >>> Tensor("abc").filter(lambda letter: letter > "b").item()
+        'c'
+        """
         if self.size != 1:
             raise SelectionError(f"item() takes the only item out of a tensor, and this one has {self.size}")
         return self._cells[0]
@@ -491,11 +495,19 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._box(kept, axes=left)
 
     def map(self, fn: Callable[[T_co], U]) -> "Tensor[U]":
-        """What `fn` returns for each item, in the same shape."""
+        """What `fn` returns for each item, in the same shape, with the same axes.
+
+        >>> Tensor([1, 2], (1, 2)).map(str).tolist()
+        [['1', '2']]
+        """
         return Tensor.of_cells(tuple(fn(item) for item in self), self._axes)
 
     def tolist(self) -> list[Any]:
-        """The items in nested lists, one level for each axis, as in NumPy."""
+        """The items in nested lists, one level for each axis, as in NumPy.
+
+        >>> Tensor("abcd", (2, 2)).tolist()
+        [['a', 'b'], ['c', 'd']]
+        """
         if not self.size:
             return _hollow(self._shape)
         nested: list[Any] = list(self)
