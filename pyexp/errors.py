@@ -22,7 +22,13 @@ class PyexpError(Exception):
 
 
 class ConfigError(PyexpError, ValueError, TypeError):
-    """A config, a variation or a list of them is malformed, or a function cannot be an experiment."""
+    """A config, a variation or a list of them is malformed, or a function cannot be an experiment.
+
+    >>> import pyexp; pyexp.sweep({}, [])
+    Traceback (most recent call last):
+        ...
+    pyexp.errors.ConfigError: configs is one dict; give a list of them: [{…}]
+    """
 
 
 class HashError(ConfigError):
@@ -30,7 +36,13 @@ class HashError(ConfigError):
 
 
 class SelectionError(PyexpError, IndexError, KeyError, ValueError):
-    """A name, glob, query or coordinate selects nothing, or an index is outside the tensor."""
+    """A name, glob, query or coordinate selects nothing, or an index is outside the tensor.
+
+    >>> import pyexp; pyexp.Tensor("ab").sel(axis_0=5)
+    Traceback (most recent call last):
+        ...
+    pyexp.errors.SelectionError: axis 'axis_0' has no coordinate 5; there is 0, 1
+    """
 
 
 class ResultError(PyexpError, KeyError, AttributeError):
@@ -38,7 +50,13 @@ class ResultError(PyexpError, KeyError, AttributeError):
 
 
 class UsageError(PyexpError, ValueError):
-    """An option or its value is wrong: from the command line, `run()` or the decorator."""
+    """An option or its value is wrong: from the command line, `run()` or the decorator.
+
+    >>> import pyexp; pyexp.get_executor("forked")
+    Traceback (most recent call last):
+        ...
+    pyexp.errors.UsageError: there is no executor 'forked'; did you mean 'fork'?
+    """
 
 
 class NoRunError(PyexpError, LookupError):

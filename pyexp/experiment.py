@@ -587,11 +587,11 @@ _FRUITLESS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
     (
         inspect.isgeneratorfunction,
         "a generator function, and calling it runs nothing",
-        "return the result, where it has a yield",
+        "use return in place of yield",
     ),
     (
         lambda fn: isinstance(fn, functools._lru_cache_wrapper),
-        "cached by functools, which takes no config, as one can change",
+        "cached by functools, which cannot take a config: a dict has no hash",
         "leave out that cache: pyexp keeps each result on disk",
     ),
 )

@@ -110,6 +110,8 @@ class Results(Tensor[Result]):
         if key in outputs:
             return self.map(partial(_value, key))
         words = self._unnamed(key, names)
+        if key.startswith("config."):
+            words += f"; to select by a key of the configs, use results[{{{key!r}: value}}]"
         raise SelectionError(f"{words}; the outputs are {listing(outputs)}" if outputs else words)
 
     def _hint(self, name: str) -> str:

@@ -450,7 +450,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         >>> Tensor([1, 2, 3, 4], (2, 2)).filter(lambda n: n % 2 == 0).shape
         (2, 1)
         """
-        _validate_predicate(predicate, "filter")
+        _validate_function(predicate, "filter")
         return self._selected([i for i, item in enumerate(self) if predicate(item)])
 
     def where(self, predicate: Callable[[T_co], Any]) -> Self:
@@ -459,13 +459,17 @@ class Tensor(Collection[T_co], Generic[T_co]):
         >>> next(iter(Tensor([1, 2, 3, 4]).where(lambda n: n > 2)))
         3
         """
-        _validate_predicate(predicate, "where")
+        _validate_function(predicate, "where")
         made = type(self).__new__(type(self))
         made._pending = (self, predicate)
         return made
 
     def item(self) -> T_co:
-        """The only item. Raises `SelectionError` if the number of items is not one."""
+        """The only item. Raises `SelectionError` if the number of items is not one.
+
+        >>> Tensor("abc").filter(lambda letter: letter > "b").item()
+        'c'
+        """
         if self.size != 1:
             raise SelectionError(f"item() takes the only item out of a tensor, and this one has {self.size}")
         return self._cells[0]
@@ -491,11 +495,20 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._box(kept, axes=left)
 
     def map(self, fn: Callable[[T_co], U]) -> "Tensor[U]":
-        """What `fn` returns for each item, in the same shape."""
+        """What `fn` returns for each item, in the same shape, with the same axes.
+
+        >>> Tensor([1, 2], (1, 2)).map(str).tolist()
+        [['1', '2']]
+        """
+        _validate_function(fn, "map")
         return Tensor.of_cells(tuple(fn(item) for item in self), self._axes)
 
     def tolist(self) -> list[Any]:
-        """The items in nested lists, one level for each axis, as in NumPy."""
+        """The items in nested lists, one level for each axis, as in NumPy.
+
+        >>> Tensor("abcd", (2, 2)).tolist()
+        [['a', 'b'], ['c', 'd']]
+        """
         if not self.size:
             return _hollow(self._shape)
         nested: list[Any] = list(self)
@@ -521,9 +534,8 @@ class Tensor(Collection[T_co], Generic[T_co]):
         >>> Tensor("abcdef", (2, 3)).isel(axis_1=-1).tolist()
         ['c', 'f']
         """
-        wanted = {**(indexers or {}), **kwargs}
         by_number = {}
-        for name, entry in wanted.items():
+        for name, entry in _wanted(indexers, kwargs, "isel").items():
             number = self._number(name)
             if self._axes[number].level(name) is not None:
                 raise SelectionError(
@@ -550,7 +562,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         [['b', 'c'], ['e', 'f']]
         """
         by_number: dict[int, dict[str, Any]] = {}
-        for name, value in {**(indexers or {}), **kwargs}.items():
+        for name, value in _wanted(indexers, kwargs, "sel").items():
             by_number.setdefault(self._number(name), {})[name] = value
         kept: dict[int, Positions] = {}
         axes: list[Axis] = []
@@ -574,11 +586,21 @@ class Tensor(Collection[T_co], Generic[T_co]):
         raise SelectionError(f"no axis is named {name!r}; {nearest(name, self.coords, 'the axes are')}")
 
 
-def _validate_predicate(predicate: Any, method: str) -> None:
+def _wanted(indexers: Any, kwargs: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The entries of an index by axis name. Raises `SelectionError` if they are not given by name."""
+    if indexers is not None and not isinstance(indexers, Mapping):
+        raise SelectionError(f"{method} takes axes by name, and not {indexers!r}; write {method}(axis=…) or a dict")
+    return {**(indexers or {}), **kwargs}
+
+
+def _validate_function(fn: Any, method: str) -> None:
     """Raise `SelectionError` for anything but a function."""
-    if not callable(predicate):
-        remedy = "; to select by values, use t[{…}]" if isinstance(predicate, Mapping) else ""
-        raise SelectionError(f"{method} takes a function of an item, and not {predicate!r}{remedy}")
+    if not callable(fn):
+        remedies: dict[type, str] = {
+            str: f"; an output is taken as in results[{fn!r}]",
+            dict: "; to select by values, use t[{…}]",
+        }
+        raise SelectionError(f"{method} takes a function of an item, and not {fn!r}{remedies.get(type(fn), '')}")
 
 
 def _spread(index: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:

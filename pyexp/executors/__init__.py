@@ -67,5 +67,7 @@ def validate_executor(name: Any) -> None:
         return
     if isinstance(name, str):
         raise UsageError(f"there is no executor {name!r}; {nearest(name, _NAMED, 'the executors are')}")
-    hint = f"{name.__name__}()" if isinstance(name, type) else "one of its subclasses' instances"
-    raise UsageError(f"executor is {name!r}; give a name ({', '.join(_NAMED)}) or an instance of Executor: {hint}")
+    hint = f": {name.__name__}()" if isinstance(name, type) else ""
+    raise UsageError(
+        f"executor is {name!r}; give a name ({', '.join(_NAMED)}) or an instance of a subclass of pyexp.Executor{hint}"
+    )

@@ -91,7 +91,7 @@ def attempt(
 def perform(cell: PackedCell) -> Outcome:
     """Run the cell on this machine, and return how it ended: with `host`, `started` and `seconds`."""
     began = time.time()
-    outcome = failure("Cancelled", "the run did not want the cell any more before it ended")
+    outcome = failure("Cancelled", "the run ended the cell")
     try:
         if words := _unfit(cell):
             outcome = failure("ExecutorError", words)

@@ -137,7 +137,7 @@ class Child:
         deadline = time.monotonic() + limit
         while not self.words:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nothing was said for {limit:g} s")
+                raise TimeoutError(f"the worker sent nothing for {limit:g} s")
             is_over = self.is_silent or self.has_ended  # before what it said last is taken in
             self.listen()
             if not self.words:

@@ -431,7 +431,7 @@ def _what_there_is(folder: str) -> str:
             return f"the experiments in it are {', '.join(map(repr, inside))}"
     above = os.path.dirname(folder)
     if not os.path.isdir(above):
-        return f"there is no folder {above}, seen from {os.getcwd()}"
+        return f"there is no folder {above}"
     known = sorted(set(os.listdir(above)) - {os.path.basename(folder)})
     return nearest(os.path.basename(folder), known, "beside it is")
 
