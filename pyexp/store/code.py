@@ -12,7 +12,7 @@ import ast
 import builtins
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -60,7 +60,10 @@ def fingerprint(
     ...     "helper": "LR = 0.1\\ndef g(x): return x * LR\\ndef h(x): return x"}).parts.keys()
     dict_keys(['helper.LR', 'helper.g', 'main.f'])
     """
-    return _Walk([*entries], sources, packages, partial).code()
+    walk = _Walk([*entries], sources, packages, partial)
+    code = walk.code()
+    vars(walk).clear()  # it refers to itself: without that the syntax trees would stay until they are collected
+    return code
 
 
 def as_data(code: Code | None) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def identity(code: Code) -> str:
 def same(old: Code, new: Code) -> bool | None:
     """Whether two fingerprints are of the same code; None if that cannot be told."""
     changes = list(_changes(old.parts, new.parts))
-    if any(word != UNKNOWN for _, word in changes):
+    if any(words != "is unknown" for _, words in changes):
         return False
     return None if changes else True
 
@@ -97,19 +100,25 @@ def difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     >>> difference({"helper.f": "1", "main.LR": "2"}, {"helper.f": "3", "helper.g": "4"})
     'helper.f changed, helper.g is new, main.LR is gone'
     """
-    return ", ".join(f"{name} {_WORDS[word]}" for name, word in _changes(old, new))
-
-
-_WORDS = {"changed": "changed", "new": "is new", "gone": "is gone", UNKNOWN: "is unknown"}
+    return ", ".join(f"{name} {words}" for name, words in _changes(old, new))
 
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
         if UNKNOWN in ((before or "")[: len(UNKNOWN)], (after or "")[: len(UNKNOWN)]):
-            yield name, UNKNOWN
+            yield name, "is unknown"
         elif before != after:
-            yield name, "new" if before is None else "gone" if after is None else "changed"
+            yield name, "is new" if before is None else "is gone" if after is None else "changed"
+
+
+def may_bind(source: str, name: str) -> bool:
+    """Whether a module of this source has a global of this name, as far as the source tells.
+
+    >>> may_bind("class A: pass", "A"), may_bind("from b import *", "A"), may_bind("A.b = 1", "A")
+    (True, True, False)
+    """
+    return any(map(_Module(source).is_bound, (name, "*", "__getattr__")))
 
 
 # What the names of functions say.
@@ -385,17 +394,18 @@ class _Module:
 
     def is_fresh(self, name: str) -> bool:
         """Whether the name stands for a list, dict or the like that is made here and holds nothing changeable."""
-        return all(self._is_fresh(unit.node) for unit in self.units[name])
-
-    def _is_fresh(self, node: Any) -> bool:
-        if getattr(node, "value", None) is None or len(getattr(node, "targets", ())) > 1:  # two names for one list
-            return False
-        inside = [*ast.walk(node.value)]
-        made = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-        used = {each.id for each in inside if isinstance(each, ast.Name)} - made
         idle = _IDLE_BUILTINS - {*self.imports}
-        is_fixed = all(self.is_constant(each) if each in self.units else each in idle for each in used)
-        return is_fixed and not any(isinstance(each, _MAY_SHARE) for each in inside)
+        for node in (unit.node for unit in self.units[name]):
+            value = getattr(node, "value", None)
+            if value is None or len(getattr(node, "targets", ())) > 1:  # two names for one list
+                return False
+            inside = [*ast.walk(value)]
+            made = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+            used = {each.id for each in inside if isinstance(each, ast.Name)} - made
+            is_fixed = all(self.is_constant(each) if each in self.units else each in idle for each in used)
+            if not is_fixed or any(isinstance(each, _MAY_SHARE) for each in inside):
+                return False
+        return True
 
     def exports(self, name: str) -> bool | None:
         """Whether `import *` gives the name; None if `__all__` is made in a way that does not say so plainly."""
@@ -636,16 +646,15 @@ class _Walk:
     def __init__(
         self, entries: Sequence[Entry], sources: Mapping[str, str], packages: Container[str], partial: Container[str]
     ) -> None:
-        self._sources = sources
         self._packages = packages
         self._partial = partial
         self._entries = {(entry.module, entry.name) for entry in entries}
-        self._modules: dict[str, _Module] = {}
+        self._module = cache(lambda name: _Module(sources.get(name)))
+        self._read = cache(lambda module, unit: _Reading(self, module, unit))
+        self.stands_for = cache(self._stands_for)
         self._reached: dict[tuple[str, str], list[_Unit]] = {}
         self._unknown: dict[tuple[str, str], str] = {}
         self._loaded: set[str] = set()
-        self._readings: dict[tuple[str, ast.AST], _Reading] = {}
-        self._targets: dict[tuple[str, str, _Chain], list[_Target]] = {}
         self._whole: set[str] = set()
         self._left: list[tuple[str, _Unit]] = []
         self._asks_subclasses = False
@@ -657,7 +666,6 @@ class _Walk:
         """The fingerprint of what is reached."""
         shown = self._shown()
         digests = {key: self._digest(*key, shown) for key in self._reached}
-        self._readings.clear()  # they refer to this walk: without them the syntax trees are freed at once
         digests |= {key: f"{UNKNOWN}: {why}" for key, why in self._unknown.items()}
         parts = dict(sorted((f"{shown.get(module, module)}.{name}", each) for (module, name), each in digests.items()))
         return Code(UNKNOWN if self._unknown else _hash(map(ascii, parts.items())), parts)
@@ -684,11 +692,6 @@ class _Walk:
         return _hash(text for _, text in sorted(said))
 
     # Finding.
-
-    def _module(self, name: str) -> _Module:
-        if name not in self._modules:
-            self._modules[name] = _Module(self._sources.get(name))
-        return self._modules[name]
 
     def _absolute(self, module: str, what: _Import) -> str:
         """The full name of the module that an import names."""
@@ -749,13 +752,10 @@ class _Walk:
                 found += self.imported(module, what, chain, seen)
         return found
 
-    def stands_for(self, module: str, name: str, chain: _Chain = ()) -> list[_Target]:
+    def _stands_for(self, module: str, name: str, chain: _Chain = ()) -> list[_Target]:
         """What a chain of attributes of a global name stands for."""
-        key = (module, name, chain)
-        if key not in self._targets:
-            found = self._of_name(module, name, chain, frozenset())
-            self._targets[key] = found or [_Target(module, None)] * (name == "globals")
-        return self._targets[key]
+        found = self._of_name(module, name, chain, frozenset())
+        return found or [_Target(module, None)] * (name == "globals")
 
     def moment(self, module: str, name: str, line: int) -> str:
         """Which value of a global of several a statement on this line meets."""
@@ -909,11 +909,6 @@ class _Walk:
                         is_called = is_call and target.name in self._module(target.module).defined
                         if target.module != module and target[:2] in self._reached and not is_called:
                             self._add(module, TOP, [unit])
-
-    def _read(self, module: str, unit: _Unit) -> "_Reading":
-        if (module, unit.node) not in self._readings:
-            self._readings[module, unit.node] = _Reading(self, module, unit)
-        return self._readings[module, unit.node]
 
     def _follow(self, module: str, unit: _Unit) -> None:
         reading = self._read(module, unit)

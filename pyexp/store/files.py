@@ -326,7 +326,7 @@ def checked_json(data: Mapping[str, Any]) -> bytes:
 
     A flipped bit can turn a number into another number; the checksum shows it.
     """
-    import json  # not imported by a finished run
+    import json  # a cell's process needs none
 
     # Not by indentation, which would use the slow, pure-Python half of the library: that took longer than everything
     # else about a small cell.

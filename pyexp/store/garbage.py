@@ -12,11 +12,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pyexp.errors import NoRunError, StoreError
-from pyexp.plan import FINISHED, classify
+from pyexp.plan import FINISHED, Cell, classify
 from pyexp.store import claims, files, history, layout, records
-from pyexp.store.layout import CLAIMS, LOG, RECORD, RESULT, RUN, Run
-
-_BEFORE, _UNREADABLE = ".before-", ".unreadable"
+from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, Run
 
 
 class Item(NamedTuple):
@@ -72,43 +70,39 @@ def _is_complete(run: Run) -> bool:
         cells = history.history(run).cells
     except StoreError:  # a newer pyexp's: it may well be
         return True
+    return bool(cells) and _are_done(run, cells)
+
+
+def _are_done(run: Run, cells: Iterable[Cell]) -> bool:
     seen = records.look(run, cells, records.Program(loads=False), exact=False)
-    done = FINISHED
-    return bool(cells) and all(cell.folder in seen and classify(seen[cell.folder]).status in done for cell in cells)
+    return all(cell.folder in seen and classify(seen[cell.folder]).status in FINISHED for cell in cells)
 
 
 def _in_run(run: Run, *, is_old: bool) -> Iterator[Item]:
     """What can go in a run, if no process is at it. `is_old` says that its experiment has a newer complete run."""
-    if claims.holders(os.path.join(run.path, CLAIMS)):
+    if claims.holders(run.claims):
         return
     yield from _temporary(run.path, run, RUN)
     for name in sorted(os.listdir(run.path)):
-        cell = name.removeprefix(_BEFORE) if name.startswith(_BEFORE) else name.partition(_UNREADABLE)[0]
-        if cell != name and layout.CELL.search(cell) and (is_old or _is_done(run, cell)):
+        cell = name.removeprefix(BEFORE) if name.startswith(BEFORE) else name.partition(UNREADABLE)[0]
+        if cell != name and layout.CELL.search(cell) and (is_old or _are_done(run, [history.cell_at(cell)])):
             yield _item(os.path.join(run.path, name), run, cell, _why(name, is_old=is_old))
     for cell in sorted(layout.cell_folders(run)):
         folder = os.path.join(run.path, cell)
         yield from _temporary(folder, run, cell)
         aside = [name for name in sorted(os.listdir(folder)) if _is_aside(name)]
-        if aside and (is_old or _is_done(run, cell)):
+        if aside and (is_old or _are_done(run, [history.cell_at(cell)])):
             yield from (_item(os.path.join(folder, name), run, cell, _why(name, is_old=is_old)) for name in aside)
 
 
 def _why(name: str, *, is_old: bool) -> str:
-    what = "the cell before it ran again" if name.startswith(_BEFORE) else "set aside as unreadable"
+    what = "the cell before it ran again" if name.startswith(BEFORE) else "set aside as unreadable"
     return f"{what}, and {'there is a newer complete run' if is_old else 'the cell is done since'}"
 
 
 def _is_aside(name: str) -> bool:
     """Whether pyexp has given the file this name; an experiment's own may end in `.unreadable` too."""
-    return any(name.startswith(f"{own}{_UNREADABLE}") for own in (RESULT, RECORD, LOG))
-
-
-def _is_done(run: Run, folder: str) -> bool:
-    return (
-        classify(records.facts(run, history.cell_at(folder), records.Program(loads=False), exact=False)).status
-        in FINISHED
-    )
+    return any(name.startswith(f"{own}{UNREADABLE}") for own in (RESULT, RECORD, LOG))
 
 
 def _temporary(folder: str, run: Run, claim: str) -> Iterator[Item]:
@@ -135,7 +129,7 @@ def of_runs(paths: Iterable[str]) -> list[Item]:
             raise NoRunError(f"{path} is {what}: rm takes runs")
         if len(inside) > 1:
             raise StoreError(f"{path} has other runs in it: {', '.join(inside[1:])}")
-        if held := claims.holders(os.path.join(path, CLAIMS)):
+        if held := claims.holders(Run(path).claims):
             raise StoreError(f"{path} is running: {len(held)} claimed {next(iter(held.values()))}")
         newest = newest_complete(path)
         if newest is not None and newest.name == os.path.basename(path):
@@ -146,7 +140,7 @@ def of_runs(paths: Iterable[str]) -> list[Item]:
 
 def remove(item: Item) -> str:
     """Remove what can go; returns why it had to stay, or `""`. Nothing goes of a run that a living process is at."""
-    folder = os.path.join(item.run.path, CLAIMS)
+    folder = item.run.claims
     try:
         held = claims.claim(folder, item.claim)
         if held is None:

@@ -21,7 +21,6 @@ from pyexp.plan import Cell, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
 from pyexp.store.layout import (
-    CLAIMS,
     CODE,
     HISTORY,
     RECORD,
@@ -147,15 +146,13 @@ def _grid_of(data: Mapping[str, Any]) -> Tensor[Cell]:
 def history(run: Run) -> History:
     """The history of a run; if that is lost, the cells on disk. Raises `StoreError` if its format is newer."""
     grids: dict[str, Mapping[str, Any]] = {}
-    commands: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    commands: dict[str, Mapping[str, Any]] = {}
     for part in parts(run):
         if has_cells(part):
-            key = json.dumps([part.get("shape"), part.get("axes"), part["cells"]])
+            key = identity(part, GRID)
             grids.pop(key, None)  # a grid that is run again becomes the latest
             grids[key] = part
-        for command in part["commands"] if isinstance(part.get("commands"), list) else ():
-            if isinstance(command, dict):
-                commands[tuple(command.get(key) for key in COMMAND)] = command
+        commands |= {identity(command, COMMAND): command for command in commands_of(part)}
     if not grids:
         with suppress(OSError):
             here = [name for name in sorted(os.listdir(run.path)) if is_cell(os.path.join(run.path, name))]
@@ -163,8 +160,19 @@ def history(run: Run) -> History:
     return History(tuple(grids.values()), tuple(commands.values()))
 
 
-#: The fields that identify a command.
-COMMAND = ("host", "process", "started")
+#: The fields that identify a grid, and those that identify a command.
+GRID, COMMAND = ("shape", "axes", "cells"), ("host", "process", "started")
+
+
+def identity(data: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """The values of these fields as text, equal for two parts about one grid, or two entries about one command."""
+    return json.dumps([data.get(field) for field in fields], sort_keys=True)
+
+
+def commands_of(part: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The entries of commands in a part, as far as they can be read."""
+    found = part.get("commands")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def parts(run: Run) -> list[dict[str, Any]]:
@@ -235,10 +243,8 @@ def _enter(
             if sources is not None:
                 entry["sources"] = _kept_sources(run, sources)
             before = described(run)
-            known = before.get("commands")
-            known = known if isinstance(known, list) else []
-            mine = {key: entry[key] for key in COMMAND}
-            others = [one for one in known if not (isinstance(one, dict) and mine.items() <= one.items())]
+            known = commands_of(before)
+            others = [one for one in known if identity(one, COMMAND) != identity(entry, COMMAND)]
             is_known, is_here = len(others) < len(known), grid.items() <= before.items()
             if before and entry["ended"] and not is_known:  # another process runs another grid there by now
                 _append(run, {"commands": [entry]})
@@ -260,7 +266,7 @@ def _enter(
 @contextmanager
 def alone(run: Run) -> Iterator[None]:
     """While this lasts, no other process describes the run. Raises `StoreError` if another does so for ever."""
-    folder, last = os.path.join(run.path, CLAIMS), time.monotonic() + PATIENCE
+    folder, last = run.claims, time.monotonic() + PATIENCE
     while (held := claims.claim(folder, RUN)) is None:  # others have it for a moment
         if time.monotonic() > last:
             holder = claims.holders(folder).get(RUN, "(another process)")

@@ -23,6 +23,9 @@ CODE = "code"
 CLAIMS = ".claims"
 IGNORE = ".gitignore"
 
+#: Begins the name of what was a cell's folder before its rerun; ends the name of what was set aside.
+BEFORE, UNREADABLE = ".before-", ".unreadable"
+
 #: The name of a new run's folder: the local time of its start.
 TIMESTAMP = "%Y-%m-%d_%H-%M-%S"
 
@@ -44,6 +47,11 @@ class Run(NamedTuple):
     path: str
     durable: bool = True
     trust: str = ""
+
+    @property
+    def claims(self) -> str:
+        """The folder of the claims to its cells, and to `run.json`."""
+        return f"{self.path}{os.sep}{CLAIMS}"
 
     def folder(self, cell: Cell) -> str:
         """The cell's own folder."""

@@ -23,7 +23,7 @@ from pyexp.plan import ENDED, Cell, Facts, Status, Step, classify, unused
 from pyexp.results import Record, Result, done, from_json, missing, record_of, restored, to_json
 from pyexp.store import claims, files, pickling
 from pyexp.store.claims import Claim
-from pyexp.store.layout import CLAIMS, LOG, RECORD, RESULT, RUN, Run
+from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, Run
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
@@ -99,7 +99,7 @@ def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = Tru
         return {}
     except OSError as error:
         raise StoreError(f"cannot look into {run.path}: {error.strerror}") from None
-    holders = claims.holders(os.path.join(run.path, CLAIMS)) if CLAIMS in present else {}
+    holders = claims.holders(run.claims) if CLAIMS in present else {}
     seen = {}
     for cell in cells:
         holder = holders.get(cell.folder, "")
@@ -177,55 +177,30 @@ class _When(NamedTuple):
 
 
 def _is_there(module: str, name: str) -> bool:
+    """Whether a class or function can be imported, as far as that can be told without importing anything."""
     loaded: Any = sys.modules.get(module)
     if loaded is not None:
         for part in name.split("."):
             loaded = getattr(loaded, part, None)
         return loaded is not None
+    top, *parts = module.split(".")
     try:
-        spec = _spec(module)
+        spec = util.find_spec(top)
+        for part in parts:  # without importing the package that it is in
+            places = None if spec is None else spec.submodule_search_locations
+            spec = None if places is None else machinery.PathFinder.find_spec(f"{top}.{part}", places)
+            top = f"{top}.{part}"
         if spec is None:
             return False
-        if spec.origin is None or not spec.origin.endswith(".py") or _is_installed(spec.origin):
+        origin = spec.origin or ""
+        is_installed = "site-packages" in origin or origin.startswith(os.path.dirname(os.__file__))
+        if is_installed or not origin.endswith(".py"):
             return True
-        return _defines(Path(spec.origin).read_text("utf-8"), name.partition(".")[0])
-    except (OSError, ValueError, SyntaxError, ImportError):
+        from pyexp.store.code import may_bind  # needed only where a result's module is not loaded
+
+        return may_bind(Path(origin).read_text("utf-8"), name.partition(".")[0])
+    except (OSError, ValueError, ImportError):
         return False
-
-
-def _defines(source: str, name: str) -> bool:
-    """Whether the source of a module seems to define this name at its top level."""
-    import ast
-
-    waiting: list[ast.AST] = [ast.parse(source)]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            if node.name in (name, "__getattr__"):
-                return True
-        elif isinstance(node, ast.alias):
-            if node.name == "*" or (node.asname or node.name.partition(".")[0]) == name:
-                return True
-        elif isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
-            return True
-        else:
-            waiting += ast.iter_child_nodes(node)
-    return False
-
-
-def _spec(module: str) -> machinery.ModuleSpec | None:
-    """The spec of a module. Finds the modules of a package without importing the package."""
-    top, *parts = module.split(".")
-    spec = util.find_spec(top)
-    for part in parts:
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        spec = machinery.PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
-    return spec
-
-
-def _is_installed(path: str) -> bool:
-    return "site-packages" in path or path.startswith(os.path.dirname(os.__file__))
 
 
 def record_for(run: Run, cell: Cell, seen: Facts, *, unpickles: bool = True) -> Record:
@@ -427,7 +402,7 @@ def keep_apart(run: Run, cell: Cell) -> None:
 
 
 def _apart(run: Run, cell: Cell) -> str:
-    return os.path.join(run.path, f".before-{cell.folder}")
+    return os.path.join(run.path, f"{BEFORE}{cell.folder}")
 
 
 def _remove(path: str) -> None:
@@ -445,24 +420,24 @@ def _remove(path: str) -> None:
 def set_aside(path: str) -> str:
     """Rename what is at `path` to `….unreadable`, and return the new path. Raises OSError."""
     folder, name = os.path.split(path)
-    aside = os.path.join(folder, unused(f"{name}.unreadable", os.listdir(folder)))
+    aside = os.path.join(folder, unused(f"{name}{UNREADABLE}", os.listdir(folder)))
     os.replace(path, aside)
     return aside
 
 
 def claim(run: Run, cell: Cell) -> Claim | None:
     """A claim to the cell; None if another process has it. Raises OSError."""
-    return claims.claim(os.path.join(run.path, CLAIMS), cell.folder)
+    return claims.claim(run.claims, cell.folder)
 
 
 def is_shared(run: Run) -> bool:
     """Whether other processes are running cells of this run. This process must hold no claim."""
-    return bool(claims.holders(os.path.join(run.path, CLAIMS)))
+    return bool(claims.holders(run.claims))
 
 
 def tidy(run: Run) -> None:
     """Remove the claims and temporary files that dead processes left in the run's folder."""
-    folder = os.path.join(run.path, CLAIMS)
+    folder = run.claims
     with suppress(OSError):
         if any(map(files.is_temporary, os.listdir(run.path))) and (held := claims.claim(folder, RUN)) is not None:
             files.remove_temporary(run.path)

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from pyexp.errors import NoRunError, StoreError
 from pyexp.plan import FINISHED, Facts, Status, classify
 from pyexp.store import claims, files, history, layout, records
-from pyexp.store.layout import CLAIMS, CODE, HISTORY, IGNORE, RESULT, RUN, Run
+from pyexp.store.history import COMMAND, GRID, commands_of, identity
+from pyexp.store.layout import BEFORE, CODE, HISTORY, IGNORE, RESULT, RUN, Run
 
 
 class Event(NamedTuple):
@@ -135,29 +136,23 @@ def joined_parts(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     best: dict[str, Mapping[str, Any]] = {}
     where: dict[str, set[str]] = {}
     for part in parts:
-        key = _grid(part)
+        key = identity(part, GRID)
         if history.has_cells(part):
             grids.setdefault(key, []).append(part)
-        for command in _commands(part):
-            name = _name(command)
+        for command in commands_of(part):
+            name = identity(command, COMMAND)
             best[name] = max(command, best.get(name, command), key=_completeness)
             where.setdefault(key, set()).add(name)
     started = [part["started"] for found in grids.values() for part in found if _is_time(part.get("started"))]
     told = []
-    for found in grids.values():
+    for key, found in grids.items():
         latest = max(found, key=lambda part: (_begun_last(part), _head(part)))
-        names = where.get(_grid(latest), set())
-        whole = {**latest, "commands": sorted((best[name] for name in names), key=_begun)}
+        whole = {**latest, "commands": sorted((best[name] for name in where.get(key, ())), key=_begun)}
         whole |= {"started": min(started)} if started else {}
         told.append({key: whole[key] for key in sorted(whole, key=_order)})
-    told.sort(key=lambda part: (_begun_last(part), _grid(part)))
-    others = best.keys() - {_name(command) for part in told for command in _commands(part)}
+    told.sort(key=lambda part: (_begun_last(part), identity(part, GRID)))
+    others = best.keys() - {name for key in grids for name in where.get(key, ())}
     return [*([{"commands": sorted((best[name] for name in others), key=_begun)}] if others else []), *told]
-
-
-def _grid(part: Mapping[str, Any]) -> str:
-    """What tells a grid from others."""
-    return _text([part.get("shape"), part.get("axes"), part.get("cells")])
 
 
 def _head(part: Mapping[str, Any]) -> str:
@@ -173,11 +168,6 @@ def _seconds(data: Mapping[str, Any], key: str) -> float:
     return float(data[key]) if _is_time(data.get(key)) else 0.0
 
 
-def _commands(part: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = part.get("commands")
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-
-
 _KEYS = ("format", "started", "experiment", "script", "function", "commands", "shape", "axes", "cells")
 
 
@@ -189,16 +179,12 @@ def _text(data: Any) -> str:
     return json.dumps(data, sort_keys=True)
 
 
-def _name(command: Mapping[str, Any]) -> str:
-    return _text([command.get(each) for each in history.COMMAND])
-
-
 def _begun(command: Mapping[str, Any]) -> tuple[float, str]:
     return (_seconds(command, "started"), _text(command))
 
 
 def _begun_last(part: Mapping[str, Any]) -> float:
-    return max((_begun(each)[0] for each in _commands(part)), default=0.0)
+    return max((_begun(each)[0] for each in commands_of(part)), default=0.0)
 
 
 def _completeness(command: Mapping[str, Any]) -> tuple[float, int, str]:
@@ -209,7 +195,7 @@ def _completeness(command: Mapping[str, Any]) -> tuple[float, int, str]:
 def _with_patches(to: Run, run: Run) -> Iterator[dict[str, Any]]:
     """The parts of the added run with the patches that their commands name, which are copied."""
     for part in parts_of(run):
-        commands = _commands(part)
+        commands = commands_of(part)
         for i, command in enumerate(commands):
             name = command.get("patch")
             if isinstance(name, str) and os.path.basename(name) == name:
@@ -221,7 +207,7 @@ def _with_patches(to: Run, run: Run) -> Iterator[dict[str, Any]]:
 
 def _merge_cells(to: Run, run: Run) -> Iterator[Event]:
     """Add the cells of a run to another, each under a claim."""
-    busy = claims.holders(os.path.join(run.path, CLAIMS))
+    busy = claims.holders(run.claims)
     for folder in sorted(layout.cell_folders(run)):
         path = os.path.join(run.path, folder)
         if folder in busy:
@@ -242,7 +228,7 @@ def _merge_cells(to: Run, run: Run) -> Iterator[Event]:
             elif standing(mine) < standing(theirs):
                 _copy_cell(path, to, folder)
                 yield Event(os.path.join(to.path, folder))
-    claims.tidy(os.path.join(to.path, CLAIMS))
+    claims.tidy(to.claims)
 
 
 def standing(facts: Facts) -> tuple[int, float]:
@@ -272,7 +258,7 @@ def _copy_cell(path: str, to: Run, folder: str) -> None:
     try:
         _copy_folder(path, staging, durable=to.durable)
         if os.path.lexists(target):
-            before = os.path.join(to.path, f".before-{folder}")
+            before = os.path.join(to.path, f"{BEFORE}{folder}")
             if os.path.lexists(before):
                 records.set_aside(target)
             else:

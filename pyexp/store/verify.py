@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pyexp.errors import ResultError
 from pyexp.results import FORMAT, from_json
 from pyexp.store import claims, files, pickling
-from pyexp.store.layout import CLAIMS, HISTORY, RECORD, RESULT, RUN, Run, cell_folders
+from pyexp.store.layout import BEFORE, HISTORY, RECORD, RESULT, RUN, Run, cell_folders
 
 #: What can be wrong, from bad to harmless: only the first two are damage.
 DAMAGED, MISSING, UNKNOWN = "damaged", "missing", "unverified"
@@ -40,9 +40,9 @@ class Verified(NamedTuple):
 
 def verified(run: Run) -> Verified:
     """What is found in a run: its description, its history, and each cell's result and record. Raises OSError."""
-    busy = claims.holders(os.path.join(run.path, CLAIMS))
+    busy = claims.holders(run.claims)
     # Also those of cells as they were before they began to run again.
-    earlier = (name for name in os.listdir(run.path) if name.startswith(".before-"))
+    earlier = (name for name in os.listdir(run.path) if name.startswith(BEFORE))
     folders = sorted({*cell_folders(run), *(each for each in earlier if os.path.isdir(os.path.join(run.path, each)))})
     found = [*_descriptions(run, bool(folders))]
     for folder in folders:

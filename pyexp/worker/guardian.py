@@ -213,9 +213,11 @@ class Guardian:
     def _start(self) -> Any:
         import subprocess
 
+        psutil = _psutil()
+        beside = [os.path.dirname(os.path.dirname(psutil.__file__))] if psutil else []
         # It inherits nothing of this process: no descriptor, terminal or folder, and no mark of a cell that runs this.
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, str(os.getpid()), *_beside(_psutil())],
+            [sys.executable, "-I", "-S", __file__, str(os.getpid()), *beside],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -264,11 +266,6 @@ def apart() -> dict[str, Any]:
     if hasattr(subprocess, "CREATE_NEW_PROCESS_GROUP"):
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
-
-
-def _beside(package: Any) -> list[str]:
-    """The folder that holds a package; empty without a package."""
-    return [os.path.dirname(os.path.dirname(package.__file__))] if package else []
 
 
 def main() -> None:

@@ -234,13 +234,6 @@ def _is_there(path: str, mark: Any, namespace: Mapping[str, Any]) -> bool:
         return False
 
 
-def shipped(value: Any, namespace: Mapping[str, Any], *, is_loaded: bool, without: Collection[str] = ()) -> bytes:
-    """The value as a pickle for a worker that lacks these paths. Raises what pickling raises."""
-    stream = BytesIO()
-    Shipper(stream, namespace, is_loaded=is_loaded, without=without).dump(value)
-    return stream.getvalue()
-
-
 def comes_back(payload: bytes, namespace: Mapping[str, Any]) -> bool:
     """Whether a value can be loaded again after it is sent. A progress bar, for example, can be pickled only."""
     if b"\x93" not in payload:  # without STACK_GLOBAL it is plain data
@@ -302,21 +295,23 @@ class Shipment:
         for name in lack.missing:
             if self.asked.values.get(name) is None:
                 raise self._unsendable(name)
-        pack = functools.partial(
-            shipped, namespace=self._namespace, is_loaded=self.kit.script is not None, without=lack.paths
-        )
+
+        def pack(value: Any) -> bytes:
+            with self._packing():
+                stream = BytesIO()
+                is_loaded = self.kit.script is not None
+                Shipper(stream, self._namespace, is_loaded=is_loaded, without=lack.paths).dump(value)
+                return stream.getvalue()
+
         values = {}
         for name in sorted(lack.names(self.asked)):
             if self.asked.values.get(name) is None:
                 continue
-            with self._packing():
-                payload = pack(self._namespace[name])
-            if comes_back(payload, self._namespace):
+            if comes_back(pack(self._namespace[name]), self._namespace):
                 values[name] = self._namespace[name]
             elif name in lack.missing:
                 raise self._unsendable(name)
-        with self._packing():
-            return pack(tuple(self._rest._replace(values=values)))
+        return pack(tuple(self._rest._replace(values=values)))
 
     def _unsendable(self, name: str) -> ConfigError:
         value = self._namespace[name]
