@@ -122,7 +122,6 @@ _WORLD: dict[str, dict[str, object]] = {
 
 
 _excepthook = sys.excepthook
-_OWN_FILES = __file__.removesuffix("__init__.py")
 
 
 def _show_uncaught(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
@@ -131,22 +130,9 @@ def _show_uncaught(kind: type[BaseException], error: BaseException, trace: "Trac
     Any other error keeps all frames.
     """
     errors = sys.modules.get("pyexp.errors")
-    if errors is not None and isinstance(error, errors.PyexpError) and (users := _frames_of_users(trace)):
+    if errors is not None and isinstance(error, errors.PyexpError) and (users := errors.frames_of_users(trace)):
         error, trace = error.with_traceback(users), users
     _excepthook(kind, error, trace)
-
-
-def _frames_of_users(trace: "TracebackType | None") -> "TracebackType | None":
-    """The traceback without the frames of pyexp."""
-    frames = []
-    while trace is not None:
-        frames.append(trace)
-        trace = trace.tb_next
-    kept = None
-    for each in reversed(frames):
-        if not each.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
-            kept = type(each)(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return kept
 
 
 sys.excepthook = _show_uncaught

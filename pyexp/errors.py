@@ -7,6 +7,12 @@ configs, files or processes.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_OWN_FILES = __file__.removesuffix("errors.py")
 
 
 class PyexpError(Exception):
@@ -84,6 +90,19 @@ def listing(known: Iterable[object], limit: int = 8) -> str:
     items = list(known)
     shown = ", ".join(repr(item) for item in items[:limit])
     return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
+
+
+def frames_of_users(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames of pyexp; None if all of them are."""
+    frames = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    kept = None
+    for each in reversed(frames):
+        if not each.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+            kept = type(each)(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return kept
 
 
 def nearest(word: object, known: Iterable[object], otherwise: str = "there is") -> str:

@@ -12,7 +12,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, get_args, overload
 from weakref import WeakSet
 
@@ -24,7 +23,6 @@ from pyexp.errors import (
     ExtraError,
     HashError,
     NoRunError,
-    PyexpError,
     SelectionError,
     StoreError,
     UsageError,
@@ -52,7 +50,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 #: Where pyexp's own code is.
-_PYEXP = os.path.join(os.path.dirname(__file__), "")
 
 #: Mistakes on the command line, or in what it names; not in the script.
 _MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
@@ -273,9 +270,6 @@ class Experiment(Generic[R]):
                     raise
                 tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
                 return Results([])
-            except (ConfigError, HashError) as error:
-                error.__traceback__ = _of_the_user(error)
-                raise
             if commanded and argv is None:
                 _taken.add(True)
         value = self._reported(done, report, settled, commanded is not None)
@@ -349,11 +343,8 @@ class Experiment(Generic[R]):
 
     def _job(self, options: Options, configs: Any, command: str = "") -> Job:
         given = self._configs if configs is None else configs
-        try:  # a report on a run needs no configs
-            made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
-        except Exception as error:
-            error.__traceback__ = _of_the_user(error)
-            raise
+        # A report on a run needs no configs.
+        made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
         return Job(
             self._folder(options),
             self.fn,
@@ -460,22 +451,6 @@ def _script(fn: Any) -> str:
 def _function(experiment: Experiment[Any]) -> str:
     """The name of the experiment's function in its module."""
     return str(getattr(experiment.fn, "__qualname__", type(experiment.fn).__qualname__))
-
-
-def _of_the_user(error: Exception) -> TracebackType | None:
-    """The error's traceback from the user's code on. That of a `PyexpError`, which explains itself, ends there too."""
-    frames = []
-    at = error.__traceback__
-    while at is not None:
-        frames.append(at)
-        at = at.tb_next
-    is_own = [each.tb_frame.f_code.co_filename.startswith(_PYEXP) for each in frames]
-    first = is_own.index(False) if False in is_own else len(frames) * isinstance(error, PyexpError)
-    shown = None
-    for each, own in reversed([*zip(frames, is_own, strict=True)][first:]):
-        if not (own and isinstance(error, PyexpError)):
-            shown = TracebackType(shown, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return shown
 
 
 def _said(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def require() -> None:
         try:
             import_module(name)
         except ImportError as error:
-            raise ExtraError(f"a page needs {name}: pip install 'pyexp[html]' ({error})") from None
+            raise ExtraError(f"a page needs {name}: pip install itables vl-convert-python ({error})") from None
 
 
 def write(results: Results, path: str | os.PathLike[str] | None = None) -> str:
