@@ -672,6 +672,8 @@ class Result(Mapping[str, Any]):
         return spelled(outputs[key], repr) if key in outputs else f"<{self._record.kinds[key]}>"
 
     def _failure(self) -> str:
+        if self._record.status != "failed":
+            return f"{self.name!r} has no result ({self._record.message})"
         return f"{self.name!r} failed with {self._record.type}: {self._record.message}".rstrip(": ")
 
 

@@ -146,7 +146,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         display = stack.enter_context(closing(_display(len(waiting), options, executor)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
         display.names = _nameless(step.cell for step in steps)
-        display.holders = partial(claims.holders, os.path.join(folder.path, layout.CLAIMS))
+        display.holders = partial(_processes, os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
         about = of_other_code(snapshot, accepts=options.accept_code)
         for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
@@ -169,6 +169,12 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         if returned_nothing(loaded.values()):
             display.note("every result is None: did the function forget to return it?")
     return Performed(records.results(folder, steps, _still_failed(snapshot, options) | loaded), safe)
+
+
+def _processes(folder: str) -> dict[str, str]:
+    """The processes of running cells by folder, as far as they are known: a claim in this one's name says nothing."""
+    own = f"(process {os.getpid()} on "
+    return {name: words for name, words in claims.holders(folder).items() if not words.startswith(own)}
 
 
 def _nameless(cells: Iterable[Cell]) -> dict[str, str]:

@@ -106,11 +106,10 @@ def overview(found: Sequence[Kept], width: int | None) -> list[str]:
         [printable(str(each[-1].get("command", ""))) if each else "" for each in commands],
     )
     lines = history.listing(found).split("\n")
-    for cells in details:
-        longest = max(map(columns_of, lines))
-        room = max(map(columns_of, cells)) if width is None else width - longest - 2
-        least = min(max(map(columns_of, cells)), LEAST_COMMAND if cells is details[-1] else room + 1)
-        if room >= least:
+    for cells in filter(any, details):
+        longest, widest = max(map(columns_of, lines)), max(map(columns_of, cells))
+        room = widest if width is None else width - longest - 2
+        if room >= (min(widest, LEAST_COMMAND) if cells is details[-1] else widest):
             lines = [f"{padded(line, longest)}  {cut(cell, room)}" for line, cell in zip(lines, cells, strict=True)]
     return [line.rstrip() for line in lines]
 

@@ -165,6 +165,13 @@ def test_several_selections_are_a_union_and_resume_is_continue(folder: Path) -> 
     assert ran(folder) == ["exp_lr1.0_seed0", "exp_lr1.0_seed1"]
 
 
+def test_what_failed_before_and_is_not_reached_is_still_failed(after: Path) -> None:
+    stopped = go(after, "--lf", "-x", "--executor", "inline")
+    assert ran(after) == BAD[:1]
+    assert stopped.stdout.endswith("6 cells: 3 done, 3 failed\n")
+    assert stopped.stdout.count("failed: ValueError: diverged") == 3
+
+
 def test_rerun_runs_what_is_finished_too(after: Path) -> None:
     go(after, "--rerun", "--continue", "--executor", "inline")
     assert ran(after) == GOOD + BAD
