@@ -207,7 +207,10 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
         if not hasattr(thing, "__wrapped__"):  # the wrapped function has an entry of its own
             yield Entry(NOWHERE if module is None else key, name)
     elif isinstance(thing, FunctionType) and key not in sources.partial:
-        is_there = os.path.basename(thing.__code__.co_filename) == _file(key, sources)
+        file = getattr(sources.spec(key), "origin", "")
+        if key == sources.main and sources.script is not None:
+            file = sources.script.file
+        is_there = os.path.basename(thing.__code__.co_filename) == os.path.basename(file or "")
         yield Entry(key if is_there else NOWHERE, name, thing.__code__.co_firstlineno)
     else:
         yield Entry(key, name)
@@ -215,13 +218,6 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
 
 def _key(module: Any, sources: Sources) -> str:
     return sources.main if module in MAIN else str(module)
-
-
-def _file(key: str, sources: Sources) -> str:
-    if key == sources.main and sources.script is not None:
-        return os.path.basename(sources.script.file)
-    spec = sources.spec(key)
-    return os.path.basename((spec and spec.origin) or "")
 
 
 #: The fingerprints that this process has taken, with their sources: `run()` in a loop takes each once.
