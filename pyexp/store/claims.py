@@ -151,7 +151,8 @@ def _holder(path: str) -> str | None:
 
 def tidy(folder: str) -> None:
     """Remove the claims that dead processes left, and their folder if it is empty then."""
-    for path in (os.path.join(folder, name) for name in _names(folder)):
+    for name in _names(folder):
+        path = os.path.join(folder, name)
         with suppress(OSError), ExitStack() as undo:
             descriptor = os.open(path, os.O_RDWR | _PLAIN)
             undo.callback(os.close, descriptor)

@@ -178,11 +178,11 @@ def trailer(path: str) -> Seal | None:
         return None if found is None else found[0]
 
 
-def seal_of(path: str, trust: str = "") -> Seal | None:
+def seal_of(path: str, cell: str = "", trust: str = "") -> Seal | None:
     """The verified seal of a result file; None if it has no seal.
 
     Reads the content piece by piece, as it may be larger than memory. Raises OSError, and `DamagedError` if the content
-    does not match the seal or the file belongs to a user you do not trust.
+    does not match the seal, the seal is not for the `cell` with this hash, or the file is of a user you do not trust.
     """
     with _opened(path, trust=trust) as (descriptor, size):
         found = _seal_at_end(descriptor, size)
@@ -195,6 +195,8 @@ def seal_of(path: str, trust: str = "") -> Seal | None:
             crc, left = zlib.crc32(part, crc), left - len(part)
     if (size - length, zlib.crc32(seal.cell, crc)) != (seal.size, seal.crc):
         raise DamagedError("its checksum is wrong")
+    if cell and seal.cell.strip() not in (b"", cell.encode()):
+        raise DamagedError("it is the result of another cell")
     return seal
 
 

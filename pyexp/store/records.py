@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from importlib import machinery, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,15 +43,13 @@ class Program:
         self.code = code
         self._defaults = defaults
         self._loads = loads
-        self._findable: dict[str, bool] = {}
+        self._is_there = cache(_is_there)
         self._differences: dict[str, str] = {}
 
     def lacks(self, record: Record) -> str:
         """The first class or function that loading the result needs and that is missing here; `""` if none is."""
         for need in record.needs if self._loads else ():
-            if need not in self._findable:
-                self._findable[need] = _is_there(*need.split(":", 1))
-            if not self._findable[need]:
+            if not self._is_there(*need.split(":", 1)):
                 return need.replace(":", ".")
         return ""
 
@@ -148,15 +146,13 @@ def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
     """
     path = run.file(cell, RESULT)
     try:
-        seal = files.seal_of(path, run.trust)
+        seal = files.seal_of(path, cell.hash, run.trust)
     except files.DamagedError as error:
         return False, str(error)
     except OSError as error:
         return False, error.strerror or str(error)
     if seal is None:  # a custom executor's: a plain pickle
         return False, "" if pickling.is_whole(path) else "its pickle is incomplete"
-    if seal.cell.strip() not in (b"", cell.hash.encode()):
-        return False, "it is the result of another cell"
     return record is not None and record.seal == seal.words, ""
 
 

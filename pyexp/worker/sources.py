@@ -57,7 +57,7 @@ class Sources(Mapping[str, str]):
         self.main = "__main__"
         self.read: dict[str, Source] = {}
         self._texts: dict[str, str | None] = {}
-        self._specs: dict[str, ModuleSpec | None] = {}
+        self.spec = functools.cache(self._spec)
         if self.script is None:
             self._texts["__main__"] = _typed(namespace)
             self.partial.add("__main__")
@@ -66,7 +66,7 @@ class Sources(Mapping[str, str]):
         self.main = self.script.name or stem
         text = _decoded(self.script.source)
         for name in (*MAIN, self.main, stem):
-            spec = self._spec(name)
+            spec = self.spec(name)
             if spec is None or spec.origin is None or os.path.abspath(spec.origin) == self.script.file:
                 self._texts[name] = text
         self._texts[self.main] = text
@@ -96,10 +96,10 @@ class Sources(Mapping[str, str]):
         if top != name and top not in self._texts:
             with suppress(KeyError):
                 self[top]
-        outer = self._specs.get(top)
+        outer = self.spec(top)
         if top != name and self._texts[top] is None and (outer is None or outer.origin is not None):
             return None  # the package is not of the project
-        spec = self._spec(name)
+        spec = self.spec(name)
         if spec is None or spec.origin is None or not spec.has_location:
             return None
         if not script.is_project(os.path.abspath(spec.origin)):
@@ -115,11 +115,6 @@ class Sources(Mapping[str, str]):
         return ""
 
     def _spec(self, name: str) -> ModuleSpec | None:
-        if name not in self._specs:
-            self._specs[name] = self._found(name)
-        return self._specs[name]
-
-    def _found(self, name: str) -> ModuleSpec | None:
         """The spec from which the module was, or would be, loaded."""
         module = sys.modules.get(name)
         if module is not None:
@@ -130,7 +125,7 @@ class Sources(Mapping[str, str]):
         places: list[str] | None = None
         package, _, last = name.rpartition(".")
         if package:
-            outer = self._spec(package)
+            outer = self.spec(package)
             if outer is None or outer.submodule_search_locations is None:
                 return None
             places = [*outer.submodule_search_locations]
@@ -212,7 +207,10 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
         if not hasattr(thing, "__wrapped__"):  # the wrapped function has an entry of its own
             yield Entry(NOWHERE if module is None else key, name)
     elif isinstance(thing, FunctionType) and key not in sources.partial:
-        is_there = os.path.basename(thing.__code__.co_filename) == _file(key, sources)
+        file = getattr(sources.spec(key), "origin", "")
+        if key == sources.main and sources.script is not None:
+            file = sources.script.file
+        is_there = os.path.basename(thing.__code__.co_filename) == os.path.basename(file or "")
         yield Entry(key if is_there else NOWHERE, name, thing.__code__.co_firstlineno)
     else:
         yield Entry(key, name)
@@ -220,13 +218,6 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
 
 def _key(module: Any, sources: Sources) -> str:
     return sources.main if module in MAIN else str(module)
-
-
-def _file(key: str, sources: Sources) -> str:
-    if key == sources.main and sources.script is not None:
-        return os.path.basename(sources.script.file)
-    spec = sources._spec(key)
-    return os.path.basename((spec and spec.origin) or "")
 
 
 #: The fingerprints that this process has taken, with their sources: `run()` in a loop takes each once.
