@@ -673,7 +673,7 @@ class Result(Mapping[str, Any]):
 
     def _failure(self) -> str:
         if self._record.status != "failed":
-            return f"{self.name!r} has no result ({self._record.message})"
+            return f"{self.name!r} has no result: {self._record.message}".rstrip(": ")
         return f"{self.name!r} failed with {self._record.type}: {self._record.message}".rstrip(": ")
 
 

@@ -202,7 +202,7 @@ def test_results_are_selected_by_config_and_by_output_without_loading() -> None:
 
 def test_a_missing_cell_has_an_error_of_type_not_run() -> None:
     result = Result(missing("exp", CONFIG, "abc", ""), OUT, refuse)
-    assert (result["type"], repr(result)) == ("NotRun", "<Result 'exp' failed with NotRun>")
+    assert (result["type"], repr(result)) == ("NotRun", "<Result 'exp' has no result>")
 
 
 def test_why_a_value_cannot_be_loaded_is_told_by_every_way_to_it() -> None:
