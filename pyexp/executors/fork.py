@@ -14,8 +14,8 @@ from pyexp.executors.base import Function, RunSettings, SessionExecutor, StopReq
 from pyexp.executors.processes import Child, ProcessCell, ProcessSession, is_gone, status_pipe
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, script, unix
-from pyexp.worker.main import begin, opened_device, reaped, threads_after_fork
-from pyexp.worker.messages import Cell
+from pyexp.worker.main import opened_device, reaped, separate, threads_after_fork
+from pyexp.worker.messages import Assignment
 
 
 class ForkExecutor(SessionExecutor):
@@ -84,10 +84,10 @@ class ForkSession(ProcessSession):
             child = Child(pid, status, cell.mark, gone=lambda: is_gone(pid), reap=lambda: reaped(pid))
         return self._started(task, child)
 
-    def _live(self, task: Task, cell: Cell, parents: int, writer: int, blocked: Any) -> None:
+    def _live(self, task: Task, cell: Assignment, parents: int, writer: int, blocked: Any) -> None:
         """Live as the cell, after the fork, to its end: never return into the caller's code."""
-        begin(cell.mark, self._guardian.pipe, self._parent, _handlers())
-        before = cells.set_apart()
+        separate(cell.mark, self._guardian.pipe, self._parent, _handlers())
+        before = cells.note_what_exists()
         sys.meta_path.insert(0, self._finder)
         for other in self._cells:  # whose claims would be held for as long as this one lives
             for descriptor in (other.child.status, other.child.watch, other.task.claim):

@@ -32,7 +32,7 @@ from pyexp.store import claims
 from pyexp.store.pickling import dumps
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, unix
-from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap
+from pyexp.worker.messages import Assignment, Fork, Kit, Lack, Reap
 from pyexp.worker.naming import Shipment
 from pyexp.worker.outcome import failure
 
@@ -43,7 +43,7 @@ LOOK = 0.02
 #: Seconds that a thread has to take in what an ended process has said.
 HEARD = 5.0
 #: Seconds that a cell which is killed at its timeout has to write the stacks of its threads to its log.
-STACKS = 0.5
+STACKS_WAIT = 0.5
 #: Seconds that a server has to answer: it does so in milliseconds, unless it was stopped.
 ANSWER = 60.0
 #: Seconds that loading the script may take where a cell's timeout is shorter: a server's cells do not pay for it.
@@ -211,9 +211,9 @@ class ProcessSession(Session):
         for running in list(self._cells):
             self.kill(running)
 
-    def _cell(self, task: Task, mark: str) -> Cell:
+    def _cell(self, task: Task, mark: str) -> Assignment:
         """The cell as its worker gets it."""
-        return Cell(
+        return Assignment(
             config=self._pickled_config(task),
             result_path=task.result_path,
             durable=self.settings.durable,
@@ -292,10 +292,10 @@ class ProcessSession(Session):
         """Kill a cell that exceeds its timeout, once it has written to its log where its threads are."""
         path, child = running.task.log_path, running.child
         size = _size(path)
-        if cells.STACKS is not None and size is not None and not child.has_ended:
+        if cells.STACKS_SIGNAL is not None and size is not None and not child.has_ended:
             with suppress(OSError):
-                os.kill(child.pid, cells.STACKS)
-            last = time.monotonic() + STACKS
+                os.kill(child.pid, cells.STACKS_SIGNAL)
+            last = time.monotonic() + STACKS_WAIT
             while _size(path) == size and not child.has_ended and time.monotonic() < last:
                 time.sleep(0.005)
             time.sleep(0.02)  # it is written piece by piece

@@ -30,7 +30,7 @@ from pyexp.worker.outcome import attempt, failed, traceback_of
 
 if TYPE_CHECKING:
     from pyexp.results import Outcome
-    from pyexp.worker.messages import Cell
+    from pyexp.worker.messages import Assignment
 
 #: Exit statuses of a worker that could not send its outcome, or that never got a cell.
 MUTE, UNTOLD = 86, 87
@@ -41,12 +41,12 @@ _FILE, _TEXT = io.BufferedWriter.__mro__[-2], io.TextIOWrapper.__mro__[1]
 #: The last message, after the outcome: this process never had a child, or children of its may be left.
 ALONE, PARENT = b"alone", b"parent"
 #: The signal that makes a cell write the stacks of its threads to its log: one that nothing else uses.
-STACKS = getattr(signal, "SIGRTMAX", None) if hasattr(faulthandler, "register") else None
+STACKS_SIGNAL = getattr(signal, "SIGRTMAX", None) if hasattr(faulthandler, "register") else None
 #: Whether this process is a cell's.
 in_cell = False
 
 
-def dress(cell: Cell) -> None:
+def dress(cell: Assignment) -> None:
     """Give this process the cell's environment and title."""
     for name, value in cell.environment.items():
         if os.environ.get(name) != value:
@@ -54,7 +54,7 @@ def dress(cell: Cell) -> None:
     entitle(f"pyexp {cell.title}")
 
 
-def become(cell: Cell) -> None:
+def become(cell: Assignment) -> None:
     """Mark this process as that of the cell."""
     global in_cell
     in_cell = True
@@ -100,7 +100,7 @@ class Before(NamedTuple):
     finalizers: Sequence[Any] = ()
 
 
-def set_apart(loaded: Sequence[Any] | None = None) -> Before:
+def note_what_exists(loaded: Sequence[Any] | None = None) -> Before:
     """Make the end of this process and its forks affect only objects created from now on. Return what existed before.
 
     `loaded` are the open files of a server, which has loaded the script only for its cells.
@@ -128,7 +128,7 @@ def open_files() -> list[Any]:
     return found
 
 
-def live(call: Callable[[], Any], cell: Cell, status: int, before: Before | None = None) -> None:
+def live(call: Callable[[], Any], cell: Assignment, status: int, before: Before | None = None) -> None:
     """Make the call, end what it began, commit its result, send the outcome to the status pipe, end this process."""
     pipe, pid, mask = os.fstat(status), os.getpid(), umask()
     payload = b""
@@ -181,7 +181,7 @@ def umask() -> int:
 
 
 @contextmanager
-def leaving(cell: Cell) -> Iterator[None]:
+def leaving(cell: Assignment) -> Iterator[None]:
     """End this process after the block. Write an error that comes before the call to the cell's log."""
     try:
         yield
@@ -320,5 +320,5 @@ def fresh_streams(made: tuple[Any, Any, Any] | None = None) -> None:
     os.close(null)
     sys.stdin, sys.stdout, sys.stderr = made or streams()
     faulthandler.enable(2)  # a crash leaves its Python traceback in the log
-    if STACKS is not None:
-        getattr(faulthandler, "register")(STACKS, 2)  # noqa: B009  # not known to every type checker
+    if STACKS_SIGNAL is not None:
+        getattr(faulthandler, "register")(STACKS_SIGNAL, 2)  # noqa: B009  # not known to every type checker

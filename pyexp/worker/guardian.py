@@ -83,7 +83,7 @@ def wear(mark: str) -> None:
         os.close(name)
 
 
-class Facts(NamedTuple):
+class ProcessFacts(NamedTuple):
     """A living process: its name, parent, group and session."""
 
     name: str
@@ -132,7 +132,7 @@ def _psutil() -> Any:
     return psutil
 
 
-def facts_of(pid: int) -> Facts | None:
+def facts_of(pid: int) -> ProcessFacts | None:
     """The facts about a living process; None if it has ended."""
     content = _content(pid, "stat")
     if content is None:
@@ -141,7 +141,7 @@ def facts_of(pid: int) -> Facts | None:
     state, parent, group, session = tail.split()[:4]
     if state in (b"Z", b"X"):
         return None
-    return Facts(head.partition(b"(")[2].decode("utf-8", "replace"), int(parent), int(group), int(session))
+    return ProcessFacts(head.partition(b"(")[2].decode("utf-8", "replace"), int(parent), int(group), int(session))
 
 
 def has_gone(pid: int) -> bool:
@@ -157,7 +157,7 @@ def has_gone(pid: int) -> bool:
     return _content(pid, "stat") is not None and facts_of(pid) is None
 
 
-def _foreign_facts(pid: int) -> Facts | None:
+def _foreign_facts(pid: int) -> ProcessFacts | None:
     """The facts from psutil, on systems without /proc."""
     psutil = _psutil()
     if psutil is None:
@@ -169,7 +169,7 @@ def _foreign_facts(pid: int) -> Facts | None:
         group = os.getpgid(pid) if hasattr(os, "getpgid") else 0
         session = os.getsid(pid) if hasattr(os, "getsid") else 0
         parent = process.parent()  # not by its id alone, which may belong to a newer process
-        return Facts(process.name(), parent.pid if parent else 0, group, session)
+        return ProcessFacts(process.name(), parent.pid if parent else 0, group, session)
     except (psutil.Error, OSError):
         return None
 

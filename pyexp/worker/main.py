@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 from pyexp.store import pickling
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages, script, unix
-from pyexp.worker.messages import Cell, Fork, Kit, Lack, Reap, Rest
+from pyexp.worker.messages import Assignment, Fork, Kit, Lack, Reap, Rest
 
 #: Device files of accelerators. A process that has one open must not be forked. CUDA opens nvidia-uvm; a process that
 #: has only counted the GPUs, by NVML, has nvidiactl and nvidia0 open, and may be forked.
@@ -51,7 +51,7 @@ def main() -> None:
             messages.write(status, [why.encode()])
             if not why:
                 _serve(control, kit.guardian, call)
-        cell: Cell = pickle.loads(read())
+        cell: Assignment = pickle.loads(read())
     except (EOFError, OSError):  # the parent has no cell for this process, or has ended
         os._exit(cells.UNTOLD)
     os.close(control)
@@ -89,7 +89,7 @@ def _written() -> bytes:
         return early.read()
 
 
-def _calling(call: Callable[[Any], Any], cell: Cell, take_over: Callable[[], Any]) -> Callable[[], Any]:
+def _calling(call: Callable[[Any], Any], cell: Assignment, take_over: Callable[[], Any]) -> Callable[[], Any]:
     """A function that runs the cell: call `take_over`, then `call` with the cell's config."""
     out = Path(cell.result_path).parent
 
@@ -207,7 +207,7 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoRetu
     mask = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
     opened = cells.open_files()
     gc.collect()
-    server = _Server(call, os.getpid(), pipe, written, mask, cells.set_apart(opened))
+    server = _Server(call, os.getpid(), pipe, written, mask, cells.note_what_exists(opened))
     cells.titles()  # loaded here once, and not in each child
     while True:
         cells.reseed()  # each child inherits other seeds
@@ -250,13 +250,13 @@ def _wait_for_cell(server: _Server, mark: str, status: int, link: int) -> NoRetu
     try:
         is_guarded, fault = False, None
         try:
-            is_guarded = begin(mark, server.pipe, server.pid, {})
+            is_guarded = separate(mark, server.pipe, server.pid, {})
         except Exception as error:  # told in the cell's log, when there is one
             fault = error
         messages.write(status, [pickle.dumps((os.getpid(), is_guarded))])
         with socket.socket(fileno=link) as source:
             message, descriptors = messages.receive(source)
-        cell: Cell = pickle.loads(message)
+        cell: Assignment = pickle.loads(message)
         with cells.leaving(cell):
             if fault is not None:
                 raise fault
@@ -275,7 +275,7 @@ def _wait_for_cell(server: _Server, mark: str, status: int, link: int) -> NoRetu
         os._exit(cells.UNTOLD)
 
 
-def begin(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> bool:
+def separate(mark: str, pipe: int | None, parent: int, handlers: Mapping[int, Any]) -> bool:
     """Separate a fork from its parent: give it a session, tell the guardian of it, set its signal handlers.
 
     Return whether the guardian knows this process.

@@ -52,7 +52,7 @@ class Rest(NamedTuple):
     initializer: Callable[[], Any] | None
 
 
-class Cell(NamedTuple):
+class Assignment(NamedTuple):
     """One cell for a worker: its pickled config, its files, and the mark, environment and title of its process.
 
     A child of a server gets the descriptor of the cell's claim with it, if the cell is `claimed`.
