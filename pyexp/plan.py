@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pyrsistent import pmap
 
-from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup, thaw
+from pyexp.configs import NOTHING, FrozenConfig, filled, leaves, lookup, thaw
 from pyexp.errors import ConfigError, UsageError
 from pyexp.hashing import digest, encode, encoder_of_many, without_defaults
 from pyexp.results import Record, cells_in_words, clipped, labels
@@ -340,18 +340,24 @@ def step_of(cell: Cell, found: Found, mode: Mode) -> Step:
 MOST_COMPARED = 200_000
 
 
-def explained(cells: Iterable[Cell], found: Mapping[str, Found], finished: Iterable[FrozenConfig]) -> dict[str, Found]:
+def explained(
+    cells: Iterable[Cell],
+    found: Mapping[str, Found],
+    finished: Iterable[FrozenConfig],
+    defaults: FrozenConfig = FrozenConfig(),
+) -> dict[str, Found]:
     """The status of new cells, with the nearest finished config and the keys in which the two differ.
 
-    Stops after `MOST_COMPARED` comparisons.
+    A key that a config lacks has its default, as in the hash. Stops after `MOST_COMPARED` comparisons.
     """
-    known = [(config, _pairs(config)) for config in finished]
+    known = [(config, _pairs(config)) for config in (filled(each, defaults) for each in finished)]
     new = [cell for cell in cells if found.get(cell.folder, UNSEEN).status is Status.NEW]
     explanations = {}
     for cell in new[: MOST_COMPARED // len(known)] if known else ():
-        mine = _pairs(cell.config)
+        own = filled(cell.config, defaults)
+        mine = _pairs(own)
         config, theirs = min(known, key=lambda pair: len(pair[1] ^ mine))
-        words = f"(nearest: {name_of(config)}, differs in {_differences(config, cell.config, mine ^ theirs)})"
+        words = f"(nearest: {name_of(config)}, differs in {_differences(config, own, mine ^ theirs)})"
         explanations[cell.folder] = Found(Status.NEW, words)
     return explanations
 
@@ -369,7 +375,7 @@ def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str
         for both in [(lookup(old, path, NOTHING), lookup(new, path, NOTHING))]
     ]
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return f"{', '.join(shown)}{more}" if shown else "its name"
+    return f"{', '.join(shown)}{more}" if shown else "its name, which is part of the hash"
 
 
 def after_claim(before: Step, seen: Facts, now: Facts, mode: Mode) -> Step:

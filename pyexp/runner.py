@@ -354,6 +354,7 @@ class Runner:
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
     earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
+    begun: list[tuple[str, str]] = field(default_factory=list)
     stopping: bool = False
     halting: bool = False
 
@@ -388,6 +389,8 @@ class Runner:
         self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 
     def _tick(self, stop: "StopRequest", waiting: Collection[Step]) -> None:
+        while self.begun:  # shown once the cells whose slots they have are shown as ended
+            self.display.started(*self.begun.pop(0))
         self.display.tick()
         if stop.is_late and waiting and self.held and not self.stopping:
             self.stopping = True
@@ -451,7 +454,7 @@ class Runner:
             turned_away = 0
             if cell.folder in self.held:
                 _, claim = self.held[cell.folder]
-                self.display.started(cell.folder, cell.name or self.display.names[cell.hash])
+                self.begun.append((cell.folder, cell.name or self.display.names[cell.hash]))
                 yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor)
 
     def _claim(self, step: Step) -> bool:

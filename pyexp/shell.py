@@ -62,15 +62,27 @@ def look(job: Job, options: Options) -> Snapshot:
     run, notes = find_run(job, options)
     notes += _unmatched(cells, options.select)
     if run is None:
+        notes += _finished_before(job, options, chosen) if options.dry_run else ()
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
     if options.latest and options.mode is not Mode.REPORT and not options.extend:
         validate_common(run, cells)
     facts = records.look(run, chosen, records.Program(job.code, job.defaults))
     found = {folder: classify(seen) for folder, seen in facts.items()}
     if options.dry_run:
-        found |= explained(chosen, found, _finished(run, facts, cells))
+        found |= explained(chosen, found, _finished(run, facts, cells), job.defaults)
     is_described = history.describes(run, cells)
     return Snapshot(run, plan(chosen, found, options.mode), facts, cells, is_described, notes)
+
+
+def _finished_before(job: Job, options: Options, cells: Tensor[Cell]) -> tuple[str, ...]:
+    """A note on the cells of a new run that the latest run has finished: the user may mean to continue that."""
+    base = layout.home(options.output_dir, job.name)
+    name = layout.latest_run(base, job.began)
+    if name is None or options.timestamp is not True:
+        return ()
+    facts = records.look(Run(os.path.join(base, name)), cells, records.Program(job.code, job.defaults))
+    number = sum(classify(seen).status in FINISHED for seen in facts.values())
+    return (f"note: {number} of these cells are finished in {name}; --continue loads them",) if number else ()
 
 
 def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list[FrozenConfig]:

@@ -61,6 +61,7 @@ def test_on_a_terminal_the_display_is_live_and_stdout_is_the_reports_alone(folde
     assert is_live(written)
     seen = ESCAPE.sub("", written)
     assert re.search(r"0/6  6 left \([12] running\)", seen)
+    assert {int(number) for number in re.findall(r"(\d+) running", seen)} <= {1, 2}
     assert re.search(r"\d\.\d s  exp_lr0\.1_seed0", seen)
     assert re.search(r"[1-5]/6  [1-5] done, .*cells/s, \d\.\d s to go", seen)
     failed = r"\[[3-6]/6\] exp_lr1\.0_seed\d failed after [\d.]+ s: ValueError: diverged"

@@ -106,8 +106,17 @@ def test_the_nearest_finished_config_is_the_one_that_differs_in_the_fewest_keys(
     words = str(told["new-h"].detail)
     assert words.startswith(f"(nearest: {finished[nearest]['name']}, differs in ")
     if not differing[nearest]:
-        assert words.endswith("differs in its name)")
+        assert words.endswith("differs in its name, which is part of the hash)")
     assert explained([new], {}, []) == {}
+
+
+def test_a_key_that_a_config_lacks_has_its_default_when_configs_are_compared() -> None:
+    new = Cell(freeze({"name": "n", "a": 1, "b": {"c": 0.0}}), "n", "h", "n-h")
+    finished = [freeze({"name": "f", "a": 1})]
+    told = explained([new], {}, finished, freeze({"b.c": 0.0}, "defaults"))
+    assert str(told["n-h"].detail) == "(nearest: f, differs in its name, which is part of the hash)"
+    told = explained([new], {}, finished, freeze({"b.c": 1.0}, "defaults"))
+    assert str(told["n-h"].detail) == "(nearest: f, differs in b.c: 1.0 → 0.0)"
 
 
 def test_more_differences_than_are_shown_are_counted() -> None:

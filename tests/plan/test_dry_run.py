@@ -206,3 +206,15 @@ def test_a_module_that_exits_when_it_is_imported_makes_its_results_unreadable_an
     importlib.invalidate_caches()
     (step,) = made.plan([{"name": "a"}]).steps
     assert (step.status, step.action) == (Status.UNFINISHED, Action.RUN)
+
+
+def test_a_new_run_says_how_many_of_its_cells_the_latest_has_finished(tmp_path, capsys):
+    trial = experiment(name="e", executor="inline", output_dir=tmp_path)(work)
+    grid = [{"name": f"x{x}", "x": x} for x in range(4)]
+    trial.run(grid, dry_run=True, argv=[])
+    assert "finished in" not in capsys.readouterr().err
+    trial.run(grid[:3], timestamp="first", argv=[])
+    trial.run(grid, dry_run=True, argv=[])
+    assert "note: 3 of these cells are finished in first; --continue loads them\n" in capsys.readouterr().err
+    trial.run(grid, dry_run=True, timestamp="first", argv=[])
+    assert "finished in" not in capsys.readouterr().err
