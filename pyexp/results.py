@@ -270,7 +270,7 @@ class Record(NamedTuple):
     - `status`: `done`, `failed`, or the word for a cell without a result.
     - `started` (seconds since 1970), `seconds`, `host`, `executor`.
     - `gpu`: the token of the GPUs that the cell held, as `--gpus` names them; empty without them.
-    - `type`, `message`, `traceback`: of a failure.
+    - `type`, `message`, `traceback`: of a failure. In reduced results, `message` says which values were left out.
     - `attempts`: the attempts that failed before this one, each with `type`, `message`, `started`, `seconds`.
     - `outputs`: the scalar outputs. `kinds`: the class of every output by name, and the unit of a NumPy time.
     - `spread`: whether the returned value was a mapping of outputs.
