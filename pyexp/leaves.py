@@ -284,6 +284,48 @@ def _numpy_type(dtype: Any) -> Any:
     return str(dtype.char if dtype.hasobject else dtype.newbyteorder("<").str)
 
 
+_FLOATS = frozenset({"numpy.float16", "numpy.float32", "numpy.float64"})
+_TIMES = frozenset({"numpy.datetime64", "numpy.timedelta64"})
+_INTS = frozenset(
+    f"numpy.{sign}{name}" for sign in ("", "u") for name in ("int8", "int16", "int32", "int64", "intc", "longlong")
+)
+# NumPy 1 called the first `bool_`.
+_SCALARS = _FLOATS | _INTS | {"numpy.bool", "numpy.bool_", "numpy.str_"}
+
+
+def detail(kind: str, value: Any) -> str:
+    """What the plain number of a NumPy scalar of this kind leaves out, in brackets; `""` if that is nothing.
+
+    It is the unit of a time, and the bits of an unusual NaN.
+    """
+    if kind in _TIMES:
+        return f"[{value.dtype.name.partition('[')[2] or 'generic]'}"
+    if kind in _FLOATS and value != value and value.tobytes() != type(value)("nan").tobytes():
+        return f"[{int(value.view(f'u{value.itemsize}')):x}]"
+    return ""
+
+
+def numpy_scalar(kind: str, number: Any) -> Any:
+    """The NumPy scalar of this kind, followed by its `detail`, from its plain number.
+
+    The plain number itself if NumPy is missing. NotImplemented for any other kind, such as a time without its unit.
+    """
+    name, _, more = kind.removesuffix("]").partition("[")
+    is_time = name in _TIMES and more != ""
+    if not is_time and name not in _SCALARS:
+        return NotImplemented
+    try:
+        numpy = load("numpy")
+    except ImportError:
+        return number
+    if is_time:
+        return numpy.int64(-(1 << 63) if number is None else number).view(kind.removeprefix("numpy."))
+    dtype = numpy.dtype(name.removeprefix("numpy.").rstrip("_"))
+    if more:
+        return numpy.dtype(f"u{dtype.itemsize}").type(int(more, 16)).view(dtype)
+    return numpy.dtype(dtype.str).type(number)  # int64 for a longlong, as from its pickle
+
+
 def _range(value: range) -> Any:
     """The content of a range, the same for ranges that hold the same numbers."""
     if len(value[:2]) < 2:

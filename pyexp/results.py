@@ -33,7 +33,7 @@ from pyexp.configs import (
 )
 from pyexp.errors import HashError, ResultError, nearest
 from pyexp.hashing import encode
-from pyexp.leaves import NoContent, NotLoaded, apart, qualified, together
+from pyexp.leaves import NoContent, NotLoaded, apart, detail, numpy_scalar, qualified, together
 
 #: The version of the JSON form, written into `record.json` and `run.json`. A reader refuses a newer one.
 FORMAT = 2
@@ -270,9 +270,9 @@ class Record(NamedTuple):
     - `status`: `done`, `failed`, or the word for a cell without a result.
     - `started` (seconds since 1970), `seconds`, `host`, `executor`.
     - `gpu`: the token of the GPUs that the cell held, as `--gpus` names them; empty without them.
-    - `type`, `message`, `traceback`: of a failure.
+    - `type`, `message`, `traceback`: of a failure. In reduced results, `message` says which values were left out.
     - `attempts`: the attempts that failed before this one, each with `type`, `message`, `started`, `seconds`.
-    - `outputs`: the scalar outputs. `kinds`: the class of every output by name.
+    - `outputs`: the scalar outputs. `kinds`: the class of every output by name, and the unit of a NumPy time.
     - `spread`: whether the returned value was a mapping of outputs.
     - `needs`: the classes and functions that loading the value needs.
     - `stamp` identifies the result file, `seal` its content.
@@ -557,7 +557,8 @@ class Result(Mapping[str, Any]):
     A failure has `__error__` (True), `type`, `message` and `traceback` in place of outputs. Test with
     `r.get("__error__")`. A cell without a result has the type `NotRun`.
 
-    An output other than a scalar loads the result file when it is first used. Scalars, name and config do not.
+    An output other than a scalar loads the result file when it is first used. Scalars, name and config do not. A NumPy
+    scalar keeps its type; without NumPy it is the Python number.
 
     >>> record = Record("fast", frozen_map({"lr": 0.1}), "d1", "failed", type="ValueError", message="diverged")
     >>> r = Result(record, None, lambda: None)
@@ -623,8 +624,12 @@ class Result(Mapping[str, Any]):
             raise ResultError(f"{self._failure()}: it has no {key!r}")
         if key not in record.kinds:
             raise ResultError(f"result {self.name!r} has no {key!r}; {nearest(key, self)}")
-        if record.kinds[key] in EXACT and key in record.outputs:
-            return record.outputs[key]
+        if key in record.outputs:
+            kind, known = record.kinds[key], record.outputs[key]
+            if kind in EXACT:
+                return known
+            if (made := numpy_scalar(kind, known)) is not NotImplemented:
+                return made
         return self._loaded()[key] if record.spread else self._loaded()
 
     def __getattr__(self, key: str) -> Any:
@@ -744,11 +749,16 @@ def is_spread(value: Any) -> bool:
 def kind_of(value: Any) -> str:
     """The name of the value's class. It is a bare name for the scalars that a record holds exactly.
 
+    The name of a NumPy scalar is followed by what its plain number leaves out: `numpy.datetime64[ns]`.
+
     >>> kind_of(1.0), kind_of(len)
     ('float', 'builtins.builtin_function_or_method')
     """
     kind = type(value)
-    return kind.__name__ if kind in _PLAIN else f"{kind.__module__}.{kind.__qualname__}"
+    if kind in _PLAIN:
+        return kind.__name__
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return name + detail(name, value)
 
 
 def scalar(value: Any) -> Any:

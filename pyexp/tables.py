@@ -75,7 +75,8 @@ class Results(Tensor[Result]):
             and (key in FIRST or len(shown) < 2 or any(not equal(row[key], shown[0][key]) for row in shown))
         ]
         rows = [["" if row[key] is None else _text(row[key]) for key in columns] for row in shown]
-        told = counts([record.status for record in records_of(self)])
+        records = records_of(self)
+        told = "; ".join([counts([record.status for record in records]), *_notes(records)])
         return markup.table(columns, rows, self.size, told)
 
     def _ipython_key_completions_(self) -> list[str]:
@@ -193,11 +194,18 @@ class Results(Tensor[Result]):
         Raises `ResultError` if a cell has no result or lacks an output, unless `skipna`; and `SelectionError` for an
         unknown axis.
         """
+        return self._reduce(
+            axes, dim, lambda records: _numeric(records, skipna), partial(_of_numbers, fn, skipna), skipna
+        )
+
+    def _reduce(
+        self, axes: Sequence[str], dim: Dim, keys_of: Callable[[list[Record]], list[str]],
+        of_values: Callable[[list[Any]], float], notes_gaps: bool = False,
+    ) -> "Results":  # fmt: skip
+        """The Results without these axes: each output is one number made of its values along them."""
         if not self.size:
             raise ResultError("there are no cells to reduce: these results are empty")
         gone = self._gone(axes, dim)
-        if not self.ndim:
-            return self
         entries: list[Sequence[Any]] = []
         left: list[Axis] = []
         for axis in self.axes:
@@ -209,8 +217,9 @@ class Results(Tensor[Result]):
             left += [] if rest is None else [rest]
         if gone is not None and not gone:
             entries = [[[i] for i in each] for each in entries]
-        keys = _numeric(records_of(self), skipna)
-        made = tuple(_reduced(self[at], fn, keys, skipna) for at in product(*entries))
+        keys = keys_of(records_of(self))
+        groups_of_cells = map(self.__getitem__, product(*entries)) if self.ndim else [self[:]]
+        made = tuple(_reduced(group, keys, of_values, notes_gaps) for group in groups_of_cells)
         return Results.of_cells(made, left)
 
     def _gone(self, axes: Sequence[str], dim: Dim) -> set[str] | None:
@@ -227,6 +236,14 @@ class Results(Tensor[Result]):
         for name in gone:
             self._number(name)
         return gone
+
+    def count(self, *axes: str, dim: Dim = None) -> "Results":
+        """The number of values along the axes: of each scalar output, those that are not missing, None or NaN.
+
+        It is the number of values in a mean with `skipna=True`. Missing results need no `skipna`. See `reduce` for the
+        axes.
+        """
+        return self._reduce(axes, dim, _keys, lambda values: len(_known(values)))
 
     def mean(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The mean along the axes, as in `results.mean("seed")`. See `reduce` for the arguments and errors."""
@@ -618,25 +635,52 @@ def _is_number(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float))
 
 
-def _reduced(group: Results, fn: Callable[[list[float]], float], keys: list[str], skipna: bool) -> Result:
-    """One result for a group of results."""
+def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], float], notes_gaps: bool) -> Result:
+    """One result for a group of results. Its record says which values were left out, if it `notes_gaps`."""
     records = records_of(group)
-    outputs = {key: _of_numbers(fn, [r.outputs.get(key) for r in records], skipna) for key in keys}
+    values = {key: [record.outputs.get(key) for record in records] for key in keys}
+    outputs = {key: of_values(each) for key, each in values.items()}
+    name = common_name([record.name for record in records])
     record = Record(
-        name=common_name([record.name for record in records]),
+        name=name,
         config=common_config([record.config for record in records]),
         hash="",
         status="done",
         outputs=outputs,
         kinds={key: type(value).__name__ for key, value in outputs.items()},
+        message=(_gaps(name, values) if notes_gaps else "") or next(_told(records), ""),
         started=min(record.started for record in records),
         seconds=math.fsum(record.seconds for record in records),
     )
     return Result(record, None, partial(dict, outputs))
 
 
-def _of_numbers(fn: Callable[[list[float]], float], values: list[Any], skipna: bool) -> float:
-    kept = [value for value in values if not skipna or (value is not None and value == value)]
+def _gaps(name: str, values: Mapping[str, list[Any]]) -> str:
+    """How many values the outputs with gaps have, in words; `""` if none has a gap."""
+    numbers = {key: (len(_known(each)), len(each)) for key, each in values.items()}
+    found = [f"{key} has {number} of {size} values" for key, (number, size) in numbers.items() if number < size]
+    return f"{name}: {', '.join(found)}" if found else ""
+
+
+def _told(records: Iterable[Record]) -> Iterator[str]:
+    """What the records of reduced results say about values that were left out."""
+    return (record.message for record in records if record.message and not record.failed)
+
+
+def _notes(records: Sequence[Record]) -> list[str]:
+    """A line on values that were left out of reduced results. Empty if there are none."""
+    found = list(_told(records))
+    rows = f"{len(found)} of {len(records)} row{'s' * (len(records) > 1)}"
+    return [f"skipna left values out in {rows}; {clipped(found[0])}; count() counts the values"] if found else []
+
+
+def _known(values: list[Any]) -> list[Any]:
+    """The values that are not missing or NaN."""
+    return [value for value in values if value is not None and value == value]
+
+
+def _of_numbers(fn: Callable[[list[float]], float], skipna: bool, values: list[Any]) -> float:
+    kept = _known(values) if skipna else values
     try:
         return fn(kept) if kept else math.nan
     except OverflowError:  # an int that no float holds
@@ -713,6 +757,7 @@ def table(results: Tensor[Result]) -> str:
         lines.append(f"{row[0]:<{widths[0]}}  {instead(record)}" if record.failed else _line(row, widths))
     if others := _others(records):
         lines.append(f"not shown, as not a scalar: {', '.join(others)}")
+    lines += _notes(records)
     if any(record.failed for record in records):
         lines.append(counts([record.status for record in records]))
     return "\n".join(lines)

@@ -167,6 +167,7 @@ def main() -> None:
     assert_type(found[{"config.lr": 0.1}], Results)
     assert_type(found[1:3].filter(lambda r: r["accuracy"] > 0.9), Results)
     assert_type(found.mean("seed", skipna=True).std("lr", ddof=1), Results)
+    assert_type(found.count("seed"), Results)
     assert_type(found.to_records(), list[dict[str, Any]])
     assert_type(found.mean(dim=["seed", "lr"]).max(dim="epochs").min(dim=...), Results)
     found.to_pandas(arrays=True)

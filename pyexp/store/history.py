@@ -8,6 +8,7 @@ when its value is used.
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, StoreError, UsageError, nearest
+from pyexp.errors import listing as enumerated
 from pyexp.plan import Cell, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
@@ -397,12 +399,31 @@ def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
     as a member of an Enum, or that was too long for a record.
 
     An output other than a scalar is unpickled when it is first used, and that runs code: load only your own results.
-    `trust` names another user whose results to load, or is `all`.
+    `trust` names another user whose results to load, or is `all`. A UserWarning says which results are not loaded
+    because they belong to another user.
 
     Raises `NoRunError` if the folder is neither a run nor a cell, and `StoreError` if a newer pyexp wrote it.
     """
     run, folder = find(path, trust=trust)
-    return load_run(run) if folder is None else load_cell(run, folder)
+    loaded = load_run(run) if folder is None else load_cell(run, folder)
+    _warn_of_foreign([loaded] if isinstance(loaded, Result) else list(loaded))
+    return loaded
+
+
+def _warn_of_foreign(results: Sequence[Result]) -> None:
+    """Warn, in the name of the caller's caller, of the results that belong to users who are not trusted."""
+    found = [result for result in results if result.record.status == Status.FOREIGN.value]
+    owners = set()
+    for result in found:
+        with suppress(OSError):  # removed meanwhile
+            owners.add(files.owner_of(os.lstat(os.path.join(result.out, RESULT))))
+    if found:
+        named = [f"trust={owner!r} or " for owner in owners if len(owners) == 1]
+        warnings.warn(
+            f"another user's results are not loaded: {cells_in_words(len(found))} of {enumerated(sorted(owners))}. "
+            f"Loading a result runs code; if you trust its owner, pass {''.join(named)}trust='all'",
+            stacklevel=3,
+        )
 
 
 def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | None]:

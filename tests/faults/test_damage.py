@@ -129,7 +129,15 @@ def test_a_result_of_another_user_is_neither_loaded_nor_renamed_nor_run_again(be
     for trust in ("12345", "all"):
         assert bench.run(timestamp="t", trust=trust)[1].value["x"] == 2
         assert pyexp.load(bench.cell("b"), trust=trust).value["x"] == 2
-    assert pyexp.load(bench.cell("b"), trust="root")["type"] == "NotRun"
+        assert pyexp.load(bench.cell("b").parent, trust=trust)[1].value["x"] == 2  # without a warning
+    for path in (bench.cell("b"), bench.cell("b").parent):
+        with pytest.warns(UserWarning, match=r"another user's.*1 cell of '12345'.*='12345' or trust='all'") as seen:
+            loaded = pyexp.load(path, trust="root")
+        assert [Path(each.filename).name for each in seen] == ["test_damage.py"]
+        assert (loaded if path == bench.cell("b") else loaded[1])["type"] == "NotRun"
+    os.chown(bench.cell("a") / "result.pkl", 12346, 12346)
+    with pytest.warns(UserWarning, match=r"2 cells of '12345', '12346'.*, pass trust='all'$"):
+        pyexp.load(bench.cell("b").parent)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give a file away")

@@ -1,19 +1,23 @@
 """A Result is a read-only mapping of the experiment's outputs, which loads the value when it has to."""
 
+import json
+import math
 import pickle
+import sys
 from collections.abc import Callable
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyexp import Config, Result, ResultError, Results, Tensor
 from pyexp.configs import freeze
-from pyexp.results import done, missing, record_of
+from pyexp.results import done, from_json, missing, record_of, to_json
 from pyexp.worker.outcome import failed
 
 CONFIG = freeze({"name": "exp", "mlp": {"width": 64}})
@@ -93,10 +97,59 @@ def test_what_is_no_scalar_is_loaded_once() -> None:
     assert len(loads) == 1
 
 
-def test_a_number_of_numpy_comes_back_as_what_it_was() -> None:
-    result = result_of({"accuracy": np.float64(0.5)})
-    assert type(result["accuracy"]) is np.float64
-    assert result.record.outputs["accuracy"] == 0.5
+NUMPY_TYPES = [*"?bhilqBHILQefd", "M8[D]", "M8[s]", "M8[ns]", "M8[25ps]", "m8", "m8[Y]", "m8[2ns]", "m8[us]"]
+
+
+@st.composite
+def numpy_scalars(draw: st.DrawFn) -> Any:
+    """NumPy scalars of any bits: each NaN, NaT, unit and end of a range. Leaves out what no record holds."""
+    dtype = np.dtype(draw(st.sampled_from(NUMPY_TYPES)))
+    if dtype.kind == "b":
+        return np.bool_(draw(st.booleans()))
+    top = 2 ** (8 * dtype.itemsize) - 1
+    # NaNs of either sign, quiet and signalling; the ends of the integers; NaT and a date of nanoseconds.
+    special = [0, 1, 2, top, top - 1, top // 2, top // 2 + 1]
+    bits = draw(st.integers(0, top) | st.sampled_from([*special, 1577836800000000000 & top]))
+    return np.array(bits, f"u{dtype.itemsize}").view(dtype)[()]
+
+
+@given(numpy_scalars() | st.text(max_size=5).map(np.str_))
+@example(np.uint64(2**64 - 1))
+@example(np.float64(math.inf))
+@example(-np.float64(math.nan))
+@example(np.float32(0.1))
+@example(np.datetime64("NaT", "ns"))
+@example(np.datetime64("NaT"))
+@example(np.timedelta64(5))
+@example(np.longlong(1))
+@example(np.str_("\ud800"))
+def test_a_numpy_scalar_of_the_record_has_the_type_and_bits_that_it_has_from_the_pickle(value: Any) -> None:
+    record = record_of("exp", CONFIG, "abc", done({"x": value}, []))
+    read = from_json(json.loads(json.dumps(to_json(record))))
+    expected = pickle.loads(pickle.dumps(value))
+    if "x" not in record.outputs:  # a date or a duration of Python's
+        assert isinstance(value.item(), (date, timedelta))
+        return
+    for known in (record, read):
+        made = Result(known, OUT, refuse)["x"]
+        assert (type(made), made.dtype, made.tobytes()) == (type(expected), expected.dtype, expected.tobytes())
+
+
+def test_without_numpy_a_numpy_scalar_is_the_plain_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = result_of({"x": np.float32(0.5), "flag": np.bool_(True)}, refuse)
+    assert type(result["x"]) is np.float32
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    assert (type(result["x"]), result["x"], result.flag) == (float, 0.5, True)
+
+
+def test_what_a_record_does_not_hold_exactly_is_loaded() -> None:
+    """An array without dimensions, and a time of an older pyexp, whose record lacks the unit."""
+    value = {"array": np.array(0.5), "time": np.datetime64(1, "ns")}
+    result = result_of(value)
+    assert type(result["array"]) is np.ndarray
+    record = result.record._replace(kinds={"array": "numpy.ndarray", "time": "numpy.datetime64"})
+    assert record.outputs == {"array": 0.5, "time": 1}
+    assert Result(record, OUT, partial(_same, value))["time"] == value["time"]
 
 
 @pytest.mark.parametrize("value", [3, None, [1, 2], "text", {1: 2}])

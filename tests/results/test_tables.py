@@ -296,6 +296,69 @@ def test_skipna_leaves_out_what_is_missing_as_pandas_does(numbers: list[float | 
             np.testing.assert_allclose(result["x"], expected, rtol=1e-9, atol=1e-9)
 
 
+VALUES = st.none() | st.sampled_from(
+    [1, 0.5, math.nan, True, "", "nan", np.float32(2), np.float64(math.nan), np.str_("a")]
+)
+CELLS = st.just(ValueError) | st.fixed_dictionaries({}, optional={"x": VALUES, "y": VALUES, "z": st.just([1])})
+
+
+@given(st.lists(CELLS, min_size=6, max_size=6), st.sampled_from(["lr", "seed", None]))
+def test_a_count_is_of_the_values_that_pandas_finds(cells: list[Any], axis: str | None) -> None:
+    order = iter(cells)
+
+    def outcome(config: dict[str, Any]) -> Any:
+        if (cell := next(order)) is ValueError:
+            raise ValueError("boom")
+        return cell
+
+    results = grid(outcome)
+    counted = results.count(*([] if axis is None else [axis]))
+    frame = results.to_pandas(arrays=False)
+    others = [each for each in ("lr", "seed") if each not in (axis, *(["lr", "seed"] if axis is None else []))]
+    keys = [key for key in ("x", "y") if key in frame]
+    assert all(set(result.record.outputs) == set(keys) for result in counted)
+    groups = [group for _, group in frame.groupby(others, sort=False)] if others else [frame]
+    for group, result in zip(groups, counted, strict=True):
+        for key in keys:
+            assert (result[key], type(result[key])) == (group[key].count(), int)
+
+
+def test_a_count_is_what_a_mean_is_of() -> None:
+    results = grid(gappy)
+    numbers, means = results.count("seed"), results.mean("seed", skipna=True)
+    assert [(each["accuracy"], each["kind"]) for each in numbers] == [(2, 2), (2, 2)]
+    assert (numbers.shape, numbers.axes, numbers[0].name) == (means.shape, means.axes, means[0].name)
+    assert numbers.sum("lr").item()["steps"] == results.count(dim=["lr", "seed"]).item()["steps"] == 4
+    assert numbers.count().count().item()["steps"] == 1
+    assert [each.get("steps", 0) for each in results.count(dim=[])] == [1, 1, 0, 1, 0, 1]
+    assert grid(lambda config: None).count("seed")[0].value == {}
+    with pytest.raises(SelectionError, match="did you mean 'seed'"):
+        results.count("sed")
+
+
+def test_the_spread_of_what_is_reduced_already_is_none() -> None:
+    once = grid(accuracy).mean()
+    assert once.std().item()["steps"] == 0
+    assert math.isnan(once.std(ddof=1).item()["steps"])
+    assert once.max().item()["steps"] == 2.0
+
+
+def test_a_table_says_where_skipna_left_values_out() -> None:
+    means = grid(gappy).mean("seed", skipna=True)
+    note = (
+        "skipna left values out in 2 of 2 rows; exp_lr0.1_*: accuracy has 2 of 3 values, steps has 2 of 3 values; "
+        "count() counts the values"
+    )
+    assert str(means).splitlines()[-1] == note
+    assert str(means.mean("lr")).splitlines()[-1] == note.replace("2 of 2 rows", "1 of 1 row")
+    assert note in means._repr_html_()
+    for whole in (grid(accuracy).mean("seed", skipna=True), grid(gappy).count("seed"), grid(gappy)):
+        assert "skipna" not in str(whole)
+    nan = grid(lambda config: {"x": math.nan, "y": 1})
+    assert "x has 0 of 3 values; count" in str(nan.mean("seed", skipna=True))
+    assert "skipna" not in str(nan.mean("seed"))
+
+
 def test_a_reduced_grid_keeps_its_other_axes_its_common_configs_and_a_name_that_selects() -> None:
     results = grid(accuracy)
     means = results.mean("seed")
