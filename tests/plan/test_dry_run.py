@@ -218,3 +218,5 @@ def test_a_new_run_says_how_many_of_its_cells_the_latest_has_finished(tmp_path, 
     assert "note: 3 of these cells are finished in first; --continue loads them\n" in capsys.readouterr().err
     trial.run(grid, dry_run=True, timestamp="first", argv=[])
     assert "finished in" not in capsys.readouterr().err
+    step = trial.plan(grid, timestamp="first").steps[3]
+    assert str(step) == f"run      {step.cell.folder}  (new)"
