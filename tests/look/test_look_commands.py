@@ -291,6 +291,10 @@ def test_what_is_running_is_followed_to_its_end(tmp_path: Path) -> None:
     began = [run.stdout.readline() for _ in range(3)]
     assert began[2] == "0 of 6 cells have ended; running: exp_lr0.1_seed0\n"
     assert cell.stdout.readline() == "  hello from exp_lr0.1_seed0\n"
+    busy = look(tmp_path, "show", "out/mnist/t", "exp_lr0.1_seed0").stdout
+    assert re.search(r"\nbusy \(process \d+ on .*\), for \d+\.\d s\n", busy)
+    assert busy.endswith("\ncoordinates\n  lr    0.1\n  seed  0\n\nend of log.txt\n  hello from exp_lr0.1_seed0\n")
+    assert "\n    running, python " in look(tmp_path, "show", "out/mnist/t").stdout
     (tmp_path / "go").touch()
     shown, told = run.communicate(timeout=60)[0], cell.communicate(timeout=60)[0]
     running.communicate(timeout=60)
