@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyexp.axes import MISSING, Axis, Level, default_axes
 from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, StoreError, UsageError, nearest
+from pyexp.errors import listing as listed
 from pyexp.plan import Cell, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
 from pyexp.store import claims, files, records
@@ -31,6 +32,7 @@ from pyexp.store.layout import (
     cell_folders,
     latest_run,
     runs,
+    runs_below,
     unusable,
 )
 from pyexp.sweep import chained
@@ -430,15 +432,18 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
 
 
 def _what_there_is(folder: str) -> str:
-    """A hint for a path without a run: the experiments in it, or what is beside it."""
+    """A hint for a path without a run: the experiments in it or further below, or what is beside it."""
     with suppress(OSError):
         inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and runs(entry.path))
         if inside:
             return f"the experiments in it are {', '.join(map(repr, inside))}"
+        below = {os.path.dirname(os.path.relpath(path, folder)) for path in runs_below(folder, 3)}
+        if below:
+            return f"below it is {listed(sorted(below))}"
     above = os.path.dirname(folder)
     if not os.path.isdir(above):
         return f"there is no folder {above}"
-    known = sorted(set(os.listdir(above)) - {os.path.basename(folder)})
+    known = sorted(name for name in os.listdir(above) if name != os.path.basename(folder) and name[0] != ".")
     return nearest(os.path.basename(folder), known, "beside it is")
 
 

@@ -33,6 +33,7 @@ def test_the_help_names_every_command_and_imports_nothing_heavy(tmp_path: Path) 
     )
     assert done.stdout.endswith("\n[]\n")
     assert look(tmp_path).stdout == look(tmp_path, "--help").stdout
+    assert look(tmp_path, "--version").stdout == f"pyexp {pyexp.__version__}\n"
     assert all(re.search(rf"^    {command.name} ", done.stdout, re.M) for command in COMMANDS)
 
 
@@ -180,6 +181,7 @@ def test_a_log_cannot_move_the_cursor(folder: Path, first: Path) -> None:
 def test_what_is_no_run_or_cell_is_said_in_a_line(folder: Path, first: Path) -> None:
     assert "there is no run at" in refused(folder, "show", "out")
     assert "the experiments in it are 'mnist'" in refused(folder, "show", "out")
+    assert refused(folder, "show", ".").endswith("; below it is 'out/mnist'")
     assert "did you mean 'out'?" in refused(folder, "ls", "ouut")
     assert "no output folder" in refused(folder, "ls", "/proc/self/fd")
     assert "did you mean 'exp_lr0.1_seed1'" in refused(folder, "show", first, "exp_lr0.1_sed1")
