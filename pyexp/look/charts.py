@@ -245,22 +245,21 @@ def _lines(
     points: Mapping[tuple[int, ...], dict[str, Any]],
     has_spread: bool,
 ) -> Spec:
-    shown = x.shown, [] if colour is None else colour.shown
+    shown, colours = x.shown, [] if colour is None else distinct_texts(colour.coords)
     values = [
-        {"x": shown[0][at[0]], **({"colour": str(shown[1][at[1]])} if len(at) > 1 else {}), **point}
+        {"x": shown[at[0]], **({"colour": colours[at[1]]} if len(at) > 1 else {}), **point}
         for at, point in points.items()
     ]
     is_line = x.is_number and len(x.coords) <= MANY
     encoding: Spec = {"x": {"field": "x", **(_along(x) if x.is_number else _ordered(x))}}
     if colour is not None:
-        domain = list(map(str, shown[1]))
         scheme = {"scheme": "viridis"} if colour.is_number else {"scheme": "tableau10"}
         encoding["color"] = {
             "field": "colour",
             "type": "nominal",
             "title": colour.name,
             "legend": {"symbolOpacity": 1},
-            "scale": {"domain": domain, **scheme},
+            "scale": {"domain": colours, **scheme},
         }
     y = {"type": "quantitative", "title": output, "scale": {"zero": False}}
     spread = {"y": {"field": "low", **y}, "y2": {"field": "high"}}

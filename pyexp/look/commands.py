@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
+from pyexp import __version__
 from pyexp.errors import PyexpError, UsageError
 from pyexp.look.screen import Screen, own_screen
 
@@ -116,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0, 1 (see the command), 2 (wrong usage or folder), 130 (Ctrl-C).",
         allow_abbrev=False,
     )
+    made.add_argument("--version", action="version", version=f"pyexp {__version__}")
     rows = made.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for command in COMMANDS:
         row = rows.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)

@@ -2,6 +2,7 @@
 
 import os
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from pyexp.errors import UsageError
 from pyexp.look.runs import ANYBODY, dotted, near, outputs_of
 from pyexp.look.screen import Screen, printable
-from pyexp.results import Record, Result, cells_in_words, clipped
+from pyexp.results import Record, Result, cells_in_words, clipped, records_of
 from pyexp.store import files, history
+from pyexp.store.code import Code, difference, same
 from pyexp.store.layout import RESULT, Run
 from pyexp.tensor import Tensor
 
@@ -62,7 +64,7 @@ def _of_cells(a: Run, one: str, b: Run, other: str) -> Sections:
     yield "config", changes(*(dotted(record.config) for record in records))
     yield "outputs", _of_outputs(*results)
     commands = [_made_by(history.history(run).commands, record) for run, record in zip((a, b), records, strict=True)]
-    yield from _of_code(a, commands[0], b, commands[1])
+    yield from _of_code([records], (a, commands[0]), (b, commands[1]))
 
 
 def _status(record: Record) -> str:
@@ -110,12 +112,27 @@ def _made_by(commands: Commands, record: Record) -> Commands:
     ]
 
 
-def _of_code(a: Run, mine: Commands, b: Run, theirs: Commands) -> Sections:
-    """How the code differed, as far as the latest of the commands that ran it have said."""
-    if not mine or not theirs:
+def _of_parts(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
+    """What changed in the code that made the first of each pair, as their fingerprints say."""
+    coded = [(one, other) for one, other in pairs if one.code and other.code]
+    codes = [tuple(Code(record.code["hash"], record.code["parts"]) for record in pair) for pair in coded]
+    found = Counter(difference(old.parts, new.parts) for old, new in codes if same(old, new) is False)
+    return [
+        f"~ {words}{'' if number == len(coded) else f' ({number} of {cells_in_words(len(coded))})'}"
+        for words, number in found.most_common()
+    ]
+
+
+def _of_code(
+    pairs: Sequence[tuple[Record, Record]], mine: tuple[Run, Commands], theirs: tuple[Run, Commands]
+) -> Sections:
+    """What changed in the code, and how the latest of the commands that ran it differed, as far as they have said."""
+    lines = _of_parts(pairs)
+    if not mine[1] or not theirs[1]:
+        yield "code", lines
         return
-    one, other = mine[-1], theirs[-1]
-    yield "code", [*changes(_code(one), _code(other)), *_of_patches(a, one, b, other)]
+    one, other = mine[1][-1], theirs[1][-1]
+    yield "code", [*lines, *changes(_code(one), _code(other)), *_of_patches(mine[0], one, theirs[0], other)]
     yield "libraries", changes(_texts(one.get("libraries")), _texts(other.get("libraries")))
 
 
@@ -146,7 +163,8 @@ def _of_runs(a: Run, b: Run) -> Sections:
     yield "grid", changes(*grids)
     one, other = ({result.record.hash: result for result in each} for each in (mine, theirs))
     named = [{result.name: result for result in each if result.name} for each in (mine, theirs)]
-    lines, same = [], 0
+    lines, alike = [], 0
+    pairs = []
     for digest in dict.fromkeys([*one, *other]):
         result, twin = one.get(digest), other.get(digest)
         if result is None and twin is not None:
@@ -157,13 +175,17 @@ def _of_runs(a: Run, b: Run) -> Sections:
             if twin is None and (twin := named[1].get(result.name)) is not None and twin.record.hash in one:
                 twin = None
             found = [] if twin is None else _of_twins(result, twin)
-            same += twin is not None and not found
+            alike += twin is not None and not found
+            pairs += [] if twin is None else [(result.record, twin.record)]
             if twin is None or found:
                 lines.append(
                     f"~ {result.name or digest}: {'; '.join(found)}" if found else f"- {result.name or digest}"
                 )
-    yield f"cells ({cells_in_words(same)} the same in both)", lines
-    yield from _of_code(a, history.history(a).commands, b, history.history(b).commands)
+    yield f"cells ({cells_in_words(alike)} the same in both)", lines
+    if not pairs:  # no cell is in both, so take the latest of each
+        latest = [max(records_of(each), key=lambda record: record.started) for each in (mine, theirs)]
+        pairs = [(latest[0], latest[1])]
+    yield from _of_code(pairs, *((run, history.history(run).commands) for run in (a, b)))
 
 
 def _of_twins(one: Result, other: Result) -> list[str]:

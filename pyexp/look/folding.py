@@ -44,8 +44,8 @@ def failure_line(what: str, after: str, record: Record, width: int | None) -> st
 MOST_KINDS = 20
 
 
-def groups(records: Sequence[Record]) -> list[tuple[Record, int]]:
-    """The failures by type and place, the most frequent first: the first record of each kind, and how many there are.
+def groups(records: Sequence[Record]) -> list[list[Record]]:
+    """The failures by type and place, the most frequent first.
 
     Where no place is known, by type and message.
     """
@@ -53,7 +53,7 @@ def groups(records: Sequence[Record]) -> list[tuple[Record, int]]:
     for record in records:
         if record.status == "failed":
             found.setdefault((record.type, place(record.traceback) or record.message), []).append(record)
-    return [(each[0], len(each)) for each in sorted(found.values(), key=len, reverse=True)]
+    return sorted(found.values(), key=len, reverse=True)
 
 
 def failure_lines(records: Sequence[Record], logs: Mapping[str, str], names: Mapping[str, str]) -> list[str]:
@@ -63,18 +63,23 @@ def failure_lines(records: Sequence[Record], logs: Mapping[str, str], names: Map
     """
     lines = []
     kinds = groups(records)
-    for record, number in kinds[:MOST_KINDS]:
+    for kind in kinds[:MOST_KINDS]:
+        record = kind[0]
         name = printable(names.get(record.hash) or record.name or record.hash)
-        if number == 1:
+        if len(kind) == 1:
             lines.append(f"{name}: {reason(record)}")
         else:
             where = place(record.traceback)
-            lines.append(printable(f"{number} × {brief_error(record)}"))
+            is_common = len(set(map(brief_error, kind))) == 1
+            words = (
+                brief_error(record) if is_common else f"{record.type}, first: {clipped(record.message) or 'no message'}"
+            )
+            lines.append(printable(f"{len(kind)} × {words}"))
             lines.append(f"    {printable(where) + ', ' if where else ''}first in {name}")
         if log := logs.get(record.hash):
             lines.append(f"    log: {log}")
     if rest := kinds[MOST_KINDS:]:
-        lines.append(f"… and {sum(number for _, number in rest)} more, of {len(rest)} other kinds")
+        lines.append(f"… and {sum(map(len, rest))} more, of {len(rest)} other kinds")
     return lines
 
 

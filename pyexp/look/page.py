@@ -40,12 +40,14 @@ _HERE = Path(__file__).parent
 
 
 def require() -> None:
-    """Raise `ExtraError` (an ImportError) if a library is missing that a page is made with."""
+    """Raise `ExtraError` (an ImportError) if a library is missing that a page and a plot are made with."""
     for name in ("itables", "vl_convert"):
         try:
             import_module(name)
         except ImportError as error:
-            raise ExtraError(f"a page needs {name}: pip install itables vl-convert-python ({error})") from None
+            raise ExtraError(
+                f"a page or a plot needs {name}: pip install itables vl-convert-python ({error})"
+            ) from None
 
 
 def write(results: Results, path: str | os.PathLike[str] | None = None) -> str:

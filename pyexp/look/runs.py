@@ -9,10 +9,12 @@ import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from operator import itemgetter
 from typing import Any
 
+from pyexp.axes import default_axes
 from pyexp.configs import FrozenConfig, leaves, thaw
 from pyexp.errors import NoRunError, SelectionError, StoreError, UsageError, listing, nearest
 from pyexp.look.folding import failure_lines, folded, reason
@@ -200,10 +202,17 @@ def _show_cell(run: Run, folder: str, screen: Screen, *, follow: bool) -> None:
     record = result.record
     screen.line(printable(record.name or folder), "bold")
     screen.line(printable(near(path)))
-    screen.line(_told(record), "" if record.status == "done" else "red")
+    began = _claimed(run, folder)
+    screen.line(
+        _told(record) + (f", for {span(max(time.time() - began, 0))}" if began is not None else ""),
+        "" if record.status == "done" or began is not None else "red",
+    )
     for attempt in record.attempts:
         screen.line(printable(f"  tried before, for {span(attempt.seconds)}: {attempt.type}: {attempt.message}"))
-    _section(screen, "config", dotted(record.config))
+    config = dotted(record.config)
+    _section(screen, "config", config)
+    if not config:  # its record will have it; a coordinate need not be what is in the config, as with seeds
+        _section(screen, "coordinates", _coordinates(run, folder))
     if record.status == "done":
         _section(screen, "outputs", outputs_of(record))
     elif record.traceback:
@@ -223,6 +232,22 @@ def _told(record: Record) -> str:
     how = (f" by {record.executor}" if record.executor else "") + (f" on GPU {record.gpu}" if record.gpu else "")
     what = "done in" if record.status == "done" else f"failed with {reason(record)} after"
     return printable(f"{what} {span(record.seconds)}, begun {when}{where}{how}")
+
+
+def _claimed(run: Run, folder: str) -> float | None:
+    """When the process that has claimed a cell began it, in seconds since 1970; None if none has."""
+    with suppress(OSError):  # it is released by now
+        if folder in claims.holders(run.claims):
+            return os.lstat(os.path.join(run.claims, folder)).st_mtime  # the claim is signed when the process starts
+    return None
+
+
+def _coordinates(run: Run, folder: str) -> dict[str, str]:
+    """The coordinates of a cell in the run's grid, in words, but for those that only count."""
+    cells = history.history(run).cells
+    counting = {axis.name for axis in default_axes(cells.shape)}
+    here = cells.filter(lambda cell: cell.folder == folder).coords
+    return {name: spelled(thaw(values[0]), repr) for name, values in here.items() if values and name not in counting}
 
 
 def _section(screen: Screen, title: str, told: Mapping[str, str]) -> None:
@@ -314,9 +339,12 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
     commands = history.history(run).commands
     if commands:
         screen.line("\ncommands", "bold")
+    # A claim is signed by the process of its cell, so of several commands that have not ended any may be running.
+    unended = sum(not command.get("status") for command in commands)
+    running = "" if not claims.holders(run.claims) else "running" if unended == 1 else "running or killed"
     for command in commands:
         screen.line(f"  {printable(str(command.get('command', '?')))}")
-        screen.line(f"    {printable(_how(command))}", "dim")
+        screen.line(f"    {printable(_how(command, running))}", "dim")
     found = records_of(results)
     names = dict(zip((record.hash for record in found), labels(found), strict=True))
     if failures := failure_lines(found, {}, names):
@@ -325,9 +353,9 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
             screen.line(f"  {line}", "" if line.startswith(" ") else "red")
 
 
-def _how(command: Mapping[str, Any]) -> str:
-    """How a command ended, and by which code, in a line."""
-    parts = [str(command.get("status") or "has not said how it ended")]
+def _how(command: Mapping[str, Any], running: str) -> str:
+    """How a command ended, and by which code, in a line. `running` says what one is that has not ended, if it may."""
+    parts = [str(command.get("status") or running or "has not said how it ended")]
     if (seconds := _seconds(command)) is not None:
         parts[0] += f" after {span(seconds)}"
     if commit := _commit(command):

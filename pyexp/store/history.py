@@ -33,6 +33,7 @@ from pyexp.store.layout import (
     cell_folders,
     latest_run,
     runs,
+    runs_below,
     unusable,
 )
 from pyexp.sweep import chained
@@ -451,15 +452,18 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
 
 
 def _what_there_is(folder: str) -> str:
-    """A hint for a path without a run: the experiments in it, or what is beside it."""
+    """A hint for a path without a run: the experiments in it or further below, or what is beside it."""
     with suppress(OSError):
         inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and runs(entry.path))
         if inside:
             return f"the experiments in it are {', '.join(map(repr, inside))}"
+        below = {os.path.dirname(os.path.relpath(path, folder)) for path in runs_below(folder, 3)}
+        if below:
+            return f"below it is {enumerated(sorted(below))}"
     above = os.path.dirname(folder)
     if not os.path.isdir(above):
         return f"there is no folder {above}"
-    known = sorted(set(os.listdir(above)) - {os.path.basename(folder)})
+    known = sorted(name for name in os.listdir(above) if name != os.path.basename(folder) and name[0] != ".")
     return nearest(os.path.basename(folder), known, "beside it is")
 
 

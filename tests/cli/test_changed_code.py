@@ -9,6 +9,7 @@ import pytest
 
 import pyexp
 from tests.cli.scripts import go
+from tests.look.outside import look
 
 SCRIPT = '''
 from pyexp import experiment
@@ -85,6 +86,11 @@ def test_only_what_other_code_made_runs_again(folder: Path) -> None:
     go(folder, "-k", "x3", "--rerun-changed")
     assert values(folder) == [4, 27, 16]
     assert "2 of 3 loaded results were made by other code" in go(folder).stderr
+    go(folder, "-q", "--timestamp", "u")  # by one code, so that one cell of the two runs was made by the same
+    assert (
+        "\ncode\n  ~ helper.power changed (2 of 3 cells)\n"
+        in look(folder, "diff", *folder.glob("out/trial/[tu]")).stdout
+    )
 
 
 def test_a_change_that_is_accepted_is_said_no_more(folder: Path) -> None:

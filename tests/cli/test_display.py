@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import pmap
 
-from pyexp.look.folding import MOST_KINDS
+from pyexp.look.folding import MOST_KINDS, failure_lines
 from pyexp.look.progress import MOST_FAILURES, Progress, pace, span
 from pyexp.look.screen import printable
 from pyexp.results import Record, done, record_of
@@ -166,6 +166,19 @@ def test_the_summary_has_the_failures_by_kind_and_counts_each_once(kinds: list[i
         assert text.count(f"ValueError: kind {kind}\n") == 1
         assert f"      log: /{kinds.index(kind)}.txt\n" in text
     assert text.endswith("type this\n" if kinds else "")
+
+
+@given(st.lists(st.sampled_from(["loss is nan at step 4", "loss is nan at step 8", ""]), min_size=2, max_size=4))
+def test_a_group_shows_a_message_as_the_first_unless_all_have_it(messages: list[str]) -> None:
+    records = []
+    for message in messages:
+        try:
+            raise ValueError(*([message] if message else []))
+        except ValueError as error:
+            records.append(record("c", failed(error)))
+    whole = f"ValueError: {messages[0]}" if messages[0] else "ValueError"
+    told = whole if len(set(messages)) == 1 else f"ValueError, first: {messages[0] or 'no message'}"
+    assert failure_lines(records, {}, {})[0] == f"{len(messages)} × {told}"
 
 
 def test_an_error_without_a_message_is_its_type() -> None:

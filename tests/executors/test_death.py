@@ -2,12 +2,15 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.look.outside import look
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="processes are looked up in /proc")
 
@@ -51,6 +54,21 @@ def test_kill_9_of_the_run_leaves_no_process(script, gone, executor, whom):
     (os.killpg if whom == "group" else os.kill)(run.pid, signal.SIGKILL)
     run.wait()
     gone(*notes)
+
+
+def test_abort_ends_the_cell_that_show_names_and_leaves_its_stack(script, gone):
+    script.write(SLEEPERS)
+    run = script.start("-k", "c0", stderr=subprocess.DEVNULL)
+    (note,) = script.wait_for("out/e/run/c0-*/cell.pid")
+    shown = look(script.folder, "show", "out/e/run", "c0").stdout
+    (number,) = re.findall(r"busy \(process (\d+) on", shown)
+    os.kill(int(number), signal.SIGABRT)
+    run.wait()
+    gone(note)
+    assert "killed by signal 6 (SIGABRT)" in str(script.record("c0"))
+    log = (note.parent / "log.txt").read_text()
+    assert "Fatal Python error: Aborted" in log
+    assert re.search(r'main\.py", line \d+ in experiment', log)
 
 
 def guardians_of(pid: int) -> list[int]:

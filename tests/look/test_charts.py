@@ -146,10 +146,8 @@ def test_the_kind_of_a_chart_follows_its_axes(x: list[Any], y: list[Any], mark: 
         if mark == "line":
             title = made.spec["encoding"]["color"]["title"]
             across = made.spec["encoding"]["x"]["title"]
-            assert (
-                f"{title}: {point['colour']}" in point["told"]
-                or f"{title}: {float(point['colour']):g}" in point["told"]
-            )
+            assert f"{title}: {point['colour']}\n" in f"{point['told']}\n", "the legend has the coordinate itself"
+            assert point["colour"] in made.spec["encoding"]["color"]["scale"]["domain"]
             assert f"{across}: {point['x']:g}" in point["told"]
 
 

@@ -33,6 +33,7 @@ def test_the_help_names_every_command_and_imports_nothing_heavy(tmp_path: Path) 
     )
     assert done.stdout.endswith("\n[]\n")
     assert look(tmp_path).stdout == look(tmp_path, "--help").stdout
+    assert look(tmp_path, "--version").stdout == f"pyexp {pyexp.__version__}\n"
     assert all(re.search(rf"^    {command.name} ", done.stdout, re.M) for command in COMMANDS)
 
 
@@ -180,6 +181,7 @@ def test_a_log_cannot_move_the_cursor(folder: Path, first: Path) -> None:
 def test_what_is_no_run_or_cell_is_said_in_a_line(folder: Path, first: Path) -> None:
     assert "there is no run at" in refused(folder, "show", "out")
     assert "the experiments in it are 'mnist'" in refused(folder, "show", "out")
+    assert refused(folder, "show", ".").endswith("; below it is 'out/mnist'")
     assert "did you mean 'out'?" in refused(folder, "ls", "ouut")
     assert "no output folder" in refused(folder, "ls", "/proc/self/fd")
     assert "did you mean 'exp_lr0.1_seed1'" in refused(folder, "show", first, "exp_lr0.1_sed1")
@@ -291,6 +293,10 @@ def test_what_is_running_is_followed_to_its_end(tmp_path: Path) -> None:
     began = [run.stdout.readline() for _ in range(3)]
     assert began[2] == "0 of 6 cells have ended; running: exp_lr0.1_seed0\n"
     assert cell.stdout.readline() == "  hello from exp_lr0.1_seed0\n"
+    busy = look(tmp_path, "show", "out/mnist/t", "exp_lr0.1_seed0").stdout
+    assert re.search(r"\nbusy \(process \d+ on .*\), for \d+\.\d s\n", busy)
+    assert busy.endswith("\ncoordinates\n  lr    0.1\n  seed  0\n\nend of log.txt\n  hello from exp_lr0.1_seed0\n")
+    assert "\n    running, python " in look(tmp_path, "show", "out/mnist/t").stdout
     (tmp_path / "go").touch()
     shown, told = run.communicate(timeout=60)[0], cell.communicate(timeout=60)[0]
     running.communicate(timeout=60)

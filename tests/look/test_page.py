@@ -271,7 +271,7 @@ def test_a_page_is_small(tmp_path: Path) -> None:
 
 def test_without_its_libraries_a_page_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
-    with pytest.raises(ExtraError, match=r"a page needs vl_convert: pip install itables vl-convert-python"):
+    with pytest.raises(ExtraError, match=r"a page or a plot needs vl_convert: pip install itables vl-convert-python"):
         Results([]).to_html(tmp_path / "page.html")
 
 
@@ -334,7 +334,10 @@ def test_a_page_that_cannot_be_made_is_refused_before_anything_runs(tmp_path: Pa
     (tmp_path / "itables.py").write_text("raise ImportError('no such library')")
     done = go(tmp_path, "--html")
     assert done.returncode == 2
-    assert done.stderr == "error: a page needs itables: pip install itables vl-convert-python (no such library)\n"
+    assert (
+        done.stderr
+        == "error: a page or a plot needs itables: pip install itables vl-convert-python (no such library)\n"
+    )
     assert not (tmp_path / "ran.txt").exists()
 
 
