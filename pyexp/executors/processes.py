@@ -622,7 +622,7 @@ class Ahead(NamedTuple):
     link: socket.socket
 
     def give_up(self) -> int | None:
-        """Let it end, as there is no cell for it. Return its process id if it is known."""
+        """Let it end: the run has no cell for it. Return its process id if it is known."""
         self.link.close()
         heard = b""
         with suppress(OSError):

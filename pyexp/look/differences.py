@@ -72,7 +72,7 @@ def _status(record: Record) -> str:
 
 
 def _of_outputs(one: Result, other: Result) -> list[str]:
-    """How the outputs differ; of those that are no scalars it is seen only that one of them does."""
+    """How the outputs differ. Of outputs that are not scalars, only that they differ."""
     mine, theirs = one.record, other.record
     lines = changes(outputs_of(mine), outputs_of(theirs))
     hidden = [key for key in mine.kinds if key not in mine.outputs and key in theirs.kinds]
@@ -169,7 +169,7 @@ def _of_runs(a: Run, b: Run) -> Sections:
         result, twin = one.get(digest), other.get(digest)
         if result is None and twin is not None:
             earlier = named[0].get(twin.name)
-            if earlier is None or earlier.record.hash in other:  # else the two are told from the other side
+            if earlier is None or earlier.record.hash in other:  # otherwise the other side names the two
                 lines.append(f"+ {twin.name or digest}")
         elif result is not None:
             if twin is None and (twin := named[1].get(result.name)) is not None and twin.record.hash in one:

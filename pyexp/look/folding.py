@@ -40,7 +40,7 @@ def failure_line(what: str, after: str, record: Record, width: int | None) -> st
     return f"{what}: {_placed(cut(error, max(width - rest, LEAST_ERROR)), record)}"
 
 
-#: Kinds of failures that are told at the end of a run.
+#: Kinds of failures that the end of a run prints.
 MOST_KINDS = 20
 
 
@@ -84,13 +84,13 @@ def failure_lines(records: Sequence[Record], logs: Mapping[str, str], names: Map
 
 
 def for_stdout(results: Results, rest: str, *, whole: bool = False) -> str:
-    """The results as a table for stdout as it is now: folded to a terminal, else whole. `rest` says what shows all."""
+    """The results as a table for stdout: folded on a terminal, whole elsewhere. `rest` says what shows all."""
     screen = own_screen()
     return str(results) if whole else folded(results, screen.width, screen.height, rest)
 
 
 def plan_for_stdout(plan: Plan, rest: str, *, whole: bool = False) -> str:
-    """The plan for stdout as it is now: its first and last steps on a terminal, else all of them."""
+    """The plan for stdout as it is now: its first and last steps on a terminal, all of them elsewhere."""
     screen = own_screen()
     width, height = screen.width, screen.height
     if whole or width is None or height is None:

@@ -15,13 +15,13 @@ from pyexp.look.folding import failure_line, failure_lines
 from pyexp.look.screen import is_terminal, printable, width_of
 from pyexp.results import Record, cells_in_words
 
-#: Failures that are told one by one while a run goes on. After that they are counted.
+#: Failures that a run prints one by one. After that it counts them.
 MOST_FAILURES = 10
 #: Running cells that are shown by name.
 MOST_RUNNING = 8
 #: Seconds between two frames of the live display, and of the one in a notebook.
 FRAME, NOTEBOOK_FRAME = 0.1, 0.5
-#: Seconds between two lines on the running cells, where there is no live display.
+#: Seconds between two lines on the running cells, without a live display.
 HEARTBEAT = 60.0
 
 
@@ -330,7 +330,7 @@ def heartbeat(
 
 
 def is_counted(failed: int) -> bool:
-    """Whether a line says how many have failed: each time there are twice as many as are told one by one.
+    """Whether a line says how many have failed: whenever the number has doubled since the last line.
 
     >>> [number for number in range(11, 100) if is_counted(number)]
     [20, 40, 80]

@@ -264,7 +264,7 @@ def dotted(config: FrozenConfig) -> dict[str, str]:
 
 
 def outputs_of(record: Record) -> dict[str, str]:
-    """The outputs of a finished cell, in words; of what is no scalar, its class."""
+    """The outputs of a finished cell, in words; the class of an output that is not a scalar."""
     kept = record.outputs
     return {key: spelled(kept[key], repr) if key in kept else f"<{kind}>" for key, kind in record.kinds.items()}
 
@@ -416,7 +416,7 @@ def best(said: Namespace, screen: Screen) -> int:
     if not having:
         known = dict.fromkeys(key for record in found for key in record.kinds)
         if said.metric in known:
-            raise SelectionError(f"{said.metric!r} is no scalar, so that its cells have no order")
+            raise SelectionError(f"{said.metric!r} is not a scalar, so its cells have no order")
         raise SelectionError(
             f"no cell has the output {said.metric!r}; {nearest(said.metric, known, 'the outputs are')}"
         )
@@ -491,7 +491,7 @@ def html(said: Namespace, screen: Screen) -> int:
 
 
 class _Lines:
-    """A file of which the csv module wants no more than this."""
+    """A file as far as the csv module needs one."""
 
     def __init__(self, screen: Screen) -> None:
         self.write = screen.raw

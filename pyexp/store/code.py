@@ -132,7 +132,7 @@ _IDLE_BUILTINS = frozenset(
 ) | {"print", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"}
 _IDLE_METHODS = frozenset(["critical", "debug", "error", "exception", "info", "log", "warn", "warning"])
 
-#: The decorators of an experiment for functions that are no part of it, or begin one.
+#: The decorators of an experiment for functions that do not belong to it, or begin one.
 _ASIDE = (("configs",), ("report",), ("initializer",))
 
 #: Bases that give a class no use for the annotations in its body, by their last name.
@@ -514,7 +514,7 @@ class _Reading:
     # Names.
 
     def _home(self, name: str) -> _Scope | None:
-        """The scope that binds a name; None if it is global. A class is no scope for what is nested in it."""
+        """The scope that binds a name; None if it is global. What is nested in a class does not see its names."""
         for scope in reversed(self._scopes):
             if name in scope.declared:
                 return None

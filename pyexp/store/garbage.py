@@ -43,7 +43,7 @@ def found(paths: Iterable[str]) -> list[Item]:
 
 
 def newest_complete(path: str) -> layout.Begun | None:
-    """The newest run of which all cells are done, of the experiment of the run at this path.
+    """The newest run whose cells are all done, of the experiment of the run at this path.
 
     It is looked for beside that: where there is no level of timestamps, the runs there are of other experiments.
     """
@@ -116,7 +116,7 @@ def _item(path: str, run: Run, claim: str, why: str) -> Item:
 
 
 def of_runs(paths: Iterable[str]) -> list[Item]:
-    """The runs at these paths. Raises `NoRunError` or `StoreError` if one of them is no run, or has to stay."""
+    """The runs at these paths. Raises `NoRunError` or `StoreError` if one of them is not a run, or has to stay."""
     items = []
     for path in dict.fromkeys(paths):
         if not os.path.isdir(path) or os.path.islink(path):

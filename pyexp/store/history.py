@@ -439,7 +439,7 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
         raise NoRunError(f"{folder} is a file; give the folder of a run or a cell, such as {os.path.dirname(folder)}")
     run, above = Run(folder, trust=trust), Run(os.path.dirname(folder), trust=trust)
     name = os.path.basename(folder)
-    # A cell of which nothing has come yet is known by the run's grid.
+    # A cell without a folder is known by the run's grid.
     if not described(run) and (is_cell(folder) or (name in cell_folders(above) and name in history(above).folders)):
         return above, name
     here = history(run)

@@ -1,8 +1,8 @@
 """Two output folders in one: the runs, cells, grids and commands of both.
 
 A cell is the same in both if its folder has the same name. Of two states of a cell the further one stays: done, failed,
-unfinished; of two failures the later. Two different results of one cell are told and left as they are. So it does not
-matter which folder is added to which, and adding a folder again changes nothing. Nothing is unpickled.
+unfinished; of two failures the later. Two different results of one cell are reported and stay as they are. So it does
+not matter which folder is added to which, and adding a folder again changes nothing. Nothing is unpickled.
 """
 
 import json

@@ -122,10 +122,10 @@ def _cell(folder: str, digest: str) -> Iterator[Finding | None]:
 
 
 def _result(path: str, digest: str, expected: str) -> Finding | None:
-    """What is wrong with a result, of which a record has the seal if it has one."""
+    """What is wrong with a result, whose seal stands in a record if it has one."""
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            return Finding(path, DAMAGED, "it is no regular file")
+            return Finding(path, DAMAGED, "it is not a regular file")
         seal = files.seal_of(path, digest, "all")
     except files.DamagedError as error:
         return Finding(path, DAMAGED, str(error))
@@ -135,7 +135,7 @@ def _result(path: str, digest: str, expected: str) -> Finding | None:
         if expected:
             return Finding(path, DAMAGED, "its seal is gone")
         if not pickling.is_whole(path):
-            return Finding(path, DAMAGED, "it has no seal, and is no whole pickle")
+            return Finding(path, DAMAGED, "it has no seal, and is not a whole pickle")
         return Finding(path, UNKNOWN, "an executor of the user's wrote it, without a seal")
     if expected and expected != seal.words:
         return Finding(path, DAMAGED, "its record is that of another result")

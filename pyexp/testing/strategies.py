@@ -241,7 +241,7 @@ def maps(leaves: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[dict
 
 
 def configs(leaves: st.SearchStrategy[Any] | None = None, *, named: bool = True) -> st.SearchStrategy[dict[str, Any]]:
-    """Configs as a user writes them, each with a name. Leaves out what `maps` does, and names that are no strings.
+    """Configs as a user writes them, each with a name. Leaves out what `maps` does, and names that are not strings.
 
     Without `named`, some have no name, or None.
     """
