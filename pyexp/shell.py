@@ -16,7 +16,7 @@ from pyexp.errors import ConfigError, NoRunError, ResultError, SelectionError, S
 from pyexp.executors import validate_executor
 from pyexp.options import FLAGS, GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden, unknown_flag
 from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, validate_size
-from pyexp.results import cells_in_words
+from pyexp.results import cells_in_words, records_of
 from pyexp.runner import Job, Performed, Snapshot
 from pyexp.store import history, layout, records
 from pyexp.store.layout import Run
@@ -210,7 +210,7 @@ def perform(job: Job, options: Options) -> Performed:
     """
     validate_executor(options.executor)
     if options.mode is Mode.REPORT and (options.as_run or job.configs is None):
-        return Performed(_as_run(job, options))
+        return _told(_as_run(job, options))
     snapshot = look(job, options)
     if options.mode is not Mode.REPORT:
         return runner.run(job, options, snapshot)
@@ -228,7 +228,15 @@ def perform(job: Job, options: Options) -> Performed:
         tell(f"note: this grid leaves out {more}")
     for line in runner.of_other_code(snapshot):
         tell(line)
-    return Performed(records.reported(run, snapshot.plan.steps, snapshot.facts))
+    return _told(records.reported(run, snapshot.plan.steps, snapshot.facts))
+
+
+def _told(results: Results) -> Performed:
+    """The results as what was performed, after a note on those that belong to a user you do not trust."""
+    found = [record for record in records_of(results) if record.status == Status.FOREIGN.value]
+    if found:
+        tell(f"note: {cells_in_words(len(found))} not loaded: {found[0].message}")
+    return Performed(results)
 
 
 def _as_run(job: Job, options: Options) -> Results:

@@ -126,6 +126,10 @@ def test_a_result_of_another_user_is_neither_loaded_nor_renamed_nor_run_again(be
     told = [line for line in capfd.readouterr().err.splitlines() if "another user" in line]
     assert told == [f"note: 1 cell not loaded: {why}"]
     assert (bench.ran, result.lstat(), result.read_bytes()) == (["bad"], before, content)
+    for words in (["--report"], ["--as-run"]):
+        capfd.readouterr()
+        assert bench.run(*words, timestamp="t")[1]["message"] == why
+        assert capfd.readouterr().err.count(f"note: 1 cell not loaded: {why}") == 1
     for trust in ("12345", "all"):
         assert bench.run(timestamp="t", trust=trust)[1].value["x"] == 2
         assert pyexp.load(bench.cell("b"), trust=trust).value["x"] == 2
