@@ -188,7 +188,7 @@ def test_what_is_no_run_or_cell_is_said_in_a_line(folder: Path, first: Path) -> 
     assert "matches 3 cells: " in refused(folder, "show", first, "*lr0.1*")
     assert "the outputs are 'accuracy', 'weights'" in refused(folder, "best", first, "loss")
     assert "did you mean 'accuracy'" in refused(folder, "best", first, "acuracy")
-    assert "no scalar" in refused(folder, "best", first, "weights")
+    assert "not a scalar" in refused(folder, "best", first, "weights")
     assert "invalid choice" in refused(folder, "lst")
 
 
