@@ -506,6 +506,8 @@ class WorkerSession(ProcessSession):
             if self._server is None:
                 break
             try:
+                if self._server.child.has_ended:  # a child that waits would run its cell as an orphan
+                    raise ConnectionError("the server has died")
                 ahead, self._ahead = self._ahead or self._server.ask_for_child(), None
                 child = self._server.child_of(ahead)
                 try:
