@@ -49,8 +49,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: Where pyexp's own code is.
-
 #: Mistakes on the command line, or in what it names; not in the script.
 _MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
 

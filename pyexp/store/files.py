@@ -257,8 +257,6 @@ def commit(path: str, payload: bytes, *, durable: bool) -> None:
     try:
         make_folders(os.path.dirname(path), durable=durable)
         write(path, (payload, bytes(seal)), durable=durable)
-        if durable:  # the folder's own name, which its maker has not synced
-            sync_folder(os.path.dirname(os.path.dirname(path)))
     except BaseException:  # it may have its name already, if syncing the folder failed
         with suppress(OSError):
             os.unlink(path)

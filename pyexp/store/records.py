@@ -295,6 +295,8 @@ def commit(run: Run, cell: Cell, record: Record) -> Record:
         _remove(run.file(cell, RESULT))
     else:
         record = _stamped(record, run.file(cell, RESULT))
+        if run.durable:  # the name of the cell's folder, which no executor has synced
+            files.sync_folder(run.path)
     _write_record(run, cell, record)
     if not record.failed:
         _remove_tree(_apart(run, cell))
