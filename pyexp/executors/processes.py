@@ -423,9 +423,8 @@ class SubprocessExecutor(SessionExecutor):
     """Run each cell in a clean process, which has loaded the script. The default.
 
     On Linux, one fresh interpreter loads the script once, and is forked for each cell; the child for the next cell
-    waits while a cell runs. Each cell gets a fresh
-    interpreter on Windows and macOS, with `fresh=True`, and if loading the script starts threads or opens an
-    accelerator.
+    waits while a cell runs. Each cell gets a fresh interpreter on Windows and macOS, with `fresh=True`, and if loading
+    the script starts threads or opens an accelerator.
     """
 
     no_gpus = ""
