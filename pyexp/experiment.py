@@ -1,63 +1,39 @@
-"""`Experiment` and the decorator that makes one.
+"""`Experiment` and the decorator that makes one: a function, what is registered for it, and its options.
 
-It settles the options (command line over `run()` over decorator), and calls the shell.
+A script that only declares experiments loads this and the pure modules. What a call of `run()` does is in `shell`,
+which is imported then: the processes of cells never load it.
 """
 
-import atexit
+from __future__ import annotations
+
 import contextlib
 import functools
 import inspect
-import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, overload
 from weakref import WeakSet
 
-from pyexp import shell
 from pyexp.configs import Config, FrozenConfig, filled, freeze_config, thaw
-from pyexp.errors import (
-    ConfigError,
-    ExecutorError,
-    ExtraError,
-    HashError,
-    NoRunError,
-    SelectionError,
-    StoreError,
-    UsageError,
-)
-from pyexp.executors import validate_executor
+from pyexp.errors import ConfigError, HashError, UsageError
 from pyexp.hashing import encode
-from pyexp.leaves import script_name
-from pyexp.look.folding import for_stdout, plan_for_stdout
-from pyexp.look.screen import own_screen
-from pyexp.options import Options, UnknownKeyError, keys_of, settle, spelled, without_flags
-from pyexp.plan import Mode, Plan, component
-from pyexp.results import records_of
-from pyexp.runner import Interrupted, Job
-from pyexp.shell import Heard, command_line, parse, say, tell
-from pyexp.store import history, layout
-from pyexp.tables import Results
+from pyexp.options import settle
 from pyexp.worker import script
 
-if TYPE_CHECKING:  # a run that is finished loads no executor
-    from pyexp.executors import Executor, ExecutorName
-    from pyexp.store.code import Code
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Unpack
 
-F = TypeVar("F", bound=Callable[..., Any])
+    from pyexp.executors import Executor, ExecutorName
+    from pyexp.plan import Plan
+    from pyexp.tables import Results
+
+F = TypeVar("F", bound="Callable[..., Any]")
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: Mistakes on the command line, or in what it names; not in the script.
-_MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
-
-
-#: The experiments that have not run in this process. `_taken` is filled once one has run with the command line.
-_not_run: "WeakSet[Experiment[Any]]" = WeakSet()
-_taken: set[bool] = set()
 #: All experiments of this process.
-_made: "WeakSet[Experiment[Any]]" = WeakSet()
+_made: WeakSet[Experiment[Any]] = WeakSet()
 
 
 class RunOptions(TypedDict, total=False):
@@ -69,7 +45,7 @@ class RunOptions(TypedDict, total=False):
     """
 
     name: str | None
-    executor: "ExecutorName | Executor | None"
+    executor: ExecutorName | Executor | None
     output_dir: str | os.PathLike[str] | None
     timestamp: str | bool | None
     resume: bool | None
@@ -124,16 +100,15 @@ class Experiment(Generic[R]):
         self.defaults = _defaults(defaults)
         self.fn = fn
         self.options = _said(options)
-        self._configs: Any = None
-        self._report: Callable[[Results], Any] | None = None
-        self._initializer: Callable[[], Any] | None = None
+        #: The functions under the decorators below, by the name of the decorator.
+        self.registered: dict[str, Any] = {}
+        self.has_run = False
         self.__name__: str = getattr(fn, "__name__", type(fn).__name__)
         self.__doc__ = fn.__doc__
         self.__module__ = fn.__module__
         self.__wrapped__ = fn
         settle(self.options, {}, {})  # a wrong option is an error where it is written
         script.remember()
-        _not_run.add(self)
         _made.add(self)
 
     def __call__(self, config: Mapping[str, Any]) -> R:
@@ -156,7 +131,7 @@ class Experiment(Generic[R]):
         Raises `ConfigError` if the function takes an argument.
         """
         _validate_call(fn, (), "configs", "without arguments: def configs()")
-        self._configs = fn
+        self.registered["configs"] = fn
         return fn
 
     def report(self, fn: F) -> F:
@@ -167,7 +142,7 @@ class Experiment(Generic[R]):
         Raises `ConfigError` if the function does not take one argument.
         """
         _validate_call(fn, (None,), "report", "with one argument, the Results: def report(results)")
-        self._report = fn
+        self.registered["report"] = fn
         return fn
 
     def initializer(self, fn: F) -> F:
@@ -179,7 +154,7 @@ class Experiment(Generic[R]):
         Raises `ConfigError` if the function takes an argument.
         """
         _validate_call(fn, (), "initializer", "without arguments: def initialize()")
-        self._initializer = fn
+        self.registered["initializer"] = fn
         return fn
 
     @overload
@@ -238,80 +213,18 @@ class Experiment(Generic[R]):
         """
         _validate_run(report, argv)
         script.reached_run()
-        self._complete_if_asked(configs)
-        heard = command_line(sys._getframe(1)) if argv is None else Heard(list(argv) or None)
-        commanded = heard.words
-        if heard.notice:
-            tell(heard.notice)
-        _not_run.discard(self)
-        said = _said(options) | ({"report": report} if isinstance(report, bool) else {})
-        validate_executor(settle(self.options, said, {}).executor)  # a mistake in the script keeps its traceback
-        with _exit_on_error(commanded is not None):
-            typed = parse(commanded or [], os.path.basename(sys.argv[0]))
-            settled = settle(self.options, said, typed)
-            validate_executor(settled.executor)
-            if settled.list_runs:
-                self._list(settled)
-                return None
-            if settled.html or settled.plot:
-                shell.refuse_without_page()
-        words = commanded if argv is None else list(argv)
-        job = self._job(settled, configs, _command(typed, words))
-        with _exit_on_error(commanded is not None):
-            try:
-                if settled.dry_run:
-                    self._dry_run(job, settled)
-                    return None
-                done, safe = shell.perform(job, settled)
-            except (SelectionError, UnknownKeyError) as error:
-                if argv is not None or not _is_for_another(typed):
-                    raise
-                tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
-                return Results([])
-            if commanded and argv is None:
-                _taken.add(True)
-        value = self._reported(done, report, settled, commanded is not None)
-        if settled.check:
-            self._check(not safe or _has_failed(done, settled), bool(commanded) and argv is None)
-        return value
+        from pyexp import shell
 
-    def _reported(self, done: Results, report: Any, options: Options, by_command_line: bool) -> Any:
-        """What the report on the results returns. Write the page and the chart that the options ask for."""
-        written = shell.write_page(done) if options.html else ""
-        given = report if callable(report) else self._report
-        value = (given or functools.partial(_default_report, options=options))(done)
-        if written:
-            say(written)
-        if options.plot:
-            with _exit_on_error(by_command_line):
-                say(shell.write_plot(done, options.plot))
-        return value
-
-    def _check(self, failed: bool, by_command_line: bool) -> None:
-        """Exit with status 1 if a cell failed. On the command line, wait for all experiments of the script."""
-        if by_command_line and any(other.__module__ == self.__module__ for other in _not_run):
-            if failed and not _failed:
-                _failed.append(True)
-                atexit.register(_exit_failed)
-        elif failed or _failed:
-            atexit.unregister(_exit_failed)
-            raise SystemExit(1)
-
-    def _dry_run(self, job: Job, options: Options) -> None:
-        """Print the plan."""
-        snapshot = shell.look(job, options)
-        for note in snapshot.notes:
-            tell(note)
-        say(plan_for_stdout(snapshot.plan, "-v shows all", whole=options.verbose))
+        return shell.run(shell.Call(self, _others(self), configs, _said(options)), report, argv, sys._getframe(1))
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing.
 
         The steps have the shape of the grid. Raises as `run` does.
         """
-        settled = settle(self.options, _said(options), {})
-        validate_executor(settled.executor)
-        return shell.look(self._job(settled, configs), settled).plan
+        from pyexp import shell
+
+        return shell.plan_of(shell.Call(self, _others(self), configs, _said(options)))
 
     def results(
         self,
@@ -334,83 +247,15 @@ class Experiment(Generic[R]):
 
         Raises `NoRunError` if the run does not exist, or if none of its cells has ended.
         """
+        from pyexp import shell
+
         where = {"timestamp": timestamp, "name": name, "output_dir": output_dir}
         which = {"select": select, "overrides": overrides, "as_run": as_run, "trust": trust}
-        settled = settle(self.options, {**_said({**where, **which}), "report": True}, {})
-        return shell.perform(self._job(settled, configs), settled).results
+        return shell.results_of(shell.Call(self, _others(self), configs, _said({**where, **which})))
 
-    def _job(self, options: Options, configs: Any, command: str = "") -> Job:
-        given = self._configs if configs is None else configs
-        # A report on a run needs no configs.
-        made = None if given is None and options.mode is Mode.REPORT else shell.grid(given)
-        return Job(
-            self._folder(options),
-            self.fn,
-            made,
-            command,
-            self._initializer,
-            _script(self.fn),
-            _function(self),
-            frozenset(_function(other) for other in _made if other.__module__ == self.__module__) - {_function(self)},
-            self._code(),
-            self.defaults,
-        )
 
-    def _code(self) -> "Code | None":
-        """The fingerprint of the code; None if it cannot be taken."""
-        from pyexp.worker.sources import code_of  # imported only by a run
-
-        try:
-            return code_of(self.fn, self._initializer)
-        except Exception:  # a source may hold anything, and must not fail the run
-            return None
-
-    def _takes(self, typed: Mapping[str, Any]) -> bool:
-        """Whether the command line selects cells of this experiment. True if that is unknown before `run`."""
-        if self._configs is None:
-            return True
-        try:
-            settled = settle(self.options, {}, typed)
-            shell.cells_of_job(self._job(settled, None), settled)
-        except (SelectionError, UnknownKeyError):
-            return False
-        except Exception:  # its own run reports the error
-            return True
-        return True
-
-    def _folder(self, options: Options) -> str:
-        return component(options.name or self.__name__, "the experiment's name")
-
-    def _complete_if_asked(self, configs: Any) -> None:
-        """Answer a shell that asks what a word may become, and end the process."""
-        if "_ARGCOMPLETE" not in os.environ:
-            return
-        from pyexp import executors
-        from pyexp.look.completion import complete
-
-        def base(said: Any) -> str:
-            typed = {key: getattr(said, key) for key in ("name", "output_dir") if getattr(said, key, None)}
-            settled = settle(self.options, {}, typed)
-            return layout.home(settled.output_dir, self._folder(settled))
-
-        grid = functools.cache(lambda: shell.grid(self._configs if configs is None else configs))
-        complete(
-            shell.parser(),
-            {
-                "timestamp": lambda said: [run.name for run in layout.runs(base(said))],
-                "select": lambda said: [name for config in grid() if (name := config.get("name"))],
-                "overrides": lambda said: dict.fromkeys(f"{key}=" for config in grid() for key in keys_of(config)),
-                "executor": lambda said: get_args(executors.ExecutorName),
-            },
-        )
-
-    def _list(self, options: Options) -> None:
-        from pyexp.look import runs  # imported only for the list
-
-        base = layout.home(options.output_dir, self._folder(options))
-        found = history.kept(base)
-        lines = runs.overview(found, own_screen().width) if found else []
-        say("\n".join(lines) or f"there is no run of {self._folder(options)!r} below {base} yet")
+def _others(experiment: Experiment[Any]) -> list[Experiment[Any]]:
+    return [other for other in list(_made) if other is not experiment]
 
 
 def _validate_run(report: Any, argv: Any) -> None:
@@ -418,12 +263,6 @@ def _validate_run(report: Any, argv: Any) -> None:
         raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
     if not (report is None or callable(report) or isinstance(report, bool)):
         raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
-
-
-def _is_for_another(typed: Mapping[str, Any]) -> bool:
-    """Whether cells or keys that an experiment lacks may belong to another experiment of the script."""
-    chooses = bool(typed.get("select") or typed.get("overrides"))
-    return chooses and (bool(_taken) or any(experiment._takes(typed) for experiment in list(_not_run)))
 
 
 def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
@@ -439,87 +278,9 @@ def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
     return frozen
 
 
-def _script(fn: Any) -> str:
-    """The module name of the script that defines the experiment; `""` if it has no file."""
-    module = getattr(fn, "__module__", None) or "__main__"
-    name = script_name(sys.modules.get("__main__")) if module in ("__main__", "__mp_main__") else str(module)
-    return "" if name == "__main__" else name.rpartition(".")[2]
-
-
-def _function(experiment: Experiment[Any]) -> str:
-    """The name of the experiment's function in its module."""
-    return str(getattr(experiment.fn, "__qualname__", type(experiment.fn).__qualname__))
-
-
 def _said(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, without those that are None."""
     return {key: value for key, value in options.items() if value is not None}
-
-
-def _command(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:
-    """The command that starts the script with the same words, except those that choose the run or its cells.
-
-    `words` are those that were read. `""` if the command line was not read, or if the script has made them up.
-    """
-    main = sys.modules.get("__main__")
-    path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
-    everything = shell.typed_words(sys.orig_argv, path if spec is None else None)
-    own = None if words is None else shell.without_words(everything, words)
-    if not path or own is None:
-        return ""
-    with suppress(OSError, ValueError):  # the working directory is gone, or on another drive
-        path = os.path.relpath(path)
-    program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [path]
-    is_kept = {key: key not in _WHICH or value is False for key, value in typed.items()}
-    kept = spelled({key: value for key, value in typed.items() if is_kept[key]})
-    return shlex.join(["python", *program, *(without_flags(everything, _WHICH) if own else kept)])
-
-
-_WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "list_runs"}
-
-
-@contextmanager
-def _exit_on_error(wanted: bool) -> Iterator[None]:
-    """If a command line was given, turn a mistake on it, or a signal, into one line and an exit status.
-
-    The user's own functions do not run inside, so that their errors keep their tracebacks.
-    """
-    try:
-        yield
-    except _MISTAKES as error:
-        if not wanted:
-            raise
-        tell(f"error: {error}")
-        raise SystemExit(2) from error
-    except Interrupted as error:
-        if not wanted:
-            raise
-        tell(str(error))
-        raise SystemExit(error.status) from None
-
-
-#: Filled once an experiment fails under `--check` while others of the script have yet to run.
-_failed: list[bool] = []
-
-
-def _exit_failed() -> None:
-    """End the process with status 1: an exit handler cannot set Python's exit status otherwise."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    os._exit(1)
-
-
-def _has_failed(results: Results, options: Options) -> bool:
-    """Whether a cell has failed, or has no result for a report."""
-    records = records_of(results)
-    return any(record.failed if options.report else record.status == "failed" for record in records)
-
-
-def _default_report(results: Results, options: Options) -> Results:
-    rest = "all are on the page" if options.html else "-v shows all"
-    say(for_stdout(results, rest, whole=options.verbose))
-    return results
 
 
 @overload

@@ -1,7 +1,7 @@
 """The options of a run: one table that the decorator, `run()`, the command line, its help and the docs share.
 
-`shell.parse` reads an argv list, `spelled` turns options back into one, and `settle` combines command line, `run()`,
-decorator and defaults.
+`commandline.parse` reads an argv list, `spelled` turns options back into one, and `settle` combines command line,
+`run()`, decorator and defaults.
 """
 
 import math

@@ -1,39 +1,323 @@
-"""The shell: look → plan → perform → report. The store gathers facts, `plan` decides, the runner carries it out."""
+"""The shell: what a call of `run()` does. Options → look → plan → perform → report.
 
+The store gathers facts, `plan` decides, the runner carries it out. The options are settled here: the command line wins
+over `run()`, and `run()` over the decorator.
+"""
+
+import atexit
+import functools
 import os
-import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from pyexp import runner
+from pyexp import executors, runner
+from pyexp.commandline import Heard, command_again, command_line, parse, parser, say, tell
 from pyexp.configs import FrozenConfig
-from pyexp.errors import ConfigError, NoRunError, ResultError, SelectionError, StoreError, UsageError, nearest
+from pyexp.errors import (
+    ConfigError,
+    ExecutorError,
+    ExtraError,
+    NoRunError,
+    ResultError,
+    SelectionError,
+    StoreError,
+    UsageError,
+    nearest,
+)
 from pyexp.executors import validate_executor
-from pyexp.options import FLAGS, GROUPS, OPTIONS, OVERRIDE_HELP, Options, checked, default_of, overridden, unknown_flag
-from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Status, cells_of, classify, explained, plan, validate_size
+from pyexp.leaves import script_name
+from pyexp.look.folding import for_stdout, plan_for_stdout
+from pyexp.look.screen import own_screen
+from pyexp.options import Options, UnknownKeyError, keys_of, overridden, settle
+from pyexp.plan import (
+    FINISHED,
+    Action,
+    Cell,
+    Facts,
+    Mode,
+    Plan,
+    Status,
+    cells_of,
+    classify,
+    component,
+    explained,
+    plan,
+    validate_size,
+)
 from pyexp.results import cells_in_words, records_of
-from pyexp.runner import Job, Performed, Snapshot
-from pyexp.store import history, layout, records
+from pyexp.runner import Interrupted, Job, Performed, Snapshot
+from pyexp.store import history, layout, pickling, records
 from pyexp.store.layout import Run
 from pyexp.sweep import grid_of, with_defaults
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
 if TYPE_CHECKING:
-    import argparse
-
+    from pyexp.experiment import Experiment
+    from pyexp.store.code import Code
 
 NO_CONFIGS = "there are no configs: register a function with @experiment.configs, or pass run(configs=…)"
+#: Mistakes on the command line, or in what it names; not in the script.
+_MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
+#: Filled once an experiment of the script has run with the command line.
+_taken: set[bool] = set()
+#: Filled once an experiment fails under `--check` while others of the script have yet to run.
+_failed: list[bool] = []
 
 
-def grid(configs: Any) -> Tensor[FrozenConfig]:
-    """The configs, or what a function returns for them, as a grid. Raises `ConfigError` for anything else."""
+class Call(NamedTuple):
+    """A call of a method of an experiment: its configs (None: the registered ones) and its options.
+
+    `others` are the experiments that this process has beside it.
+    """
+
+    experiment: "Experiment[Any]"
+    others: "Sequence[Experiment[Any]]"
+    configs: Any
+    said: Mapping[str, Any]
+
+    @property
+    def siblings(self) -> "list[Experiment[Any]]":
+        """The other experiments of the same script."""
+        return [other for other in self.others if other.__module__ == self.experiment.__module__]
+
+    @property
+    def given(self) -> Any:
+        """The configs, or the function that returns them; None if there are none."""
+        return self.experiment.registered.get("configs") if self.configs is None else self.configs
+
+    def job(self, options: Options, configs: Tensor[FrozenConfig] | None, command: str = "") -> Job:
+        """What these options run for these configs. `command` starts it again."""
+        initializer, own = self.experiment.registered.get("initializer"), _function(self.experiment)
+        return Job(
+            name=_folder(self.experiment, options),
+            fn=self.experiment.fn,
+            configs=configs,
+            command=command,
+            initializer=initializer,
+            script=_script(self.experiment.fn),
+            function=own,
+            others=frozenset(map(_function, self.siblings)) - {own},
+            code=_code(self.experiment.fn, initializer),
+            defaults=self.experiment.defaults,
+        )
+
+
+def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) -> Any:
+    """Run an experiment as `Experiment.run` says. `caller` is the frame that called it."""
+    experiment = call.experiment
+    _complete_if_asked(call)
+    heard = command_line(caller) if argv is None else Heard(list(argv) or None)
+    if heard.notice:
+        tell(heard.notice)
+    experiment.has_run = True
+    words, by_command_line = heard.words, heard.words is not None
+    said = {**call.said, "report": report} if isinstance(report, bool) else call.said
+    validate_executor(settle(experiment.options, said, {}).executor)  # a mistake in the script keeps its traceback
+    with _exit_on_error(by_command_line):
+        typed = parse(words or [], os.path.basename(sys.argv[0]))
+        options = settle(experiment.options, said, typed)
+        validate_executor(options.executor)
+        if options.list_runs:
+            say(_list_of_runs(experiment, options))
+            return None
+        if options.html or options.plot:
+            refuse_without_page()
+    # Not deeper, as the frames of pyexp stand above those of the user's function if that raises.
+    made = grid(call.given, options.mode)
+    job = call.job(options, made, command_again(typed, words if argv is None else list(argv)))
+    with _exit_on_error(by_command_line):
+        try:
+            if options.dry_run:
+                return _dry_run(job, options)
+            done, safe = perform(job, options)
+        except (SelectionError, UnknownKeyError) as error:
+            if argv is not None or not _is_for_another(typed, call.others):
+                raise
+            tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
+            return Results([])
+        if words and argv is None:
+            _taken.add(True)
+    given = report if callable(report) else experiment.registered.get("report")
+    value = _reported(done, given, options, by_command_line)
+    if options.check:
+        more = bool(words) and argv is None and any(not each.has_run for each in call.siblings)
+        _check(not safe or _has_failed(done, options), wait=more)
+    return value
+
+
+def plan_of(call: Call) -> Plan:
+    """The plan of an experiment, as `Experiment.plan` says."""
+    options = settle(call.experiment.options, call.said, {})
+    validate_executor(options.executor)
+    return look(call.job(options, grid(call.given, options.mode)), options).plan
+
+
+def results_of(call: Call) -> Results:
+    """The results of a run, as `Experiment.results` says."""
+    options = settle(call.experiment.options, {**call.said, "report": True}, {})
+    return perform(call.job(options, grid(call.given, options.mode)), options).results
+
+
+def _folder(experiment: "Experiment[Any]", options: Options) -> str:
+    return component(options.name or experiment.__name__, "the experiment's name")
+
+
+def _function(experiment: "Experiment[Any]") -> str:
+    """The name of the experiment's function in its module."""
+    return str(getattr(experiment.fn, "__qualname__", type(experiment.fn).__qualname__))
+
+
+def _script(fn: Any) -> str:
+    """The module name of the script that defines the experiment; `""` if it has no file."""
+    module = getattr(fn, "__module__", None) or "__main__"
+    name = script_name(sys.modules.get("__main__")) if module in pickling.MAIN else str(module)
+    return "" if name == "__main__" else name.rpartition(".")[2]
+
+
+def _code(fn: Any, initializer: Any) -> "Code | None":
+    """The fingerprint of the code; None if it cannot be taken."""
+    from pyexp.worker.sources import code_of
+
+    try:
+        return code_of(fn, initializer)
+    except Exception:  # a source may hold anything, and must not fail the run
+        return None
+
+
+def _is_for_another(typed: Mapping[str, Any], others: "Sequence[Experiment[Any]]") -> bool:
+    """Whether cells or keys that an experiment lacks may belong to another experiment of the script."""
+    chooses = bool(typed.get("select") or typed.get("overrides"))
+    return chooses and (bool(_taken) or any(_takes(each, typed) for each in others if not each.has_run))
+
+
+def _takes(experiment: "Experiment[Any]", typed: Mapping[str, Any]) -> bool:
+    """Whether the command line selects cells of an experiment. True if that is unknown before it runs."""
+    if "configs" not in experiment.registered:
+        return True
+    try:
+        cells_for(grid(experiment.registered["configs"]), experiment.defaults, settle(experiment.options, {}, typed))
+    except (SelectionError, UnknownKeyError):
+        return False
+    except Exception:  # its own run reports the error
+        return True
+    return True
+
+
+def _dry_run(job: Job, options: Options) -> None:
+    """Print the plan."""
+    snapshot = look(job, options)
+    for note in snapshot.notes:
+        tell(note)
+    say(plan_for_stdout(snapshot.plan, "-v shows all", whole=options.verbose))
+
+
+def _list_of_runs(experiment: "Experiment[Any]", options: Options) -> str:
+    from pyexp.look import runs  # imported only for the list
+
+    base = layout.home(options.output_dir, _folder(experiment, options))
+    found = history.kept(base)
+    lines = runs.overview(found, own_screen().width) if found else []
+    return "\n".join(lines) or f"there is no run of {_folder(experiment, options)!r} below {base} yet"
+
+
+def _complete_if_asked(call: Call) -> None:
+    """Answer a terminal's shell that asks what a word may become, and end the process."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    from pyexp.look.completion import complete
+
+    def base(said: Any) -> str:
+        typed = {key: getattr(said, key) for key in ("name", "output_dir") if getattr(said, key, None)}
+        options = settle(call.experiment.options, {}, typed)
+        return layout.home(options.output_dir, _folder(call.experiment, options))
+
+    cells = functools.cache(lambda: grid(call.given) or ())
+    complete(
+        parser(),
+        {
+            "timestamp": lambda said: [run.name for run in layout.runs(base(said))],
+            "select": lambda said: [name for config in cells() if (name := config.get("name"))],
+            "overrides": lambda said: dict.fromkeys(f"{key}=" for config in cells() for key in keys_of(config)),
+            "executor": lambda said: get_args(executors.ExecutorName),
+        },
+    )
+
+
+@contextmanager
+def _exit_on_error(wanted: bool) -> Iterator[None]:
+    """If a command line was given, turn a mistake on it, or a signal, into one line and an exit status.
+
+    The user's own functions do not run inside, so that their errors keep their tracebacks.
+    """
+    try:
+        yield
+    except _MISTAKES as error:
+        if not wanted:
+            raise
+        tell(f"error: {error}")
+        raise SystemExit(2) from error
+    except Interrupted as error:
+        if not wanted:
+            raise
+        tell(str(error))
+        raise SystemExit(error.status) from None
+
+
+def _reported(done: Results, report: Any, options: Options, by_command_line: bool) -> Any:
+    """What the report on the results returns. Write the page and the chart that the options ask for."""
+    page = write_page(done) if options.html else ""
+    value = done
+    if report is not None:
+        value = report(done)
+    else:
+        rest = "all are on the page" if options.html else "-v shows all"
+        say(for_stdout(done, rest, whole=options.verbose))
+    if page:
+        say(page)
+    if options.plot:
+        with _exit_on_error(by_command_line):
+            say(write_plot(done, options.plot))
+    return value
+
+
+def _has_failed(results: Results, options: Options) -> bool:
+    """Whether a cell has failed, or has no result for a report."""
+    records = records_of(results)
+    return any(record.failed if options.report else record.status == "failed" for record in records)
+
+
+def _check(failed: bool, *, wait: bool) -> None:
+    """Exit with status 1 if a cell failed. `wait` for the other experiments of the script if they have yet to run."""
+    if wait:
+        if failed and not _failed:
+            _failed.append(True)
+            atexit.register(_exit_failed)
+    elif failed or _failed:
+        atexit.unregister(_exit_failed)
+        raise SystemExit(1)
+
+
+def _exit_failed() -> None:
+    """End the process with status 1: an exit handler cannot set Python's exit status otherwise."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(1)
+
+
+def grid(configs: Any, mode: Mode = Mode.RUN) -> Tensor[FrozenConfig] | None:
+    """The configs, or what a function returns for them, as a grid; None if there are none and the mode needs none.
+
+    Raises `ConfigError` for anything else.
+    """
     if configs is None:
+        if mode is Mode.REPORT:
+            return None
         raise ConfigError(NO_CONFIGS)
     if not callable(configs):
         return _not_empty(grid_of(configs), "configs")
@@ -58,7 +342,7 @@ def look(job: Job, options: Options) -> Snapshot:
     Raises `NoRunError` if the run asked for is missing or belongs to another script, and `UsageError` for overrides
     that do not fit.
     """
-    cells, chosen = cells_of_job(job, options)
+    cells, chosen = cells_for(job.configs, job.defaults, options)
     run, notes = find_run(job, options)
     notes += _unmatched(cells, options.select)
     if run is None:
@@ -106,13 +390,15 @@ def validate_common(run: Run, cells: Tensor[Cell]) -> None:
         )
 
 
-def cells_of_job(job: Job, options: Options) -> tuple[Tensor[Cell], Tensor[Cell]]:
-    """All cells of the job, with overrides, and the selected ones."""
-    if job.configs is None:
+def cells_for(
+    configs: Tensor[FrozenConfig] | None, defaults: FrozenConfig, options: Options
+) -> tuple[Tensor[Cell], Tensor[Cell]]:
+    """All cells of a grid, with overrides, and the selected ones."""
+    if configs is None:
         raise ConfigError(NO_CONFIGS)
-    validate_size(job.configs)
-    configs = with_defaults(job.configs, job.defaults) if job.defaults else job.configs
-    cells = cells_of(overridden(configs, options.overrides), job.defaults)
+    validate_size(configs)
+    configs = with_defaults(configs, defaults) if defaults else configs
+    cells = cells_of(overridden(configs, options.overrides), defaults)
     return cells, cells if options.select is None else selected(cells, options.select)
 
 
@@ -281,175 +567,3 @@ def write_plot(results: Results, wanted: str) -> str:
         return f"plot: {plots.write(results, wanted)}"
     except (OSError, ResultError) as error:
         raise StoreError(f"the plot could not be written: {error}") from None
-
-
-def tell(line: str) -> None:
-    """Write a line to stderr. Ignore a stderr that is closed."""
-    with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
-        sys.stderr.write(f"{line}\n")
-
-
-class Heard(NamedTuple):
-    """The words of the command line (None: not for this call), and a notice if words are ignored."""
-
-    words: list[str] | None
-    notice: str = ""
-
-
-def command_line(caller: FrameType) -> Heard:
-    """The command line, if it is meant for the call of `run()` in this frame.
-
-    It is meant for the script or installed entry point that was started, and for what these call. It is not meant for a
-    call through a library: a test runner has its own arguments, and a library such as click has parsed them already.
-    A notebook, a prompt, `python -c` and a run inside a cell have no command line either.
-    """
-    if getattr(sys.modules.get("pyexp.worker.cell"), "in_cell", False):
-        return Heard(None)
-    if caller.f_globals.get("__name__") == "__main__":
-        return Heard(sys.argv[1:] if _was_started(caller.f_globals) else None)
-    between, frame = [], caller
-    while not (frame.f_globals.get("__name__") == "__main__" and frame.f_code.co_name == "<module>"):
-        between.append(frame)
-        if frame.f_back is None:  # a thread, or what runs without a script
-            return Heard(None)
-        frame = frame.f_back
-    if not _was_started(frame.f_globals):
-        return Heard(None)
-    libraries = [each for each in between if _is_library(each, _package(caller))]
-    if not libraries:
-        return Heard(sys.argv[1:])
-    if libraries[-1] is between[-1] or not sys.argv[1:]:  # the program is the library's
-        return Heard(None)
-    words = " ".join(sys.argv[1:])
-    return Heard(
-        None,
-        f"note: the command line ({words}) is not read, because {_package(libraries[0])!r} calls run(); "
-        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note",
-    )
-
-
-def typed_words(started: Sequence[str], script: str | None) -> list[str]:
-    """The words after the script, in the words that started Python. With `-m cProfile main.py`, main.py is the script.
-
-    >>> typed_words(["python", "-Wignore", "-X", "dev", "main.py", "--data", "x"], "main.py")
-    ['--data', 'x']
-    >>> typed_words(["python", "-Im", "package", "-j", "2"], None)
-    ['-j', '2']
-    """
-    rest = iter(started[1:])
-    for word in rest:
-        if not word.startswith("-") or word == "-":
-            return list(rest)
-        letter = "" if word.startswith("--") else next((char for char in word[1:] if char in "XWmc"), "")
-        if word == "--check-hash-based-pycs" or (letter and word.index(letter, 1) == len(word) - 1):
-            next(rest, None)
-        if letter in ("m", "c"):
-            break
-    words = list(rest)
-    behind = [os.path.abspath(word) for word in words] if script else []
-    at = behind.index(os.path.abspath(script)) + 1 if script and os.path.abspath(script) in behind else 0
-    return words[at:]
-
-
-def without_words(words: Sequence[str], some: Sequence[str]) -> list[str] | None:
-    """The words without some of them, which stand there in this order. None if they do not.
-
-    >>> without_words(["--data", "x", "-j", "2"], ["-j", "2"]), without_words(["-x"], ["-j", "2"])
-    (['--data', 'x'], None)
-    """
-    left, wanted = [], list(some)
-    for word in words:
-        if wanted and word == wanted[0]:
-            del wanted[0]
-        else:
-            left.append(word)
-    return None if wanted else left
-
-
-def _was_started(namespace: Mapping[str, Any]) -> bool:
-    """Whether this is the script that was started: the file, folder or archive in `sys.argv[0]`, or stdin."""
-    started, file = Path(sys.argv[0] if sys.argv else ""), Path(namespace.get("__file__") or "<none>")
-    other = {"__main__.py": file.parent.name, "<stdin>": "-"}.get(file.name, file.name)
-    return _program(started.name) in (_program(file.name), _program(other))
-
-
-def _program(name: str) -> str:
-    """The name without the suffix that Windows adds to an entry point."""
-    return re.sub(r"(-script\.pyw?|\.exe)$", "", name)
-
-
-def _package(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
-
-
-def _is_library(frame: FrameType, own: str) -> bool:
-    """Whether this is the code of a library other than the caller's own package."""
-    package = _package(frame)
-    is_installed = {"site-packages", "dist-packages"} & set(Path(frame.f_code.co_filename).parts)
-    return package != own and (bool(is_installed) or package in ("unittest", "doctest"))
-
-
-def parser(prog: str | None = None) -> "argparse.ArgumentParser":
-    """The parser for the table of options. It raises `UsageError` for a wrong command line."""
-    import argparse  # imported only to read a command line
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise UsageError(message)
-
-        def print_help(self, file: Any = None) -> None:
-            say(self.format_help().rstrip())
-
-    made = Parser(
-        prog=prog,
-        usage="%(prog)s [options] [key=value ...]",
-        description="Run the experiment for each of its configs, load what is finished, and report on the results.",
-        epilog="The --no- form of a switch (--no-check) undoes it if the script has set it. Results are kept below "
-        "DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 75 (--stop-after left "
-        "cells), 130 (Ctrl-C).",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    made.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDE_HELP)
-    for title, options in GROUPS.items():
-        group = made.add_argument_group(title)
-        for option in options:
-            if option.metavar is not None:
-                words, action = option.help + default_of(option), "append" if option.repeats else "store"
-                group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, action=action, help=words)
-                continue
-            on, off = ("store_true", "store_false") if option.sets else ("store_false", "store_true")
-            group.add_argument(*option.flags, dest=option.field, action=on, help=option.help)
-            if option.off is not None:
-                group.add_argument(option.off, dest=option.field, action=off, help=argparse.SUPPRESS)
-    return made
-
-
-def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
-    """The options on a command line, by field of `Options`. Fields that it does not name are absent.
-
-    Raises `UsageError` for an unknown flag, naming the nearest known one, or for a wrong value. `--help` prints the
-    help and exits.
-    """
-    if not argv:
-        return {}
-    found, unknown = parser(prog).parse_known_intermixed_args(list(argv))
-    single = [word for word in argv if re.match("-[^-]", word) and f"-{word.partition('=')[0]}" in FLAGS]
-    for argument in [*single, *unknown]:  # argparse takes -jobs for -j with the value "obs"
-        raise UsageError(unknown_flag(argument.partition("=")[0]))
-    said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
-    repeated = {option.field for option in OPTIONS if option.repeats}
-    return checked({k: tuple(v) if k in repeated else v for k, v in said.items()}, "the command line")
-
-
-def say(text: str) -> None:
-    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
-    try:
-        try:
-            print(text, flush=True)
-        except UnicodeEncodeError:
-            encoding = sys.stdout.encoding
-            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
-        with suppress(OSError, ValueError):  # keep Python from complaining again when it exits
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

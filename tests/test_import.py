@@ -36,6 +36,15 @@ def test_importing_pyexp_imports_next_to_nothing(tmp_path: Path) -> None:
     assert done.stdout.decode().strip() == "[]"
 
 
+def test_a_script_that_declares_an_experiment_loads_nothing_that_runs_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pyexp import experiment, sweep; experiment(lambda config: 1).configs(list)\n"
+        "parts = [name for name in sys.modules if name.startswith('pyexp.')]\n"
+        "print([each for each in parts if each.split('.')[1] in ('shell', 'commandline', 'runner', 'executors', 'look')])"
+    )
+    assert fresh(code, tmp_path) == "[]"
+
+
 @pytest.mark.parametrize("name", pyexp.__all__)
 def test_every_public_name_loads_first_in_a_fresh_process(name: str, tmp_path: Path) -> None:
     assert fresh(f"from pyexp import {name}; print({name} is not None)", tmp_path) == "True"

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyexp.options import without_flags
-from pyexp.shell import without_words
+from pyexp.commandline import without_words
 from tests.cli.scripts import SCRIPT, environment, go, ran, write
 from tests.look.outside import on_terminal
 

@@ -1,0 +1,222 @@
+"""The command line: which words are meant for a call of `run()`, what they say, and how to type them again."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from pyexp.errors import UsageError
+from pyexp.options import (
+    FLAGS,
+    GROUPS,
+    OPTIONS,
+    OVERRIDE_HELP,
+    checked,
+    default_of,
+    spelled,
+    unknown_flag,
+    without_flags,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def tell(line: str) -> None:
+    """Write a line to stderr. Ignore a stderr that is closed."""
+    with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
+        sys.stderr.write(f"{line}\n")
+
+
+#: The options that choose the run or its cells.
+_WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "list_runs"}
+
+
+class Heard(NamedTuple):
+    """The words of the command line (None: not for this call), and a notice if words are ignored."""
+
+    words: list[str] | None
+    notice: str = ""
+
+
+def command_line(caller: FrameType) -> Heard:
+    """The command line, if it is meant for the call of `run()` in this frame.
+
+    It is meant for the script or installed entry point that was started, and for what these call. It is not meant for a
+    call through a library: a test runner has its own arguments, and a library such as click has parsed them already.
+    A notebook, a prompt, `python -c` and a run inside a cell have no command line either.
+    """
+    if getattr(sys.modules.get("pyexp.worker.cell"), "in_cell", False):
+        return Heard(None)
+    if caller.f_globals.get("__name__") == "__main__":
+        return Heard(sys.argv[1:] if _was_started(caller.f_globals) else None)
+    between, frame = [], caller
+    while not (frame.f_globals.get("__name__") == "__main__" and frame.f_code.co_name == "<module>"):
+        between.append(frame)
+        if frame.f_back is None:  # a thread, or what runs without a script
+            return Heard(None)
+        frame = frame.f_back
+    if not _was_started(frame.f_globals):
+        return Heard(None)
+    libraries = [each for each in between if _is_library(each, _package(caller))]
+    if not libraries:
+        return Heard(sys.argv[1:])
+    if libraries[-1] is between[-1] or not sys.argv[1:]:  # the program is the library's
+        return Heard(None)
+    words = " ".join(sys.argv[1:])
+    return Heard(
+        None,
+        f"note: the command line ({words}) is not read, because {_package(libraries[0])!r} calls run(); "
+        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note",
+    )
+
+
+def typed_words(started: Sequence[str], script: str | None) -> list[str]:
+    """The words after the script, in the words that started Python. With `-m cProfile main.py`, main.py is the script.
+
+    >>> typed_words(["python", "-Wignore", "-X", "dev", "main.py", "--data", "x"], "main.py")
+    ['--data', 'x']
+    >>> typed_words(["python", "-Im", "package", "-j", "2"], None)
+    ['-j', '2']
+    """
+    rest = iter(started[1:])
+    for word in rest:
+        if not word.startswith("-") or word == "-":
+            return list(rest)
+        letter = "" if word.startswith("--") else next((char for char in word[1:] if char in "XWmc"), "")
+        if word == "--check-hash-based-pycs" or (letter and word.index(letter, 1) == len(word) - 1):
+            next(rest, None)
+        if letter in ("m", "c"):
+            break
+    words = list(rest)
+    behind = [os.path.abspath(word) for word in words] if script else []
+    at = behind.index(os.path.abspath(script)) + 1 if script and os.path.abspath(script) in behind else 0
+    return words[at:]
+
+
+def without_words(words: Sequence[str], some: Sequence[str]) -> list[str] | None:
+    """The words without some of them, which stand there in this order. None if they do not.
+
+    >>> without_words(["--data", "x", "-j", "2"], ["-j", "2"]), without_words(["-x"], ["-j", "2"])
+    (['--data', 'x'], None)
+    """
+    left, wanted = [], list(some)
+    for word in words:
+        if wanted and word == wanted[0]:
+            del wanted[0]
+        else:
+            left.append(word)
+    return None if wanted else left
+
+
+def _was_started(namespace: Mapping[str, Any]) -> bool:
+    """Whether this is the script that was started: the file, folder or archive in `sys.argv[0]`, or stdin."""
+    started, file = Path(sys.argv[0] if sys.argv else ""), Path(namespace.get("__file__") or "<none>")
+    other = {"__main__.py": file.parent.name, "<stdin>": "-"}.get(file.name, file.name)
+    return _program(started.name) in (_program(file.name), _program(other))
+
+
+def _program(name: str) -> str:
+    """The name without the suffix that Windows adds to an entry point."""
+    return re.sub(r"(-script\.pyw?|\.exe)$", "", name)
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _is_library(frame: FrameType, own: str) -> bool:
+    """Whether this is the code of a library other than the caller's own package."""
+    package = _package(frame)
+    is_installed = {"site-packages", "dist-packages"} & set(Path(frame.f_code.co_filename).parts)
+    return package != own and (bool(is_installed) or package in ("unittest", "doctest"))
+
+
+def parser(prog: str | None = None) -> "argparse.ArgumentParser":
+    """The parser for the table of options. It raises `UsageError` for a wrong command line."""
+    import argparse  # imported only to read a command line
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(message)
+
+        def print_help(self, file: Any = None) -> None:
+            say(self.format_help().rstrip())
+
+    made = Parser(
+        prog=prog,
+        usage="%(prog)s [options] [key=value ...]",
+        description="Run the experiment for each of its configs, load what is finished, and report on the results.",
+        epilog="The --no- form of a switch (--no-check) undoes it if the script has set it. Results are kept below "
+        "DIR/NAME/TIMESTAMP. Exit status: 0, 1 (--check, and a cell failed), 2 (wrong usage), 75 (--stop-after left "
+        "cells), 130 (Ctrl-C).",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    made.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDE_HELP)
+    for title, options in GROUPS.items():
+        group = made.add_argument_group(title)
+        for option in options:
+            if option.metavar is not None:
+                words, action = option.help + default_of(option), "append" if option.repeats else "store"
+                group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, action=action, help=words)
+                continue
+            on, off = ("store_true", "store_false") if option.sets else ("store_false", "store_true")
+            group.add_argument(*option.flags, dest=option.field, action=on, help=option.help)
+            if option.off is not None:
+                group.add_argument(option.off, dest=option.field, action=off, help=argparse.SUPPRESS)
+    return made
+
+
+def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
+    """The options on a command line, by field of `Options`. Fields that it does not name are absent.
+
+    Raises `UsageError` for an unknown flag, naming the nearest known one, or for a wrong value. `--help` prints the
+    help and exits.
+    """
+    if not argv:
+        return {}
+    found, unknown = parser(prog).parse_known_intermixed_args(list(argv))
+    single = [word for word in argv if re.match("-[^-]", word) and f"-{word.partition('=')[0]}" in FLAGS]
+    for argument in [*single, *unknown]:  # argparse takes -jobs for -j with the value "obs"
+        raise UsageError(unknown_flag(argument.partition("=")[0]))
+    said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
+    repeated = {option.field for option in OPTIONS if option.repeats}
+    return checked({k: tuple(v) if k in repeated else v for k, v in said.items()}, "the command line")
+
+
+def say(text: str) -> None:
+    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
+    try:
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding
+            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # keep Python from complaining again when it exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def command_again(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:
+    """The command that starts the script with the same words, except those that choose the run or its cells.
+
+    `words` are those that were read. `""` if the command line was not read, or if the script has made them up.
+    """
+    main = sys.modules.get("__main__")
+    path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    everything = typed_words(sys.orig_argv, path if spec is None else None)
+    own = None if words is None else without_words(everything, words)
+    if not path or own is None:
+        return ""
+    with suppress(OSError, ValueError):  # the working directory is gone, or on another drive
+        path = os.path.relpath(path)
+    program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [path]
+    is_kept = {key: key not in _WHICH or value is False for key, value in typed.items()}
+    kept = spelled({key: value for key, value in typed.items() if is_kept[key]})
+    return shlex.join(["python", *program, *(without_flags(everything, _WHICH) if own else kept)])
