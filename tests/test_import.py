@@ -39,8 +39,8 @@ def test_importing_pyexp_imports_next_to_nothing(tmp_path: Path) -> None:
 def test_a_script_that_declares_an_experiment_loads_nothing_that_runs_it(tmp_path: Path) -> None:
     code = (
         "import sys; from pyexp import experiment, sweep; experiment(lambda config: 1).configs(list)\n"
-        "parts = [name for name in sys.modules if name.startswith('pyexp.')]\n"
-        "print([each for each in parts if each.split('.')[1] in ('shell', 'commandline', 'runner', 'executors', 'look')])"
+        "runs = ('shell', 'commandline', 'runner', 'executors', 'look')\n"
+        "print([name for name in sys.modules if name.startswith('pyexp.') and name.split('.')[1] in runs])"
     )
     assert fresh(code, tmp_path) == "[]"
 

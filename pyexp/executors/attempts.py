@@ -19,7 +19,7 @@ from pyexp import __version__
 from pyexp.configs import Config, FrozenConfig, freeze, thaw
 from pyexp.errors import UsageError
 from pyexp.executors.base import Function, RunSettings, StopRequest, Task
-from pyexp.executors.loop import schedule
+from pyexp.executors.loop import Ended, schedule
 from pyexp.executors.processes import WorkerSession, import_path, interpreter_flags, rest_for_others
 from pyexp.executors.threads import Outcome
 from pyexp.store.layout import RESULT
@@ -33,17 +33,31 @@ VERSION = f"pyexp {__version__} on Python {sys.version_info.major}.{sys.version_
 
 
 class Luggage(NamedTuple):
-    """What all cells of a run have in common: the messages that workers get ready with, and what holds for them."""
+    """What all cells of a run have in common: the messages that workers get ready with, and what holds for them.
+
+    The messages stay pickles until the version is known to be the same.
+    """
 
     kit: bytes
     rest: bytes
     flags: list[str]
     settings: RunSettings
+    version: str = VERSION
+
+    @property
+    def mismatch(self) -> str:
+        """Why this machine cannot run the cells; `""` if it has the version that started the run."""
+        if self.version == VERSION:
+            return ""
+        return f"{socket.gethostname()} has {VERSION}, but the run was started by {self.version}; install the same"
 
 
-def packed(fn: Function, settings: RunSettings) -> Luggage:
-    """What the cells of a function need elsewhere. Raises `ConfigError` for a function that cannot be sent."""
-    shipment = Shipment(fn, settings.initializer, import_path())
+def packed(fn: Function, settings: RunSettings, path: list[str] | None = None) -> Luggage:
+    """What the cells of a function need elsewhere. They find modules in `path`, or as this process does.
+
+    Raises `ConfigError` for a function that cannot be sent.
+    """
+    shipment = Shipment(fn, settings.initializer, import_path() if path is None else path)
     rest = rest_for_others(shipment, settings)
     there = replace(settings, jobs=1, retries=0, capture=True, pdb=False, initializer=None, gpus=())
     return Luggage(pickle.dumps(shipment.kit), rest, interpreter_flags(), there)
@@ -61,7 +75,6 @@ class PackedCell:
     config: bytes
     folder: str
     wanted: str = ""
-    version: str = VERSION
 
     @classmethod
     def of(cls, luggage: Luggage, config: FrozenConfig, folder: str, wanted: str = "") -> "PackedCell":
@@ -96,9 +109,12 @@ def perform(cell: PackedCell) -> Outcome:
         if words := _unfit(cell):
             outcome = failure("ExecutorError", words)
         elif _wanted(cell) == 0:
-            with _Elsewhere(cell) as session:
-                task = Task(os.path.basename(cell.folder), _nothing, freeze({}), cell.folder)
-                for ended in schedule(session, iter([task]), session.look):
+            with PackedSession(cell.luggage, pickle.loads(cell.luggage.kit), serves=False) as session:
+
+                def look() -> None:
+                    session.stop.count = max(session.stop.count, _wanted(cell))
+
+                if (ended := session.run(cell.config, cell.folder, look)) is not None:
                     outcome, began = {**ended.outcome, "seconds": ended.seconds}, ended.started
     except Exception as error:  # this machine has no process or no disk to give: that is how the cell ended
         outcome = failed(error)
@@ -107,8 +123,8 @@ def perform(cell: PackedCell) -> Outcome:
 
 def _unfit(cell: PackedCell) -> str:
     """Why the cell cannot run on this machine; `""` if it can."""
-    if cell.version != VERSION:
-        return f"{socket.gethostname()} has {VERSION}, but the run was started by {cell.version}; install the same"
+    if cell.luggage.mismatch:
+        return cell.luggage.mismatch
     if not os.path.isdir(cell.folder):
         return f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
     return ""
@@ -126,21 +142,21 @@ def _wanted(cell: PackedCell) -> int:
         return 0
 
 
-class _Elsewhere(WorkerSession):
-    """A session for one cell, whose function and config came as pickles, and stay so in this process."""
+class PackedSession(WorkerSession):
+    """A session for a function and configs that came as pickles, and stay so in this process: one cell at a time."""
 
-    def __init__(self, cell: PackedCell) -> None:
-        luggage = cell.luggage
-        kit: messages.Kit = pickle.loads(luggage.kit)
-        super().__init__(luggage.settings, StopRequest(), kit, lambda _: luggage.rest, serves=False)
-        self._rest, self._flags, self._packed = luggage.rest, luggage.flags, cell
+    def __init__(self, luggage: Luggage, kit: messages.Kit, *, serves: bool) -> None:
+        super().__init__(luggage.settings, StopRequest(), kit, lambda _: luggage.rest, serves=serves)
+        self._rest, self._flags, self._config = luggage.rest, luggage.flags, b""
 
-    def look(self) -> None:
-        """Stop the cell if the run does not want it any more."""
-        self.stop.count = max(self.stop.count, _wanted(self._packed))
+    def run(self, config: bytes, folder: str, look: Callable[[], None]) -> Ended | None:
+        """Run the cell with this config in its folder; None if it was stopped. `look` is called again and again."""
+        self._config = config
+        task = Task(os.path.basename(folder), _nothing, freeze({}), folder)
+        return next(iter(list(schedule(self, iter([task]), look))), None)
 
     def _pickled_config(self, task: Task) -> bytes:
-        return self._packed.config
+        return self._config
 
 
 def _nothing(_config: Config) -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyexp import Experiment, Mode, RunOptions, UsageError
+from pyexp.commandline import parse, parser
 from pyexp.executors import get_executor
 from pyexp.options import BY_FIELD, OPTIONS, Options, reference, settle, spelled
-from pyexp.commandline import parse, parser
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
 #: A value for each option that takes one.

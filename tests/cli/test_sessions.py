@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyexp.options import without_flags
 from pyexp.commandline import without_words
+from pyexp.options import without_flags
 from tests.cli.scripts import SCRIPT, environment, go, ran, write
 from tests.look.outside import on_terminal
 

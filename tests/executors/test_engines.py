@@ -182,7 +182,8 @@ def test_a_machine_that_does_not_see_the_folder_or_has_another_pyexp_says_so(tmp
     cell = PackedCell.of(packed(lambda config: 1, RunSettings()), pyexp.freeze({}), str(tmp_path / "elsewhere"))
     assert "all machines have to see the output folder" in perform(cell)["message"]
     assert (
-        "the run was started by pyexp 0 on Python 2" in perform(replace(cell, version="pyexp 0 on Python 2"))["message"]
+        "the run was started by pyexp 0 on Python 2"
+        in perform(replace(cell, luggage=cell.luggage._replace(version="pyexp 0 on Python 2")))["message"]
     )
 
 

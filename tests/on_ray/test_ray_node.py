@@ -4,24 +4,25 @@ import itertools
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("ray", reason="the extra [ray] is not installed")
 
+import pyexp
 from pyexp.executors import processes
+from pyexp.executors.attempts import Luggage
 from pyexp.executors.base import RunSettings
 from pyexp.executors.processes import import_path
 from pyexp.executors.ray import connection as ray_connection
 from pyexp.executors.ray import node as ray_node
-from pyexp.executors.ray.node import Kit
 from pyexp.worker import guardian
 from pyexp.worker.messages import Lack
 from pyexp.worker.naming import Shipment
@@ -60,10 +61,10 @@ def hang():
     time.sleep(60)
 
 
-def kit(fn: Callable = who, initializer: Callable | None = None, settings: RunSettings = SETTINGS) -> Kit:
+def kit(fn: Callable = who, initializer: Callable | None = None, settings: RunSettings = SETTINGS) -> Luggage:
     fn.__module__ = hang.__module__ = "__main__"  # by value
     shipment = Shipment(fn, initializer, import_path())
-    return Kit(pickle.dumps(shipment.kit), shipment.rest(Lack()), [], settings)
+    return Luggage(pickle.dumps(shipment.kit), shipment.rest(Lack()), [], settings)
 
 
 @pytest.fixture(autouse=True)
@@ -73,11 +74,11 @@ def head(monkeypatch) -> None:
 
 
 @pytest.fixture
-def session() -> Iterator[Callable[[Kit], ray_node._Session]]:
+def session() -> Iterator[Callable[[Luggage], ray_node._Session]]:
     """A session for a kit, which ends with the test."""
     with ExitStack() as at_end:
 
-        def make(kit: Kit) -> ray_node._Session:
+        def make(kit: Luggage) -> ray_node._Session:
             return at_end.enter_context(ray_node._Session(kit))
 
         yield make
@@ -91,7 +92,7 @@ def ended(tmp_path) -> Callable[[ray_node._Session], ray_node.Answer]:
     def run(session: ray_node._Session) -> ray_node.Answer:
         folder = tmp_path / str(next(count))
         folder.mkdir()
-        return session.run(pickle.dumps({}), str(folder), durable=False)
+        return session.answer(pickle.dumps({}), str(folder), durable=False)
 
     return run
 
@@ -209,8 +210,8 @@ def command(pid: int) -> list[str]:
 
 @pytest.mark.parametrize("version", ["pyexp 0.0 on Python 3.11", "pyexp 0.1.0 on Python 2.7"])
 def test_a_node_with_other_versions_says_what_it_has(version):
-    supervisor = ray_node.Supervisor(replace(kit(), version=version))
+    supervisor = ray_node.Supervisor(kit()._replace(version=version))
     supervisor.stop()
     words = supervisor.run(ray_node.Order(b"", "", None, [])).outcome["message"]
-    assert words.startswith(f"this node has pyexp {ray_node.__version__} on Python {sys.version_info.major}.")
+    assert words.startswith(f"{socket.gethostname()} has pyexp {pyexp.__version__} on Python {sys.version_info.major}.")
     assert version in words

@@ -5,7 +5,6 @@ Knows actors of Ray, what nodes have, and how a node's death looks from here; no
 
 import math
 import os
-import pickle
 import re
 import site
 import sysconfig
@@ -18,16 +17,16 @@ from typing import Any
 
 from pyexp.configs import Config, thaw
 from pyexp.errors import ExecutorError, UsageError
+from pyexp.executors.attempts import packed
 from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task
 from pyexp.executors.logs import Echo
-from pyexp.executors.processes import import_path, interpreter_flags, rest_for_others
+from pyexp.executors.processes import import_path
 from pyexp.executors.ray import files as ray_files
 from pyexp.executors.ray.connection import Connection, brief
-from pyexp.executors.ray.node import Kit, Order, Supervisor
+from pyexp.executors.ray.node import Order, Supervisor
 from pyexp.results import Outcome
 from pyexp.store import files
 from pyexp.store.pickling import dumps
-from pyexp.worker.naming import Shipment
 from pyexp.worker.outcome import failed, failure
 
 #: Cells handed to Ray for each one that can run, where the cluster is to grow: it does so for what waits.
@@ -119,9 +118,7 @@ class RaySession(Session):
     def __init__(self, executor: RayExecutor, fn: Function, settings: RunSettings, stop: StopRequest) -> None:
         super().__init__(settings, stop)
         self._executor = executor
-        shipment = Shipment(fn, settings.initializer, own_path())
-        there = RunSettings(timeout=settings.timeout, durable=settings.durable, grace=settings.grace)
-        kit = Kit(pickle.dumps(shipment.kit), rest_for_others(shipment, settings), interpreter_flags(), there)
+        luggage = packed(fn, settings, own_path())
         self._fault: ExecutorError | None = None
         self._token: str | None = None
         self._sights: set[bool] = set()
@@ -134,7 +131,7 @@ class RaySession(Session):
         try:
             # One thread for the cell, and one in which it is asked to stop.
             self._supervisor = self._ray.remote(max_restarts=0, max_concurrency=2)(Supervisor)
-            self._kit = self._ray.put(kit)
+            self._luggage = self._ray.put(luggage)
             if executor.per_cell is None and (words := self._no_place(executor.demand)):
                 raise ExecutorError(words)
         except BaseException:
@@ -169,7 +166,7 @@ class RaySession(Session):
 
     def _ask_for_place(self, one: RayCell) -> None:
         options = {**one.demand, **self._connection.options, "scheduling_strategy": "SPREAD"}
-        one.place = Place(self._supervisor.options(**options).remote(self._kit), one.demand)
+        one.place = Place(self._supervisor.options(**options).remote(self._luggage), one.demand)
         self._places.append(one.place)
         one.tries, one.ref = one.tries + 1, one.place.actor.node.remote()
 

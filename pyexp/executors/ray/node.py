@@ -11,14 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pyexp import __version__
-from pyexp.configs import freeze
-from pyexp.executors.base import RunSettings, StopRequest, Task
-from pyexp.executors.loop import schedule
-from pyexp.executors.processes import WorkerSession, can_serve, import_path
+from pyexp.executors.attempts import Luggage, PackedSession
+from pyexp.executors.processes import can_serve, import_path
 from pyexp.executors.ray import files as ray_files
 from pyexp.executors.ray.connection import Watch
 from pyexp.results import Outcome
@@ -29,25 +26,9 @@ from pyexp.worker.outcome import failed, failure
 #: node up no sooner than 45 s after it was cut off: Ray needs 15 s to see it, and `PATIENCE` comes after.
 BEAT = 5.0
 CUT_OFF = 30.0
-#: A function travels by its code, which other versions of Python read differently.
-VERSION = f"pyexp {__version__} on Python {sys.version_info.major}.{sys.version_info.minor}"
 #: A shell that ends at once starts another one, which is the guardian's parent, and removes a folder after it.
 _APART = 'exec 3<&0 >/dev/null 2>&1; /bin/sh -c "$0" "$@" <&3 &'
 _GUARD = '"$@" $$ && rm -rf -- "$0"'
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """What all cells of a run have in common: what holds for them, and the two messages that workers get ready with.
-
-    These, a `messages.Kit` and what follows it, stay pickles until the version is known to be the same.
-    """
-
-    kit: bytes
-    rest: bytes
-    flags: list[str]
-    settings: RunSettings
-    version: str = VERSION
 
 
 class Order(NamedTuple):
@@ -74,14 +55,14 @@ class Supervisor:
     Ray says in its environment what they all may use: libraries read `CUDA_VISIBLE_DEVICES` when they are loaded.
     """
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, luggage: Luggage) -> None:
         import ray
 
         self._ray = ray
-        self._kit = kit
-        if kit.version == VERSION:
+        self._luggage = luggage
+        if not luggage.mismatch:
             sent = ray.get_runtime_context().runtime_env.get("working_dir")
-            self._session = _Session(kit, has_own_folder=bool(sent))
+            self._session = _Session(luggage, has_own_folder=bool(sent))
 
     def node(self) -> str:
         """The id of the node that this is on."""
@@ -89,17 +70,16 @@ class Supervisor:
 
     def run(self, order: Order) -> Answer:
         """Run a cell in the run's folder. If the node cannot see that, use one of its own and send its files home."""
-        if self._kit.version != VERSION:
-            words = f"this node has {VERSION}, but the run was started by {self._kit.version}; install the same"
+        if words := self._luggage.mismatch:
             return Answer(failure("ExecutorError", words), items=[])
         if order.token is not None and os.path.exists(order.token) and os.access(order.folder, os.W_OK):
-            return self._session.run(order.config, order.folder, durable=self._kit.settings.durable)
+            return self._session.answer(order.config, order.folder, durable=self._luggage.settings.durable)
         folder = os.path.join(self._session.top, os.path.basename(order.folder))
         os.makedirs(folder, exist_ok=True)
         try:
             ray_files.unpack(folder, order.left, self._ray.get, durable=False)
             # What is tried again is tried from there, and only the copy that is kept has to reach the disk.
-            answer = self._session.run(order.config, folder, durable=False)
+            answer = self._session.answer(order.config, folder, durable=False)
             try:
                 return answer._replace(items=ray_files.pack(folder, self._ray.put))
             except Exception as error:  # the node's disk, or Ray's memory for objects, is full
@@ -109,7 +89,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ask the cell to stop. Called while `run` is; no other cell follows."""
-        if self._kit.version == VERSION:
+        if not self._luggage.mismatch:
             self._session.stop.count += 1
 
 
@@ -130,33 +110,29 @@ class _Lookout(guardian.Guardian):
         return shell
 
 
-class _Session(WorkerSession):
-    """A session for a function and configs that came as pickles, and stay so in this process."""
+class _Session(PackedSession):
+    """A session whose cells end if the head of the cluster is silent for too long: the run may start them elsewhere."""
 
-    def __init__(self, kit: Kit, *, has_own_folder: bool = False) -> None:
+    def __init__(self, luggage: Luggage, *, has_own_folder: bool = False) -> None:
         import ray
 
         self.top = tempfile.mkdtemp(prefix="pyexp-")
-        self._config = b""
         self._watch = Watch(ray, BEAT, CUT_OFF)
-        own = _at_home(pickle.loads(kit.kit), has_own_folder=has_own_folder)
-        super().__init__(kit.settings, StopRequest(), own, lambda _: kit.rest, serves=can_serve())
-        self._rest, self._flags = kit.rest, kit.flags
+        own = _at_home(pickle.loads(luggage.kit), has_own_folder=has_own_folder)
+        super().__init__(luggage, own, serves=can_serve())
         self._environment["PYTHONBREAKPOINT"] = ""  # Ray's own would wait for a debugger
 
     def make_guardian(self) -> _Lookout:
         return _Lookout(self.top)
 
-    def run(self, config: bytes, folder: str, *, durable: bool) -> Answer:
+    def answer(self, config: bytes, folder: str, *, durable: bool) -> Answer:
         """How the cell with this config ends in that folder."""
         unix.signal.pthread_sigmask(
             unix.signal.SIG_UNBLOCK, guardian.STOPPING
         )  # Ray blocks SIGINT here, and cells inherit that
-        self._config = config
         self.settings = replace(self.settings, durable=durable)
-        task = Task(os.path.basename(folder), lambda _: None, freeze({}), folder)  # only the child unpickles them
         began = time.monotonic()
-        ended = next(schedule(self, iter([task]), self._check_head), None)
+        ended = self.run(config, folder, self._check_head)
         words = "the cell was asked to stop"
         if self._watch.is_silent():
             words = f"the node had not heard from the head of the Ray cluster for {CUT_OFF:g} s, and ended the cell"
@@ -165,12 +141,9 @@ class _Session(WorkerSession):
         return Answer(outcome, seconds, socket.gethostname())
 
     def _check_head(self) -> None:
-        """End the cell at once if the head has been silent for too long: the run may start it elsewhere."""
+        """End the cell at once if the head has been silent for too long."""
         if self._watch.is_silent():
             self.stop.count = 2
-
-    def _pickled_config(self, task: Task) -> bytes:
-        return self._config
 
 
 def _at_home(kit: messages.Kit, *, has_own_folder: bool) -> messages.Kit:
