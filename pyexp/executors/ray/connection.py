@@ -183,7 +183,9 @@ class Watch(threading.Thread):
         self._ray, self._every, self._patience = ray, every, patience
         self._worried = math.inf
         self.told_to_stop = threading.Event()
+        self.nodes: list[dict[str, Any]] = []
         self.gone: dict[str, float] = {}
+        self.looked = self._heard = -math.inf
         self._look()
         self.start()
 
@@ -194,7 +196,7 @@ class Watch(threading.Thread):
 
     def _look(self) -> None:
         began = time.monotonic()
-        self.nodes: list[dict[str, Any]] = self._ray.nodes()
+        self.nodes = self._ray.nodes()
         self._heard = time.monotonic()
         dead = [node["NodeID"] for node in self.nodes if not node["Alive"]]
         self.gone = {node: self.gone.get(node, self._heard) for node in dead}
