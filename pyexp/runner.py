@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -149,7 +149,8 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         display.holders = partial(_processes, os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
         about = of_other_code(snapshot, accepts=options.accept_code)
-        for line in (*snapshot.notes, *_foreign(steps), *about, *warnings, *(() if safe else (NO_LOCKS,))):
+        about += of_other_users([step.reason for step in steps if step.status is Status.FOREIGN])
+        for line in (*snapshot.notes, *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
         if about_gpus:
             display.note(about_gpus)
@@ -217,10 +218,9 @@ def of_other_code(snapshot: Snapshot, *, accepts: bool = False) -> list[str]:
     return [f"note: {len(other)} of {len(loaded)} loaded {were} made by other code: {what}; {how}"]
 
 
-def _foreign(steps: Tensor[Step]) -> list[str]:
-    """One note on all cells of users you do not trust. Empty without any."""
-    found = [step for step in steps if step.status is Status.FOREIGN]
-    return [f"note: {cells_in_words(len(found))} not loaded: {found[0].reason}"] if found else []
+def of_other_users(reasons: Sequence[str]) -> list[str]:
+    """A note on the cells of users you do not trust, from the reason for each. Empty without any."""
+    return [f"note: {cells_in_words(len(reasons))} not loaded: {reasons[0]}"] if reasons else []
 
 
 def _loaded(snapshot: Snapshot, accepted: "Code | None") -> tuple[dict[str, Record], list[str]]:

@@ -519,9 +519,9 @@ def perform(job: Job, options: Options) -> Performed:
 
 def _told(results: Results) -> Performed:
     """The results as what was performed, after a note on those that belong to a user you do not trust."""
-    found = [record for record in records_of(results) if record.status == Status.FOREIGN.value]
-    if found:
-        tell(f"note: {cells_in_words(len(found))} not loaded: {found[0].message}")
+    reasons = [record.message for record in records_of(results) if record.status == Status.FOREIGN.value]
+    for note in runner.of_other_users(reasons):
+        tell(note)
     return Performed(results)
 
 
