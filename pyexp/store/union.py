@@ -19,6 +19,9 @@ from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import COMMAND, GRID, commands_of, identity
 from pyexp.store.layout import BEFORE, CODE, HISTORY, IGNORE, RESULT, RUN, Run
 
+#: Cells to copy before they are synced together. Each holds a claim, which is an open file.
+BATCH = 100
+
 
 class Event(NamedTuple):
     """A cell that was added, or that had to be left and why."""
@@ -206,28 +209,39 @@ def _with_patches(to: Run, run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _merge_cells(to: Run, run: Run) -> Iterator[Event]:
-    """Add the cells of a run to another, each under a claim."""
+    """Add the cells of a run to another, each under a claim: a batch is copied, then synced, then gets its names."""
     busy = claims.holders(run.claims)
-    for folder in sorted(layout.cell_folders(run)):
-        path = os.path.join(run.path, folder)
-        if folder in busy:
-            yield Event(path, f"it is running {busy[folder]}")
-            continue
-        cell = history.cell_at(folder)
-        theirs = records.facts(run, cell, records.Program(loads=False), exact=False)
+    folders = sorted(layout.cell_folders(run))
+    program = records.Program(loads=False)
+    for start in range(0, len(folders), BATCH):
+        staged: dict[str, str] = {}
         with ExitStack() as undo:
-            held = records.claim(to, cell)
-            if held is None:
-                yield Event(os.path.join(to.path, folder), "a process has claimed it")
-                continue
-            undo.callback(held.release)
-            mine = records.facts(to, cell, records.Program(loads=False), exact=False)
-            words = difference(to, run, folder, mine, theirs)
-            if words:
-                yield Event(path, words)
-            elif standing(mine) < standing(theirs):
-                _copy_cell(path, to, folder)
-                yield Event(os.path.join(to.path, folder))
+            for folder in folders[start : start + BATCH]:
+                path, target = os.path.join(run.path, folder), os.path.join(to.path, folder)
+                cell = history.cell_at(folder)
+                if folder in busy:
+                    yield Event(path, f"it is running {busy[folder]}")
+                    continue
+                theirs = records.facts(run, cell, program, exact=False)
+                held = records.claim(to, cell)
+                if held is None:
+                    yield Event(target, "a process has claimed it")
+                    continue
+                undo.callback(held.release)
+                mine = records.facts(to, cell, program, exact=False)
+                if words := difference(to, run, folder, mine, theirs):
+                    yield Event(path, words)
+                elif standing(mine) < standing(theirs):
+                    staged[target] = os.path.join(to.path, f".{folder}.{os.urandom(8).hex()}{files.TEMPORARY[1]}")
+                    undo.callback(shutil.rmtree, staged[target], ignore_errors=True)
+                    _copy_folder(path, staged[target])
+            for staging in staged.values() if to.durable else ():
+                _sync_tree(staging)
+            for target, staging in staged.items():
+                _reveal(staging, target)
+            if staged and to.durable:
+                files.sync_folder(to.path)
+        yield from map(Event, staged)
     claims.tidy(to.claims)
 
 
@@ -251,39 +265,37 @@ def difference(to: Run, run: Run, folder: str, mine: Facts, theirs: Facts) -> st
     return "" if files.is_same_pickle(*paths) else f"it has another result in {to.path}, which stays"
 
 
-def _copy_cell(path: str, to: Run, folder: str) -> None:
-    """Copy a cell's folder: it appears whole or not at all. What stood there is kept as what was before a rerun."""
-    target = os.path.join(to.path, folder)
-    staging = os.path.join(to.path, f".{folder}.{os.urandom(8).hex()}{files.TEMPORARY[1]}")
-    try:
-        _copy_folder(path, staging, durable=to.durable)
-        if os.path.lexists(target):
-            before = os.path.join(to.path, f"{BEFORE}{folder}")
-            if os.path.lexists(before):
-                records.set_aside(target)
-            else:
-                os.replace(target, before)
-        os.rename(staging, target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    if to.durable:
-        files.sync_folder(to.path)
+def _reveal(staging: str, target: str) -> None:
+    """Give a copy its name. What stood there is kept as what was before a rerun."""
+    if os.path.lexists(target):
+        above, folder = os.path.split(target)
+        before = os.path.join(above, f"{BEFORE}{folder}")
+        if os.path.lexists(before):
+            records.set_aside(target)
+        else:
+            os.replace(target, before)
+    os.replace(staging, target)
 
 
-def _copy_folder(path: str, target: str, *, durable: bool) -> None:
+def _copy_folder(path: str, target: str) -> None:
     os.mkdir(target)
-    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+    for entry in os.scandir(path):
         copy = os.path.join(target, entry.name)
         if files.is_temporary(entry.name):
             continue
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), copy)
         elif entry.is_dir():
-            _copy_folder(entry.path, copy, durable=durable)
+            _copy_folder(entry.path, copy)
         elif stat.S_ISREG(entry.stat().st_mode):  # pipes and sockets were a process' own
-            files.write(copy, files.pieces(entry.path), durable=durable)
+            files.write(copy, files.pieces(entry.path), durable=False)
             with suppress(OSError):  # not every file system takes all of them
                 shutil.copystat(entry.path, copy)
-    if durable:
-        files.sync_folder(target)
+
+
+def _sync_tree(folder: str) -> None:
+    for above, _, names in os.walk(folder):
+        for path in (os.path.join(above, name) for name in names):
+            if not os.path.islink(path):
+                files.sync(path)
+        files.sync_folder(above)
