@@ -663,21 +663,15 @@ class _Walk:
         self._follow_all()
 
     def code(self) -> Code:
-        """The fingerprint of what is reached."""
-        shown = self._shown()
+        """The fingerprint of what is reached. A module with an entry goes by its last name, if no other goes by it."""
+        homes = {module for module, _ in (*self._reached, *self._unknown)}
+        short = {module: module.rpartition(".")[2] for module, _ in self._entries}
+        names = [*short.values()]
+        shown = {name: last for name, last in short.items() if last not in homes - {name} and names.count(last) == 1}
         digests = {key: self._digest(*key, shown) for key in self._reached}
         digests |= {key: f"{UNKNOWN}: {why}" for key, why in self._unknown.items()}
         parts = dict(sorted((f"{shown.get(module, module)}.{name}", each) for (module, name), each in digests.items()))
         return Code(UNKNOWN if self._unknown else _hash(map(ascii, parts.items())), parts)
-
-    def _shown(self) -> dict[str, str]:
-        """What the modules of the entries are called: by their last name, if no other one goes by it."""
-        homes = {module for module, _ in (*self._reached, *self._unknown)}
-        short = {module: module.rpartition(".")[2] for module, _ in self._entries}
-        names = [*short.values()]
-        return {
-            module: name for module, name in short.items() if name not in homes - {module} and names.count(name) == 1
-        }
 
     def _digest(self, module: str, name: str, shown: Mapping[str, str]) -> str:
         said = []

@@ -29,9 +29,14 @@ def save(path: str, value: Any, *, durable: bool) -> list[str]:
 
 
 def packed(value: Any) -> tuple[bytes, list[str]]:
-    """The value as a pickle that can be loaded again, and what loading it needs. Raises as `save` does."""
+    """The value as a pickle that can be loaded again, and what loading it needs. Raises as `save` does.
+
+    Loads it to find out, unless it holds plain data only.
+    """
     payload = dumps(value)
-    return payload, needed(payload)
+    if b"\x93" not in payload:  # STACK_GLOBAL: without it, protocol 5 looks no name up
+        return payload, []
+    return payload, load_noting(payload)[1]
 
 
 def dumps(value: Any, what: str = "the result") -> bytes:
@@ -71,16 +76,6 @@ class _Witness(pickle.Unpickler):
         if module == "pyexp.byvalue":
             import pyexp.store.byvalue  # noqa: F401  # it registers itself under its former name
         return super().find_class(module, name)
-
-
-def needed(payload: bytes) -> list[str]:
-    """What loading the pickle needs, as `module:name`. Loads it to find out, unless it holds plain data only.
-
-    Raises whatever loading raises.
-    """
-    if b"\x93" not in payload:  # STACK_GLOBAL: without it, protocol 5 looks no name up
-        return []
-    return load_noting(payload)[1]
 
 
 def load_noting(content: bytes, size: int | None = None) -> tuple[Any, list[str]]:

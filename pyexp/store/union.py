@@ -44,11 +44,13 @@ def merged(one: str, other: str, *, durable: bool = True) -> Iterator[Event]:
     theirs = _runs(other)
     if not theirs:
         raise NoRunError(f"there is no run in {other}: it is no output folder of pyexp")
-    mine = _runs(one) if os.path.isdir(one) else {}
-    refuse_other_kind(one, mine, other, theirs)
+    mine = _runs(one)
+    _refuse_other_kind(one, mine, other, theirs)
     pairs = [(Run(os.path.normpath(os.path.join(one, at)), durable, "all"), theirs[at]) for at in sorted(theirs)]
-    for mine_too, run in pairs:  # before anything is written
-        _refuse_other_experiment(mine_too, run)
+    for to, run in pairs:  # before anything is written
+        names = [history.described(each).get("experiment") for each in (to, run)]
+        if None not in names and names[0] != names[1]:
+            raise StoreError(f"{to.path} is a run of {names[0]!r}, and {run.path} of {names[1]!r}: they are not merged")
     for to, run in pairs:
         files.make_folders(to.path, durable=durable)
         if to.path != one and os.path.lexists(os.path.join(other, IGNORE)) and not mine:
@@ -64,7 +66,7 @@ def _runs(folder: str) -> dict[str, Run]:
     return {os.path.relpath(path, folder): Run(path, trust="all") for path in layout.runs_below(folder)}
 
 
-def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Mapping[str, Run]) -> None:
+def _refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Mapping[str, Run]) -> None:
     """Raise `StoreError` if one is an output folder and the other an experiment's or a run, or one is in the other."""
     real = [os.path.realpath(one), os.path.realpath(other)]
     if real[0] == real[1]:
@@ -80,7 +82,7 @@ def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Map
         return
     levels = [set(map(_level, runs.items())) - {None} for runs in (mine, theirs)]
     if not all(levels):  # they have other names by now
-        levels = [{at.count(os.sep) + (at != os.curdir) for at in runs} for runs in (mine, theirs)]
+        levels = [set(map(_depth, runs)) for runs in (mine, theirs)]
     if levels[0].isdisjoint(levels[1]):
         raise StoreError(
             f"{one} and {other} are not of one kind; give two output folders, two folders of one experiment, or two "
@@ -88,19 +90,16 @@ def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Map
         )
 
 
+def _depth(at: str) -> int:
+    return 0 if at == os.curdir else at.count(os.sep) + 1
+
+
 def _level(item: tuple[str, Run]) -> int | None:
     """How many levels below the folder an experiment's folder is; None if there is none of its name."""
     at, run = item
-    depth = 0 if at == os.curdir else at.count(os.sep) + 1
     names = run.path.split(os.sep)
     experiment = history.described(run).get("experiment")
-    return next((depth - up for up in (1, 0) if names[-1 - up : len(names) - up] == [experiment]), None)
-
-
-def _refuse_other_experiment(to: Run, run: Run) -> None:
-    names = [history.described(each).get("experiment") for each in (to, run)]
-    if None not in names and names[0] != names[1]:
-        raise StoreError(f"{to.path} is a run of {names[0]!r}, and {run.path} of {names[1]!r}: they are not merged")
+    return next((_depth(at) - up for up in (1, 0) if names[-1 - up : len(names) - up] == [experiment]), None)
 
 
 def _merge_descriptions(to: Run, run: Run) -> None:
@@ -119,9 +118,8 @@ def _merge_descriptions(to: Run, run: Run) -> None:
         if os.path.lexists(path) and not history.described(to):  # it is damaged, and may still tell a person something
             records.set_aside(path)
         *earlier, latest = wanted
-        lines = [b"\n" + files.checked_line(part) + b"\n" for part in earlier]
-        if lines:
-            files.write(os.path.join(to.path, HISTORY), lines, durable=to.durable)
+        if earlier:
+            files.write(os.path.join(to.path, HISTORY), map(files.checked_line, earlier), durable=to.durable)
         files.write(path, [files.checked_json(latest)], durable=to.durable)
 
 
@@ -146,48 +144,39 @@ def joined_parts(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             name = identity(command, COMMAND)
             best[name] = max(command, best.get(name, command), key=_completeness)
             where.setdefault(key, set()).add(name)
-    started = [part["started"] for found in grids.values() for part in found if _is_time(part.get("started"))]
+    started = [seconds for found in grids.values() for part in found if (seconds := _seconds(part, "started"))]
     told = []
     for key, found in grids.items():
-        latest = max(found, key=lambda part: (_begun_last(part), _head(part)))
-        whole = {**latest, "commands": sorted((best[name] for name in where.get(key, ())), key=_begun)}
+        latest = max(found, key=lambda part: (_begun_last(part), _text({**part, **dict.fromkeys(_COMBINED)})))
+        whole = {**latest, "commands": _in_order(best[name] for name in where.get(key, ()))}
         whole |= {"started": min(started)} if started else {}
-        told.append({key: whole[key] for key in sorted(whole, key=_order)})
+        order = {each: (_KEYS.index(each) if each in _KEYS else _KEYS.index("function"), each) for each in whole}
+        told.append({each: whole[each] for each in sorted(whole, key=order.__getitem__)})
     told.sort(key=lambda part: (_begun_last(part), identity(part, GRID)))
     others = best.keys() - {name for key in grids for name in where.get(key, ())}
-    return [*([{"commands": sorted((best[name] for name in others), key=_begun)}] if others else []), *told]
+    return [*([{"commands": _in_order(best[name] for name in others)}] if others else []), *told]
 
 
-def _head(part: Mapping[str, Any]) -> str:
-    """What a part says besides its grid, its commands and the start of the run."""
-    return _text({key: part[key] for key in part.keys() - {"shape", "axes", "cells", "commands", "started"}})
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, (int, float))
+#: The keys of a part in order; any other stands beside the function.
+_KEYS = ("format", "started", "experiment", "script", "function", "commands", "shape", "axes", "cells")
+#: The keys that are the same for all parts about one grid, or are joined.
+_COMBINED = (*GRID, "commands", "started")
 
 
 def _seconds(data: Mapping[str, Any], key: str) -> float:
-    return float(data[key]) if _is_time(data.get(key)) else 0.0
-
-
-_KEYS = ("format", "started", "experiment", "script", "function", "commands", "shape", "axes", "cells")
-
-
-def _order(key: str) -> tuple[int, str]:
-    return (_KEYS.index(key) if key in _KEYS else 4, key)
+    return data[key] if isinstance(data.get(key), (int, float)) else 0.0
 
 
 def _text(data: Any) -> str:
     return json.dumps(data, sort_keys=True)
 
 
-def _begun(command: Mapping[str, Any]) -> tuple[float, str]:
-    return (_seconds(command, "started"), _text(command))
+def _in_order(commands: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(commands, key=lambda command: (_seconds(command, "started"), _text(command)))
 
 
 def _begun_last(part: Mapping[str, Any]) -> float:
-    return max((_begun(each)[0] for each in commands_of(part)), default=0.0)
+    return max((_seconds(command, "started") for command in commands_of(part)), default=0.0)
 
 
 def _completeness(command: Mapping[str, Any]) -> tuple[float, int, str]:
@@ -232,7 +221,7 @@ def _merge_cells(to: Run, run: Run) -> Iterator[Event]:
                 if words := difference(to, run, folder, mine, theirs):
                     yield Event(path, words)
                 elif standing(mine) < standing(theirs):
-                    staged[target] = os.path.join(to.path, f".{folder}.{os.urandom(8).hex()}{files.TEMPORARY[1]}")
+                    staged[target] = os.path.join(to.path, files.temporary_name(folder))
                     undo.callback(shutil.rmtree, staged[target], ignore_errors=True)
                     _copy_folder(path, staged[target])
             for staging in staged.values() if to.durable else ():
