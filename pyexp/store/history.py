@@ -144,9 +144,11 @@ def history(run: Run) -> History:
             grids[key] = part
         commands |= {identity(command, COMMAND): command for command in commands_of(part)}
     if not grids:
-        with suppress(OSError):
-            here = [name for name in sorted(os.listdir(run.path)) if layout.is_cell(os.path.join(run.path, name))]
-            grids[""] = {"cells": [{"name": "", "hash": name.rpartition("-")[2], "folder": name} for name in here]}
+        here = [name for name in layout.cell_folders(run) if layout.is_cell(os.path.join(run.path, name))]
+        # Of the folders with one hash, the shortest is the cell's: `keep_apart` has given the others a longer name.
+        known = {name.rpartition("-")[2]: name for name in sorted(here, key=len, reverse=True)}
+        cells = sorted((folder, digest) for digest, folder in known.items())
+        grids[""] = {"cells": [{"name": "", "hash": digest, "folder": folder} for folder, digest in cells]}
     return History(tuple(grids.values()), tuple(commands.values()))
 
 

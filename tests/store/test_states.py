@@ -195,3 +195,18 @@ def test_a_batch_added_to_a_large_run_writes_its_own_size(tmp_path: Path) -> Non
     assert earlier.stat().st_size - size < size / 10
     assert len(json.loads((tmp_path / "e" / "s" / "run.json").read_text())["cells"]) == 1
     assert len(pyexp.load(tmp_path / "e" / "s")) == 302
+
+
+def test_without_a_description_a_result_that_was_kept_apart_is_no_cell(tmp_path: Path) -> None:
+    """It is older than the cell's own, or of another default: in a mean both would count."""
+    made = pyexp.experiment(name="e", executor="inline", quiet=True, output_dir=tmp_path, timestamp="s")(
+        lambda config: config.x
+    )
+    made.run([{"name": "c", "x": 1}], list, argv=[])
+    run = tmp_path / "e" / "s"
+    (cell,) = run.glob("c-*")
+    name, _, digest = cell.name.rpartition("-")
+    for kept in (f".before-{cell.name}", f"{name}_before-{digest}"):
+        shutil.copytree(cell, run / kept)
+    (run / "run.json").unlink()
+    assert [result.value for result in pyexp.load(run)] == [1]
