@@ -33,8 +33,6 @@ def spec_of(name: str) -> ModuleSpec | None:
         spec = getattr(module, "__spec__", None)
         return spec if isinstance(spec, ModuleSpec) else None
     package, _, last = name.rpartition(".")
-    if not last.isidentifier():
-        return None
     places: list[str] | None = None
     if package:
         outer = spec_of(package)

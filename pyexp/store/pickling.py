@@ -50,15 +50,12 @@ def dumps(value: Any, what: str = "the result") -> bytes:
         payload = _MAIN
     if _MAIN not in payload:
         return payload
-    from pyexp.store.byvalue import (  # imported only for what a plain pickle cannot hold
-        dumps_by_value,
-        unpicklable_part,
-    )
+    from pyexp.store import byvalue  # imported only for what a plain pickle cannot hold
 
     try:
-        return dumps_by_value(value)
+        return byvalue.dumps_by_value(value)
     except Exception as error:
-        part, path = unpicklable_part(value, what)
+        part, path = byvalue.unpicklable_part(value, what)
         kind = f"{type(part).__module__}.{type(part).__qualname__}"
         raise TypeError(f"{path} is a {kind}, which cannot be pickled: {error}") from error
 

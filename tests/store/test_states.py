@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import pyexp
-from pyexp.store import history
+from pyexp.store import history, modules
 
 SCRIPT = """
 from helper import Fit
@@ -210,3 +210,21 @@ def test_without_a_description_a_result_that_was_kept_apart_is_no_cell(tmp_path:
         shutil.copytree(cell, run / kept)
     (run / "run.json").unlink()
     assert [result.value for result in pyexp.load(run)] == [1]
+
+
+def test_a_module_is_found_without_loading_what_is_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "around").mkdir()
+    for name in ("around/__init__.py", "around/inside.py", "my-study.py"):
+        (tmp_path / name).write_text("raise SystemExit")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "inside.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = {name: modules.spec_of(name) for name in ("around.inside", "my-study", "plain.inside", "around.other", "")}
+    assert {name: spec and spec.origin for name, spec in found.items()} == {
+        "around.inside": str(tmp_path / "around" / "inside.py"),
+        "my-study": str(tmp_path / "my-study.py"),
+        "plain.inside": str(tmp_path / "plain" / "inside.py"),
+        "around.other": None,
+        "": None,
+    }
+    assert not {"around", "plain"} & {*sys.modules}
