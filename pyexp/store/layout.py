@@ -84,13 +84,17 @@ class Begun(NamedTuple):
 
 def runs(base: str) -> list[Begun]:
     """The runs in an experiment's folder. Raises `StoreError` if the folder cannot be read."""
+    return [found for name in names_in(base) if (found := run_at(base, name)) is not None]
+
+
+def names_in(path: str) -> list[str]:
+    """The names in a folder; none if there is no folder. Raises `StoreError` if it cannot be read."""
     try:
-        entries = [entry.name for entry in os.scandir(base) if entry.is_dir()]
+        return os.listdir(path)
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise StoreError(f"cannot look into {base}: {error.strerror}") from None
-    return [found for name in entries if (found := run_at(base, name)) is not None]
+        raise StoreError(f"cannot look into {path}: {error.strerror}") from None
 
 
 def run_at(base: str, name: str) -> Begun | None:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup
-from pyexp.errors import ResultError, StoreError
+from pyexp.errors import ResultError
 from pyexp.hashing import alike
 from pyexp.leaves import NotLoaded
 from pyexp.plan import ENDED, Cell, Facts, Status, Step, classify, unused
 from pyexp.results import Record, Result, done, from_json, missing, record_of, restored, to_json
 from pyexp.store import claims, files, modules, pickling
 from pyexp.store.claims import Claim
-from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, Run
+from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, Run, names_in
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
@@ -90,13 +90,7 @@ def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = Tru
     `exact` says that the cells have the configs that were run; otherwise the configs are read from the records. Raises
     `StoreError` if the run's folder cannot be read.
     """
-    try:
-        with os.scandir(run.path) as entries:
-            present = {entry.name for entry in entries}
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise StoreError(f"cannot look into {run.path}: {error.strerror}") from None
+    present = {*names_in(run.path)}
     holders = claims.holders(run.claims) if CLAIMS in present else {}
     seen = {}
     for cell in cells:
@@ -336,15 +330,12 @@ def prepare(run: Run, cell: Cell) -> str:
 
 def keep_log(path: str) -> None:
     """Rename the log at `path` to the next free name of `log-1.txt`, `log-2.txt`, …; remove an empty one."""
-    folder, name = os.path.split(path)
-    try:
+    with suppress(FileNotFoundError):
         if os.lstat(path).st_size and not os.path.islink(path) and os.path.isfile(path):
-            stem, end = os.path.splitext(name)
-            os.replace(path, os.path.join(folder, unused(f"{stem}-1{end}", os.listdir(folder), f"{stem}-{{}}{end}")))
+            stem, end = os.path.splitext(os.path.basename(path))
+            _renamed(path, f"{stem}-1{end}", f"{stem}-{{}}{end}")
         else:
             _remove(path)
-    except FileNotFoundError:
-        return
 
 
 def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
@@ -369,8 +360,7 @@ def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
 def keep_apart(run: Run, cell: Cell) -> None:
     """Rename the folder of a cell that was run with another default, so that it is kept but no cell. Raises OSError."""
     name, _, digest = cell.folder.rpartition("-")
-    kept = unused(f"{name}_before-{digest}", os.listdir(run.path), f"{name}_before{{}}-{digest}")
-    os.replace(run.folder(cell), os.path.join(run.path, kept))
+    _renamed(run.folder(cell), f"{name}_before-{digest}", f"{name}_before{{}}-{digest}")
 
 
 def _apart(run: Run, cell: Cell) -> str:
@@ -391,10 +381,15 @@ def _remove(path: str) -> None:
 
 def set_aside(path: str) -> str:
     """Rename what is at `path` to `….unreadable`, and return the new path. Raises OSError."""
-    folder, name = os.path.split(path)
-    aside = os.path.join(folder, unused(f"{name}{UNREADABLE}", os.listdir(folder)))
-    os.replace(path, aside)
-    return aside
+    return _renamed(path, f"{os.path.basename(path)}{UNREADABLE}")
+
+
+def _renamed(path: str, name: str, form: str = "") -> str:
+    """Rename what is at `path` to this name, or to the next free one, and return the new path. Raises OSError."""
+    folder = os.path.dirname(path)
+    new = os.path.join(folder, unused(name, os.listdir(folder), form))
+    os.replace(path, new)
+    return new
 
 
 def claim(run: Run, cell: Cell) -> Claim | None:

@@ -20,17 +20,9 @@ from pyexp.errors import ConfigError
 from pyexp.store.byvalue import Pickler
 from pyexp.store.modules import is_project
 from pyexp.store.pickling import MAIN
+from pyexp.worker import script
 from pyexp.worker.messages import Kit, Lack, Rest
-from pyexp.worker.script import (
-    LAYERS,
-    Survey,
-    lookup,
-    main_namespace,
-    namespace_of,
-    of_main,
-    project_sources,
-    script_of,
-)
+from pyexp.worker.script import LAYERS, Survey, lookup, main_namespace, of_main
 
 
 def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
@@ -268,20 +260,20 @@ class Shipment:
 
     def __init__(self, fn: Callable[..., Any], initializer: Callable[[], Any] | None, path: list[str]) -> None:
         self._rest = Rest({}, fn, initializer)
-        self._namespace = namespace_of(fn)
+        self._namespace = script.namespace_of(fn)
         self.asked = Survey()
-        script = script_of(self._namespace)
-        if script is not None:
+        source = script.script_of(self._namespace)
+        if source is not None:
             with self._packing():
                 self.asked = survey([fn, initializer], self._namespace)
-            if not (self.asked.paths or self.asked.values or is_project(script.file)):
-                script = None  # an installed program such as a test runner or a kernel, not the user's script
+            if not (self.asked.paths or self.asked.values or is_project(source.file)):
+                source = None  # an installed program such as a test runner or a kernel, not the user's script
         try:
             folder = os.getcwd()
         except OSError:  # it was removed
             folder = os.path.abspath(os.sep)
-        self.kit = Kit([str(each) for each in sys.argv], path, folder, script, project_sources(), self.asked)
-        if script is None:
+        self.kit = Kit([str(each) for each in sys.argv], path, folder, source, script.project_sources(), self.asked)
+        if source is None:
             self.rest(Lack())
 
     def rest(self, lack: Lack) -> bytes:

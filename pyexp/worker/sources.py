@@ -92,17 +92,11 @@ class Sources(Mapping[str, str]):
         return (self._texts, self.packages, self.partial) == (others._texts, others.packages, others.partial)
 
     def _text(self, name: str) -> str | None:
-        top = name.partition(".")[0]
-        if top != name and top not in self._texts:
-            with suppress(KeyError):
-                self[top]
+        top, spec = name.partition(".")[0], self.spec(name)
         outer = self.spec(top)
-        if top != name and self._texts[top] is None and (outer is None or outer.origin is not None):
+        if top != name and self.get(top) is None and (outer is None or outer.origin is not None):
             return None  # the package is not of the project
-        spec = self.spec(name)
-        if spec is None or spec.origin is None or not spec.has_location:
-            return None
-        if not is_project(os.path.abspath(spec.origin)):
+        if spec is None or spec.origin is None or not spec.has_location or not is_project(os.path.abspath(spec.origin)):
             return None
         if spec.submodule_search_locations is not None:
             self.packages.add(name)
@@ -173,18 +167,18 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
             yield Entry(NOWHERE, name or type(thing).__qualname__)
     if not is_defined:
         return
-    key = _key(module, sources)
+    key, line = _key(module, sources), None
     if key not in sources:
-        if not hasattr(thing, "__wrapped__"):  # the wrapped function has an entry of its own
-            yield Entry(NOWHERE if module is None else key, name)
+        if hasattr(thing, "__wrapped__"):  # the wrapped function has an entry of its own
+            return
+        key = NOWHERE if module is None else key
     elif isinstance(thing, FunctionType) and key not in sources.partial:
-        file = getattr(sources.spec(key), "origin", "")
-        if key == sources.main and sources.script is not None:
-            file = sources.script.file
-        is_there = os.path.basename(thing.__code__.co_filename) == os.path.basename(file or "")
-        yield Entry(key if is_there else NOWHERE, name, thing.__code__.co_firstlineno)
-    else:
-        yield Entry(key, name)
+        here = sources.script if key == sources.main else None
+        file = getattr(sources.spec(key), "origin", "") if here is None else here.file
+        line = thing.__code__.co_firstlineno
+        if os.path.basename(thing.__code__.co_filename) != os.path.basename(file or ""):
+            key = NOWHERE
+    yield Entry(key, name, line)
 
 
 def _key(module: Any, sources: Sources) -> str:
