@@ -15,7 +15,7 @@ from hashlib import sha256
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyexp.axes import MISSING, Axis, Level, default_axes
+from pyexp.axes import MISSING, Axis, Level
 from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, StoreError, UsageError, nearest
 from pyexp.errors import listing as enumerated
@@ -125,12 +125,9 @@ def _grid_of(data: Mapping[str, Any]) -> Tensor[Cell]:
     cells = tuple(cell_at(str(cell["folder"]), str(cell["name"])) for cell in data["cells"])
     try:
         version = int(data.get("format", FORMAT))
-        axes = [_axis_of(axis, version) for axis in data["axes"]]
-        if tuple(axis.size for axis in axes) == tuple(data["shape"]) and prod(data["shape"]) == len(cells):
-            return Tensor.of_cells(cells, axes)
+        return Tensor(cells, data["shape"], [_axis_of(axis, version) for axis in data["axes"]])
     except (KeyError, TypeError, ValueError):
-        pass
-    return Tensor.of_cells(cells, default_axes((len(cells),)))
+        return Tensor(cells)
 
 
 def history(run: Run) -> History:
@@ -459,8 +456,7 @@ def load_run(run: Run, *, unpickles: bool = True) -> Results:
 
 def load_cell(run: Run, folder: str, *, unpickles: bool = True) -> Result:
     """The Result of the cell in this folder of the run; see `as_run`."""
-    cells = Tensor.of_cells((cell_at(folder),), default_axes((1,)))
-    return as_run(run, cells, unpickles=unpickles)[0]
+    return as_run(run, Tensor([cell_at(folder)]), unpickles=unpickles)[0]
 
 
 def as_run(run: Run, cells: Tensor[Cell], *, unpickles: bool = True) -> Results:
