@@ -149,25 +149,17 @@ class Config(dict[str, Any]):
         return self[key]
 
     def __or__(self, other: Any) -> Any:
-        if not hasattr(other, "keys"):
-            return NotImplemented
-        made = Config(self)
-        made.update(other)
-        return made
+        return _united(self, other) if hasattr(other, "keys") else NotImplemented
 
     def __ror__(self, other: Any) -> Any:
-        if not hasattr(other, "keys"):
-            return NotImplemented
-        made = Config(other)
-        made.update(self)
-        return made
+        return _united(other, self) if hasattr(other, "keys") else NotImplemented
 
     def __ior__(self, other: Any) -> Config:  # type: ignore[override]  # dict's own overloads say Self
         self.update(other)
         return self
 
     def copy(self) -> Config:
-        """A shallow copy, itself a Config."""
+        """A shallow copy, itself a Config; of a FrozenConfig, a changeable copy of all of it: `thaw`."""
         return Config(self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,7 +168,7 @@ class Config(dict[str, Any]):
         >>> Config(mlp={"width": 8}).to_dict()
         {'mlp': {'width': 8}}
         """
-        return {key: _undotted(value) for key, value in self.items()}
+        return {key: _undotted(value) for key, value in self.copy().items()}
 
     @classmethod
     def fromkeys(cls, keys: Iterable[str], value: Any = None) -> Config:  # type: ignore[override]
@@ -196,6 +188,12 @@ class Config(dict[str, Any]):
         found = list(leaves(self))
         rows = [(found[i][0], markup.brief(found[i][1])) for i in markup.ends(len(found), 100)]
         return markup.table(["key", "value"], rows, len(found))
+
+
+def _united(left: Any, right: Any) -> Config:
+    made = Config(left)
+    made.update(right)
+    return made
 
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
@@ -236,14 +234,6 @@ class FrozenConfig(Config):
     def __copy__(self) -> FrozenConfig:
         return self
 
-    def copy(self) -> Config:
-        """A changeable copy, all of it: `thaw`."""
-        return Config(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A copy in plain dicts, lists and sets."""
-        return self.copy().to_dict()
-
 
 class FrozenList(list[Any]):
     """A list in a frozen config."""
@@ -280,6 +270,7 @@ def frozen_map(items: Mapping[str, Any]) -> FrozenConfig:
 _new: Callable[[type[FrozenConfig]], FrozenConfig] = FrozenConfig.__new__
 
 _LISTS = (FrozenList, PVector)
+_SEQUENCES = (list, tuple, PVector)
 _SETS = (FrozenSet, PSet)
 # Types that may hold a dict, or that have another form in a Config.
 _HOLDING = (dict, list, tuple, PMap, *_LISTS, *_SETS)
@@ -292,12 +283,11 @@ def _dotted(value: Any) -> Any:
         return value
     if isinstance(value, (dict, PMap)):
         return Config(value)
-    if isinstance(value, (FrozenList, *_SETS)):
+    if isinstance(value, (*_LISTS, *_SETS)):
         return thaw(value)
-    if isinstance(value, PVector) or (kind is list and any(isinstance(item, _HOLDING) for item in value)):
-        return [_dotted(item) for item in value]
-    if isinstance(value, tuple) and any(isinstance(item, _HOLDING) for item in value):
-        return _retupled(value, [_dotted(item) for item in value])
+    if (kind is list or isinstance(value, tuple)) and any(isinstance(item, _HOLDING) for item in value):
+        items = [_dotted(item) for item in value]
+        return items if kind is list else _retupled(value, items)
     return value
 
 
@@ -374,14 +364,13 @@ def _freeze(value: Any, where: str) -> Any:
         return _own(value)
     if isinstance(value, Mapping):
         return _freeze_map(value, where)
-    if isinstance(value, (list, PVector)):
-        return FrozenList(_frozen_items(value, where))
-    if isinstance(value, tuple):
-        return _retupled(value, _frozen_items(value, where))
-    if isinstance(value, frozenset):
-        return frozenset(_freeze(item, f"an element of {where}") for item in value)
+    if isinstance(value, _SEQUENCES):
+        # A list of many numbers should not pay for as many paths.
+        items = [item if type(item) in _ATOMS else _freeze(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return _retupled(value, items) if isinstance(value, tuple) else FrozenList(items)
     if isinstance(value, Set):
-        return FrozenSet(_freeze(item, f"an element of {where}") for item in value)
+        elements = [_freeze(item, f"an element of {where}") for item in value]
+        return frozenset(elements) if isinstance(value, frozenset) else FrozenSet(elements)
     _validate_resolved(value, where)
     return _own(as_python(value))
 
@@ -431,11 +420,6 @@ def as_python(leaf: Any) -> Any:
 _SCALAR = ("numpy", "generic")
 
 
-def _frozen_items(items: Sequence[Any], where: str) -> list[Any]:
-    # A list of many numbers should not pay for as many paths.
-    return [item if type(item) in _ATOMS else _freeze(item, f"{where}[{i}]") for i, item in enumerate(items)]
-
-
 def _is_leaf(kind: type) -> bool:
     """Whether values of this class are leaves in whatever form, as it has a registered encoder."""
     return kind not in _BUILT_IN and kind not in _FROZEN and registered(kind) is not None
@@ -460,9 +444,7 @@ def thaw(value: Any) -> Any:
         return [thaw(item) for item in value]
     if isinstance(value, tuple):
         return _retupled(value, [thaw(item) for item in value])
-    if isinstance(value, _SETS):
-        return {_thaw_element(item) for item in value}
-    return _thaw_element(value) if isinstance(value, frozenset) else _copied(value)
+    return {_thaw_element(item) for item in value} if isinstance(value, _SETS) else _thaw_element(value)
 
 
 def _thaw_element(value: Any) -> Any:
@@ -698,28 +680,20 @@ def equal(left: Any, right: Any) -> bool:
     """
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return len(left) == len(right) and all(key in right and equal(left[key], right[key]) for key in left)
-    if _is_sequence(left) and _is_sequence(right):
+    if isinstance(left, _SEQUENCES) and isinstance(right, _SEQUENCES):
         return len(left) == len(right) and all(equal(a, b) for a, b in zip(left, right, strict=True))
     try:
         left, right = as_python(left), as_python(right)
         if isinstance(left, Set) and isinstance(right, Set):
             return bool(freeze_value(left) == freeze_value(right))  # sets within sets are equal only in one form
         if hasattr(left, "shape") or hasattr(right, "shape"):
-            return _equal_arrays(left, right)
+            if getattr(left, "shape", ()) != getattr(right, "shape", ()):
+                return False
+            same = (left == right) | ((left != left) & (right != right))
+            return bool(same.all() if hasattr(same, "all") else same)
         return bool(left == right or (left != left and right != right))
     except Exception:  # a foreign __eq__ that cannot compare the two has not found them equal
         return False
-
-
-def _is_sequence(value: Any) -> bool:
-    return isinstance(value, (list, tuple, PVector))
-
-
-def _equal_arrays(left: Any, right: Any) -> bool:
-    if getattr(left, "shape", ()) != getattr(right, "shape", ()):
-        return False
-    same = (left == right) | ((left != left) & (right != right))
-    return bool(same.all()) if hasattr(same, "all") else bool(same)
 
 
 def matches(item: Any, query: Mapping[str, Any]) -> bool:

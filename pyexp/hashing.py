@@ -19,6 +19,7 @@ from pyexp.configs import (
     FrozenConfig,
     FrozenList,
     as_python,
+    cached_by_identity,
     freeze_config,
     freeze_value,
     frozen_map,
@@ -53,7 +54,9 @@ def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = 
     if defaults:
         config = without_defaults(freeze_config(config), freeze_config(defaults, "defaults"))
     try:
-        return digest(_encode_config(config))
+        if type(config) not in _MAPS or "." in "".join(config):
+            config = freeze_config(config)
+        return digest(_encode_plain_map({key: config[key] for key in config if key != "out"}))
     except (ConfigError, NoContent, RecursionError, TypeError):
         pass  # freezing finds what is wrong and where
     frozen = freeze_config(config)
@@ -90,27 +93,19 @@ def alike(one: Any, other: Any) -> bool:
         return False
 
 
-def _encode_config(config: Mapping[str, Any]) -> bytes:
-    """The encoding of a config without `out`. Plain values are encoded without freezing them first."""
-    if type(config) not in _MAPS or "." in "".join(config):
-        config = freeze_config(config)
-    return _encode_plain_map(config if "out" not in config else {key: config[key] for key in config if key != "out"})
-
-
 def _encode_plain_map(value: Mapping[str, Any]) -> bytes:
+    """The encoding of a map in a config. Plain values are encoded without freezing them first."""
     pairs = []
     for key, item in value.items():
         if type(key) is not str or not key:
             raise ConfigError  # the words are those of `freeze`
         encode = _PLAIN.get(type(item), _encode_unfrozen)
         pairs.append(_encode_key(key) + encode(item))
-    pairs.sort()
-    content = b"".join(pairs)
-    return b"m%d:%b" % (len(content), content)
+    return _framed(b"m", b"".join(sorted(pairs)))
 
 
 def _encode_unfrozen(value: Any) -> bytes:
-    """The encoding of the value's frozen form. Plain values are encoded without freezing them first."""
+    """The encoding of the value's frozen form."""
     kind = type(value)
     if kind in _MAPS:
         return _encode_plain_map(value)
@@ -150,10 +145,6 @@ def _error(value: Any, refused: Exception) -> HashError:
     return HashError("config contains itself, or nests too deep to be hashed")
 
 
-#: Encoded items that are kept: enough for what the cells of a grid share.
-MOST_PAIRS = 10_000
-
-
 def encoder_of_many() -> Callable[[FrozenConfig], bytes]:
     """`encode` for the configs of one grid. A value that they share, the same object under one key, is encoded once.
 
@@ -161,27 +152,18 @@ def encoder_of_many() -> Callable[[FrozenConfig], bytes]:
     >>> encoded(freeze_config({"a": [1]})) == encode({"a": [1]})
     True
     """
-    # Values are looked up by identity. Each is kept beside its encoding, so no other object can get its identity.
-    known: dict[tuple[str, int], tuple[bytes, Any]] = {}
 
     def pair(key: str, value: Any) -> bytes:
-        made = _encode_key(key) + _encode(value)
-        if key != "name":  # which no two cells share
-            if len(known) >= MOST_PAIRS:
-                known.clear()
-            known[key, id(value)] = (made, value)
-        return made
+        return _encode_key(key) + _encode(value)
+
+    shared = cached_by_identity(pair)
 
     def encoded(config: FrozenConfig) -> bytes:
-        try:
-            pairs = [
-                found[0] if (found := known.get((key, id(value)))) else pair(key, value)
-                for key, value in config.items()
-            ]
+        try:  # no two cells share the name
+            pairs = [(pair if key == "name" else shared)(key, value) for key, value in config.items()]
         except (NoContent, RecursionError) as refused:
             raise _error(config, refused) from refused.__cause__
-        pairs.sort()
-        return _framed(b"m", b"".join(pairs))
+        return _framed(b"m", b"".join(sorted(pairs)))
 
     return encoded
 

@@ -90,16 +90,25 @@ def apart(value: Any) -> Parts:
     kind = type(value)
     parent = registered(kind)
     if parent is not None:
-        return Parts("registered", f"{qualified(parent)}:{qualified(kind)}", _as_registered(value, parent))
+        try:
+            content = encoders[parent](value)
+        except Exception as error:  # user code
+            words = f"a {qualified(kind)}, whose registered encoder raised {type(error).__name__}: {error}"
+            raise NoContent(value, words) from error
+        return Parts("registered", f"{qualified(parent)}:{qualified(kind)}", content)
     if isinstance(value, Enum):
         # How a flag of several members is called depends on the version of Python.
         return Parts("enum", qualified(kind), value.value if isinstance(value, Flag) else value.name)
     if kind is NotLoaded:
         raise NoContent(value, f"{value!r}, which stands for a value that was not read; put the value itself there")
     if has_fields(kind):
-        return Parts("fields", qualified(kind), _fields(value))
-    known = _known_name(kind)
-    if known is not None:
+        try:
+            return Parts("fields", qualified(kind), {name: getattr(value, name) for name in field_names(value)})
+        except AttributeError:
+            raise _refusal(value) from None
+    names = [name for name in map(_type_name, kind.__mro__) if name in LEAVES]
+    if names:
+        known = "numpy.generic" if "numpy.generic" in names else names[0]  # numpy.str_ is a str first
         return Parts(known, _name_of_subclass(value, known), LEAVES[known].apart(value))
     if isinstance(value, type) or _is_function(value):
         return Parts("named", "", _name(value))
@@ -114,15 +123,6 @@ def together(kind: str, name: str, content: Any) -> Any:
     return leaf.together(content)
 
 
-def _as_registered(value: Any, kind: type) -> Any:
-    """What the registered encoder returns for the value."""
-    try:
-        return encoders[kind](value)
-    except Exception as error:  # user code
-        words = f"a {qualified(type(value))}, whose registered encoder raised {type(error).__name__}: {error}"
-        raise NoContent(value, words) from error
-
-
 def _name_of_subclass(value: Any, known: str) -> str:
     """The name of the value's class; `""` if it is the known type. Raise `NoContent` for a subclass that adds state."""
     kind = type(value)
@@ -134,48 +134,33 @@ def _name_of_subclass(value: Any, known: str) -> str:
     return qualified(kind)
 
 
-def _known_name(kind: type) -> str | None:
-    """The name of the nearest known type that a type is or descends from."""
-    names = [name for name in map(_type_name, kind.__mro__) if name in LEAVES]
-    if "numpy.generic" in names:  # numpy.str_ is a str first
-        return "numpy.generic"
-    return names[0] if names else None
-
-
 def _type_name(kind: type) -> str:
     """The qualified name of a type in its public module, the same for every version of Python."""
     return f"{_public_module(kind)}.{kind.__qualname__}"
 
 
 def _name(value: Any) -> str:
-    """The qualified name of a class or function. Raise `NoContent` if it cannot be found under its name."""
-    if "<" not in value.__qualname__:
-        if not isinstance(value, (type, *_PLAIN_FUNCTIONS)) or hasattr(value, "__wrapped__"):
-            _found(value)
+    """The qualified name of a class or function. Raise `NoContent` if it cannot be found under its name.
+
+    A decorator may give a wrapper the name of what it wraps.
+    """
+    if "<" in value.__qualname__:
+        what = "a lambda" if "<lambda>" in value.__qualname__ else f"{value.__name__!r}, defined inside a function"
+        what += ", which has no stable hash; use a named function or class from the top level of a module"
+    elif isinstance(value, (type, FunctionType, BuiltinFunctionType)) and not hasattr(value, "__wrapped__"):
         return qualified(value)
-    what = "a lambda" if "<lambda>" in value.__qualname__ else f"{value.__name__!r}, defined inside a function"
-    raise NoContent(
-        value,
-        f"{what}, which has no stable hash; use a named function or class from the top level of a module, "
-        "a string, or register an encoder with pyexp.register_encoder",
-    )
-
-
-def _found(value: Any) -> None:
-    """Raise `NoContent` if another function has its name: a decorator may give a wrapper the name of what it wraps."""
-    try:
-        found = reduce(getattr, value.__qualname__.split("."), modules[value.__module__])
-    except Exception:  # the module or name is missing, or the module's own __getattr__ raised anything
-        found = None
-    if found is not value:
-        raise NoContent(
-            value,
+    else:
+        try:
+            found = reduce(getattr, value.__qualname__.split("."), modules[value.__module__])
+        except Exception:  # the module or name is missing, or the module's own __getattr__ raised anything
+            found = None
+        if found is value:
+            return qualified(value)
+        what = (
             f"a {qualified(type(value))} that calls itself {qualified(value)!r} and is not what stands there; use the "
-            "function of that name, a string, or register an encoder with pyexp.register_encoder",
+            "function of that name"
         )
-
-
-_PLAIN_FUNCTIONS = (FunctionType, BuiltinFunctionType)
+    raise NoContent(value, f"{what}, a string, or register an encoder with pyexp.register_encoder")
 
 
 def _is_function(value: Any) -> bool:
@@ -191,14 +176,6 @@ def has_fields(kind: type) -> bool:
 def field_names(value: Any) -> list[str]:
     attrs = getattr(type(value), "__attrs_attrs__", None)
     return [field.name for field in (fields(value) if attrs is None else attrs)]
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass or attrs instance by name."""
-    try:
-        return {name: getattr(value, name) for name in field_names(value)}
-    except AttributeError:
-        raise _refusal(value) from None
 
 
 def _refusal(value: Any) -> NoContent:
@@ -254,11 +231,6 @@ def script_name(main: Any) -> str:
         return str(spec.name).removesuffix(".__main__")
     file = getattr(main, "__file__", None) or "<"
     return "__main__" if file.startswith("<") else PurePath(file).stem  # no file: a notebook, a prompt, a pipe
-
-
-def _numpy_scalar(value: Any) -> Any:
-    """The content of a NumPy scalar that no Python number equals (a date, a void, a wider float)."""
-    return _numpy_array(value.reshape(()))
 
 
 def _numpy_array(value: Any) -> Any:
@@ -326,13 +298,6 @@ def numpy_scalar(kind: str, number: Any) -> Any:
     return numpy.dtype(dtype.str).type(number)  # int64 for a longlong, as from its pickle
 
 
-def _range(value: range) -> Any:
-    """The content of a range, the same for ranges that hold the same numbers."""
-    if len(value[:2]) < 2:
-        return tuple(value[:2])
-    return (value[0], value[-1], value.step)
-
-
 def _moment(value: Any) -> Any:
     return (value.replace(tzinfo=None, fold=0).isoformat(), value.fold, value.tzinfo)
 
@@ -341,10 +306,6 @@ def _zone(value: Any) -> str:
     if value.key is None:  # read from a file without a name
         raise _refusal(value)
     return str(value.key)
-
-
-def _number(content: Any) -> Any:
-    return _array(content)[()]
 
 
 def _array(content: Any) -> Any:
@@ -411,7 +372,8 @@ _LEAVES: dict[str, Leaf] = {
     "pathlib.PurePosixPath": _posix,
     "pathlib.PureWindowsPath": _windows,
     "pathlib.PurePath": _posix,
-    "numpy.generic": Leaf(_numpy_scalar, _number),
+    # A scalar that no Python number equals: a date, a void, a wider float.
+    "numpy.generic": Leaf(lambda value: _numpy_array(value.reshape(())), lambda content: _array(content)[()]),
     "numpy.ndarray": Leaf(_numpy_array, _array),
     "builtins.int": Leaf(int),
     "builtins.float": Leaf(float),
@@ -421,7 +383,10 @@ _LEAVES: dict[str, Leaf] = {
     "builtins.bytearray": Leaf(bytes, bytearray),
     "builtins.list": Leaf(list),
     "builtins.tuple": Leaf(tuple),
-    "builtins.range": Leaf(_range, _numbers),
+    # The same for ranges that hold the same numbers; the length of a long one is an error.
+    "builtins.range": Leaf(
+        lambda value: (value[0], value[-1], value.step) if len(value[:2]) == 2 else tuple(value), _numbers
+    ),
     "builtins.slice": Leaf(lambda value: (value.start, value.stop, value.step), lambda content: slice(*content)),
     "builtins.ellipsis": Leaf(lambda value: None, lambda content: ...),
     "datetime.datetime": Leaf(_moment, _at("datetime", "fromisoformat")),

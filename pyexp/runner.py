@@ -24,7 +24,7 @@ from pyexp.look.progress import Progress, progress
 from pyexp.options import Options
 from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, Step, after_claim, classify
 from pyexp.results import Attempt, Record, cells_in_words, clipped, labels, record_of
-from pyexp.store import claims, files, history, layout, records
+from pyexp.store import claims, files, history, layout, modules, records
 from pyexp.store.claims import Claim
 from pyexp.store.layout import Run
 from pyexp.store.pickling import dumps
@@ -279,7 +279,7 @@ def _sources(job: Job) -> dict[str, bytes]:
     """The sources of the experiment's code by module, from which the fingerprint was taken."""
     found = {name: source.text for name, source in script.fingerprinted.items()}
     main = script.script_of(getattr(job.fn, "__globals__", {}))
-    return found if main is None or not script.is_project(main.file) else {**found, job.script: main.source}
+    return found if main is None or not modules.is_project(main.file) else {**found, job.script: main.source}
 
 
 def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, ...], stop: "StopRequest") -> "Session":

@@ -34,8 +34,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
         if isinstance(obj, functools._lru_cache_wrapper) and obj.__module__ in MAIN:
             return _cached, (obj.__wrapped__, obj.cache_parameters())
-        if isinstance(obj, FunctionType) and obj.__module__ in MAIN and _is_dispatching(obj):
-            return _dispatching, (tuple(getattr(obj, "registry").items()),)  # noqa: B009  # a function has none, to mypy
+        if isinstance(obj, FunctionType) and obj.__module__ in MAIN and hasattr(obj, "dispatch"):
+            implementations = getattr(obj, "registry", None)
+            if isinstance(implementations, Mapping):
+                return _dispatching, (tuple(implementations.items()),)
         reduced = super().reducer_override(obj)
         if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) > 2:
             reduced[2][0]["__qualname__"] = obj.__qualname__  # cloudpickle loses that of a nested class
@@ -54,10 +56,6 @@ def _code_of(code: CodeType, file: str) -> CodeType:
 def _cached(fn: Callable[..., Any], about: dict[str, Any]) -> Any:
     """The function wrapped by `functools.lru_cache`, with an empty cache."""
     return functools.lru_cache(**about)(fn)
-
-
-def _is_dispatching(fn: Any) -> bool:
-    return hasattr(fn, "dispatch") and isinstance(getattr(fn, "registry", None), Mapping)
 
 
 def _dispatching(registered: tuple[tuple[type, Callable[..., Any]], ...]) -> Any:

@@ -121,7 +121,21 @@ def sign(descriptor: int, pid: int) -> None:
 
 def holders(folder: str) -> dict[str, str]:
     """The claimed names in a folder, each with its holder in words. Changes nothing."""
-    return {name: words for name in _names(folder) if (words := _holder(os.path.join(folder, name))) is not None}
+    found = {}
+    for name in _names(folder):
+        try:
+            # Opened for reading, as the folder may be read-only; locked shared, so that two processes may look at once.
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | _PLAIN)
+        except OSError:
+            continue
+        with ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            if not _locked(descriptor, shared=True):
+                found[name] = "(another process)"
+                with suppress(OSError):
+                    os.lseek(descriptor, 0, os.SEEK_SET)
+                    found[name] = f"({os.read(descriptor, 200).decode('utf-8', 'replace')})"
+    return found
 
 
 def _names(folder: str) -> list[str]:
@@ -129,24 +143,6 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-def _holder(path: str) -> str | None:
-    """The holder of a claim's file, in words; None if the name is free."""
-    try:
-        # Opened for reading, as the folder may be read-only; locked shared, so that two processes may look at once.
-        descriptor = os.open(path, os.O_RDONLY | _PLAIN)
-    except OSError:
-        return None
-    try:
-        if _locked(descriptor, shared=True):
-            return None
-        with suppress(OSError):
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            return f"({os.read(descriptor, 200).decode('utf-8', 'replace')})"
-        return "(another process)"
-    finally:
-        os.close(descriptor)
 
 
 def tidy(folder: str) -> None:

@@ -175,28 +175,27 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, _Import]]
             yield alias.asname or alias.name.partition(".")[0], _Import(0, alias.name, None if alias.asname else "")
 
 
-def _chain(node: ast.AST) -> tuple[str, _Chain, ast.AST]:
-    """A name, the attributes that are taken of it, outermost last, and its node; no name if it is something else."""
+def _chain(node: ast.AST) -> tuple[_Chain, ast.AST]:
+    """A name and the attributes that are taken of it, outermost last, and its node; for another node no name."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)
         node = node.value
-    return (node.id if isinstance(node, ast.Name) else ""), tuple(reversed(names)), node
+    return (node.id if isinstance(node, ast.Name) else "", *reversed(names)), node
 
 
-def _root(node: ast.AST) -> tuple[str, _Chain]:
+def _root(node: ast.AST) -> _Chain:
     """The name that something is an item, attribute or result of, and the attributes that are taken of it first."""
     while True:
-        name, chain, node = _chain(node)
+        chain, node = _chain(node)
         if not isinstance(node, (ast.Subscript, ast.Call)):
-            return name, chain
+            return chain
         node = node.value if isinstance(node, ast.Subscript) else node.func
 
 
 def _last(node: ast.AST) -> str:
     """The last of the attributes that are taken first, or the name itself."""
-    name, chain = _root(node)
-    return (name, *chain)[-1]
+    return _root(node)[-1]
 
 
 def _text(node: ast.AST) -> str | None:
@@ -235,7 +234,7 @@ def _bound(nodes: Iterable[ast.AST]) -> tuple[dict[str, list[_Import]], set[str]
     return {name: what for name, what in bound.items() if name not in outer}, {name for name in outer if outer[name]}
 
 
-def _called(statement: ast.AST) -> Iterator[tuple[str, _Chain]]:
+def _called(statement: ast.AST) -> Iterator[_Chain]:
     """What is called for its effect in a statement."""
     left = [statement]
     while left:
@@ -243,7 +242,7 @@ def _called(statement: ast.AST) -> Iterator[tuple[str, _Chain]]:
             case ast.Call(func=ast.Attribute(attr=name)) if name in _IDLE_METHODS:
                 pass
             case ast.Call(func=ast.Name(id=name), args=args) if name in _IDLE_BUILTINS:
-                yield name, ()
+                yield (name,)
                 left += args
             case ast.Call() as call:
                 yield _root(call)
@@ -257,7 +256,7 @@ def _is_guard(test: ast.expr) -> bool:
         case ast.BoolOp(op=ast.And(), values=tests):
             return any(map(_is_guard, tests))
         case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
-            return {_chain(left)[0] or _text(left), _chain(right)[0] or _text(right)} == {"__name__", "__main__"}
+            return {_chain(side)[0][0] or _text(side) for side in (left, right)} == {"__name__", "__main__"}
     return False
 
 
@@ -276,10 +275,9 @@ class _Unit(NamedTuple):
 
 
 class _Effect(NamedTuple):
-    """A statement that changes something other than by binding a name: what `root` stands for, or its attributes."""
+    """A statement that changes something other than by binding a name: what the chain's name stands for."""
 
     unit: _Unit
-    root: str
     chain: _Chain
     is_call: bool
 
@@ -291,8 +289,7 @@ class _Hook(NamedTuple):
     """
 
     name: str
-    by: str
-    chain: _Chain
+    by: _Chain
     levels: int = 0
     is_metaclass: bool = False
 
@@ -349,14 +346,14 @@ class _Module:
                     self.imports.setdefault(name, []).append((each.lineno, what))
                     self.loads += [what] * (not unit.waits)
             elif isinstance(each, ast.Expr):
-                self.effects += [_Effect(unit, *root, is_call=True) for root in _called(each)]
+                self.effects += [_Effect(unit, chain, is_call=True) for chain in _called(each)]
             elif isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load):
-                self.effects.append(_Effect(unit, *_root(each), is_call=False))
+                self.effects.append(_Effect(unit, _root(each), is_call=False))
             elif isinstance(each, (ast.Assign, ast.AnnAssign)) and isinstance(each.value, ast.Call):
                 is_dropped = isinstance(each, ast.Assign) and [*map(_last, each.targets)] == ["_"]
                 if (is_dropped or _ACTS.match(_last(each.value))) and _last(each.value) not in _BUILTINS:
                     acting = unit._replace(node=ast.Expr(each.value))
-                    self.effects.append(_Effect(acting, *_root(each.value), is_call=True))
+                    self.effects.append(_Effect(acting, _root(each.value), is_call=True))
         if not isinstance(node, _IMPORTS):
             self.statements.append(unit)
             for name in _bound([node])[0]:
@@ -364,11 +361,11 @@ class _Module:
 
     def _hooks(self, node: Any) -> Iterator[_Hook]:
         for each in node.decorator_list:
-            yield _Hook(node.name, *_root(each), levels=1 + isinstance(each, ast.Call))
+            yield _Hook(node.name, _root(each), levels=1 + isinstance(each, ast.Call))
         for each in getattr(node, "bases", ()):
-            yield _Hook(node.name, *_root(each))
+            yield _Hook(node.name, _root(each))
         for each in getattr(node, "keywords", ()):
-            yield _Hook(node.name, *_root(each.value), is_metaclass=True)
+            yield _Hook(node.name, _root(each.value), is_metaclass=True)
 
     def _find_setters(self, body: Sequence[ast.stmt]) -> None:
         """Note where a function sets a global: it may be called though nothing here reaches it."""
@@ -378,7 +375,7 @@ class _Module:
                 stored = (each for each in _own([node]) if isinstance(getattr(each, "ctx", None), (ast.Store, ast.Del)))
                 changed = {_root(each)[0] for each in stored}
                 for name in sorted(declared & {*_bound([node])[0], *changed}):
-                    self.effects.append(_Effect(_Unit(0, node, waits=True), name, (), is_call=False))
+                    self.effects.append(_Effect(_Unit(0, node, waits=True), (name,), is_call=False))
 
     def is_bound(self, name: str) -> bool:
         """Whether a statement of this module binds the name."""
@@ -388,7 +385,7 @@ class _Module:
         """Whether the name stands for a value that cannot change."""
         fixed = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.Tuple, ast.Load, ast.unaryop, ast.operator)
         values = [getattr(unit.node, "value", None) for unit in self.units[name]]
-        return all(each.root != name for each in self.effects) and all(
+        return all(each.chain[0] != name for each in self.effects) and all(
             value is not None and all(isinstance(each, fixed) for each in ast.walk(value)) for value in values
         )
 
@@ -413,7 +410,7 @@ class _Module:
             case []:
                 return not name.startswith("_")
             case [ast.Assign(value=ast.List(elts=names) | ast.Tuple(elts=names))]:
-                return None if any(each.root == "__all__" for each in self.effects) else name in map(_text, names)
+                return None if any(each.chain[0] == "__all__" for each in self.effects) else name in map(_text, names)
         return None
 
 
@@ -522,14 +519,14 @@ class _Reading:
                 return scope
         return None
 
-    def _use(self, name: str, chain: _Chain = ()) -> list[_Next]:
+    def _use(self, name: str, *attributes: str) -> list[_Next]:
         """Note a name, and the attributes that are taken of it."""
-        self.tokens.append(f"N{'.'.join((name, *chain))}")
+        self.tokens.append(f"N{'.'.join((name, *attributes))}")
         home = self._home(name)
         if home is None:
-            found = self._walk.stands_for(self._module, name, chain)
+            found = self._walk.stands_for(self._module, (name, *attributes))
         else:
-            found = [each for what in home.bound[name] for each in self._walk.imported(self._module, what, chain)]
+            found = [each for what in home.bound[name] for each in self._walk.imported(self._module, what, attributes)]
         depth = sum(not isinstance(scope.node, (ast.ClassDef, *_COMPREHENSIONS)) for scope in self._scopes)
         if home is None or found:
             self.uses.append((name, found, depth))
@@ -542,8 +539,8 @@ class _Reading:
         return self._use(node.id)
 
     def _attribute(self, node: ast.Attribute) -> list[_Next]:
-        name, chain, base = _chain(node)
-        return self._use(name, chain) if name else [f"(.{'.'.join(chain)}", base, ")"]
+        (name, *attributes), base = _chain(node)
+        return self._use(name, *attributes) if name else [f"(.{'.'.join(attributes)}", base, ")"]
 
     def _augassign(self, node: ast.AugAssign) -> list[_Next]:
         """A change of a variable, which uses it."""
@@ -560,15 +557,15 @@ class _Reading:
 
     def _call(self, node: ast.Call) -> list[_Next]:
         """A call, where a text may name an attribute or a module."""
-        name, chain, _ = _chain(node.func)
-        match [(name, *chain)[-1], *map(_text, node.args)], node.args:
+        chain, _ = _chain(node.func)
+        match [chain[-1], *map(_text, node.args)], node.args:
             case ["getattr" | "setattr" | "hasattr" | "delattr", _, str(attribute), *_], [owner, _, *others]:
                 named = ast.Attribute(owner, attribute, ast.Load())
                 return self._plain(ast.Call(node.func, [named, *others], node.keywords))
             case ["import_module" | "__import__", str(module), *_], _ if not module.startswith("."):
                 self.imports.append(_Import(0, module, None))
                 self.uses.append((module, self._walk.imported(self._module, self.imports[-1]), 1))
-        is_maker = bool(name) and self._walk.is_maker(self._module, node.func)
+        is_maker = bool(chain[0]) and self._walk.is_maker(self._module, node.func)
         return self._plain(ast.Call(node.func, node.args, [] if is_maker else node.keywords))
 
     # Scopes.
@@ -663,30 +660,27 @@ class _Walk:
         self._follow_all()
 
     def code(self) -> Code:
-        """The fingerprint of what is reached."""
-        shown = self._shown()
+        """The fingerprint of what is reached. A module with an entry goes by its last name, if no other goes by it."""
+        homes = {module for module, _ in (*self._reached, *self._unknown)}
+        short = {module: module.rpartition(".")[2] for module, _ in self._entries}
+        names = [*short.values()]
+        shown = {name: last for name, last in short.items() if last not in homes - {name} and names.count(last) == 1}
         digests = {key: self._digest(*key, shown) for key in self._reached}
         digests |= {key: f"{UNKNOWN}: {why}" for key, why in self._unknown.items()}
         parts = dict(sorted((f"{shown.get(module, module)}.{name}", each) for (module, name), each in digests.items()))
         return Code(UNKNOWN if self._unknown else _hash(map(ascii, parts.items())), parts)
 
-    def _shown(self) -> dict[str, str]:
-        """What the modules of the entries are called: by their last name, if no other one goes by it."""
-        homes = {module for module, _ in (*self._reached, *self._unknown)}
-        short = {module: module.rpartition(".")[2] for module, _ in self._entries}
-        names = [*short.values()]
-        return {
-            module: name for module, name in short.items() if name not in homes - {module} and names.count(name) == 1
-        }
-
     def _digest(self, module: str, name: str, shown: Mapping[str, str]) -> str:
         said = []
-        for unit in self._reached[module, name]:
+        units = self._reached[module, name]
+        for unit in units:
             tokens = [
                 each if isinstance(each, str) else f": {shown.get(each.module, each.module)}.{each.name or '*'}"
                 for each in self._read(module, unit).tokens
             ]
-            if "(Call" in tokens and name != TOP and not isinstance(unit.node, _DEFINITIONS):
+            # What the module calls when it is loaded may change a global between two of its statements.
+            is_ordered = any(each.line == 0 for each in units) or "(Call" in tokens
+            if is_ordered and name != TOP and not isinstance(unit.node, _DEFINITIONS):
                 tokens.append(f"after {sum(each.line < unit.line for each in self._reached.get((module, TOP), ()))}")
             said.append((unit.line, "\n".join(tokens)))
         return _hash(text for _, text in sorted(said))
@@ -713,7 +707,7 @@ class _Walk:
         if not chain:
             return [_Target(module, None, (), source.is_outside)]
         first, rest = chain[0], chain[1:]
-        found = self._of_name(module, first, rest, seen)
+        found = self._of_name(module, chain, seen)
         if source.why or any(not target.is_outside for target in found):
             return found or [_Target(module, first, rest)]
         is_module = not self._module(f"{module}.{first}").is_outside
@@ -725,11 +719,12 @@ class _Walk:
         if first == "__dict__":
             return [_Target(module, None)]
         if not found and source.is_bound("__getattr__"):
-            return self._of_name(module, "__getattr__", (), seen)
+            return self._of_name(module, ("__getattr__",), seen)
         return found or [_Target(module, first, _MISSING, is_outside=module not in self._partial)]
 
-    def _of_name(self, module: str, name: str, chain: _Chain, seen: "_Seen") -> list[_Target]:
-        """What a global name of a module stands for: all that it is bound to, in order; nothing if it is not."""
+    def _of_name(self, module: str, chain: _Chain, seen: "_Seen") -> list[_Target]:
+        """What a chain of attributes of a global name stands for: all that it is bound to, in order."""
+        name, rest = chain[0], chain[1:]
         if (module, name) in seen:
             return []
         seen |= {(module, name)}
@@ -739,23 +734,23 @@ class _Walk:
         found: list[_Target] = []
         for _, each, what in sorted(bindings, key=lambda each: each[0]):
             if what is None:
-                own = _Target(module, name, chain)
+                own = _Target(module, name, rest)
                 found += [own] * (own not in found[-1:])
             elif each == "*":
                 star = self._module(self._absolute(module, what))
-                given = self.imported(module, what._replace(attribute=name), chain, seen)
+                given = self.imported(module, what._replace(attribute=name), rest, seen)
                 if star.is_outside or star.exports(name) is not False:
                     found += [each for each in given if each.rest != _MISSING]
                 if not star.is_outside and star.exports(name) is None:
                     found.append(_Target(self._absolute(module, what), "__all__"))
             else:
-                found += self.imported(module, what, chain, seen)
+                found += self.imported(module, what, rest, seen)
         return found
 
-    def _stands_for(self, module: str, name: str, chain: _Chain = ()) -> list[_Target]:
+    def _stands_for(self, module: str, chain: _Chain) -> list[_Target]:
         """What a chain of attributes of a global name stands for."""
-        found = self._of_name(module, name, chain, frozenset())
-        return found or [_Target(module, None)] * (name == "globals")
+        found = self._of_name(module, chain, frozenset())
+        return found or [_Target(module, None)] * (chain[0] == "globals")
 
     def moment(self, module: str, name: str, line: int) -> str:
         """Which value of a global of several a statement on this line meets."""
@@ -764,8 +759,7 @@ class _Walk:
 
     def is_maker(self, module: str, node: ast.AST) -> bool:
         """Whether this is pyexp's decorator, or a call of it."""
-        name, chain, _ = _chain(node.func if isinstance(node, ast.Call) else node)
-        found = self.stands_for(module, name, chain)
+        found = self.stands_for(module, _chain(node.func if isinstance(node, ast.Call) else node)[0])
         return any(each.module.partition(".")[0] == "pyexp" and each.name == "experiment" for each in found)
 
     def _is_experiment(self, target: _Target) -> bool:
@@ -784,7 +778,7 @@ class _Walk:
         """The statements that bind or change a global."""
         source, own = self._module(module), _Target(module, name)
         is_called = name in source.defined or self._is_experiment(own)
-        changes = [each.unit for each in source.effects if each.root == name and not (each.is_call and is_called)]
+        changes = [each.unit for each in source.effects if each.chain[0] == name and not (each.is_call and is_called)]
         return [*source.units[name], *changes] if name in source.units else []
 
     def is_plain(self, module: str, node: ast.stmt, seen: frozenset[ast.AST] = frozenset()) -> bool:
@@ -792,9 +786,8 @@ class _Walk:
         if not isinstance(node, ast.ClassDef) or node.decorator_list or node.keywords:
             return False
         for base in node.bases if node not in seen else ():
-            name, chain = _root(base)
-            targets = self.stands_for(module, name, chain) or [_Target("builtins", ".".join((name, *chain)), (), True)]
-            for target in targets:
+            chain = _root(base)
+            for target in self.stands_for(module, chain) or [_Target("builtins", ".".join(chain), (), True)]:
                 units = self._values(target)
                 is_plain = all(self.is_plain(target.module, unit.node, seen | {node}) for unit in units)
                 if not is_plain or not (units or (target.name or "").rpartition(".")[2] in _PLAIN_BASES):
@@ -812,7 +805,7 @@ class _Walk:
         if source.is_outside or source.why:
             self._unknown[entry.module, entry.name or TOP] = source.why or "its source is not known"
         elif source.is_bound(name) or called:
-            self._reach_all(self.stands_for(entry.module, name if source.is_bound(name) else called[0]))
+            self._reach_all(self.stands_for(entry.module, (name if source.is_bound(name) else called[0],)))
         elif at:
             self._add(entry.module, name, at)
         elif name:
@@ -836,11 +829,11 @@ class _Walk:
             elif name is None and module not in self._whole:
                 self._whole.add(module)
                 self._load(module)
-                aside = {hook.name for hook in source.hooks if hook.chain[-1:] in _ASIDE}
+                aside = {hook.name for hook in source.hooks if hook.by[1:][-1:] in _ASIDE}
                 for _, what in source.imports.get("*", ()):
                     self._reach_all(self.imported(module, what._replace(attribute=None)))
                 for each in {**source.units, **source.imports}.keys() - aside - {"*"}:
-                    self._reach_all(self.stands_for(module, each))
+                    self._reach_all(self.stands_for(module, (each,)))
             elif name is not None and name not in source.units and module in self._partial:
                 self._unknown[module, name] = "its source is not known"
             elif name is not None:
@@ -869,27 +862,27 @@ class _Walk:
     def _act(self, module: str, source: _Module) -> None:
         """Sort what a module does when it is loaded: to its own globals, or to anything else."""
         run = [unit.line for unit in source.statements if not unit.waits and self._runs(module, unit.node)]
-        for unit, root, _, is_call in source.effects:
+        for unit, (root, *_), is_call in source.effects:
             is_idle = is_call and root in _IDLE_BUILTINS and not source.is_bound(root)
             if unit.waits or is_idle or any(line <= unit.line for line in run):
                 continue
-            if any(map(self._is_experiment, self.stands_for(module, root))):
+            if any(map(self._is_experiment, self.stands_for(module, (root,)))):
                 continue
             if root not in source.units or root in source.imports or (root in source.defined and is_call):
                 self._add(module, TOP, [unit])
             elif root not in source.defined and not source.is_fresh(root):
-                self._reach_all(self.stands_for(module, root))
+                self._reach_all(self.stands_for(module, (root,)))
 
     def _runs(self, module: str, node: ast.AST, *, is_called: bool = False) -> bool:
         """Whether a statement runs an experiment, itself or in a function that it calls."""
         for each in () if isinstance(node, _DEFINITIONS) and not is_called else ast.walk(node):
-            name, chain, base = _chain(each.func) if isinstance(each, ast.Call) else ("", (), each)
-            if chain[-1:] == ("run",):
+            (name, *attributes), base = _chain(each.func) if isinstance(each, ast.Call) else (("",), each)
+            if attributes[-1:] == ["run"]:
                 made = not name and self.is_maker(module, base)
-                if made or any(map(self._is_experiment, self.stands_for(module, name, chain[:-1]))):
+                if made or any(map(self._is_experiment, self.stands_for(module, (name, *attributes[:-1])))):
                     return True
-            elif name and not chain and not is_called:
-                for target in self.stands_for(module, name):
+            elif name and not attributes and not is_called:
+                for target in self.stands_for(module, (name,)):
                     if any(self._runs(target.module, unit.node, is_called=True) for unit in self._values(target)):
                         return True
         return False
@@ -903,8 +896,8 @@ class _Walk:
                 for hook in source.hooks:
                     if (module, hook.name) not in self._reached and self._registers(module, hook):
                         self._add(module, hook.name, self._units(module, hook.name))
-                for unit, root, chain, is_call in source.effects:
-                    for target in self.stands_for(module, root, chain) if unit.waits else ():
+                for unit, chain, is_call in source.effects:
+                    for target in self.stands_for(module, chain) if unit.waits else ():
                         # Under the guard, what changes a global of another module.
                         is_called = is_call and target.name in self._module(target.module).defined
                         if target.module != module and target[:2] in self._reached and not is_called:
@@ -924,12 +917,12 @@ class _Walk:
 
     def _registers(self, module: str, hook: _Hook) -> bool:
         """Whether a function or class that nothing names is entered where it is defined into something reached."""
-        for target in self.stands_for(module, hook.by, hook.chain):
-            is_aside = hook.chain[-1:] in _ASIDE and self._is_experiment(target)
+        for target in self.stands_for(module, hook.by):
+            is_aside = hook.by[1:][-1:] in _ASIDE and self._is_experiment(target)
             if not hook.levels:
                 is_entered = target[:2] in self._reached and (hook.is_metaclass or self._asks_subclasses)
             elif target.is_outside:
-                is_entered = _ACTS.match((hook.by, *hook.chain)[-1]) is not None
+                is_entered = _ACTS.match(hook.by[-1]) is not None
             else:
                 is_entered = not is_aside and self._keeps(target, hook.levels)
             if is_entered:

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import stat
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,9 +21,10 @@ from typing import Any, NamedTuple
 #: The seal comes after the STOP opcode, where `pickle.load` stops reading: the pickle's length, a CRC-32, the hash of
 #: the cell, and the magic. In version 1 the magic came first, and the hash was missing.
 MAGIC = b"\npyexp-seal-2\n"
-SEAL = 8 + 4 + 12 + len(MAGIC)
-_MAGIC_1 = b"\npyexp-seal-1\n"
-_SEAL_1 = len(_MAGIC_1) + 8 + 4
+_FIELDS = struct.Struct(">QI12s")
+SEAL = _FIELDS.size + len(MAGIC)
+_MAGIC_1, _FIELDS_1 = b"\npyexp-seal-1\n", struct.Struct(">QI")
+_SEAL_1 = len(_MAGIC_1) + _FIELDS_1.size
 _CELL = re.compile("-([0-9a-f]{12})$")
 
 #: Without it, Windows writes a carriage return before each newline.
@@ -42,6 +44,11 @@ class DamagedError(Exception):
     """The bytes are not what was written. The message says why."""
 
 
+def why(error: Exception) -> str:
+    """What an OSError or a `DamagedError` says, without the path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def write(path: str, parts: Iterable[bytes], *, durable: bool) -> None:
     """Write the parts to the file at `path`: all of them or, if anything fails, none.
 
@@ -49,7 +56,7 @@ def write(path: str, parts: Iterable[bytes], *, durable: bool) -> None:
     its name, and the folder after, so that it is on the disk on return. Clean up and raise OSError if that fails.
     """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f"{TEMPORARY[0]}{name}.{os.urandom(8).hex()}{TEMPORARY[1]}")
+    temporary = os.path.join(folder, temporary_name(name))
     # The mode of any new file, from which the umask takes away.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     try:
@@ -124,6 +131,11 @@ def remove_temporary(folder: str) -> None:
                 os.unlink(os.path.join(folder, name))
 
 
+def temporary_name(name: str) -> str:
+    """A new name for an unfinished file that will have this name."""
+    return f"{TEMPORARY[0]}{name}.{os.urandom(8).hex()}{TEMPORARY[1]}"
+
+
 def is_temporary(name: str) -> bool:
     """Whether `write` gives such a name to an unfinished file."""
     return name.startswith(TEMPORARY[0]) and name.endswith(TEMPORARY[1])
@@ -131,13 +143,14 @@ def is_temporary(name: str) -> bool:
 
 def size_of(path: str) -> int:
     """How many bytes there are in a file, or in all files of a folder and those below; of a symlink, its own."""
-    total = 0
-    with suppress(OSError):
-        total += os.lstat(path).st_size if os.path.islink(path) or not os.path.isdir(path) else 0
+    paths = [path]
     for above, folders, names in os.walk(path):
-        for name in (*names, *(each for each in folders if os.path.islink(os.path.join(above, each)))):
-            with suppress(OSError):
-                total += os.lstat(os.path.join(above, name)).st_size
+        paths += [os.path.join(above, name) for name in (*folders, *names)]
+    total = 0
+    for each in paths:
+        with suppress(OSError):
+            facts = os.lstat(each)
+            total += 0 if stat.S_ISDIR(facts.st_mode) else facts.st_size
     return total
 
 
@@ -156,26 +169,34 @@ class Seal(NamedTuple):
         """The seal as text for a record. Different content gives different text."""
         return f"{self.size}:{self.crc:08x}"
 
+    @property
+    def length(self) -> int:
+        """Its own length in the file, in bytes."""
+        return SEAL if self.cell else _SEAL_1
+
     def __bytes__(self) -> bytes:
-        return self.size.to_bytes(8, "big") + self.crc.to_bytes(4, "big") + self.cell + MAGIC
+        return _FIELDS.pack(*self) + MAGIC
+
+    def validate(self, size: int, crc: int) -> None:
+        """Raise `DamagedError` unless the content before the seal has this length and CRC-32."""
+        if (size, zlib.crc32(self.cell, crc)) != (self.size, self.crc):
+            raise DamagedError("its checksum is wrong")
 
 
-def _seal_in(tail: bytes) -> tuple[Seal, int] | None:
-    """The seal at the end of a file, and its length in bytes; None if there is none."""
+def _seal_in(tail: bytes) -> Seal | None:
+    """The seal at the end of a file; None if there is none."""
     if tail.endswith(MAGIC) and len(tail) >= SEAL:
-        seal = tail[-SEAL:]
-        return Seal(int.from_bytes(seal[:8], "big"), int.from_bytes(seal[8:12], "big"), seal[12:24]), SEAL
-    seal = tail[-_SEAL_1:]
-    if seal.startswith(_MAGIC_1) and len(seal) == _SEAL_1:
-        return Seal(int.from_bytes(seal[-12:-4], "big"), int.from_bytes(seal[-4:], "big")), _SEAL_1
+        return Seal(*_FIELDS.unpack(tail[-SEAL : -len(MAGIC)]))
+    tail = tail[-_SEAL_1:]
+    if tail.startswith(_MAGIC_1) and len(tail) == _SEAL_1:
+        return Seal(*_FIELDS_1.unpack(tail[len(_MAGIC_1) :]))
     return None
 
 
 def trailer(path: str) -> Seal | None:
     """The seal that the file at `path` ends with, unverified; None if there is none. Raises OSError."""
     with _opened(path) as (descriptor, size):
-        found = _seal_at_end(descriptor, size)
-        return None if found is None else found[0]
+        return _seal_at_end(descriptor, size)
 
 
 def seal_of(path: str, cell: str = "", trust: str = "") -> Seal | None:
@@ -185,16 +206,13 @@ def seal_of(path: str, cell: str = "", trust: str = "") -> Seal | None:
     does not match the seal, the seal is not for the `cell` with this hash, or the file is of a user you do not trust.
     """
     with _opened(path, trust=trust) as (descriptor, size):
-        found = _seal_at_end(descriptor, size)
-        if found is None:
+        seal = _seal_at_end(descriptor, size)
+        if seal is None:
             return None
-        seal, length = found
-        crc, left = 0, size - length
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        while left and (part := os.read(descriptor, min(left, _AT_ONCE))):
-            crc, left = zlib.crc32(part, crc), left - len(part)
-    if (size - length, zlib.crc32(seal.cell, crc)) != (seal.size, seal.crc):
-        raise DamagedError("its checksum is wrong")
+        crc, end = 0, size - seal.length
+        for part in _pieces(descriptor, end):
+            crc = zlib.crc32(part, crc)
+    seal.validate(end, crc)
     if cell and seal.cell.strip() not in (b"", cell.encode()):
         raise DamagedError("it is the result of another cell")
     return seal
@@ -202,29 +220,26 @@ def seal_of(path: str, cell: str = "", trust: str = "") -> Seal | None:
 
 def pieces(path: str) -> Iterator[bytes]:
     """The content of a regular file, piece by piece: it may be larger than memory. Raises OSError."""
-    with _opened(path) as (descriptor, _):
-        while part := os.read(descriptor, _AT_ONCE):
-            yield part
+    with _opened(path) as opened:
+        yield from _pieces(*opened)
+
+
+def _pieces(descriptor: int, left: int) -> Iterator[bytes]:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    while left and (part := os.read(descriptor, min(left, _AT_ONCE))):
+        left -= len(part)
+        yield part
 
 
 def is_same_pickle(one: str, other: str) -> bool:
     """Whether two result files hold the same pickle, whichever cell each is sealed for. Raises OSError."""
-    sizes = []
-    for path in (one, other):
-        with _opened(path) as (descriptor, size):
-            found = _seal_at_end(descriptor, size)
-            sizes.append(size - (found[1] if found else 0))
-    if sizes[0] != sizes[1]:
-        return False
-    left = sizes[0]
-    for mine, theirs in zip(pieces(one), pieces(other), strict=False):
-        if mine[:left] != theirs[:left]:
-            return False
-        left = max(left - len(mine), 0)
-    return not left
+    with _opened(one) as mine, _opened(other) as theirs:
+        sizes = [size - (seal.length if (seal := _seal_at_end(at, size)) else 0) for at, size in (mine, theirs)]
+        contents = [_pieces(at, sizes[0]) for at, _ in (mine, theirs)]
+        return sizes[0] == sizes[1] and all(left == right for left, right in zip(*contents, strict=False))
 
 
-def _seal_at_end(descriptor: int, size: int) -> tuple[Seal, int] | None:
+def _seal_at_end(descriptor: int, size: int) -> Seal | None:
     os.lseek(descriptor, max(size - SEAL, 0), os.SEEK_SET)
     return _seal_in(os.read(descriptor, SEAL))
 
@@ -268,12 +283,11 @@ def unsealed(content: bytes) -> tuple[int, bool]:
 
     Raises `DamagedError` if the content does not match its seal.
     """
-    found = _seal_in(content[-SEAL:])
-    if found is None:
+    seal = _seal_in(content[-SEAL:])
+    if seal is None:
         return len(content), False
-    seal, end = found[0], len(content) - found[1]
-    if (end, zlib.crc32(seal.cell, zlib.crc32(memoryview(content)[:end]))) != (seal.size, seal.crc):
-        raise DamagedError("its checksum is wrong")
+    end = len(content) - seal.length
+    seal.validate(end, zlib.crc32(memoryview(content)[:end]))
     return end, True
 
 
@@ -340,16 +354,16 @@ def checked_json(data: Mapping[str, Any]) -> bytes:
 
 
 def checked_line(data: Mapping[str, Any]) -> bytes:
-    """The data as JSON on one line; its last key is the CRC-32 of all that stands before it."""
+    """The data as JSON on a line of its own, even after a line that was cut off. Its last key is a CRC-32 as above."""
     import json
 
     kept = {key: value for key, value in data.items() if key != "checksum"}
     body = json.dumps(kept, separators=(",", ":")).encode().removesuffix(b"}")
-    return body + _CHECKED_LINE % zlib.crc32(body)
+    return b"\n" + body + _CHECKED_LINE % zlib.crc32(body) + b"\n"
 
 
 def is_checked(content: bytes) -> bool:
-    """Whether this is, to the bit, what `checked_json` or `checked_line` has made."""
+    """Whether this is, to the bit, what `checked_json` has made, or a line of `checked_line`."""
     for form in (_CHECKED, _CHECKED_LINE):
         body = content[: -len(form % 0)]
         if content == body + form % zlib.crc32(body):
@@ -360,12 +374,7 @@ def is_checked(content: bytes) -> bool:
 def read_checked(path: str) -> Any:
     """The data in a file of `checked_json`; None if the file is missing or was changed."""
     content = head(path) or b""
-    return _parsed(content) if is_checked(content) else None
-
-
-def read_json(path: str) -> Any:
-    """The data in a JSON file; None if it cannot be read."""
-    return _parsed(head(path) or b"")
+    return parsed(content) if is_checked(content) else None
 
 
 def head(path: str, size: int = -1) -> bytes | None:
@@ -376,7 +385,8 @@ def head(path: str, size: int = -1) -> bytes | None:
         return None
 
 
-def _parsed(content: bytes) -> Any:
+def parsed(content: bytes) -> Any:
+    """The data in JSON; None if it is not JSON."""
     import json
 
     try:

@@ -7,14 +7,16 @@ run. Whole runs go only by name. What a living process has claimed stays, whatev
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import NamedTuple
 
 from pyexp.errors import NoRunError, StoreError
-from pyexp.plan import FINISHED, Cell, classify
-from pyexp.store import claims, files, history, layout, records
+from pyexp.plan import FINISHED, Cell
+from pyexp.store import claims, files, history, layout
 from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, Run
+from pyexp.tensor import Tensor
 
 
 class Item(NamedTuple):
@@ -51,9 +53,14 @@ def newest_complete(path: str) -> layout.Begun | None:
     experiment = _experiment(path)
     for begun in sorted(layout.runs(home), reverse=True):
         other = os.path.join(home, begun.name)
-        is_mine = begun.name == name or (experiment is not None and _experiment(other) == experiment)
-        if is_mine and _is_complete(Run(other, trust="all")):
-            return begun
+        if begun.name == name or (experiment is not None and _experiment(other) == experiment):
+            run = Run(other, trust="all")
+            try:
+                cells = history.history(run).cells
+            except StoreError:  # a newer pyexp's: it may well be complete
+                return begun
+            if cells and _are_done(run, cells):
+                return begun
     return None
 
 
@@ -65,54 +72,34 @@ def _experiment(path: str) -> object:
         return None
 
 
-def _is_complete(run: Run) -> bool:
-    try:
-        cells = history.history(run).cells
-    except StoreError:  # a newer pyexp's: it may well be
-        return True
-    return bool(cells) and _are_done(run, cells)
+def _are_done(run: Run, cells: Sequence[Cell] | Tensor[Cell]) -> bool:
+    return all(status in FINISHED for status in history.statuses(run, cells))
 
 
-def _are_done(run: Run, cells: Iterable[Cell]) -> bool:
-    seen = records.look(run, cells, records.Program(loads=False), exact=False)
-    return all(cell.folder in seen and classify(seen[cell.folder]).status in FINISHED for cell in cells)
+#: The names that a cell's own files get when they are set aside; an experiment's may end in `.unreadable` too.
+_ASIDE = tuple(f"{own}{UNREADABLE}" for own in (RESULT, RECORD, LOG))
 
 
 def _in_run(run: Run, *, is_old: bool) -> Iterator[Item]:
     """What can go in a run, if no process is at it. `is_old` says that its experiment has a newer complete run."""
     if claims.holders(run.claims):
         return
-    yield from _temporary(run.path, run, RUN)
-    for name in sorted(os.listdir(run.path)):
-        cell = name.removeprefix(BEFORE) if name.startswith(BEFORE) else name.partition(UNREADABLE)[0]
-        if cell != name and layout.CELL.search(cell) and (is_old or _are_done(run, [history.cell_at(cell)])):
-            yield _item(os.path.join(run.path, name), run, cell, _why(name, is_old=is_old))
-    for cell in sorted(layout.cell_folders(run)):
-        folder = os.path.join(run.path, cell)
-        yield from _temporary(folder, run, cell)
-        aside = [name for name in sorted(os.listdir(folder)) if _is_aside(name)]
-        if aside and (is_old or _are_done(run, [history.cell_at(cell)])):
-            yield from (_item(os.path.join(folder, name), run, cell, _why(name, is_old=is_old)) for name in aside)
-
-
-def _why(name: str, *, is_old: bool) -> str:
-    what = "the cell before it ran again" if name.startswith(BEFORE) else "set aside as unreadable"
-    return f"{what}, and {'there is a newer complete run' if is_old else 'the cell is done since'}"
-
-
-def _is_aside(name: str) -> bool:
-    """Whether pyexp has given the file this name; an experiment's own may end in `.unreadable` too."""
-    return any(name.startswith(f"{own}{UNREADABLE}") for own in (RESULT, RECORD, LOG))
-
-
-def _temporary(folder: str, run: Run, claim: str) -> Iterator[Item]:
-    for name in sorted(os.listdir(folder)):
-        if files.is_temporary(name):
-            yield _item(os.path.join(folder, name), run, claim, "a dead process left it half-written")
-
-
-def _item(path: str, run: Run, claim: str, why: str) -> Item:
-    return Item(path, run, claim, files.size_of(path), why)
+    is_done = cache(lambda cell: _are_done(run, [history.cell_at(cell)]))
+    for claim in (RUN, *sorted(layout.cell_folders(run))):
+        folder = run.path if claim == RUN else os.path.join(run.path, claim)
+        for name in sorted(os.listdir(folder)):
+            if claim == RUN:
+                cell = name.removeprefix(BEFORE).partition(UNREADABLE)[0]
+                is_aside = cell != name and layout.CELL.search(cell) is not None
+            else:
+                cell, is_aside = claim, name.startswith(_ASIDE)
+            path = os.path.join(folder, name)
+            if files.is_temporary(name):
+                yield Item(path, run, claim, files.size_of(path), "a dead process left it half-written")
+            elif is_aside and (is_old or is_done(cell)):
+                what = "the cell before it ran again" if name.startswith(BEFORE) else "set aside as unreadable"
+                since = "there is a newer complete run" if is_old else "the cell is done since"
+                yield Item(path, run, cell, files.size_of(path), f"{what}, and {since}")
 
 
 def of_runs(paths: Iterable[str]) -> list[Item]:
@@ -158,7 +145,7 @@ def remove(item: Item) -> str:
                 os.unlink(os.path.join(item.path, RUN))
             os.rmdir(item.path)
     except OSError as error:
-        return error.strerror or str(error)
+        return files.why(error)
     return ""
 
 

@@ -15,27 +15,14 @@ from hashlib import sha256
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyexp.axes import MISSING, Axis, Level, default_axes
+from pyexp.axes import MISSING, Axis, Level
 from pyexp.configs import FrozenConfig
 from pyexp.errors import NoRunError, StoreError, UsageError, nearest
 from pyexp.errors import listing as enumerated
-from pyexp.plan import Cell, Mode, Status, classify, folder_name, plan, unused
+from pyexp.plan import Cell, Facts, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
-from pyexp.store import claims, files, records
-from pyexp.store.layout import (
-    CODE,
-    HISTORY,
-    RECORD,
-    RESULT,
-    RUN,
-    Run,
-    beginning,
-    cell_folders,
-    latest_run,
-    runs,
-    runs_below,
-    unusable,
-)
+from pyexp.store import claims, files, layout, records
+from pyexp.store.layout import HISTORY, RUN, Run
 from pyexp.sweep import chained
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
@@ -86,7 +73,7 @@ def _axis_of(data: Mapping[str, Any], version: int) -> Axis:
 
 def described(run: Run) -> dict[str, Any]:
     """The data in `run.json`; empty if it cannot be read. Raises `StoreError` if its format is newer."""
-    data = files.read_json(os.path.join(run.path, RUN))
+    data = files.parsed(files.head(os.path.join(run.path, RUN)) or b"")
     version = data.get("format", FORMAT) if isinstance(data, dict) else None
     if not isinstance(version, int):  # damaged
         return {}
@@ -138,12 +125,9 @@ def _grid_of(data: Mapping[str, Any]) -> Tensor[Cell]:
     cells = tuple(cell_at(str(cell["folder"]), str(cell["name"])) for cell in data["cells"])
     try:
         version = int(data.get("format", FORMAT))
-        axes = [_axis_of(axis, version) for axis in data["axes"]]
-        if tuple(axis.size for axis in axes) == tuple(data["shape"]) and prod(data["shape"]) == len(cells):
-            return Tensor.of_cells(cells, axes)
+        return Tensor(cells, data["shape"], [_axis_of(axis, version) for axis in data["axes"]])
     except (KeyError, TypeError, ValueError):
-        pass
-    return Tensor.of_cells(cells, default_axes((len(cells),)))
+        return Tensor(cells)
 
 
 def history(run: Run) -> History:
@@ -157,9 +141,11 @@ def history(run: Run) -> History:
             grids[key] = part
         commands |= {identity(command, COMMAND): command for command in commands_of(part)}
     if not grids:
-        with suppress(OSError):
-            here = [name for name in sorted(os.listdir(run.path)) if is_cell(os.path.join(run.path, name))]
-            grids[""] = {"cells": [{"name": "", "hash": name.rpartition("-")[2], "folder": name} for name in here]}
+        here = [name for name in layout.cell_folders(run) if layout.is_cell(os.path.join(run.path, name))]
+        # Of the folders with one hash, the shortest is the cell's: `keep_apart` has given the others a longer name.
+        known = {name.rpartition("-")[2]: name for name in sorted(here, key=len, reverse=True)}
+        cells = sorted((folder, digest) for digest, folder in known.items())
+        grids[""] = {"cells": [{"name": "", "hash": digest, "folder": folder} for folder, digest in cells]}
     return History(tuple(grids.values()), tuple(commands.values()))
 
 
@@ -180,11 +166,8 @@ def commands_of(part: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def parts(run: Run) -> list[dict[str, Any]]:
     """The parts of the history, one for each grid, the latest last. Raises `StoreError` if a newer pyexp wrote them."""
-    found = []
-    for line in (files.head(os.path.join(run.path, HISTORY)) or b"").splitlines():
-        with suppress(ValueError, RecursionError):  # a crash has cut it off
-            found.append(json.loads(line))
-    return [part for part in (*found, described(run)) if isinstance(part, dict) and part]
+    lines = (files.head(os.path.join(run.path, HISTORY)) or b"").splitlines()  # a crash may have cut the last one off
+    return [part for part in (*map(files.parsed, lines), described(run)) if isinstance(part, dict) and part]
 
 
 def has_cells(part: Mapping[str, Any]) -> bool:
@@ -193,11 +176,6 @@ def has_cells(part: Mapping[str, Any]) -> bool:
     return isinstance(cells, list) and all(
         isinstance(cell, dict) and {"folder", "name"} <= cell.keys() for cell in cells
     )
-
-
-def is_cell(path: str) -> bool:
-    """Whether the folder at a path is that of a cell."""
-    return any(os.path.exists(os.path.join(path, name)) for name in (RECORD, RESULT))
 
 
 @contextmanager
@@ -259,11 +237,11 @@ def _enter(
                 above = run.path  # its maker may have been killed before it synced the names of all these folders
                 while above != (above := os.path.dirname(above)):
                     files.sync_folder(above)
-            about = {"format": FORMAT, "started": beginning(run), **head}
+            about = {"format": FORMAT, "started": layout.beginning(run), **head}
             told = {**about, "commands": [*others, entry], **grid}
             files.write(path, [files.checked_json(told)], durable=run.durable)
     except OSError as error:
-        raise unusable(run.path, error) from None
+        raise layout.unusable(run.path, error) from None
 
 
 @contextmanager
@@ -300,7 +278,7 @@ LONGEST_SOURCE = 1 << 18
 
 def _kept_sources(run: Run, sources: Mapping[str, bytes]) -> dict[str, str]:
     """Keep the sources of a run's code, once for each content; return their files by module. Raises OSError."""
-    kept, folder = {}, os.path.join(run.path, CODE)
+    kept, folder = {}, os.path.join(run.path, layout.CODE)
     if sources:
         files.make_folders(folder, durable=False)
         files.remove_temporary(folder)
@@ -309,15 +287,14 @@ def _kept_sources(run: Run, sources: Mapping[str, bytes]) -> dict[str, str]:
             name = f"{folder_name(module)}-{sha256(source).hexdigest()[:12]}.py"
             if not os.path.lexists(os.path.join(folder, name)):
                 files.write(os.path.join(folder, name), [source], durable=False)
-            kept[module] = f"{CODE}/{name}"
+            kept[module] = f"{layout.CODE}/{name}"
     return kept
 
 
 def _append(run: Run, part: Mapping[str, Any]) -> None:
-    """Append an earlier grid to the history, on a line of its own even if a crash has cut the last line off."""
-    line = b"\n" + files.checked_line(part) + b"\n"
+    """Append an earlier grid to the history."""
     with open(os.path.join(run.path, HISTORY), "ab") as file:
-        file.write(line)
+        file.write(files.checked_line(part))
         file.flush()
         if run.durable:
             os.fsync(file.fileno())
@@ -332,13 +309,6 @@ class Kept(NamedTuple):
     shape: tuple[int, ...]
     statuses: Mapping[str, int]
     grids: int = 1
-
-    def line(self, now: float, width: int = 0) -> str:
-        """The run in one line, with its name padded to a width."""
-        counts = ", ".join(f"{number} {status}" for status, number in self.statuses.items())
-        shape = "×".join(map(str, self.shape)) if self.grids < 2 else f"{self.grids} grids"
-        when = f"{age(now - self.started)} ago"
-        return f"{self.name:<{width}}  {when:>10}  {shape:>9} = {cells_in_words(prod(self.shape))}: {counts}"
 
 
 def age(seconds: float) -> str:
@@ -355,12 +325,10 @@ def age(seconds: float) -> str:
 
 def kept(base: str) -> list[Kept]:
     """The runs of an experiment, in order of their start."""
-    own = files.read_json(os.path.join(base, RUN))  # of a run without a timestamp
-    started = own.get("started") if isinstance(own, dict) else None
-    found = [(started, ".")] if isinstance(started, (int, float)) else []
+    own = layout.run_at(*os.path.split(base))  # without a timestamp
+    found = [*layout.runs(base), *(() if own is None else [own._replace(name=".")])]
     return [
-        kept_run(Run(os.path.normpath(os.path.join(base, name))), name, began)
-        for began, name in sorted([*found, *((one.started, one.name) for one in runs(base))])
+        kept_run(Run(os.path.normpath(os.path.join(base, one.name))), one.name, one.started) for one in sorted(found)
     ]
 
 
@@ -371,17 +339,26 @@ def kept_run(run: Run, name: str, started: float, *, is_script: bool = True) -> 
     except StoreError:  # written by a newer pyexp
         here = History((), ())
     cells = here.cells
-    seen = records.look(run, cells, records.Program(loads=is_script), exact=False)
-    found = [classify(seen[cell.folder]).status if cell.folder in seen else Status.NEW for cell in cells]
+    found = statuses(run, cells, loads=is_script)
     counts: dict[str, int] = {status.value: found.count(status) for status in Status if status in found}
     return Kept(name, run.path, started, cells.shape, counts, len(here.grids))
 
 
+def statuses(run: Run, cells: Sequence[Cell] | Tensor[Cell], *, loads: bool = False) -> list[Status]:
+    """The status of each cell. With `loads`, the classes that its result needs have to be there."""
+    seen = records.look(run, cells, records.Program(loads=loads), exact=False)
+    return [classify(seen.get(cell.folder, Facts())).status for cell in cells]
+
+
 def listing(found: Sequence[Kept]) -> str:
     """The runs as text, one a line."""
-    now = time.time()
-    width = max(len(one.name) for one in found)
-    return "\n".join(one.line(now, width) for one in found)
+    width, lines = max(len(one.name) for one in found), []
+    for one in found:
+        counts = ", ".join(f"{number} {status}" for status, number in one.statuses.items())
+        shape = "×".join(map(str, one.shape)) if one.grids < 2 else f"{one.grids} grids"
+        when = f"{age(time.time() - one.started)} ago"
+        lines.append(f"{one.name:<{width}}  {when:>10}  {shape:>9} = {cells_in_words(prod(one.shape))}: {counts}")
+    return "\n".join(lines)
 
 
 def cell_at(folder: str, name: str = "") -> Cell:
@@ -417,7 +394,7 @@ def _warn_of_foreign(results: Sequence[Result]) -> None:
     owners = set()
     for result in found:
         with suppress(OSError):  # removed meanwhile
-            owners.add(files.owner_of(os.lstat(os.path.join(result.out, RESULT))))
+            owners.add(files.owner_of(os.lstat(os.path.join(result.out, layout.RESULT))))
     if found:
         named = [f"trust={owner!r} or " for owner in owners if len(owners) == 1]
         warnings.warn(
@@ -440,10 +417,12 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
     run, above = Run(folder, trust=trust), Run(os.path.dirname(folder), trust=trust)
     name = os.path.basename(folder)
     # A cell without a folder is known by the run's grid.
-    if not described(run) and (is_cell(folder) or (name in cell_folders(above) and name in history(above).folders)):
+    if not described(run) and (
+        layout.is_cell(folder) or (name in layout.cell_folders(above) and name in history(above).folders)
+    ):
         return above, name
     here = history(run)
-    if not here.folders and (latest := latest_run(folder)) is not None:
+    if not here.folders and (latest := layout.latest_run(folder)) is not None:
         run = Run(os.path.join(folder, latest), trust=trust)
         here = history(run)
     if not here.folders:
@@ -454,10 +433,10 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
 def _what_there_is(folder: str) -> str:
     """A hint for a path without a run: the experiments in it or further below, or what is beside it."""
     with suppress(OSError):
-        inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and runs(entry.path))
+        inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and layout.runs(entry.path))
         if inside:
             return f"the experiments in it are {', '.join(map(repr, inside))}"
-        below = {os.path.dirname(os.path.relpath(path, folder)) for path in runs_below(folder, 3)}
+        below = {os.path.dirname(os.path.relpath(path, folder)) for path in layout.runs_below(folder, 3)}
         if below:
             return f"below it is {enumerated(sorted(below))}"
     above = os.path.dirname(folder)
@@ -477,8 +456,7 @@ def load_run(run: Run, *, unpickles: bool = True) -> Results:
 
 def load_cell(run: Run, folder: str, *, unpickles: bool = True) -> Result:
     """The Result of the cell in this folder of the run; see `as_run`."""
-    cells = Tensor.of_cells((cell_at(folder),), default_axes((1,)))
-    return as_run(run, cells, unpickles=unpickles)[0]
+    return as_run(run, Tensor([cell_at(folder)]), unpickles=unpickles)[0]
 
 
 def as_run(run: Run, cells: Tensor[Cell], *, unpickles: bool = True) -> Results:

@@ -34,8 +34,7 @@ _HEAD = 4096
 _BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
 #: The names of cells' folders.
 CELL = re.compile("^[^.].*-[0-9a-f]{12}$")
-_SCRIPT = re.compile(rb'^ "script": "([^"]*)",?$', re.MULTILINE)
-_FUNCTION = re.compile(rb'^ "function": "([^"]*)",?$', re.MULTILINE)
+_MADE_BY = [re.compile(rb'^ "%b": "([^"]*)",?$' % key, re.MULTILINE) for key in (b"script", b"function")]
 
 
 class Run(NamedTuple):
@@ -85,13 +84,17 @@ class Begun(NamedTuple):
 
 def runs(base: str) -> list[Begun]:
     """The runs in an experiment's folder. Raises `StoreError` if the folder cannot be read."""
+    return [found for name in names_in(base) if (found := run_at(base, name)) is not None]
+
+
+def names_in(path: str) -> list[str]:
+    """The names in a folder; none if there is no folder. Raises `StoreError` if it cannot be read."""
     try:
-        entries = [entry.name for entry in os.scandir(base) if entry.is_dir()]
+        return os.listdir(path)
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise StoreError(f"cannot look into {base}: {error.strerror}") from None
-    return [found for name in entries if (found := run_at(base, name)) is not None]
+        raise StoreError(f"cannot look into {path}: {error.strerror}") from None
 
 
 def run_at(base: str, name: str) -> Begun | None:
@@ -100,11 +103,8 @@ def run_at(base: str, name: str) -> Begun | None:
     head = files.head(os.path.join(path, RUN), _HEAD)
     if head is None and not _any(path, _looks_begun):
         return None
-    script, function = (
-        "" if found is None else found[1].decode("utf-8", "replace")
-        for found in (_SCRIPT.search(head or b""), _FUNCTION.search(head or b""))
-    )
-    return Begun(_start(path, head), name, script, function)
+    said = [found[1].decode("utf-8", "replace") if (found := each.search(head or b"")) else "" for each in _MADE_BY]
+    return Begun(_start(path, head), name, *said)
 
 
 def beginning(run: Run) -> float:
@@ -139,11 +139,12 @@ def _looks_begun(entry: os.DirEntry[str]) -> bool:
 
 
 def _looks_like_cell(entry: os.DirEntry[str]) -> bool:
-    return (
-        CELL.search(entry.name) is not None
-        and entry.is_dir(follow_symlinks=False)
-        and any(os.path.lexists(os.path.join(entry.path, name)) for name in (RECORD, RESULT))
-    )
+    return CELL.search(entry.name) is not None and entry.is_dir(follow_symlinks=False) and is_cell(entry.path)
+
+
+def is_cell(path: str) -> bool:
+    """Whether the folder at a path has what a cell leaves when it ends."""
+    return any(os.path.lexists(os.path.join(path, name)) for name in (RECORD, RESULT))
 
 
 def cell_folders(run: Run) -> set[str]:

@@ -29,9 +29,14 @@ def save(path: str, value: Any, *, durable: bool) -> list[str]:
 
 
 def packed(value: Any) -> tuple[bytes, list[str]]:
-    """The value as a pickle that can be loaded again, and what loading it needs. Raises as `save` does."""
+    """The value as a pickle that can be loaded again, and what loading it needs. Raises as `save` does.
+
+    Loads it to find out, unless it holds plain data only.
+    """
     payload = dumps(value)
-    return payload, needed(payload)
+    if b"\x93" not in payload:  # STACK_GLOBAL: without it, protocol 5 looks no name up
+        return payload, []
+    return payload, load_noting(payload)[1]
 
 
 def dumps(value: Any, what: str = "the result") -> bytes:
@@ -45,15 +50,12 @@ def dumps(value: Any, what: str = "the result") -> bytes:
         payload = _MAIN
     if _MAIN not in payload:
         return payload
-    from pyexp.store.byvalue import (  # imported only for what a plain pickle cannot hold
-        dumps_by_value,
-        unpicklable_part,
-    )
+    from pyexp.store import byvalue  # imported only for what a plain pickle cannot hold
 
     try:
-        return dumps_by_value(value)
+        return byvalue.dumps_by_value(value)
     except Exception as error:
-        part, path = unpicklable_part(value, what)
+        part, path = byvalue.unpicklable_part(value, what)
         kind = f"{type(part).__module__}.{type(part).__qualname__}"
         raise TypeError(f"{path} is a {kind}, which cannot be pickled: {error}") from error
 
@@ -71,16 +73,6 @@ class _Witness(pickle.Unpickler):
         if module == "pyexp.byvalue":
             import pyexp.store.byvalue  # noqa: F401  # it registers itself under its former name
         return super().find_class(module, name)
-
-
-def needed(payload: bytes) -> list[str]:
-    """What loading the pickle needs, as `module:name`. Loads it to find out, unless it holds plain data only.
-
-    Raises whatever loading raises.
-    """
-    if b"\x93" not in payload:  # STACK_GLOBAL: without it, protocol 5 looks no name up
-        return []
-    return load_noting(payload)[1]
 
 
 def load_noting(content: bytes, size: int | None = None) -> tuple[Any, list[str]]:

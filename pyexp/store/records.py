@@ -5,25 +5,25 @@ be made again from the result. Gathering facts imports and unpickles nothing. `c
 """
 
 import os
+import shutil
 import stat
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache, partial
-from importlib import machinery, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup
-from pyexp.errors import ResultError, StoreError
+from pyexp.errors import ResultError
 from pyexp.hashing import alike
 from pyexp.leaves import NotLoaded
 from pyexp.plan import ENDED, Cell, Facts, Status, Step, classify, unused
 from pyexp.results import Record, Result, done, from_json, missing, record_of, restored, to_json
-from pyexp.store import claims, files, pickling
+from pyexp.store import claims, files, modules, pickling
 from pyexp.store.claims import Claim
-from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, Run
+from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, Run, names_in
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
@@ -90,13 +90,7 @@ def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = Tru
     `exact` says that the cells have the configs that were run; otherwise the configs are read from the records. Raises
     `StoreError` if the run's folder cannot be read.
     """
-    try:
-        with os.scandir(run.path) as entries:
-            present = {entry.name for entry in entries}
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise StoreError(f"cannot look into {run.path}: {error.strerror}") from None
+    present = {*names_in(run.path)}
     holders = claims.holders(run.claims) if CLAIMS in present else {}
     seen = {}
     for cell in cells:
@@ -114,20 +108,21 @@ def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Fact
         return Facts()
     if not is_folder:
         return Facts(there="something else")
-    data, record = files.read_checked(run.file(cell, RECORD)), None
+    data, record, ended = files.read_checked(run.file(cell, RECORD)), None, ""
     if isinstance(data, dict) and data.get("hash") == cell.hash:
         with suppress(ResultError, ValueError, OverflowError, RecursionError):  # what it holds is not a record
             record = from_json(data, cell.config if exact else None)
+            ended = _when(record.started + record.seconds)
     default = program.changed_default(cell, data) if record is not None and exact else ""
     path = run.file(cell, RESULT)
     try:
         status = os.lstat(path)
     except OSError:
-        return Facts("folder", record, ended=_When.of(record), default=default)
+        return Facts("folder", record, ended=ended, default=default)
     stamp = files.stamp_of(status)
     owner = "" if files.is_trusted(status, run.trust) else files.owner_of(status)
     if owner or default or (record is not None and record.failed):
-        return Facts("folder", record, stamp, ended=_When.of(record), owner=owner, default=default)
+        return Facts("folder", record, stamp, ended=ended, owner=owner, default=default)
     fits, fault = record is not None and record.stamp == stamp, ""
     if not fits:
         fits, fault = _verified(run, cell, record)
@@ -135,8 +130,7 @@ def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Fact
     if fits and record is not None:
         lost, other = program.lacks(record), program.difference(record)
         fault = f"loading it needs {lost}, which is missing" if lost else ""
-    ended = _When.of(record) if fits else _When(status.st_mtime)
-    return Facts("folder", record, stamp, fits, fault, ended, difference=other)
+    return Facts("folder", record, stamp, fits, fault, ended if fits else _when(status.st_mtime), difference=other)
 
 
 def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
@@ -147,29 +141,18 @@ def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
     path = run.file(cell, RESULT)
     try:
         seal = files.seal_of(path, cell.hash, run.trust)
-    except files.DamagedError as error:
-        return False, str(error)
-    except OSError as error:
-        return False, error.strerror or str(error)
+    except (files.DamagedError, OSError) as error:
+        return False, files.why(error)
     if seal is None:  # a custom executor's: a plain pickle
         return False, "" if pickling.is_whole(path) else "its pickle is incomplete"
     return record is not None and record.seal == seal.words, ""
 
 
-class _When(NamedTuple):
-    """When a cell ended, in seconds since 1970. Formatted only when it is shown."""
-
-    seconds: float
-
-    @classmethod
-    def of(cls, record: Record | None) -> "_When | str":
-        return "" if record is None else cls(record.started + record.seconds)
-
-    def __str__(self) -> str:
-        try:
-            return time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(self.seconds))
-        except (ValueError, OverflowError, OSError):
-            return "at an unknown time"
+def _when(seconds: float) -> str:
+    try:
+        return time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return "at an unknown time"
 
 
 def _is_there(module: str, name: str) -> bool:
@@ -179,23 +162,17 @@ def _is_there(module: str, name: str) -> bool:
         for part in name.split("."):
             loaded = getattr(loaded, part, None)
         return loaded is not None
-    top, *parts = module.split(".")
-    try:
-        spec = util.find_spec(top)
-        for part in parts:  # without importing the package that it is in
-            places = None if spec is None else spec.submodule_search_locations
-            spec = None if places is None else machinery.PathFinder.find_spec(f"{top}.{part}", places)
-            top = f"{top}.{part}"
-        if spec is None:
-            return False
-        origin = spec.origin or ""
-        is_installed = "site-packages" in origin or origin.startswith(os.path.dirname(os.__file__))
-        if is_installed or not origin.endswith(".py"):
-            return True
-        from pyexp.store.code import may_bind  # needed only where a result's module is not loaded
+    spec = modules.spec_of(module)
+    if spec is None:
+        return False
+    origin = spec.origin or ""
+    if not origin.endswith(".py") or not modules.is_project(origin):
+        return True
+    from pyexp.store.code import may_bind  # needed only where a result's module is not loaded
 
+    try:
         return may_bind(Path(origin).read_text("utf-8"), name.partition(".")[0])
-    except (OSError, ValueError, ImportError):
+    except (OSError, ValueError):
         return False
 
 
@@ -252,17 +229,15 @@ def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Res
 
     def result(step: Step) -> Result:
         cell = step.cell
-        record = records.get(cell.folder) or missing(cell.name, cell.config, cell.hash, step.reason, _without(step))
+        record = records.get(cell.folder)
+        if record is None:  # what had ended was set apart to be rerun: the cell is new
+            status = Status.NEW if step.status in ENDED else step.status
+            record = missing(cell.name, cell.config, cell.hash, step.reason, status.value)
         return Result(
             record, partial(Path, run.folder(cell)), partial(_load, run.file(cell, RESULT), cell.name, run.trust)
         )
 
     return Results.of(steps.map(result))
-
-
-def _without(step: Step) -> str:
-    """The status of a cell that has no record. What had ended was set apart to be rerun: the cell is new."""
-    return (Status.NEW if step.status in ENDED else step.status).value
 
 
 def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpickles: bool = True) -> Results:
@@ -299,7 +274,7 @@ def commit(run: Run, cell: Cell, record: Record) -> Record:
             files.sync_folder(run.path)
     _write_record(run, cell, record)
     if not record.failed:
-        _remove_tree(_apart(run, cell))
+        shutil.rmtree(_apart(run, cell), ignore_errors=True)
     return record
 
 
@@ -355,15 +330,12 @@ def prepare(run: Run, cell: Cell) -> str:
 
 def keep_log(path: str) -> None:
     """Rename the log at `path` to the next free name of `log-1.txt`, `log-2.txt`, …; remove an empty one."""
-    folder, name = os.path.split(path)
-    try:
+    with suppress(FileNotFoundError):
         if os.lstat(path).st_size and not os.path.islink(path) and os.path.isfile(path):
-            stem, end = os.path.splitext(name)
-            os.replace(path, os.path.join(folder, unused(f"{stem}-1{end}", os.listdir(folder), f"{stem}-{{}}{end}")))
+            stem, end = os.path.splitext(os.path.basename(path))
+            _renamed(path, f"{stem}-1{end}", f"{stem}-{{}}{end}")
         else:
             _remove(path)
-    except FileNotFoundError:
-        return
 
 
 def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
@@ -377,26 +349,18 @@ def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
     files.remove_temporary(run.folder(cell))
     apart = _apart(run, cell)
     if os.path.lexists(apart) and not seen:  # the last finished result is set apart already
-        _remove_tree(run.folder(cell))
+        shutil.rmtree(run.folder(cell), ignore_errors=True)
     else:
-        _remove_tree(apart)
+        shutil.rmtree(apart, ignore_errors=True)
         os.replace(run.folder(cell), apart)
     if run.durable:
         files.sync_folder(run.path)
 
 
-def _remove_tree(path: str) -> None:
-    if os.path.lexists(path):
-        import shutil
-
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def keep_apart(run: Run, cell: Cell) -> None:
     """Rename the folder of a cell that was run with another default, so that it is kept but no cell. Raises OSError."""
     name, _, digest = cell.folder.rpartition("-")
-    kept = unused(f"{name}_before-{digest}", os.listdir(run.path), f"{name}_before{{}}-{digest}")
-    os.replace(run.folder(cell), os.path.join(run.path, kept))
+    _renamed(run.folder(cell), f"{name}_before-{digest}", f"{name}_before{{}}-{digest}")
 
 
 def _apart(run: Run, cell: Cell) -> str:
@@ -417,10 +381,15 @@ def _remove(path: str) -> None:
 
 def set_aside(path: str) -> str:
     """Rename what is at `path` to `….unreadable`, and return the new path. Raises OSError."""
-    folder, name = os.path.split(path)
-    aside = os.path.join(folder, unused(f"{name}{UNREADABLE}", os.listdir(folder)))
-    os.replace(path, aside)
-    return aside
+    return _renamed(path, f"{os.path.basename(path)}{UNREADABLE}")
+
+
+def _renamed(path: str, name: str, form: str = "") -> str:
+    """Rename what is at `path` to this name, or to the next free one, and return the new path. Raises OSError."""
+    folder = os.path.dirname(path)
+    new = os.path.join(folder, unused(name, os.listdir(folder), form))
+    os.replace(path, new)
+    return new
 
 
 def claim(run: Run, cell: Cell) -> Claim | None:

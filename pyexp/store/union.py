@@ -19,6 +19,9 @@ from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import COMMAND, GRID, commands_of, identity
 from pyexp.store.layout import BEFORE, CODE, HISTORY, IGNORE, RESULT, RUN, Run
 
+#: Cells to copy before they are synced together. Each holds a claim, which is an open file.
+BATCH = 100
+
 
 class Event(NamedTuple):
     """A cell that was added, or that had to be left and why."""
@@ -41,11 +44,13 @@ def merged(one: str, other: str, *, durable: bool = True) -> Iterator[Event]:
     theirs = _runs(other)
     if not theirs:
         raise NoRunError(f"there is no run in {other}: it is no output folder of pyexp")
-    mine = _runs(one) if os.path.isdir(one) else {}
-    refuse_other_kind(one, mine, other, theirs)
+    mine = _runs(one)
+    _refuse_other_kind(one, mine, other, theirs)
     pairs = [(Run(os.path.normpath(os.path.join(one, at)), durable, "all"), theirs[at]) for at in sorted(theirs)]
-    for mine_too, run in pairs:  # before anything is written
-        _refuse_other_experiment(mine_too, run)
+    for to, run in pairs:  # before anything is written
+        names = [history.described(each).get("experiment") for each in (to, run)]
+        if None not in names and names[0] != names[1]:
+            raise StoreError(f"{to.path} is a run of {names[0]!r}, and {run.path} of {names[1]!r}: they are not merged")
     for to, run in pairs:
         files.make_folders(to.path, durable=durable)
         if to.path != one and os.path.lexists(os.path.join(other, IGNORE)) and not mine:
@@ -61,7 +66,7 @@ def _runs(folder: str) -> dict[str, Run]:
     return {os.path.relpath(path, folder): Run(path, trust="all") for path in layout.runs_below(folder)}
 
 
-def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Mapping[str, Run]) -> None:
+def _refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Mapping[str, Run]) -> None:
     """Raise `StoreError` if one is an output folder and the other an experiment's or a run, or one is in the other."""
     real = [os.path.realpath(one), os.path.realpath(other)]
     if real[0] == real[1]:
@@ -77,7 +82,7 @@ def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Map
         return
     levels = [set(map(_level, runs.items())) - {None} for runs in (mine, theirs)]
     if not all(levels):  # they have other names by now
-        levels = [{at.count(os.sep) + (at != os.curdir) for at in runs} for runs in (mine, theirs)]
+        levels = [set(map(_depth, runs)) for runs in (mine, theirs)]
     if levels[0].isdisjoint(levels[1]):
         raise StoreError(
             f"{one} and {other} are not of one kind; give two output folders, two folders of one experiment, or two "
@@ -85,19 +90,16 @@ def refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Map
         )
 
 
+def _depth(at: str) -> int:
+    return 0 if at == os.curdir else at.count(os.sep) + 1
+
+
 def _level(item: tuple[str, Run]) -> int | None:
     """How many levels below the folder an experiment's folder is; None if there is none of its name."""
     at, run = item
-    depth = 0 if at == os.curdir else at.count(os.sep) + 1
     names = run.path.split(os.sep)
     experiment = history.described(run).get("experiment")
-    return next((depth - up for up in (1, 0) if names[-1 - up : len(names) - up] == [experiment]), None)
-
-
-def _refuse_other_experiment(to: Run, run: Run) -> None:
-    names = [history.described(each).get("experiment") for each in (to, run)]
-    if None not in names and names[0] != names[1]:
-        raise StoreError(f"{to.path} is a run of {names[0]!r}, and {run.path} of {names[1]!r}: they are not merged")
+    return next((_depth(at) - up for up in (1, 0) if names[-1 - up : len(names) - up] == [experiment]), None)
 
 
 def _merge_descriptions(to: Run, run: Run) -> None:
@@ -116,9 +118,8 @@ def _merge_descriptions(to: Run, run: Run) -> None:
         if os.path.lexists(path) and not history.described(to):  # it is damaged, and may still tell a person something
             records.set_aside(path)
         *earlier, latest = wanted
-        lines = [b"\n" + files.checked_line(part) + b"\n" for part in earlier]
-        if lines:
-            files.write(os.path.join(to.path, HISTORY), lines, durable=to.durable)
+        if earlier:
+            files.write(os.path.join(to.path, HISTORY), map(files.checked_line, earlier), durable=to.durable)
         files.write(path, [files.checked_json(latest)], durable=to.durable)
 
 
@@ -143,48 +144,39 @@ def joined_parts(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             name = identity(command, COMMAND)
             best[name] = max(command, best.get(name, command), key=_completeness)
             where.setdefault(key, set()).add(name)
-    started = [part["started"] for found in grids.values() for part in found if _is_time(part.get("started"))]
+    started = [seconds for found in grids.values() for part in found if (seconds := _seconds(part, "started"))]
     told = []
     for key, found in grids.items():
-        latest = max(found, key=lambda part: (_begun_last(part), _head(part)))
-        whole = {**latest, "commands": sorted((best[name] for name in where.get(key, ())), key=_begun)}
+        latest = max(found, key=lambda part: (_begun_last(part), _text({**part, **dict.fromkeys(_COMBINED)})))
+        whole = {**latest, "commands": _in_order(best[name] for name in where.get(key, ()))}
         whole |= {"started": min(started)} if started else {}
-        told.append({key: whole[key] for key in sorted(whole, key=_order)})
+        order = {each: (_KEYS.index(each) if each in _KEYS else _KEYS.index("function"), each) for each in whole}
+        told.append({each: whole[each] for each in sorted(whole, key=order.__getitem__)})
     told.sort(key=lambda part: (_begun_last(part), identity(part, GRID)))
     others = best.keys() - {name for key in grids for name in where.get(key, ())}
-    return [*([{"commands": sorted((best[name] for name in others), key=_begun)}] if others else []), *told]
+    return [*([{"commands": _in_order(best[name] for name in others)}] if others else []), *told]
 
 
-def _head(part: Mapping[str, Any]) -> str:
-    """What a part says besides its grid, its commands and the start of the run."""
-    return _text({key: part[key] for key in part.keys() - {"shape", "axes", "cells", "commands", "started"}})
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, (int, float))
+#: The keys of a part in order; any other stands beside the function.
+_KEYS = ("format", "started", "experiment", "script", "function", "commands", "shape", "axes", "cells")
+#: The keys that are the same for all parts about one grid, or are joined.
+_COMBINED = (*GRID, "commands", "started")
 
 
 def _seconds(data: Mapping[str, Any], key: str) -> float:
-    return float(data[key]) if _is_time(data.get(key)) else 0.0
-
-
-_KEYS = ("format", "started", "experiment", "script", "function", "commands", "shape", "axes", "cells")
-
-
-def _order(key: str) -> tuple[int, str]:
-    return (_KEYS.index(key) if key in _KEYS else 4, key)
+    return data[key] if isinstance(data.get(key), (int, float)) else 0.0
 
 
 def _text(data: Any) -> str:
     return json.dumps(data, sort_keys=True)
 
 
-def _begun(command: Mapping[str, Any]) -> tuple[float, str]:
-    return (_seconds(command, "started"), _text(command))
+def _in_order(commands: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(commands, key=lambda command: (_seconds(command, "started"), _text(command)))
 
 
 def _begun_last(part: Mapping[str, Any]) -> float:
-    return max((_begun(each)[0] for each in commands_of(part)), default=0.0)
+    return max((_seconds(command, "started") for command in commands_of(part)), default=0.0)
 
 
 def _completeness(command: Mapping[str, Any]) -> tuple[float, int, str]:
@@ -206,28 +198,39 @@ def _with_patches(to: Run, run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _merge_cells(to: Run, run: Run) -> Iterator[Event]:
-    """Add the cells of a run to another, each under a claim."""
+    """Add the cells of a run to another, each under a claim: a batch is copied, then synced, then gets its names."""
     busy = claims.holders(run.claims)
-    for folder in sorted(layout.cell_folders(run)):
-        path = os.path.join(run.path, folder)
-        if folder in busy:
-            yield Event(path, f"it is running {busy[folder]}")
-            continue
-        cell = history.cell_at(folder)
-        theirs = records.facts(run, cell, records.Program(loads=False), exact=False)
+    folders = sorted(layout.cell_folders(run))
+    program = records.Program(loads=False)
+    for start in range(0, len(folders), BATCH):
+        staged: dict[str, str] = {}
         with ExitStack() as undo:
-            held = records.claim(to, cell)
-            if held is None:
-                yield Event(os.path.join(to.path, folder), "a process has claimed it")
-                continue
-            undo.callback(held.release)
-            mine = records.facts(to, cell, records.Program(loads=False), exact=False)
-            words = difference(to, run, folder, mine, theirs)
-            if words:
-                yield Event(path, words)
-            elif standing(mine) < standing(theirs):
-                _copy_cell(path, to, folder)
-                yield Event(os.path.join(to.path, folder))
+            for folder in folders[start : start + BATCH]:
+                path, target = os.path.join(run.path, folder), os.path.join(to.path, folder)
+                cell = history.cell_at(folder)
+                if folder in busy:
+                    yield Event(path, f"it is running {busy[folder]}")
+                    continue
+                theirs = records.facts(run, cell, program, exact=False)
+                held = records.claim(to, cell)
+                if held is None:
+                    yield Event(target, "a process has claimed it")
+                    continue
+                undo.callback(held.release)
+                mine = records.facts(to, cell, program, exact=False)
+                if words := difference(to, run, folder, mine, theirs):
+                    yield Event(path, words)
+                elif standing(mine) < standing(theirs):
+                    staged[target] = os.path.join(to.path, files.temporary_name(folder))
+                    undo.callback(shutil.rmtree, staged[target], ignore_errors=True)
+                    _copy_folder(path, staged[target])
+            for staging in staged.values() if to.durable else ():
+                _sync_tree(staging)
+            for target, staging in staged.items():
+                _reveal(staging, target)
+            if staged and to.durable:
+                files.sync_folder(to.path)
+        yield from map(Event, staged)
     claims.tidy(to.claims)
 
 
@@ -251,39 +254,37 @@ def difference(to: Run, run: Run, folder: str, mine: Facts, theirs: Facts) -> st
     return "" if files.is_same_pickle(*paths) else f"it has another result in {to.path}, which stays"
 
 
-def _copy_cell(path: str, to: Run, folder: str) -> None:
-    """Copy a cell's folder: it appears whole or not at all. What stood there is kept as what was before a rerun."""
-    target = os.path.join(to.path, folder)
-    staging = os.path.join(to.path, f".{folder}.{os.urandom(8).hex()}{files.TEMPORARY[1]}")
-    try:
-        _copy_folder(path, staging, durable=to.durable)
-        if os.path.lexists(target):
-            before = os.path.join(to.path, f"{BEFORE}{folder}")
-            if os.path.lexists(before):
-                records.set_aside(target)
-            else:
-                os.replace(target, before)
-        os.rename(staging, target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    if to.durable:
-        files.sync_folder(to.path)
+def _reveal(staging: str, target: str) -> None:
+    """Give a copy its name. What stood there is kept as what was before a rerun."""
+    if os.path.lexists(target):
+        above, folder = os.path.split(target)
+        before = os.path.join(above, f"{BEFORE}{folder}")
+        if os.path.lexists(before):
+            records.set_aside(target)
+        else:
+            os.replace(target, before)
+    os.replace(staging, target)
 
 
-def _copy_folder(path: str, target: str, *, durable: bool) -> None:
+def _copy_folder(path: str, target: str) -> None:
     os.mkdir(target)
-    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+    for entry in os.scandir(path):
         copy = os.path.join(target, entry.name)
         if files.is_temporary(entry.name):
             continue
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), copy)
         elif entry.is_dir():
-            _copy_folder(entry.path, copy, durable=durable)
+            _copy_folder(entry.path, copy)
         elif stat.S_ISREG(entry.stat().st_mode):  # pipes and sockets were a process' own
-            files.write(copy, files.pieces(entry.path), durable=durable)
+            files.write(copy, files.pieces(entry.path), durable=False)
             with suppress(OSError):  # not every file system takes all of them
                 shutil.copystat(entry.path, copy)
-    if durable:
-        files.sync_folder(target)
+
+
+def _sync_tree(folder: str) -> None:
+    for above, _, names in os.walk(folder):
+        for path in (os.path.join(above, name) for name in names):
+            if not os.path.islink(path):
+                files.sync(path)
+        files.sync_folder(above)

@@ -4,7 +4,6 @@ Logs, patches and the experiments' own files have no checksum. A run's descripti
 one; of an older one only its form can be told.
 """
 
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -63,28 +62,27 @@ def _descriptions(run: Run, has_cells: bool) -> Iterator[Finding | None]:
             if name == RUN and has_cells:
                 yield Finding(path, MISSING, "the grid is lost")
         except OSError as error:
-            yield Finding(path, DAMAGED, error.strerror or str(error))
+            yield Finding(path, DAMAGED, files.why(error))
         else:
             if name == RUN:
-                yield _part(path, "", content, content.removesuffix(b"\n").endswith(b"]\n}"))
-                continue
-            for number, line in enumerate(content.split(b"\n"), 1):
+                yield _part(path, "", content)
+            for number, line in enumerate(content.split(b"\n") if name == HISTORY else (), 1):
                 if line:
-                    yield _part(path, f"line {number}: ", line, line.endswith(b"]}"))
+                    yield _part(path, f"line {number}: ", line)
 
 
-def _part(path: str, where: str, content: bytes, is_old: bool) -> Finding | None:
+def _part(path: str, where: str, content: bytes) -> Finding | None:
     """What is wrong with what a run says of itself. An older one ends with its list, where now a checksum stands.
 
     No flipped bit makes the one end from the other.
     """
+    is_old = content.removesuffix(b"\n").endswith((b"]\n}", b"]}"))
     if not (is_old or files.is_checked(content)):
         return Finding(path, DAMAGED, f"{where}its checksum does not fit")
-    try:
-        told = json.loads(content)
-        version = told.get("format", FORMAT)
-    except (ValueError, RecursionError, AttributeError):
+    told = files.parsed(content)
+    if not isinstance(told, dict):
         return Finding(path, DAMAGED, f"{where}it is not the JSON that was written")
+    version = told.get("format", FORMAT)
     if not isinstance(version, int):
         return Finding(path, DAMAGED, f"{where}its format is {version!r}")
     if version > FORMAT:
@@ -98,12 +96,10 @@ def _cell(folder: str, digest: str) -> Iterator[Finding | None]:
     has_record, has_result = os.path.lexists(record), os.path.lexists(result)
     seal, status = "", ""
     if has_record:
-        content = files.head(record)
         data = files.read_checked(record)
-        if content is None:
-            yield Finding(record, DAMAGED, "it cannot be read")
-        elif not isinstance(data, dict):
-            yield Finding(record, DAMAGED, "its checksum does not fit")
+        if not isinstance(data, dict):
+            is_read = files.head(record) is not None
+            yield Finding(record, DAMAGED, "its checksum does not fit" if is_read else "it cannot be read")
         elif data.get("hash") != digest:
             yield Finding(record, DAMAGED, f"it is the record of another cell, {data.get('hash')}")
         else:
@@ -127,10 +123,8 @@ def _result(path: str, digest: str, expected: str) -> Finding | None:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return Finding(path, DAMAGED, "it is not a regular file")
         seal = files.seal_of(path, digest, "all")
-    except files.DamagedError as error:
-        return Finding(path, DAMAGED, str(error))
-    except OSError as error:
-        return Finding(path, DAMAGED, error.strerror or str(error))
+    except (files.DamagedError, OSError) as error:
+        return Finding(path, DAMAGED, files.why(error))
     if seal is None:
         if expected:
             return Finding(path, DAMAGED, "its seal is gone")

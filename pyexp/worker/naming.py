@@ -18,19 +18,11 @@ from typing import Any
 
 from pyexp.errors import ConfigError
 from pyexp.store.byvalue import Pickler
+from pyexp.store.modules import is_project
 from pyexp.store.pickling import MAIN
+from pyexp.worker import script
 from pyexp.worker.messages import Kit, Lack, Rest
-from pyexp.worker.script import (
-    LAYERS,
-    Survey,
-    is_project,
-    lookup,
-    main_namespace,
-    namespace_of,
-    of_main,
-    project_sources,
-    script_of,
-)
+from pyexp.worker.script import LAYERS, Survey, lookup, main_namespace, of_main
 
 
 def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
@@ -141,15 +133,14 @@ def fingerprint(thing: Any, namespace: Mapping[str, Any]) -> Any:
         return code.co_firstlineno, code.co_code, fingerprint(getattr(thing, "__wrapped__", None), namespace)
     if not isinstance(thing, type):
         return None
-    members = {name: member for name, member in vars(thing).items() if not _is_pythons(name)}
-    return {name: _member(member, f"{thing.__qualname__}.{name}", namespace) for name, member in members.items()}
-
-
-def _member(member: Any, path: str, namespace: Mapping[str, Any]) -> Any:
-    inner = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
-    if isinstance(inner, FunctionType) or (isinstance(inner, type) and inner.__qualname__ == path):
-        return fingerprint(inner, namespace)
-    return digest(member, namespace)
+    members = {}
+    for name, member in vars(thing).items():
+        if not _is_pythons(name):
+            inner = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
+            is_nested = isinstance(inner, type) and inner.__qualname__ == f"{thing.__qualname__}.{name}"
+            is_read = is_nested or isinstance(inner, FunctionType)
+            members[name] = fingerprint(inner, namespace) if is_read else digest(member, namespace)
+    return members
 
 
 def _is_pythons(name: str) -> bool:
@@ -180,6 +171,12 @@ def survey(roots: Sequence[Any], namespace: Mapping[str, Any]) -> Survey:
     return found
 
 
+_WRAPPERS = (
+    staticmethod, classmethod, MethodType, property,
+    functools.partial, functools.partialmethod, functools.cached_property,
+)  # fmt: skip
+
+
 def _codes(thing: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterator[CodeType]:
     """The code objects of a function or class of the script, and of what it wraps or encloses."""
     if id(thing) in seen:
@@ -194,12 +191,8 @@ def _codes(thing: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterator
                 inside.append(cell.cell_contents)
     elif isinstance(thing, type):
         inside += vars(thing).values() if thing.__module__ in MAIN else ()
-    elif isinstance(thing, (staticmethod, classmethod, MethodType)):
-        inside.append(thing.__func__)
-    elif isinstance(thing, property):
-        inside += [thing.fget, thing.fset, thing.fdel]
-    elif isinstance(thing, (functools.partial, functools.partialmethod, functools.cached_property)):
-        inside.append(thing.func)
+    elif isinstance(thing, _WRAPPERS):
+        inside += [getattr(thing, name, None) for name in ("__func__", "func", "fget", "fset", "fdel")]
     inside.append(getattr(thing, "__dict__", {}).get("__wrapped__"))
     for each in inside:
         yield from _codes(each, namespace, seen)
@@ -224,14 +217,14 @@ def lacking(asked: Survey, namespace: Mapping[str, Any]) -> Lack:
         if name in namespace and expected is not None and digest(namespace[name], namespace) != expected
     ]
     missing = [name for name in asked.values if name not in namespace]
-    return Lack(differ, missing, [path for path, mark in asked.paths.items() if not _is_there(path, mark, namespace)])
 
+    def is_there(path: str, mark: Any) -> bool:
+        try:
+            return mark in (None, fingerprint(lookup(namespace, path), namespace))
+        except (LookupError, AttributeError):
+            return False
 
-def _is_there(path: str, mark: Any, namespace: Mapping[str, Any]) -> bool:
-    try:
-        return mark in (None, fingerprint(lookup(namespace, path), namespace))
-    except (LookupError, AttributeError):
-        return False
+    return Lack(differ, missing, [path for path, mark in asked.paths.items() if not is_there(path, mark)])
 
 
 def comes_back(payload: bytes, namespace: Mapping[str, Any]) -> bool:
@@ -250,14 +243,13 @@ class _Trial(pickle.Unpickler):
 
     def __init__(self, stream: BytesIO, namespace: Mapping[str, Any]) -> None:
         super().__init__(stream)
-        self._found: dict[Any, Any] = {
-            of_main: functools.partial(lookup, namespace),
-            main_namespace: lambda: dict(namespace),
-        }
+        self._namespace = namespace
 
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)
-        return self._found.get(found, found) if isinstance(found, FunctionType) else found
+        if found is of_main:
+            return functools.partial(lookup, self._namespace)
+        return (lambda: dict(self._namespace)) if found is main_namespace else found
 
 
 class Shipment:
@@ -268,20 +260,20 @@ class Shipment:
 
     def __init__(self, fn: Callable[..., Any], initializer: Callable[[], Any] | None, path: list[str]) -> None:
         self._rest = Rest({}, fn, initializer)
-        self._namespace = namespace_of(fn)
+        self._namespace = script.namespace_of(fn)
         self.asked = Survey()
-        script = script_of(self._namespace)
-        if script is not None:
+        source = script.script_of(self._namespace)
+        if source is not None:
             with self._packing():
                 self.asked = survey([fn, initializer], self._namespace)
-            if not (self.asked.paths or self.asked.values or is_project(script.file)):
-                script = None  # an installed program such as a test runner or a kernel, not the user's script
+            if not (self.asked.paths or self.asked.values or is_project(source.file)):
+                source = None  # an installed program such as a test runner or a kernel, not the user's script
         try:
             folder = os.getcwd()
         except OSError:  # it was removed
             folder = os.path.abspath(os.sep)
-        self.kit = Kit([str(each) for each in sys.argv], path, folder, script, project_sources(), self.asked)
-        if script is None:
+        self.kit = Kit([str(each) for each in sys.argv], path, folder, source, script.project_sources(), self.asked)
+        if source is None:
             self.rest(Lack())
 
     def rest(self, lack: Lack) -> bytes:
@@ -292,9 +284,6 @@ class Shipment:
         """
         if lack.failed:
             lack = Lack(differ=[name for name, digest in self.asked.values.items() if digest is not None])
-        for name in lack.missing:
-            if self.asked.values.get(name) is None:
-                raise self._unsendable(name)
 
         def pack(value: Any) -> bytes:
             with self._packing():
@@ -305,22 +294,17 @@ class Shipment:
 
         values = {}
         for name in sorted(lack.names(self.asked)):
-            if self.asked.values.get(name) is None:
-                continue
-            if comes_back(pack(self._namespace[name]), self._namespace):
-                values[name] = self._namespace[name]
+            value = self._namespace[name]
+            if self.asked.values.get(name) is not None and comes_back(pack(value), self._namespace):
+                values[name] = value
             elif name in lack.missing:
-                raise self._unsendable(name)
+                kind = f"{type(value).__module__}.{type(value).__qualname__}"
+                raise ConfigError(
+                    f"the experiment {self._label()} uses {name}, a {kind}, which cannot be sent to another process "
+                    f"and is not made at the top level of the script; make {name} there, outside of any guard, or "
+                    "inside the function, or run it with executor='inline'"
+                )
         return pack(tuple(self._rest._replace(values=values)))
-
-    def _unsendable(self, name: str) -> ConfigError:
-        value = self._namespace[name]
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        return ConfigError(
-            f"the experiment {self._label()} uses {name}, a {kind}, which cannot be sent to another process and is not "
-            f"made at the top level of the script; make {name} there, outside of any guard, or inside the function, or "
-            "run it with executor='inline'"
-        )
 
     @contextmanager
     def _packing(self) -> Iterator[None]:

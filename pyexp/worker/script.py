@@ -11,12 +11,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
-from types import FunctionType, ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from pyexp.store.modules import is_project
 from pyexp.store.pickling import MAIN
 
 #: The largest number of wrappers around a function.
@@ -69,21 +69,14 @@ def reached_run() -> None:
 
 def remember() -> None:
     """Read the source of the script that is running, once, so that workers get the code that this process runs."""
-    namespace = _running()
-    if namespace is not None and namespace["__file__"] not in _read:
-        script = _script(namespace)
-        if script is not None:
-            _read[script.file] = script
-
-
-def _running() -> dict[str, Any] | None:
-    """The namespace of the innermost running script. cProfile or pdb are scripts further out."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__") == "__main__" and isinstance(frame.f_globals.get("__file__"), str):
-            return frame.f_globals
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+        namespace = frame.f_globals
+        if namespace.get("__name__") == "__main__" and isinstance(namespace.get("__file__"), str):
+            break  # the innermost script: cProfile or pdb are scripts further out
+        frame = frame.f_back
+    if frame is not None and namespace["__file__"] not in _read and (script := _script(namespace)) is not None:
+        _read[script.file] = script
 
 
 def _script(namespace: Mapping[str, Any]) -> Script | None:
@@ -121,25 +114,6 @@ def script_of(namespace: Mapping[str, Any]) -> Script | None:
     if not isinstance(file, str):
         return None
     return _read.get(os.path.abspath(file)) or _script(namespace)
-
-
-@cache
-def _installed() -> tuple[str, ...]:
-    """The folders of installed code: the standard library, packages, programs, and pyexp itself."""
-    import site
-    import sysconfig
-
-    kinds = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
-    folders = {*map(sysconfig.get_path, kinds), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}
-    with suppress(AttributeError):  # an old virtualenv's site has none
-        folders |= {*site.getsitepackages(), site.getusersitepackages()}
-    return tuple(os.path.join(each, "") for each in {*folders, *map(os.path.realpath, folders)})
-
-
-def is_project(file: str) -> bool:
-    """Whether a file is the user's own code, not the standard library's or that of an installed package or program."""
-    is_package = any(f"{os.sep}{kind}-packages{os.sep}" in file for kind in ("site", "dist"))  # of any interpreter
-    return not is_package and not file.startswith(_installed())
 
 
 #: The sources from which the fingerprint of the code was taken, by module.
@@ -180,8 +154,10 @@ class Finder:
         if source is None:
             return None
         found = PathFinder.find_spec(fullname, path, target)
-        if found is not None and found.origin and _content(found.origin) == source.text:
-            return found
+        if found is not None and found.origin:
+            with suppress(OSError), open(found.origin, "rb") as file:
+                if file.read() == source.text:
+                    return found
         _show(source.file, source.text)
         return spec_from_file_location(
             fullname,
@@ -205,14 +181,6 @@ class _Loader(SourceFileLoader):
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
         raise OSError(f"{path} is not read from disk")
-
-
-def _content(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None
 
 
 def _show(file: str, source: bytes) -> None:

@@ -10,12 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from importlib.machinery import ModuleSpec
 from importlib.util import decode_source
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from pyexp.store.code import Code, Entry, fingerprint
+from pyexp.store.modules import is_project, spec_of
 from pyexp.store.pickling import MAIN
 from pyexp.worker import script
 from pyexp.worker.script import Script, Source
@@ -29,7 +29,7 @@ def code_of(fn: Callable[..., Any], initializer: Callable[..., Any] | None = Non
     begins = [*_begins(fn), *(() if initializer is None else _begins(initializer))]
     sources = Sources(script.namespace_of(fn))
     entries = tuple(entry for thing in begins for entry in _entries(thing, sources))
-    if sources.script is not None and script.is_project(sources.script.file):
+    if sources.script is not None and is_project(sources.script.file):
         entries += (Entry(sources.main),)
     if entries not in _taken or not sources.agree_with(_taken[entries][0]):
         collects = gc.isenabled()
@@ -57,7 +57,7 @@ class Sources(Mapping[str, str]):
         self.main = "__main__"
         self.read: dict[str, Source] = {}
         self._texts: dict[str, str | None] = {}
-        self.spec = functools.cache(self._spec)
+        self.spec = functools.cache(spec_of)
         if self.script is None:
             self._texts["__main__"] = _typed(namespace)
             self.partial.add("__main__")
@@ -92,17 +92,11 @@ class Sources(Mapping[str, str]):
         return (self._texts, self.packages, self.partial) == (others._texts, others.packages, others.partial)
 
     def _text(self, name: str) -> str | None:
-        top = name.partition(".")[0]
-        if top != name and top not in self._texts:
-            with suppress(KeyError):
-                self[top]
+        top, spec = name.partition(".")[0], self.spec(name)
         outer = self.spec(top)
-        if top != name and self._texts[top] is None and (outer is None or outer.origin is not None):
+        if top != name and self.get(top) is None and (outer is None or outer.origin is not None):
             return None  # the package is not of the project
-        spec = self.spec(name)
-        if spec is None or spec.origin is None or not spec.has_location:
-            return None
-        if not script.is_project(os.path.abspath(spec.origin)):
+        if spec is None or spec.origin is None or not spec.has_location or not is_project(os.path.abspath(spec.origin)):
             return None
         if spec.submodule_search_locations is not None:
             self.packages.add(name)
@@ -113,32 +107,6 @@ class Sources(Mapping[str, str]):
                 return _decoded(source)
         self.partial.add(name)  # compiled, or removed
         return ""
-
-    def _spec(self, name: str) -> ModuleSpec | None:
-        """The spec from which the module was, or would be, loaded."""
-        module = sys.modules.get(name)
-        if module is not None:
-            spec = getattr(module, "__spec__", None)
-            return spec if isinstance(spec, ModuleSpec) else None
-        if name in sys.stdlib_module_names or not all(part.isidentifier() for part in name.split(".")):
-            return None
-        places: list[str] | None = None
-        package, _, last = name.rpartition(".")
-        if package:
-            outer = self.spec(package)
-            if outer is None or outer.submodule_search_locations is None:
-                return None
-            places = [*outer.submodule_search_locations]
-        for finder in sys.meta_path:
-            with suppress(Exception):  # a finder may be anything
-                spec = finder.find_spec(name, places, None)
-                if spec is not None:
-                    return spec
-        # A folder without `__init__.py` is not found in a package that is not loaded.
-        folders = [folder for place in places or () if os.path.isdir(folder := os.path.join(place, last))]
-        spec = ModuleSpec(name, None, is_package=True)
-        spec.submodule_search_locations = folders
-        return spec if folders else None
 
 
 def _decoded(source: bytes) -> str:
@@ -168,23 +136,20 @@ def _begins(thing: Any, depth: int = 16) -> Iterator[Any]:
     """The functions and classes inside a callable: a partial, a bound method, a decorator's wrapper."""
     if depth == 0:
         return
-    inside: list[Any] = []
     if _is_experiment(thing):
-        inside.append(thing.fn)
-    elif isinstance(thing, functools.partial):
-        inside += [thing.func, *filter(callable, (*thing.args, *thing.keywords.values()))]
-        yield thing
-    elif isinstance(thing, MethodType):
+        yield from _begins(thing.fn, depth - 1)
+        return
+    inside: list[Any] = []
+    if isinstance(thing, MethodType):
         inside += [thing.__func__, thing.__self__]
-    elif isinstance(thing, (FunctionType, BuiltinFunctionType, type)):
-        yield thing
     else:
         yield thing
+    if isinstance(thing, functools.partial):
+        inside += [thing.func, *filter(callable, (*thing.args, *thing.keywords.values()))]
+    elif not isinstance(thing, (MethodType, FunctionType, BuiltinFunctionType, type)):
         inside.append(type(thing))
     wrapped = getattr(thing, "__dict__", {}).get("__wrapped__")
-    if wrapped is not None and not _is_experiment(thing):
-        inside.append(wrapped)
-    for each in inside:
+    for each in (*inside, *(() if wrapped is None else [wrapped])):
         yield from _begins(each, depth - 1)
 
 
@@ -202,18 +167,18 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
             yield Entry(NOWHERE, name or type(thing).__qualname__)
     if not is_defined:
         return
-    key = _key(module, sources)
+    key, line = _key(module, sources), None
     if key not in sources:
-        if not hasattr(thing, "__wrapped__"):  # the wrapped function has an entry of its own
-            yield Entry(NOWHERE if module is None else key, name)
+        if hasattr(thing, "__wrapped__"):  # the wrapped function has an entry of its own
+            return
+        key = NOWHERE if module is None else key
     elif isinstance(thing, FunctionType) and key not in sources.partial:
-        file = getattr(sources.spec(key), "origin", "")
-        if key == sources.main and sources.script is not None:
-            file = sources.script.file
-        is_there = os.path.basename(thing.__code__.co_filename) == os.path.basename(file or "")
-        yield Entry(key if is_there else NOWHERE, name, thing.__code__.co_firstlineno)
-    else:
-        yield Entry(key, name)
+        here = sources.script if key == sources.main else None
+        file = getattr(sources.spec(key), "origin", "") if here is None else here.file
+        line = thing.__code__.co_firstlineno
+        if os.path.basename(thing.__code__.co_filename) != os.path.basename(file or ""):
+            key = NOWHERE
+    yield Entry(key, name, line)
 
 
 def _key(module: Any, sources: Sources) -> str:

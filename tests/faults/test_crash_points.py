@@ -13,10 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from effects import Disk
+from effects import Disk, Effects, in_child
 from workbench import Bench, performed, reported_in
 
 import pyexp
+from pyexp.store import union
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork")]
 
@@ -150,3 +151,39 @@ def test_what_a_killed_run_had_not_synced_is_synced_by_the_next(place: Path) -> 
         shutil.rmtree(place / "left")
         fatal += 1
     assert fatal > 20
+
+
+def test_a_power_cut_in_a_merge_leaves_the_old_or_the_new_cell(place: Path) -> None:
+    """The law holds at every effect, for cells that are added and for a failed one that is replaced."""
+    bench, other = Bench(place / "mine"), Bench(place / "theirs")
+    bench.run(timestamp="t", select="bad")
+    other.failing = set()
+    other.run(timestamp="t")
+    one, added = bench.root / "deep" / "out", other.root / "deep" / "out"
+    new = {path.name: content_of(path) for path in added.glob("e/t/*-*")}
+    old = {path.name: content_of(path) for path in one.glob("e/t/*-*")}
+    assert len(old) == 1
+    disk = Disk(bench.root)
+
+    def merge(tell: Callable[[Any], None]) -> None:
+        Effects(bench.root, tell).install()
+        for event in union.merged(str(one), str(added)):
+            tell(("report", os.path.basename(event.path)))
+
+    status, told = in_child(merge)
+    assert status == 0
+    assert len(reported_in(told)) == 3
+    for number, effect in enumerate(told):
+        disk.replay(effect)
+        for mercy in (None, random.Random(number)):
+            left = Bench(place / "left", disk, mercy)
+            found = {path.name: content_of(path) for path in (left.root / "deep/out/e/t").glob("[!.]*-*")}
+            assert all(each in (new.get(name), old.get(name)) for name, each in found.items())
+            assert all(found.get(name) == new[name] for name in reported_in(told[: number + 1]))
+            before = {path.name.removeprefix(".before-") for path in (left.root / "deep/out/e/t").glob(".before-*")}
+            assert mercy or old.keys() <= found.keys() | before
+            shutil.rmtree(place / "left")
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -50,7 +50,7 @@ def test_the_cell_of_a_killed_process_is_taken_over(executor: str, tmp_path: Pat
     while not sweep.told("began"):
         assert first.poll() is None
         time.sleep(0.01)
-    second = sweep.start("--timestamp=t", f"--executor={executor}", "--timeout=0.2" if executor != "inline" else "-j1")
+    second = sweep.start("--timestamp=t", f"--executor={executor}", "--timeout=5" if executor != "inline" else "-j1")
     time.sleep(0.5)
     assert second.poll() is None
     assert sweep.told("began") == ["c0"], "the second ran a cell that the first had"

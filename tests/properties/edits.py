@@ -392,6 +392,8 @@ PAIRS: list[tuple[str, dict[str, str], dict[str, str], str]] = [
      {"main": "a = 1\na = 2\nb = a + 1\ndef f(c): return a, b"}, "main.b changed"),
     ("value before or after an effect", {"main": "import random\nrandom.seed(1)\nb = random.random()\ndef f(c): return b"},
      {"main": "import random\nb = random.random()\nrandom.seed(1)\ndef f(c): return b"}, "main.b changed"),
+    ("value before or after a function sets it", {"main": "a = 1\ndef put():\n    global a\n    a = 2\na += 1\nput()\ndef f(c): return a"},
+     {"main": "a = 1\ndef put():\n    global a\n    a = 2\nput()\na += 1\ndef f(c): return a"}, "main.a changed"),
     ("registry", {"main": "from h import table\nimport k\ndef f(c): return table[c]", "h": "table = {}\ndef enter(name):\n    def inner(g):\n        table[name] = g\n        return g\n    return inner",
                   "k": "from h import enter\n@enter('a')\ndef g(): return 1"},
      {"main": "from h import table\nimport k\ndef f(c): return table[c]", "h": "table = {}\ndef enter(name):\n    def inner(g):\n        table[name] = g\n        return g\n    return inner",

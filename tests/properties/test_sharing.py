@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyexp import configs, hashing
+from pyexp import configs
 from pyexp.configs import cached_by_identity, freeze, inside
 from pyexp.errors import HashError
 from pyexp.hashing import config_hash, digest, encode, encoder_of_many
@@ -28,7 +28,7 @@ def test_encoding_many_tells_confusable_values_apart():
 
 
 def test_encoding_many_forgets_rather_than_grows(monkeypatch):
-    monkeypatch.setattr(hashing, "MOST_PAIRS", 3)
+    monkeypatch.setattr(configs, "MOST_SHARED", 3)
     encoded = encoder_of_many()
     for number in range(10):
         config = freeze({"x": [number], "y": float(number)})

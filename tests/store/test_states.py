@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import pyexp
-from pyexp.store import history
+from pyexp.store import history, modules
 
 SCRIPT = """
 from helper import Fit
@@ -195,3 +195,36 @@ def test_a_batch_added_to_a_large_run_writes_its_own_size(tmp_path: Path) -> Non
     assert earlier.stat().st_size - size < size / 10
     assert len(json.loads((tmp_path / "e" / "s" / "run.json").read_text())["cells"]) == 1
     assert len(pyexp.load(tmp_path / "e" / "s")) == 302
+
+
+def test_without_a_description_a_result_that_was_kept_apart_is_no_cell(tmp_path: Path) -> None:
+    """It is older than the cell's own, or of another default: in a mean both would count."""
+    made = pyexp.experiment(name="e", executor="inline", quiet=True, output_dir=tmp_path, timestamp="s")(
+        lambda config: config.x
+    )
+    made.run([{"name": "c", "x": 1}], list, argv=[])
+    run = tmp_path / "e" / "s"
+    (cell,) = run.glob("c-*")
+    name, _, digest = cell.name.rpartition("-")
+    for kept in (f".before-{cell.name}", f"{name}_before-{digest}"):
+        shutil.copytree(cell, run / kept)
+    (run / "run.json").unlink()
+    assert [result.value for result in pyexp.load(run)] == [1]
+
+
+def test_a_module_is_found_without_loading_what_is_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "around").mkdir()
+    for name in ("around/__init__.py", "around/inside.py", "my-study.py"):
+        (tmp_path / name).write_text("raise SystemExit")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "inside.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = {name: modules.spec_of(name) for name in ("around.inside", "my-study", "plain.inside", "around.other", "")}
+    assert {name: spec and spec.origin for name, spec in found.items()} == {
+        "around.inside": str(tmp_path / "around" / "inside.py"),
+        "my-study": str(tmp_path / "my-study.py"),
+        "plain.inside": str(tmp_path / "plain" / "inside.py"),
+        "around.other": None,
+        "": None,
+    }
+    assert not {"around", "plain"} & {*sys.modules}

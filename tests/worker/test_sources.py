@@ -79,12 +79,17 @@ FILES = {
     "main.py": SCRIPT,
     "helper.py": "import math\ndef f(x): return math.sin(x)\ndef two(a, c): return a\ndef ready(): pass\n",
     "pkg/__init__.py": "",
-    "pkg/lazy.py": "from . import deep\nfrom .space import far\ndef g(x): return deep.h(x) + far.k()\n",
+    "pkg/lazy.py": "import colorsys\nfrom . import deep\nfrom .space import far\n"
+    "def g(x): return deep.h(x) + far.k() + colorsys.own()\n",
+    "colorsys.py": "def own(): return 1\n",  # wins over the standard library's
     "pkg/deep.py": "def h(x): return x\n",
     "pkg/space/far.py": "def k(): return 1\n",
 }
 EXPECTED = {
-    "plain": (False, "helper.f helper.ready main.LR main.plain main.ready pkg.deep.h pkg.lazy.g pkg.space.far.k"),
+    "plain": (
+        False,
+        "colorsys.own helper.f helper.ready main.LR main.plain main.ready pkg.deep.h pkg.lazy.g pkg.space.far.k",
+    ),
     "made": (False, "helper.f main.made main.make"),
     "experiment": (False, "helper.f main.made main.make"),
     "short": (False, "main.LR main.short"),
