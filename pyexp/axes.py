@@ -27,22 +27,23 @@ MISSING = -1
 
 @dataclass(frozen=True, slots=True)
 class Picked(Sequence[T]):
-    """The items of a sequence at some positions, looked up lazily. A position `MISSING` gives None."""
+    """The items of a sequence at some positions, looked up lazily. A position `MISSING` gives `missing`."""
 
     source: Sequence[T]
     positions: Positions
+    missing: Any = None
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):
             return taken(self, range(count(self.positions))[at])
         position = self.positions[at]
-        return None if position == MISSING else self.source[position]
+        return self.missing if position == MISSING else self.source[position]
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __iter__(self) -> Iterator[Any]:
-        return (None if position == MISSING else self.source[position] for position in self.positions)
+        return (self.missing if position == MISSING else self.source[position] for position in self.positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def taken(items: Sequence[T], positions: Positions) -> Sequence[T]:
     if isinstance(items, Steps):
         return Steps(taken(items.positions, positions), items.stride, items.size)  # type: ignore[return-value]  # ints
     if isinstance(items, Picked):
-        return Picked(items.source, taken(items.positions, positions))
+        return replace(items, positions=taken(items.positions, positions))
     if isinstance(items, (tuple, range)) and isinstance(positions, range):
         # A slice of a range is one too, of any length.
         stop = positions.stop if positions.stop >= 0 else None
@@ -135,6 +136,8 @@ class Axis:
     def __post_init__(self) -> None:
         if not isinstance(self.coords, (tuple, range, Picked)):  # a list could still change
             object.__setattr__(self, "coords", tuple(self.coords))
+        if not self.levels:  # then only its positions distinguish cells
+            object.__setattr__(self, "is_flat", False)
 
     @property
     def size(self) -> int:
@@ -147,8 +150,16 @@ class Axis:
     @property
     def known(self) -> dict[str, Sequence[Any]]:
         """The coordinates by name: of its levels, and its own unless these only count cells."""
-        own = {} if self.is_flat and self.levels else {self.name: self.coords}
+        own = {} if self.is_flat else {self.name: self.coords}
         return own | {level.name: level.coords for level in self.levels}
+
+    @property
+    def as_levels(self) -> tuple[Level, ...]:
+        """The levels of a flat axis; for any other, the axis as a level, and its levels under that."""
+        if self.is_flat:
+            return self.levels
+        own = Level(replace(self, levels=()), range(self.size))
+        return (own, *(replace(level, under=self.name) for level in self.levels))
 
     def take(self, positions: Positions) -> "Axis":
         """The axis with only these positions."""
@@ -183,7 +194,7 @@ class Axis:
 
         If `names` are given, drop only axes and levels of these names.
         """
-        if not (self.is_flat and self.levels):
+        if not self.is_flat:
             return None if self.size == 1 and (not names or self.name in names) else self
         meant = [level for level in self.levels if not names or level.name in names]
         gone = {level.name for level in meant if len(set(level.codes)) == 1}
@@ -222,7 +233,7 @@ class Axis:
             raise SelectionError(f"no cell is at {asked} at once")
         single = [name for name, (_, is_one) in found.items() if is_one]
         axis = self.take(kept)
-        if self.is_flat and self.levels:
+        if self.is_flat:
             for name in single:
                 axis = axis._without_fixed(name)
             is_over = not axis.levels or any(map(self.is_named, single))
@@ -280,11 +291,7 @@ def flat_axis(axes: Sequence[Axis], positions: Positions) -> Axis:
     levels: list[Level] = []
     for axis, stride in zip(axes, strides_of(tuple(axis.size for axis in axes)), strict=True):
         codes = Steps(positions, stride, axis.size)
-        if axis.is_flat:
-            levels += [level.take(codes) for level in axis.levels]
-        else:
-            under = [replace(level.take(codes), under=axis.name) for level in axis.levels]
-            levels += [Level(replace(axis, levels=()), codes), *under]
+        levels += [level.take(codes) for level in axis.as_levels]
     return Axis("axis_0", range(count(positions)), levels=tuple(levels), is_flat=True)
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256, shake_256
-from itertools import accumulate, count, repeat
+from itertools import accumulate, count
 from operator import index as as_int
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from pyexp.axes import MISSING, Axis, Level, content_key, flat_axis
+from pyexp.axes import MISSING, Axis, Level, Picked, Steps, content_key, flat_axis
 from pyexp.configs import (
     Change,
     FrozenConfig,
@@ -86,13 +86,13 @@ def name_of(config: FrozenConfig) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain(Generic[T]):
-    """The cells of several tensors one after the other; `ends` are the flat positions at which each ends."""
+class Chain(Sequence[T]):
+    """The items of several sequences one after the other; `ends` are the flat positions at which each ends."""
 
     parts: tuple[Cells[T], ...]
     ends: tuple[int, ...]
 
-    def __getitem__(self, position: int) -> T:
+    def __getitem__(self, position: Any) -> Any:
         part = bisect_right(self.ends, position)
         return self.parts[part][position - (self.ends[part - 1] if part else 0)]
 
@@ -100,8 +100,11 @@ class Chain(Generic[T]):
     def may_be_walked(self) -> bool:
         return all(map(may_be_walked, self.parts))
 
+    def __len__(self) -> int:
+        return self.ends[-1]
+
     def __iter__(self) -> Iterator[T]:
-        return (config for part in self.parts for config in part)
+        return (item for part in self.parts for item in part)
 
 
 def sweep(
@@ -343,31 +346,6 @@ def chained(grids: Sequence[Tensor[T]]) -> Tensor[T]:
     return Tensor.of_cells(Chain(tuple(grid.cells for grid in grids), ends), (axis,))
 
 
-@dataclass(frozen=True, slots=True)
-class Codes(Sequence[int]):
-    """The codes of several levels one after the other, each translated by the table of its level."""
-
-    parts: tuple[tuple[Sequence[int], Sequence[int]] | None, ...]
-    ends: tuple[int, ...]
-
-    def __getitem__(self, at: Any) -> Any:
-        part = bisect_right(self.ends, at)
-        found = self.parts[part]
-        if found is None:
-            return MISSING
-        codes, table = found
-        code = codes[at - (self.ends[part - 1] if part else 0)]
-        return MISSING if code == MISSING else table[code]
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    def __iter__(self) -> Iterator[int]:
-        for found, start, end in zip(self.parts, (0, *self.ends), self.ends, strict=False):
-            codes, table = found or (repeat(MISSING, end - start), ())
-            yield from (MISSING if code == MISSING else table[code] for code in codes)
-
-
 def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
     """The levels of one name, one after the other. None stands for cells that have no such level."""
     known = [level for level in levels if level is not None]
@@ -378,14 +356,17 @@ def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
     else:
         axis, tables = _union([level.axis for level in known])
     found = iter(tables)
-    parts = tuple(None if level is None else (level.codes, next(found)) for level in levels)
+    parts = tuple(
+        # Where there is no such level, all codes are `MISSING`: they are the item at position 0 of a sequence of one.
+        Picked((MISSING,), Steps(range(end - start), 1, 1))
+        if level is None
+        else Picked(next(found), level.codes, MISSING)
+        for level, start, end in zip(levels, (0, *ends), ends, strict=False)
+    )
     above = {level.under for level in known}
     is_everywhere = len(known) == len(levels)
-    return Level(
-        axis if is_everywhere else replace(axis, key=None),
-        Codes(parts, ends),
-        above.pop() if len(above) == 1 else None,
-    )
+    under = above.pop() if len(above) == 1 else None
+    return Level(axis if is_everywhere else replace(axis, key=None), Chain(parts, ends), under)
 
 
 def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:

@@ -14,7 +14,7 @@ from operator import attrgetter, is_, itemgetter, mul
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyexp.axes import MISSING, Axis, Level, strides_of
+from pyexp.axes import MISSING, Axis, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
@@ -444,13 +444,8 @@ def _layout(results: Results, names: Sequence[str]) -> _Layout:
     coords: dict[str, Any] = {}
     spread: list[list[Sequence[int]]] = []
     for axis in results.axes:
-        levels = [level.known() for level in axis.levels]
-        if not (axis.is_flat and levels):
-            heads = [Level(axis, range(axis.size))]
-            under = [(level, axis.name) for level in levels]
-        else:
-            heads = [level for level in levels if level.under is None]
-            under = [(level, level.under) for level in levels if level.under is not None]
+        levels = [level.known() for level in axis.as_levels]
+        heads = [level for level in levels if level.under is None]
         for head in heads:
             label = coord_label(head.name)
             # A cell without a coordinate is at one more position.
@@ -458,8 +453,8 @@ def _layout(results: Results, names: Sequence[str]) -> _Layout:
             sizes[label] = len(values)
             coords[label] = (label, _coordinates(values))
             first = {code: position for position, code in reversed(tuple(enumerate(head.codes)))}
-            for level, name in under:
-                if name == head.name:
+            for level in levels:
+                if level.under == head.name:
                     found = [level.coords[first[code]] for code in range(head.axis.size)]
                     found += [None] * (len(values) - len(found))
                     coords[coord_label(level.name)] = (label, _coordinates(found))
@@ -470,7 +465,7 @@ def _layout(results: Results, names: Sequence[str]) -> _Layout:
             f"{cells_in_words(results.size)} are spread over a grid of {math.prod(shape)} places, too many for an "
             "array; use to_pandas(), or select some of them"
         )
-    if not any(axis.is_flat and axis.levels for axis in results.axes):
+    if not any(axis.is_flat for axis in results.axes):
         return _Layout(tuple(sizes), shape, coords, range(results.size))
     strides = iter(strides_of(shape))
     offsets = []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyexp import Axis, ConfigError, SelectionError, Tensor, concat, derive, register_encoder, replicate, sample, sweep
 from pyexp.axes import MISSING, Level, Picked, Steps, taken
 from pyexp.configs import equal
-from pyexp.sweep import Codes, zipped
+from pyexp.sweep import Chain, zipped
 from pyexp.testing.strategies import COORDS, shapes, tensors
 
 
@@ -463,12 +463,12 @@ def test_what_is_taken_of_a_sequence_is_what_a_list_gives(
             assert list(taken(items, chosen)) == [expected[i] for i in chosen]
         assert list(items[1:]) == expected[1:]
         assert items[0] == expected[0]
-    codes = Codes(((tuple(plain), tuple(range(10, 20))), None), (len(plain), len(plain) + 2))
+    codes = Chain((Picked(tuple(range(10, 20)), tuple(plain), MISSING), (MISSING,) * 2), (len(plain), len(plain) + 2))
     expected = [at + 10 for at in plain] + [MISSING] * 2
     assert [len(codes), *codes] == [len(expected), *expected] == [len(expected), *(codes[i] for i in range(len(codes)))]
     assert list(taken(codes, range(1, len(expected)))) == expected[1:]
-    missing = Codes((((MISSING, 0), (7,)),), (2,))
-    assert (list(missing), missing[0], missing[1]) == ([MISSING, 7], MISSING, 7)
+    missing = Picked((7,), (MISSING, 0), MISSING)
+    assert (list(missing), missing[0], missing[1], missing[:1][0]) == ([MISSING, 7], MISSING, 7, MISSING)
     level = Level(Axis("x", tuple("abc")), (0, 2, MISSING))
     assert (list(level.coords), list(level.known().coords), level.known().axis.size) == (["a", "c", None],) * 2 + (2,)
 
