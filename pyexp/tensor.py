@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
-from itertools import chain, compress, product
+from itertools import compress, product
 from math import prod
 from operator import index as as_int
 from operator import lt
@@ -26,7 +26,7 @@ from pyexp.axes import (
     positions_agreeing_with,
     strides_of,
 )
-from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, matches, shown, thaw, unescaped
+from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, shown, thaw, unescaped
 from pyexp.errors import SelectionError, closest, listing, nearest
 
 T = TypeVar("T")
@@ -410,37 +410,30 @@ class Tensor(Collection[T_co], Generic[T_co]):
                 if not boxed[number]:
                     hint = f"{closest(wanted, coords)}; there is {listing(coords)}"
                     raise SelectionError(f"{path!r} is {wanted!r} in no item{hint}")
-        return self._in_box(boxed)._by_columns(rest)
-
-    def _in_box(self, boxed: Mapping[int, Positions]) -> Self:
-        if not boxed:
-            return self
-        return self._box({i: boxed.get(i, range(axis.size)) for i, axis in enumerate(self._axes)})
-
-    def _by_columns(self, query: Mapping[str, Any]) -> Self:
-        """The items that match the query at each of its paths. Looks each path up in all items at once."""
-        if not query and self.size:
-            return self
-        agreed = [positions_agreeing_with(self._column(path), wanted) for path, wanted in query.items()]
-        found = sorted(set.intersection(*map(set, agreed))) if len(agreed) > 1 else [*chain(*agreed)]
+        whole = {i: boxed.get(i, range(axis.size)) for i, axis in enumerate(self._axes)}
+        box = self._box(whole) if boxed else self
+        if not rest and box.size:
+            return box
+        agreed = [positions_agreeing_with(box._column(path), wanted) for path, wanted in rest.items()]
+        found = sorted(set.intersection(*map(set, agreed))) if agreed else []
         if not found:
-            raise SelectionError(self._why_none(query))
-        return self._selected(found)
+            raise SelectionError(box._why_none(rest))
+        return box._selected(found)
 
     def _why_none(self, query: Mapping[str, Any]) -> str:
         """A message: which key or value of the query no item has, and what is known in its place."""
         for path, wanted in _asked(query):
-            values = [value for item in self if (value := lookup(item, path, NOTHING)) is not NOTHING]
+            values = [value for value in self._column(path) if value is not NOTHING]
             if not values:
                 known = {known for item in self for known in _paths(item)}
                 return f"no item has {path!r}; {nearest(path, sorted(known))}"
-            if not self._some({path: wanted}):
-                there = _distinct(values)
+            if not positions_agreeing_with(values, wanted):
+                there: list[Any] = []
+                for value in values:
+                    if not any(equal(value, other) for other in there):  # what is equal need not be hashable
+                        there.append(value)
                 return f"{path!r} is {wanted!r} in no item{closest(wanted, there)}; there is {listing(there)}"
         return f"no item has all of {dict(query)!r} at once"
-
-    def _some(self, query: Mapping[str, Any]) -> bool:
-        return any(matches(item, query) for item in self)
 
     def filter(self, predicate: Callable[[T_co], Any]) -> Self:
         """The items for which the predicate holds: with axes if they form a box, flat otherwise. May be empty.
@@ -651,7 +644,8 @@ def array_of(items: list[Any]) -> Any:
 
     made: Any
     kinds = set(map(type, items))
-    if _is_scalar(kinds) or kinds in ({float}, {complex}):
+    scalars = {(at.__module__, at.__name__) for kind in kinds for at in kind.__mro__} & {("numpy", "generic")}
+    if (scalars and len(kinds) == 1) or kinds in ({float}, {complex}):
         return numpy.array(items)
     if kinds in ({int}, {bool}, {str}, {bytes}):
         made = numpy.array(items)
@@ -662,12 +656,6 @@ def array_of(items: list[Any]) -> Any:
         if all(value == item or item != item for value, item in zip(made.tolist(), items, strict=True)):
             return made
     return object_array(items)
-
-
-def _is_scalar(kinds: set[type]) -> bool:
-    """Whether there is one type, and it is a scalar type of NumPy."""
-    parents = {(at.__module__, at.__name__) for kind in kinds for at in kind.__mro__}
-    return len(kinds) == 1 and ("numpy", "generic") in parents
 
 
 def _plain(entry: Any) -> Any:
@@ -703,12 +691,3 @@ def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key in sorted(query, key=str):
         value = query[key]
         yield from leaves(value, f"{key}.") if isinstance(value, Mapping) and value else [(f"{key}", value)]
-
-
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    """The values without repetition, in their order; equality is enough, as they need not be hashable."""
-    found: list[Any] = []
-    for value in values:
-        if not any(equal(value, other) for other in found):
-            found.append(value)
-    return found

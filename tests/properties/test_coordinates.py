@@ -196,6 +196,8 @@ def test_a_foreign_value_is_found_by_its_encoder() -> None:
         grid[{"at": Angle(1)}]
     with pytest.raises(SelectionError):
         grid[{"at": object()}]
+    with pytest.raises(SelectionError, match=r"^no item has 'size'; "):  # the fault is not with the foreign value
+        grid.map(lambda config: config)[{"at": Angle(90), "size": 1}]
 
 
 # Lazy filters
