@@ -19,6 +19,7 @@ from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, look
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
+from pyexp.text import Column, aligned, cut, ends, html_ends, html_table, more, printable
 
 if TYPE_CHECKING:
     import pandas
@@ -64,9 +65,7 @@ class Results(Tensor[Result]):
 
     def _repr_html_(self) -> str:
         """The table as a notebook shows it: the cells at both ends, their coordinates, outputs and failures."""
-        from pyexp import markup  # only a notebook pays for it
-
-        shown = self[markup.ends(self.size)].to_records()
+        shown = self[html_ends(self.size)].to_records()
         axes = coord_labels(self)
         columns = [
             key
@@ -74,10 +73,10 @@ class Results(Tensor[Result]):
             if not (key.startswith("config.") and key.removeprefix("config.") in axes)
             and (key in FIRST or len(shown) < 2 or any(not equal(row[key], shown[0][key]) for row in shown))
         ]
-        rows = [["" if row[key] is None else _text(row[key]) for key in columns] for row in shown]
+        rows = [["" if row[key] is None else brief(row[key]) for key in columns] for row in shown]
         records = records_of(self)
         told = "; ".join([counts([record.status for record in records]), *_notes(records)])
-        return markup.table(columns, rows, self.size, told)
+        return html_table(columns, rows, self.size, told)
 
     def _ipython_key_completions_(self) -> list[str]:
         records = records_of(self)
@@ -738,37 +737,48 @@ def _unless_nan(fn: Callable[[list[float]], float]) -> Callable[[list[float]], f
     return lambda numbers: math.nan if any(number != number for number in numbers) else fn(numbers)
 
 
-def table(results: Tensor[Result]) -> str:
-    """The results as text: a row for each cell with its scalar outputs or its failure, and a count of failures."""
+def table(
+    results: Tensor[Result], width: int | None = None, height: int | None = None, rest: str = "`| cat` shows all"
+) -> str:
+    """The results as text: a row for each cell with its scalar outputs or its failure, and a count of failures.
+
+    For a terminal of some width and height: the first and last rows, and the columns that differ most. What is left
+    out is counted; `rest` says what shows that.
+    """
     records = records_of(results)
-    keys = _keys(records)
+    head, last = ends(len(records), height)
     names = labels(records)
-    rows = [[name, *(shown(record, key) for key in keys)] for name, record in zip(names, records, strict=True)]
-    whole = [["name", *keys], *(row for row, record in zip(rows, records, strict=True) if not record.failed)]
-    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-    widths[0] = max(len(row[0]) for row in [whole[0], *rows])
-    lines = [_line(whole[0], widths)]
-    for row, record in zip(rows, records, strict=True):
-        lines.append(f"{row[0]:<{widths[0]}}  {instead(record)}" if record.failed else _line(row, widths))
+    picked = [records[i] for i in (*head, *last)]
+    keys = _keys(records)
+    done = [record.outputs for record in records if width is not None and not record.failed]
+    varies = {key: len({spelled(outputs.get(key), repr) for outputs in done}) > 1 for key in keys}
+    columns = [
+        Column("name", [printable(names[i]) for i in (*head, *last)]),
+        *(
+            Column(printable(key), [printable(brief(r.outputs.get(key, ""))) for r in picked], varies[key], right=True)
+            for key in keys
+        ),
+    ]
+    failures = {i: printable(instead(record)) for i, record in enumerate(picked) if record.failed}
+    lines, hidden = aligned(columns, width, failures)
+    left = Counter(record.status for record in records[len(head) : len(records) - len(last)])
+    lines[1 + len(head) : 1 + len(head)] = more(left, rest, width)
+    if hidden:
+        lines.append(f"too wide: {', '.join(hidden)}")
     if others := _others(records):
-        lines.append(f"not shown, as not a scalar: {', '.join(others)}")
+        lines.append(f"not shown, as not a scalar: {', '.join(map(printable, others))}")
     lines += _notes(records)
     if any(record.failed for record in records):
         lines.append(counts([record.status for record in records]))
-    return "\n".join(lines)
+    return "\n".join(cut(line, width) for line in lines)
 
 
-def _line(row: list[str], widths: list[int]) -> str:
-    numbers = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-    return "  ".join([f"{row[0]:<{widths[0]}}", *numbers]).rstrip()
+def brief(value: Any) -> str:
+    """A scalar as a table shows it.
 
-
-def shown(record: Record, key: str) -> str:
-    """A scalar output as a printed table has it; `""` where the record lacks it."""
-    return _text(record.outputs.get(key, ""))
-
-
-def _text(value: Any) -> str:
+    >>> brief(1 / 3), brief("a\\nb")
+    ('0.333333', 'a')
+    """
     return f"{value:.6g}" if isinstance(value, float) else clipped(spelled(value), WIDEST)
 
 

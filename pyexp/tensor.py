@@ -28,6 +28,7 @@ from pyexp.axes import (
 )
 from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, shown, thaw, unescaped
 from pyexp.errors import SelectionError, closest, listing, nearest
+from pyexp.text import html_table, items
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -272,18 +273,16 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     def _repr_html_(self) -> str:
         """The dimensions, the coordinates and the first items, as a notebook shows them."""
-        from pyexp import markup  # only a notebook pays for it
-
         rows = [
-            (name, axis.name, markup.items((thaw(coords[i]) for i in range(min(axis.size, 8))), axis.size))
+            (name, axis.name, items((thaw(coords[i]) for i in range(min(axis.size, 8))), axis.size))
             for axis in self._axes
             for name, coords in axis.known.items()
         ]
         shape = ", ".join(f"{axis.name}: {axis.size}" for axis in self._axes)
-        items = (self[i] for i in range(min(self.size, 3)))
-        first = markup.items((thaw(item) if isinstance(item, FrozenConfig) else item for item in items), self.size)
+        shown = (self[i] for i in range(min(self.size, 3)))
+        first = items((thaw(item) if isinstance(item, FrozenConfig) else item for item in shown), self.size)
         head = f"{type(self).__name__} ({shape}): {first}"
-        return markup.table(["coordinate", "dimension", "values"], rows, len(rows), head)
+        return html_table(["coordinate", "dimension", "values"], rows, len(rows), head)
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> T_co: ...

@@ -9,12 +9,13 @@ from typing import Any
 
 from pyexp.errors import UsageError
 from pyexp.look.runs import ANYBODY, dotted, near, outputs_of
-from pyexp.look.screen import Screen, printable
+from pyexp.look.screen import Screen
 from pyexp.results import Record, Result, cells_in_words, clipped, records_of
 from pyexp.store import files, history
 from pyexp.store.code import Code, difference, same
 from pyexp.store.layout import RESULT, Run
 from pyexp.tensor import Tensor
+from pyexp.text import printable
 
 #: Differences that are listed, however low the terminal is.
 MOST = 20

@@ -12,8 +12,9 @@ from importlib import import_module
 from typing import Any, TextIO
 
 from pyexp.look.folding import failure_line, failure_lines
-from pyexp.look.screen import is_terminal, printable, width_of
+from pyexp.look.screen import is_terminal, width_of
 from pyexp.results import Record, cells_in_words
+from pyexp.text import printable
 
 #: Failures that a run prints one by one. After that it counts them.
 MOST_FAILURES = 10

@@ -17,15 +17,16 @@ from typing import Any
 from pyexp.axes import default_axes
 from pyexp.configs import FrozenConfig, leaves, thaw
 from pyexp.errors import NoRunError, SelectionError, StoreError, UsageError, listing, nearest
-from pyexp.look.folding import failure_lines, folded, reason
+from pyexp.look.folding import failure_lines, reason
 from pyexp.look.progress import span
-from pyexp.look.screen import Column, Screen, columns_of, cut, padded, printable, size, table
+from pyexp.look.screen import Screen, size
 from pyexp.plan import ENDED, classify
 from pyexp.results import Record, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
 from pyexp.store.layout import CLAIMS, LOG, RUN, Run
-from pyexp.tables import Results, instead
+from pyexp.tables import Results, brief, instead, table
+from pyexp.text import Column, aligned, columns_of, cut, padded, printable
 
 #: Who the results are of does not matter: none is loaded.
 ANYBODY = "all"
@@ -91,7 +92,7 @@ def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
         Column("commit", [_commit(each[-1]) if each else "" for each in commands], rank=0),
         Column("size", [size(files.size_of(kept.path)) for kept in found], rank=4, right=True),
     )
-    return table(columns, width)[0]
+    return aligned(columns, width)[0]
 
 
 #: What a cut command keeps at least.
@@ -335,7 +336,7 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
     kept = _kept(run.path)
     screen.line(f"{cells_in_words(results.size)}: {', '.join(f'{n} {word}' for word, n in kept.statuses.items())}")
     screen.line()
-    screen.raw("".join(f"{printable(line)}\n" for line in folded(results, screen.width, screen.height).split("\n")))
+    screen.raw("".join(f"{printable(line)}\n" for line in table(results, screen.width, screen.height).split("\n")))
     commands = history.history(run).commands
     if commands:
         screen.line("\ncommands", "bold")
@@ -428,10 +429,10 @@ def best(said: Namespace, screen: Screen) -> int:
     varying = [(path, told) for path, told in _varying(found, top)]
     columns = [
         Column("name", [printable(name) for name in labels(top)]),
-        Column(said.metric, [_number(record.outputs[said.metric]) for record in top], rank=2, right=True),
+        Column(said.metric, [brief(record.outputs[said.metric]) for record in top], rank=2, right=True),
         *(Column(printable(path), told, rank=1, right=True) for path, told in varying),
     ]
-    lines, hidden = table(columns, screen.width)
+    lines, hidden = aligned(columns, screen.width)
     for line in lines:
         screen.line(line)
     if hidden:
@@ -464,10 +465,6 @@ def _varying(found: Sequence[Record], top: Sequence[Record]) -> Iterable[tuple[s
     for path, values in everywhere.items():
         if len(values) > 1:
             yield path, [printable(clipped(each.get(path, ""), 30)) for each in shown]
-
-
-def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else spelled(value)
 
 
 def csv(said: Namespace, screen: Screen) -> int:

@@ -4,12 +4,13 @@ import os
 from argparse import Namespace
 
 from pyexp.look.runs import near, runs_below
-from pyexp.look.screen import Screen, printable, size
+from pyexp.look.screen import Screen, size
 from pyexp.results import cells_in_words
 from pyexp.store import garbage, union
 from pyexp.store.garbage import Item
 from pyexp.store.layout import Run
 from pyexp.store.verify import verified
+from pyexp.text import printable
 
 
 def verify(said: Namespace, screen: Screen) -> int:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import pyexp
 from pyexp.look.commands import COMMANDS
-from pyexp.look.screen import LEAST, NARROWEST, Column, columns_of, cut, size, table
+from pyexp.look.screen import NARROWEST, size
+from pyexp.text import LEAST, Column, aligned, columns_of, cut
 from tests.cli.scripts import SCRIPT
 from tests.look.outside import ESCAPE, copied, look, on_terminal, refused, variables
 
@@ -318,11 +319,11 @@ def test_a_table_fits_and_says_what_it_left_out(width: int, data: st.DataObject)
         Column(f"{i}{data.draw(texts)}", data.draw(st.lists(texts, min_size=number, max_size=number)), rank=i % 3)
         for i in range(data.draw(st.integers(1, 6)))
     ]
-    lines, left_out = table(columns, width)
+    lines, left_out = aligned(columns, width)
     assert all(columns_of(line) <= width for line in lines)
     assert len(lines) == number + 1
     assert len(left_out) < len(columns)
-    whole, nothing = table(columns, None)
+    whole, nothing = aligned(columns, None)
     assert nothing == []
     assert all(column.head in whole[0] for column in columns)
     if all(columns_of(line) <= width for line in whole) and columns_of(max(columns[0].cells, key=columns_of)) <= LEAST:

@@ -427,6 +427,9 @@ def test_the_text_has_a_row_for_each_cell_and_tells_failures() -> None:
         "6 cells: 4 done, 1 failed, 1 new",
     ]
     assert table(grid(accuracy)[:0]) == "name"
+    names = ["数\n", "line2"]
+    odd = [Result(record_of(name, pyexp.freeze({}), "", done({"b": 1}, [])), None, dict) for name in names]
+    assert str(Results(odd)).splitlines() == ["name   b", "数\\n   1", "line2  1"]
     assert len(str(grid(accuracy)).splitlines()) == 8
     assert counts(["done"]) == "1 cell: 1 done"
 
