@@ -190,6 +190,8 @@ def test_continue_and_a_timestamp_contradict_each_other() -> None:
         ({"job": 2}, "the decorator has no option 'job'; did you mean 'jobs'"),
         ({"jobs": True}, "jobs is True; it takes a number from 1"),
         ({"jobs": 1.5}, "jobs is 1.5"),
+        ({"jobs": float("inf")}, "jobs is inf; it takes a number from 1"),
+        ({"timeout": 10**400}, "timeout is 10+; it takes seconds"),
         ({"timeout": "soon"}, "timeout is 'soon'; it takes seconds"),
         ({"capture": "no"}, "capture is 'no'; it takes True or False"),
         ({"output_dir": 3}, "output_dir is 3; it takes a folder"),
