@@ -19,7 +19,7 @@ from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, look
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
-from pyexp.text import Column, aligned, cut, ends, html_ends, html_table, more, printable
+from pyexp.text import Column, aligned, cut, ends, html_ends, html_table, in_words, more, printable
 
 if TYPE_CHECKING:
     import pandas
@@ -788,5 +788,4 @@ def counts(words: Sequence[str]) -> str:
     >>> counts(["done", "failed", "done"])
     '3 cells: 2 done, 1 failed'
     """
-    shown = ", ".join(f"{number} {word}" for word, number in Counter(words).items())
-    return f"{cells_in_words(len(words))}: {shown}"
+    return f"{cells_in_words(len(words))}: {in_words(Counter(words))}"

@@ -68,6 +68,15 @@ def ends(size: int, height: int | None) -> tuple[range, range]:
     )
 
 
+def in_words(counts: Mapping[str, int]) -> str:
+    """How many there are of each kind.
+
+    >>> in_words({"done": 3, "failed": 0, "new": 1})
+    '3 done, 1 new'
+    """
+    return ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+
+
 def more(left: Mapping[str, int], rest: str, width: int | None) -> list[str]:
     """A line on what is folded away, if anything is: how much of each kind if that fits, and what shows it.
 
@@ -75,7 +84,7 @@ def more(left: Mapping[str, int], rest: str, width: int | None) -> list[str]:
     (['… 45 more (5 done, 40 new); -v shows all'], ['… 45 more; -v shows all'])
     """
     number = sum(left.values())
-    whole = f"… {number} more ({', '.join(f'{n} {word}' for word, n in left.items())}); {rest}"
+    whole = f"… {number} more ({in_words(left)}); {rest}"
     fits = width is None or columns_of(whole) <= width
     return [] if not number else [whole] if fits else [f"… {number} more; {rest}"]
 

@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         said = parser().parse_args(argv)
         if said.command is None:
-            screen.raw(parser().format_help())
+            screen.write(parser().format_help())
             return 0
         module, _, name = next(row.does for row in COMMANDS if row.name == said.command).partition(":")
         does: Callable[[argparse.Namespace, Screen], int] = getattr(import_module(module), name)

@@ -44,7 +44,7 @@ def diff(said: Namespace, screen: Screen) -> int:
             shown = lines if screen.height is None else lines[: max(screen.height - 4, MOST)]
             for line in shown:
                 colour = {"-": "red", "+": "green"}.get(line[0], "")
-                screen.line(f"  {printable(line)}", colour) if screen.is_terminal else screen.raw(
+                screen.line(f"  {printable(line)}", colour) if screen.is_terminal else screen.write(
                     f"  {printable(line)}\n"
                 )
             if len(shown) < len(lines):

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from pyexp.look.folding import failure_line, failure_lines
 from pyexp.look.screen import is_terminal, width_of
 from pyexp.results import Record, cells_in_words
-from pyexp.text import printable
+from pyexp.text import in_words, printable
 
 #: Failures that a run prints one by one. After that it counts them.
 MOST_FAILURES = 10
@@ -120,8 +120,8 @@ class Progress:
     def summary(self, failures: Sequence[tuple[Record, str]], hint: str = "") -> None:
         """Write the counts, the failures by type and place, and a hint how to continue."""
         if self.total and not self.quiet:
-            counts = ", ".join(f"{n} {word}" for n, word in ((self.done, "done"), (self.failed, "failed")) if n)
-            self.line(f"ran {cells_in_words(self.ended)} in {span(time.monotonic() - self._began)}: {counts or 'none'}")
+            counts = in_words({"done": self.done, "failed": self.failed}) or "none"
+            self.line(f"ran {cells_in_words(self.ended)} in {span(time.monotonic() - self._began)}: {counts}")
         if not failures:
             return
         self.line(f"{len(failures)} of {cells_in_words(self.total)} failed:")
@@ -287,9 +287,9 @@ def status_line(done: int, failed: int, running: int, total: int, *, seconds: fl
     (0, '13/500  1 failed, 488 left  16:14 to go')
     """
     ended, left = done + failed, total - done
-    some = ", ".join(f"{number} {word}" for number, word in ((failed, "failed"), (running, "running")) if number)
-    parts = (f"{done} done" if done else "", f"{left} left{f' ({some})' if some else ''}" if left else "")
-    whole = f"{ended}/{total}  {', '.join(part for part in parts if part)}"
+    some = in_words({"failed": failed, "running": running})
+    counts = in_words({"done": done, f"left ({some})" if some else "left": left})
+    whole = f"{ended}/{total}  {counts}"
     brief = f"{ended}/{total}  {f'{failed} failed, ' if failed else ''}{left} left"
     rate = pace(ended, total, seconds) if ended < total else ""
     togo = f"  {rate.rpartition(', ')[2]}" if rate else ""

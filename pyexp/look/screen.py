@@ -41,9 +41,9 @@ class Screen:
         """Write a line. On a terminal it is cut to the width."""
         for part in text.split("\n"):
             shown = cut(part, self.width)
-            self.raw(f"\x1b[{_CODES[colour]}m{shown}\x1b[0m\n" if colour and self.has_colours else f"{shown}\n")
+            self.write(f"\x1b[{_CODES[colour]}m{shown}\x1b[0m\n" if colour and self.has_colours else f"{shown}\n")
 
-    def raw(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Write the text as it is; what the stream cannot spell is spelled out."""
         if self.is_closed:
             return
