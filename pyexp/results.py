@@ -356,6 +356,11 @@ def clipped(text: str, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
+def brief_error(failed: "Record | Attempt") -> str:
+    """The error of a failure in one line: its type and, if it has one, its message."""
+    return clipped(f"{failed.type}: {failed.message}").rstrip(": ")
+
+
 class Named(Protocol):
     """What has a config: a cell or a record."""
 

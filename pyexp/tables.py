@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pyexp.axes import MISSING, Axis, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
-from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
+from pyexp.results import EXACT, OWN, Record, Result, brief_error, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
 from pyexp.text import Column, aligned, cut, ends, html_ends, html_table, in_words, more, printable
 
@@ -335,7 +335,11 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
         outputs = {
             label_of(key, labels): record.outputs[key] if key in OWN or not arrays else result[key] for key in shown
         }
-        last = {"status": record.status, "seconds": record.seconds, "failure": brief_error(record)}
+        last = {
+            "status": record.status,
+            "seconds": record.seconds,
+            "failure": brief_error(record) if record.failed else None,
+        }
         yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}
 
 
@@ -353,11 +357,6 @@ def _rank(key: str, axes: Sequence[str]) -> int:
     """The place of a column's group in a row."""
     groups = (key in FIRST, key in axes, key.startswith("config."), key not in LAST)
     return groups.index(True) if True in groups else len(groups)
-
-
-def brief_error(record: Record) -> str | None:
-    """The failure in one line; None for a success."""
-    return clipped(f"{record.type}: {record.message}").rstrip(": ") if record.failed else None
 
 
 def instead(record: Record) -> str:

@@ -5,23 +5,15 @@ from collections.abc import Mapping, Sequence
 
 from pyexp.look.screen import own_screen
 from pyexp.plan import Plan
-from pyexp.results import Record, clipped, place
-from pyexp.tables import Results, brief_error, table
+from pyexp.results import Record, brief_error, clipped, place
+from pyexp.tables import Results, table
 from pyexp.text import columns_of, cut, ends, more, printable
 
 
-def reason(record: Record) -> str:
-    """Why a cell failed and where, in one line."""
-    return _placed(clipped(_error(record)), record)
-
-
-def _error(record: Record) -> str:
-    return f"{record.type}: {record.message}" if record.message else record.type
-
-
-def _placed(why: str, record: Record) -> str:
-    where = place(record.traceback)
-    return printable(f"{why} ({where})" if where else why)
+def reason(record: Record, width: int | None = None) -> str:
+    """Why a cell failed and where, in one line. `width` is that of the error."""
+    where = printable(place(record.traceback))
+    return cut(printable(brief_error(record)), width) + (f" ({where})" if where else "")
 
 
 #: Columns that a line on a failure keeps for the error, however narrow the terminal is.
@@ -36,9 +28,8 @@ def failure_line(what: str, after: str, record: Record, width: int | None) -> st
     whole = f"{what}{after}: {reason(record)}"
     if width is None or columns_of(whole) <= width:
         return whole
-    error = printable(clipped(_error(record)))
-    rest = columns_of(f"{what}: {reason(record)}") - columns_of(error)
-    return f"{what}: {_placed(cut(error, max(width - rest, LEAST_ERROR)), record)}"
+    rest = columns_of(f"{what}: {reason(record, 0)}")
+    return f"{what}: {reason(record, max(width - rest, LEAST_ERROR))}"
 
 
 #: Kinds of failures that the end of a run prints.

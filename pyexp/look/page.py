@@ -23,6 +23,7 @@ from urllib.parse import quote
 from pyexp import tables
 from pyexp.errors import ExtraError, ResultError
 from pyexp.look import charts
+from pyexp.look.folding import groups
 from pyexp.results import Record, cells_in_words, clipped, place, records_of
 from pyexp.store import files, history
 from pyexp.store.layout import LOG, RUN, Run
@@ -208,24 +209,20 @@ def _link(out: Any, base: str) -> str:
 
 def failures(results: Results, base: str) -> str:
     """The failures by type and place, the most frequent first: a count, a traceback, and the cells with their logs."""
-    groups: dict[tuple[str, str], list[tuple[Record, Any]]] = {}
-    missing: Counter[str] = Counter()
-    for result, record in zip(results, records_of(results), strict=True):
-        if record.status == "failed":
-            groups.setdefault((record.type, place(record.traceback)), []).append((record, result.out))
-        elif record.failed:
-            missing[record.message or record.type] += 1
+    records = records_of(results)
+    outs = {id(record): result.out for record, result in zip(records, results, strict=True)}
     parts: list[str] = []
-    for (kind, where), found in sorted(groups.items(), key=lambda item: -len(item[1])):
-        first = found[0][0]
-        head = f"<b>{escape(kind)}</b> {f'in <code>{escape(where)}</code>' if where else ''}"
-        cells = ", ".join(_failed_cell(record, out, base) for record, out in found[:MOST_LINKS])
-        more = f", and {len(found) - MOST_LINKS} more in the table" if len(found) > MOST_LINKS else ""
+    for kind in groups(records):
+        first, where = kind[0], place(kind[0].traceback)
+        head = f"<b>{escape(first.type)}</b> {f'in <code>{escape(where)}</code>' if where else ''}"
+        cells = ", ".join(_failed_cell(record, outs[id(record)], base) for record in kind[:MOST_LINKS])
+        more = f", and {len(kind) - MOST_LINKS} more in the table" if len(kind) > MOST_LINKS else ""
         parts.append(
-            f"<details class='failure' {'open' if not parts else ''}><summary>{len(found)} × {head}: "
+            f"<details class='failure' {'open' if not parts else ''}><summary>{len(kind)} × {head}: "
             f"{escape(clipped(first.message))}</summary><p>{cells}{more}</p>"
             f"<pre>{escape(first.traceback or first.message)}</pre></details>"
         )
+    missing = Counter(record.message or record.type for record in records if not record.has_run)
     if missing:
         common = missing.most_common(10)
         told = "".join(f"<li>{cells_in_words(number)}: {escape(clipped(why))}</li>" for why, number in common)
