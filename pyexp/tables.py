@@ -18,7 +18,7 @@ from pyexp.axes import MISSING, Axis, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, brief_error, cells_in_words, clipped, labels, records_of, spelled
-from pyexp.tensor import Tensor, array_of, object_array
+from pyexp.tensor import Tensor, array_of, is_float, object_array
 from pyexp.text import Column, aligned, cut, ends, html_ends, html_table, in_words, more, printable
 
 if TYPE_CHECKING:
@@ -211,11 +211,9 @@ class Results(Tensor[Result]):
             if gone is None or any(map(axis.is_named, gone)):
                 entries.append([slice(None)])
                 continue
-            groups, rest = axis.grouped(gone) if gone & axis.known.keys() else (range(axis.size), axis)
+            groups, rest = axis.grouped(gone) if gone & axis.known.keys() else ([[i] for i in range(axis.size)], axis)
             entries.append(groups)
             left += [] if rest is None else [rest]
-        if gone is not None and not gone:
-            entries = [[[i] for i in each] for each in entries]
         keys = keys_of(records_of(self))
         groups_of_cells = map(self.__getitem__, product(*entries)) if self.ndim else [self[:]]
         made = tuple(_reduced(group, keys, of_values, notes_gaps) for group in groups_of_cells)
@@ -327,7 +325,7 @@ def output_labels(results: Tensor[Result]) -> list[str]:
 
 def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
     labels = coord_labels(results)
-    along = (zip(*map(_thawed, axis.known.values()), strict=True) for axis in results.axes)
+    along = (zip(*(map(thaw, coords) for coords in axis.known.values()), strict=True) for axis in results.axes)
     for at, result in zip(product(*along), results, strict=True):
         record = result.record
         config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
@@ -341,10 +339,6 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
             "failure": brief_error(record) if record.failed else None,
         }
         yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}
-
-
-def _thawed(coords: Sequence[Any]) -> Iterator[Any]:
-    return map(thaw, coords)
 
 
 def _plain_names(columns: Sequence[str]) -> dict[str, str]:
@@ -374,15 +368,8 @@ def _outputs(records: Iterable[Record]) -> list[str]:
 
 def _others(records: Iterable[Record]) -> list[str]:
     """The names of the outputs other than scalars. They are in the results, not in the records."""
-    return list(
-        dict.fromkeys(
-            key
-            for record in records
-            if len(record.kinds) > len(record.outputs)
-            for key in record.kinds
-            if key not in record.outputs
-        )
-    )
+    having = (record for record in records if len(record.kinds) > len(record.outputs))
+    return list(dict.fromkeys(key for record in having for key in record.kinds if key not in record.outputs))
 
 
 def _warn_of(others: Sequence[str], what: str, silent: str) -> None:
@@ -409,8 +396,7 @@ def _imported(module: str, method: str) -> Any:
 
 def _coordinates(coords: Sequence[Any]) -> Any:
     """The coordinates of an axis as an array. Anything but a scalar (a list, a nested config) becomes text."""
-    plain = [at if at is None or isinstance(at, (bool, int, float, str)) else str(thaw(at)) for at in coords]
-    return _array(plain)
+    return _array(at if at is None or isinstance(at, (bool, int, float, str)) else str(thaw(at)) for at in coords)
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,7 +490,7 @@ def _stacked(
     for key, (own, values) in found.items():
         whole = _padded(grid.laid(values), tuple(sizes[name] for name in own))
         made[label_of(key, grid.coords)] = (grid.dims + own, whole.reshape(grid.shape + whole.shape[1:]))
-    return made, {name: (name, _array(list(range(size)))) for name, size in sizes.items()}
+    return made, {name: (name, _array(range(size))) for name, size in sizes.items()}
 
 
 def _as_array(result: Result, key: str, ndim: int) -> Any:
@@ -561,17 +547,9 @@ def _common_type(arrays: Sequence[Any], is_complete: bool) -> Any:
     return numpy.result_type(common, float) if is_exact else object
 
 
-def _array(values: list[Any]) -> Any:
+def _array(values: Iterable[Any]) -> Any:
     """The scalars as a flat NumPy array, with NaN for None, of the narrowest type that changes no value."""
-    numpy: Any = __import__("numpy")
-    kinds = _kinds(values)
-    is_complete = all(value is not None for value in values)
-    if is_complete and kinds in ({str}, {bool}, {int}):
-        return array_of(values)
-    filled = [math.nan if value is None else value for value in values]
-    if kinds <= {int, float} and all(map(_is_float, filled)):
-        return numpy.array(filled, dtype=float)
-    return object_array(filled)
+    return array_of([math.nan if value is None else value for value in values])
 
 
 def _kinds(values: Iterable[Any]) -> set[type]:
@@ -582,14 +560,6 @@ def _kinds(values: Iterable[Any]) -> set[type]:
         for value in values
         if value is not None
     }
-
-
-def _is_float(number: float) -> bool:
-    """Whether a float holds the number exactly."""
-    try:
-        return isinstance(number, float) or int(float(number)) == number
-    except OverflowError:
-        return False
 
 
 def _pandas_type(values: list[Any]) -> Any:
@@ -605,7 +575,7 @@ def _pandas_type(values: list[Any]) -> Any:
         kind = next(fitting, "object")
         return kind if is_complete or kind == "object" else kind.replace("i", "I").replace("u", "U")
     if kinds == {int, float}:
-        return "float64" if all(value is None or _is_float(value) for value in values) else "object"
+        return "float64" if all(value is None or is_float(value) for value in values) else "object"
     return None if len(kinds) < 2 else "object"
 
 
@@ -617,15 +587,12 @@ def _numeric(records: list[Record], skipna: bool) -> list[str]:
         first = f"{lacking[0].name!r}: {brief_error(lacking[0])}"
         raise ResultError(f"{number} have no result ({first}); skipna=True takes what there is")
     done = [record for record in records if not record.failed]
-    keys = [key for key in _keys(done) if all(_is_number(record.outputs.get(key)) for record in done)]
+    numbers = (type(None), bool, int, float)
+    keys = [key for key in _keys(done) if all(isinstance(record.outputs.get(key), numbers) for record in done)]
     for key, record in () if skipna else product(keys, done):
         if record.outputs.get(key) is None:
             raise ResultError(f"{record.name!r} has no {key!r}; skipna=True takes what there is")
     return keys
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float))
 
 
 def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], float], notes_gaps: bool) -> Result:
@@ -634,6 +601,8 @@ def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], f
     values = {key: [record.outputs.get(key) for record in records] for key in keys}
     outputs = {key: of_values(each) for key, each in values.items()}
     name = common_name([record.name for record in records])
+    numbers = {key: (len(_known(each)), len(each)) for key, each in values.items()}
+    gaps = [f"{key} has {number} of {size} values" for key, (number, size) in numbers.items() if number < size]
     record = Record(
         name=name,
         config=common_config([record.config for record in records]),
@@ -641,18 +610,11 @@ def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], f
         status="done",
         outputs=outputs,
         kinds={key: type(value).__name__ for key, value in outputs.items()},
-        message=(_gaps(name, values) if notes_gaps else "") or next(_told(records), ""),
+        message=f"{name}: {', '.join(gaps)}" if notes_gaps and gaps else next(_told(records), ""),
         started=min(record.started for record in records),
         seconds=math.fsum(record.seconds for record in records),
     )
     return Result(record, None, partial(dict, outputs))
-
-
-def _gaps(name: str, values: Mapping[str, list[Any]]) -> str:
-    """How many values the outputs with gaps have, in words; `""` if none has a gap."""
-    numbers = {key: (len(_known(each)), len(each)) for key, each in values.items()}
-    found = [f"{key} has {number} of {size} values" for key, (number, size) in numbers.items() if number < size]
-    return f"{name}: {', '.join(found)}" if found else ""
 
 
 def _told(records: Iterable[Record]) -> Iterator[str]:

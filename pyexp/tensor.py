@@ -650,11 +650,17 @@ def array_of(items: list[Any]) -> Any:
         made = numpy.array(items)
         if made.tolist() == items and (kinds != {int} or made.dtype.kind in "iu"):
             return made
-    if kinds in (set(), {int, float}):
-        made = numpy.array(items)
-        if all(value == item or item != item for value, item in zip(made.tolist(), items, strict=True)):
-            return made
+    if kinds in (set(), {int, float}) and all(map(is_float, items)):
+        return numpy.array(items, dtype=float)
     return object_array(items)
+
+
+def is_float(number: float) -> bool:
+    """Whether a float holds the number exactly."""
+    try:
+        return isinstance(number, float) or int(float(number)) == number
+    except OverflowError:
+        return False
 
 
 def _plain(entry: Any) -> Any:
