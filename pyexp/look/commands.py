@@ -10,18 +10,14 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from pyexp import __version__
 from pyexp.errors import PyexpError, UsageError
 from pyexp.look.screen import Screen, own_screen
 
-
-class Argument(NamedTuple):
-    """An argument of a command: its name or flags, and its other arguments for argparse."""
-
-    names: tuple[str, ...]
-    told: Mapping[str, Any]
+#: An argument of a command: its name or flags, and its other arguments for argparse.
+Argument: TypeAlias = tuple[tuple[str, ...], Mapping[str, Any]]
 
 
 class Command(NamedTuple):
@@ -34,7 +30,7 @@ class Command(NamedTuple):
 
 
 def _argument(*names: str, **told: Any) -> Argument:
-    return Argument(names, told)
+    return names, told
 
 
 _FOLDER = _argument(
@@ -121,8 +117,8 @@ def parser() -> argparse.ArgumentParser:
     rows = made.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for command in COMMANDS:
         row = rows.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)
-        for argument in command.arguments:
-            row.add_argument(*argument.names, **argument.told)
+        for names, told in command.arguments:
+            row.add_argument(*names, **told)
     return made
 
 

@@ -160,29 +160,23 @@ def _of_patches(a: Run, one: Mapping[str, Any], b: Run, other: Mapping[str, Any]
 
 def _of_runs(a: Run, b: Run) -> Sections:
     mine, theirs = (history.load_run(run, unpickles=False) for run in (a, b))
-    grids = [{"shape": str(each.shape), **_axes(each)} for each in (mine, theirs)]
-    yield "grid", changes(*grids)
+    yield "grid", changes(*({"shape": str(each.shape), **_axes(each)} for each in (mine, theirs)))
     one, other = ({result.record.hash: result for result in each} for each in (mine, theirs))
-    named = [{result.name: result for result in each if result.name} for each in (mine, theirs)]
-    lines, alike = [], 0
-    pairs = []
-    for digest in dict.fromkeys([*one, *other]):
-        result, twin = one.get(digest), other.get(digest)
-        if result is None and twin is not None:
-            earlier = named[0].get(twin.name)
-            if earlier is None or earlier.record.hash in other:  # otherwise the other side names the two
-                lines.append(f"+ {twin.name or digest}")
-        elif result is not None:
-            if twin is None and (twin := named[1].get(result.name)) is not None and twin.record.hash in one:
-                twin = None
-            found = [] if twin is None else _of_twins(result, twin)
-            alike += twin is not None and not found
-            pairs += [] if twin is None else [(result.record, twin.record)]
-            if twin is None or found:
-                lines.append(
-                    f"~ {result.name or digest}: {'; '.join(found)}" if found else f"- {result.name or digest}"
-                )
+    named = {result.name: result for result in theirs if result.name and result.record.hash not in one}
+    # A cell that only one run has is the other's of this name: its config has changed.
+    twins = {digest: other.get(digest) or named.pop(result.name, None) for digest, result in one.items()}
+    found = {digest: _of_twins(one[digest], twin) for digest, twin in twins.items() if twin is not None}
+    lines = []
+    for digest, result in one.items():
+        if digest not in found:
+            lines.append(f"- {result.name or digest}")
+        elif found[digest]:
+            lines.append(f"~ {result.name or digest}: {'; '.join(found[digest])}")
+    met = {twin.record.hash for twin in twins.values() if twin is not None}
+    lines += [f"+ {result.name or digest}" for digest, result in other.items() if digest not in met]
+    alike = sum(not changed for changed in found.values())
     yield f"cells ({cells_in_words(alike)} the same in both)", lines
+    pairs = [(one[digest].record, twin.record) for digest, twin in twins.items() if twin is not None]
     if not pairs:  # no cell is in both, so take the latest of each
         latest = [max(records_of(each), key=lambda record: record.started) for each in (mine, theirs)]
         pairs = [(latest[0], latest[1])]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pyexp
-from pyexp.look.commands import COMMANDS
+from pyexp.look.commands import COMMANDS, main
 from pyexp.look.screen import NARROWEST, size
 from pyexp.text import LEAST, Column, aligned, columns_of, cut
 from tests.cli.scripts import SCRIPT
@@ -265,6 +265,19 @@ def test_two_runs_differ_in_cells_that_are_gone_added_or_changed(folder: Path, f
     runs = look(folder, "diff", first, second).stdout
     assert runs.count("~ fixed  False → True") == 6
     assert "other content" not in runs  # the same weights, in cells of other hashes
+
+
+def test_cells_of_one_name_are_paired_once_and_each_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, numbers in (("a", (1, 2)), ("b", (1, 3, 4))):
+        made = pyexp.Experiment(lambda config: config.x, name="e", executor="inline", quiet=True, durable=False)
+        configs = [{"name": "same", "x": x} for x in numbers]
+        made.run(configs, lambda results: None, timestamp=name, output_dir=tmp_path, argv=[])
+    assert main(["diff", str(tmp_path / "e" / "a"), str(tmp_path / "e" / "b")]) == 1
+    cells = capsys.readouterr().out.partition("cells (1 cell the same in both)\n")[2].splitlines()
+    assert re.fullmatch(r"  ~ same: ~ x  2 → [34]; ~ value  2 → [34]", cells[0])
+    assert cells[1] == "  + same"
 
 
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, first: Path) -> None:
