@@ -45,6 +45,11 @@ class Variation:
     name: str
     changes: tuple[Change, ...]
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """The new values by dotted path."""
+        return {joined(path): value for path, value in self.changes}
+
     def sets(self, config: FrozenConfig, name: str, inside: Inside = inside) -> dict[str, Any]:
         """The new values at the config's top-level keys, among them the two names joined by `_`."""
         values = changed_values(config, self.changes, inside)
@@ -253,7 +258,10 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
         return configs
     listed = _listed(configs, what)
     frozen = tuple(_config(config, f"{what}[{i}]") for i, config in enumerate(listed))
-    first = tuple(Variation(config.get("name", ""), _plain_changes(config)) for config in frozen)
+    first = tuple(
+        Variation(config.get("name", ""), tuple(((key,), value) for key, value in config.items() if key != "name"))
+        for config in frozen
+    )
     return Tensor.of_cells(frozen, (_axis(first, [], None, 0, keys_of(configs)),))
 
 
@@ -437,10 +445,6 @@ def _variation(variation: Any, where: str) -> Variation:
     return Variation(_name(name, where), tuple(change for change in made if change[0] != ("name",)))
 
 
-def _plain_changes(config: FrozenConfig) -> tuple[Change, ...]:
-    return tuple(((key,), config[key]) for key in sorted(config) if key != "name")
-
-
 def _axis(
     variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, zipped: Sequence[str]
 ) -> Axis:
@@ -451,7 +455,7 @@ def _axis(
     default = next(free for i in count(number) if (free := f"axis_{i}") not in taken)
     key = _differing(variations) if len(zipped) < 2 else None
     if key is not None and (name or key not in taken):
-        values = tuple(_value(variation, key) for variation in variations)
+        values = tuple(variation.values[key] for variation in variations)
         is_key = not _touches(variations, key, besides=True)
         return Axis(name or key, values, key if is_key else None, marks=variations)
     names = tuple(variation.name for variation in variations)
@@ -463,17 +467,13 @@ def _axis(
 
 def _level(variations: tuple[Variation, ...], key: str) -> Level:
     """The level of a key that every variation sets."""
-    values = [_value(variation, key) for variation in variations]
+    values = [variation.values[key] for variation in variations]
     place: dict[Any, int] = {}
     codes = tuple(place.setdefault(content_key(value), len(place)) for value in values)
     coords = tuple(values[codes.index(code)] for code in range(len(place)))
     is_key = not _touches(variations, key, besides=True)
     marks = tuple((None, ((parts_of(key), mark),)) for mark in place)  # as if nothing else were varied
     return Level(Axis(key, coords, key if is_key else None, marks=marks), codes)
-
-
-def _value(variation: Variation, key: str) -> Any:
-    return next(value for path, value in variation.changes if joined(path) == key)
 
 
 def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
@@ -492,7 +492,7 @@ def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
 
 def _differing(variations: tuple[Variation, ...]) -> str | None:
     """The only key in which the variations differ, if each sets it; the only key of a single variation; or None."""
-    tables = [{joined(path): value for path, value in variation.changes} for variation in variations]
+    tables = [variation.values for variation in variations]
     keys = list(tables[0]) if tables else []
     if any(table.keys() != tables[0].keys() for table in tables):
         return None

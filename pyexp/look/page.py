@@ -24,7 +24,7 @@ from pyexp import tables
 from pyexp.errors import ExtraError, ResultError
 from pyexp.look import charts
 from pyexp.look.folding import groups
-from pyexp.results import Record, cells_in_words, clipped, place, records_of
+from pyexp.results import Record, cells_in_words, clipped, place, records_of, spelled
 from pyexp.store import files, history
 from pyexp.store.layout import LOG, RUN, Run
 from pyexp.tables import Results
@@ -188,19 +188,13 @@ def column(name: str, values: Iterable[Any]) -> dict[str, Any]:
     """A column of the table: its values as text, `""` where there is none, and whether they are numbers."""
     known = list(values)
     kinds = {type(value) for value in known if value is not None}
-    texts = ["" if value is None else clipped_whole(charts.text_of(value)) for value in known]
+    texts = ["" if value is None else spelled(value) for value in known]
+    texts = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in texts]
     return {"name": name, "is_number": bool(kinds) and kinds <= {int, float}, "values": texts}
 
 
-def clipped_whole(text: str) -> str:
-    """The text, cut off where it is very long; its lines are kept."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
 def _link(out: Any, base: str) -> str:
-    """The address of a cell's folder, from the folder of the page; `""` if it has none."""
-    if out is None:
-        return ""
+    """The address of a cell's folder, from the folder of the page."""
     try:
         return quote(os.path.relpath(out, base).replace(os.sep, "/")) + "/"
     except ValueError:  # on another drive
