@@ -96,19 +96,16 @@ class Progress:
     def cell(self, folder: str, record: Record, log: str) -> None:
         """A cell has ended. `log` is the path of its log, `""` if it has none."""
         self.running.pop(folder, None)
-        name = printable(record.name or self.names.get(record.hash) or record.hash)
-        if record.failed:
-            self.failed += 1
-            self._failure(f"[{self.ended}/{self.total}]", name, record)
-            return
-        self.done += 1
-        if not self.quiet and (self.verbose or self.tells_each):
-            self.line(f"[{self.ended}/{self.total}] {name} done in {span(record.seconds)}")
-
-    def _failure(self, count: str, name: str, record: Record) -> None:
-        if self.verbose or self.failed <= MOST_FAILURES:
-            self.line(failure_line(f"{count} {name} failed", f" after {span(record.seconds)}", record, self.width))
-        elif is_counted(self.failed):
+        self.failed += record.failed
+        self.done += not record.failed
+        count, name = (
+            f"[{self.ended}/{self.total}]",
+            printable(record.name or self.names.get(record.hash) or record.hash),
+        )
+        is_told = self.verbose or (self.failed <= MOST_FAILURES if record.failed else self.tells_each)
+        if is_told and (record.failed or not self.quiet):
+            self.line(end_line(count, name, record, self.width))
+        elif record.failed and is_counted(self.failed):
             self.line(f"{count} {self.failed} cells have failed; the end of the run groups them")
 
     def close(self) -> None:
@@ -328,6 +325,13 @@ def heartbeat(
         what = f"waiting for {cells_in_words(waiting)} that other processes have claimed" if waiting else "no cell runs"
         return f"[{ended}/{total}] {what}"
     return f"[{ended}/{total}] running: {', '.join(told)}"
+
+
+def end_line(count: str, name: str, record: Record, width: int | None) -> str:
+    """A line on a cell that has ended: after which time, and why it failed."""
+    if record.failed:
+        return failure_line(f"{count} {name} failed", f" after {span(record.seconds)}", record, width)
+    return f"{count} {name} done in {span(record.seconds)}"
 
 
 def is_counted(failed: int) -> bool:

@@ -18,7 +18,7 @@ from pyexp.axes import default_axes
 from pyexp.configs import FrozenConfig, leaves, thaw
 from pyexp.errors import NoRunError, SelectionError, StoreError, UsageError, listing, nearest
 from pyexp.look.folding import failure_lines, reason
-from pyexp.look.progress import span
+from pyexp.look.progress import end_line, span
 from pyexp.look.screen import Screen, size
 from pyexp.plan import ENDED, classify
 from pyexp.results import Record, cells_in_words, clipped, labels, records_of, spelled
@@ -382,7 +382,8 @@ def _follow_run(run: Run, screen: Screen) -> None:
         for _, folder, record, version in sorted(ended, key=itemgetter(0)):
             pending.discard(folder)
             if not is_first and told.get(folder) != version:
-                _tell_end(record, names[folder], f"[{len(cells) - len(pending)}/{len(cells)}]", screen)
+                line = end_line(f"[{len(cells) - len(pending)}/{len(cells)}]", names[folder], record, screen.width)
+                screen.line(line, "red" if record.failed else "")
             told[folder] = version
         if is_first:
             running = ", ".join(sorted(names[folder] for folder in held.keys() & cells.keys()))
@@ -392,13 +393,6 @@ def _follow_run(run: Run, screen: Screen) -> None:
         screen.flush()
         if screen.is_closed:
             return
-
-
-def _tell_end(record: Record, name: str, count: str, screen: Screen) -> None:
-    if record.failed:
-        screen.line(f"{count} {name} failed after {span(record.seconds)}: {reason(record)}", "red")
-    else:
-        screen.line(f"{count} {name} done in {span(record.seconds)}")
 
 
 def best(said: Namespace, screen: Screen) -> int:
