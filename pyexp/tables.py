@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pyexp.axes import MISSING, Axis, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
+from pyexp.leaves import numpy_scalar
 from pyexp.results import EXACT, OWN, Record, Result, brief_error, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.tensor import Tensor, array_of, is_float, object_array
 from pyexp.text import Column, aligned, cut, ends, html_ends, html_table, in_words, more, printable
@@ -169,7 +170,7 @@ class Results(Tensor[Result]):
         if dims is None:
             _warn_of(_others(records), "to_xarray()", "dims={}")
         grid = _layout(self, [record.name for record in records])
-        columns = {key: [r.outputs.get(key) for r in records] for key in _keys(records) if key not in (dims or {})}
+        columns = {key: [scalar(r, key) for r in records] for key in _keys(records) if key not in (dims or {})}
         columns = {label_of(key, grid.coords): values for key, values in columns.items()}
         columns["status"] = [record.status for record in records]
         columns["seconds"] = [record.seconds if record.has_run else None for record in records]
@@ -289,6 +290,13 @@ def _scalars(records: Sequence[Record], path: str) -> list[Any] | None:
         return None
 
 
+def scalar(record: Record, key: str, default: Any = None) -> Any:
+    """A scalar output, or the default. A NumPy time has its unit, which the number in a record lacks."""
+    value = record.outputs.get(key, default)
+    is_time = type(value) is int and record.kinds.get(key, "").startswith(("numpy.datetime64[", "numpy.timedelta64["))
+    return numpy_scalar(record.kinds[key], value) if is_time else value
+
+
 def _output(result: Result, path: str) -> Any:
     """The result's value at a path, or NOTHING. A scalar output is taken from the record."""
     record = result.record
@@ -331,7 +339,7 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
         config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
         shown = [key for key in record.kinds if key in record.outputs or key not in OWN] if arrays else record.outputs
         outputs = {
-            label_of(key, labels): record.outputs[key] if key in OWN or not arrays else result[key] for key in shown
+            label_of(key, labels): scalar(record, key) if key in OWN or not arrays else result[key] for key in shown
         }
         last = {
             "status": record.status,
@@ -518,33 +526,23 @@ def _padded(arrays: Sequence[Any], shape: tuple[int, ...]) -> Any:
     """One array of all arrays, each filled up with NaN to `shape`. None is all NaN. The type changes no element."""
     import numpy
 
-    known = [array for array in arrays if array is not None]
+    types = {array.dtype for array in arrays if array is not None}
+    kinds = {each.kind for each in types}
     is_complete = all(array is not None and array.shape == shape for array in arrays)
-    made: Any = numpy.empty((len(arrays), *shape), _common_type(known, is_complete))
+    is_exact = (
+        not types or (len(kinds) == 1 and kinds <= set("fcmM")) or (is_complete and (len(types) == 1 or kinds == {"U"}))
+    )
+    if is_complete and kinds <= set("iu") and types:
+        is_exact = numpy.result_type(*types).kind in "iu"
+    made: Any = numpy.empty((len(arrays), *shape), numpy.result_type(*types or [float]) if is_exact else object)
     if not is_complete:
-        made.fill(math.nan)
+        made.fill("NaT" if is_exact and kinds & set("mM") else math.nan)
     for i, array in enumerate(arrays):
         if array is not None:
-            made[(i, *map(slice, array.shape))] = array
-    return made
-
-
-def _common_type(arrays: Sequence[Any], is_complete: bool) -> Any:
-    """The NumPy type that holds all elements of the arrays exactly, and NaN if they are not complete."""
-    import numpy
-
-    types = {array.dtype for array in arrays}
-    kinds = {each.kind for each in types}
-    if not types or kinds <= {"f"} or kinds == {"c"} or (is_complete and (len(types) == 1 or kinds == {"U"})):
-        return numpy.result_type(*types) if types else float
-    common = numpy.result_type(*types) if kinds <= set("iuf") else numpy.dtype(object)
-    if is_complete and common.kind in "iu":
-        return common
-    is_exact = kinds <= set("iuf") and all(
-        array.dtype.kind == "f" or not array.size or (array.min() >= -(1 << 53) and array.max() <= 1 << 53)
-        for array in arrays
-    )
-    return numpy.result_type(common, float) if is_exact else object
+            # As objects, the elements of times would be plain numbers, without their unit.
+            is_time = not is_exact and array.dtype.kind in "mM"
+            made[(i, *map(slice, array.shape))] = object_array(array.ravel()).reshape(array.shape) if is_time else array
+    return made if is_exact else array_of(made.ravel().tolist()).reshape(made.shape)
 
 
 def _array(values: Iterable[Any]) -> Any:
@@ -588,7 +586,7 @@ def _numeric(records: list[Record], skipna: bool) -> list[str]:
         raise ResultError(f"{number} have no result ({first}); skipna=True takes what there is")
     done = [record for record in records if not record.failed]
     numbers = (type(None), bool, int, float)
-    keys = [key for key in _keys(done) if all(isinstance(record.outputs.get(key), numbers) for record in done)]
+    keys = [key for key in _keys(done) if all(isinstance(scalar(record, key), numbers) for record in done)]
     for key, record in () if skipna else product(keys, done):
         if record.outputs.get(key) is None:
             raise ResultError(f"{record.name!r} has no {key!r}; skipna=True takes what there is")
@@ -716,7 +714,7 @@ def table(
     columns = [
         Column("name", [printable(names[i]) for i in (*head, *last)]),
         *(
-            Column(printable(key), [printable(brief(r.outputs.get(key, ""))) for r in picked], varies[key], right=True)
+            Column(printable(key), [printable(brief(scalar(r, key, ""))) for r in picked], varies[key], right=True)
             for key in keys
         ),
     ]

@@ -25,7 +25,7 @@ from pyexp.results import Record, cells_in_words, clipped, labels, records_of, s
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
 from pyexp.store.layout import CLAIMS, LOG, RUN, Run
-from pyexp.tables import Results, brief, instead, table
+from pyexp.tables import Results, brief, instead, scalar, table
 from pyexp.text import Column, aligned, columns_of, cut, in_words, padded, printable
 
 #: Who the results are of does not matter: none is loaded.
@@ -263,8 +263,10 @@ def dotted(config: FrozenConfig) -> dict[str, str]:
 
 def outputs_of(record: Record) -> dict[str, str]:
     """The outputs of a finished cell, in words; the class of an output that is not a scalar."""
-    kept = record.outputs
-    return {key: spelled(kept[key], repr) if key in kept else f"<{kind}>" for key, kind in record.kinds.items()}
+    return {
+        key: spelled(scalar(record, key), repr) if key in record.outputs else f"<{kind}>"
+        for key, kind in record.kinds.items()
+    }
 
 
 def _spelled_out(text: str) -> str:
@@ -415,7 +417,7 @@ def best(said: Namespace, screen: Screen) -> int:
     left_out += [record.status for record in found if said.metric not in record.outputs]
     columns = [
         Column("name", [printable(name) for name in labels(top)]),
-        Column(said.metric, [brief(record.outputs[said.metric]) for record in top], rank=2, right=True),
+        Column(said.metric, [brief(scalar(record, said.metric)) for record in top], rank=2, right=True),
         *(Column(printable(path), told, rank=1, right=True) for path, told in _varying(found, top)),
     ]
     lines, hidden = aligned(columns, screen.width)
