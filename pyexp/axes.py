@@ -3,7 +3,7 @@
 Knows names, coordinates and positions. Does not know the cells along an axis.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
@@ -196,10 +196,13 @@ class Axis:
         """
         if not self.is_flat:
             return None if self.size == 1 and (not names or self.name in names) else self
-        meant = [level for level in self.levels if not names or level.name in names]
-        gone = {level.name for level in meant if len(set(level.codes)) == 1}
-        left = tuple(level for level in self.levels if not gone & {level.name, level.under})
-        return replace(self, levels=left) if left or self.size != 1 else None
+        left = self._varying(names or [level.name for level in self.levels])
+        return left if left.levels or left.size != 1 else None
+
+    def _varying(self, names: Collection[str]) -> "Axis":
+        """The axis without the levels of these names that have one coordinate for all cells, and what is under them."""
+        gone = {level.name for level in self.levels if level.name in names and len(set(level.codes)) == 1}
+        return replace(self, levels=tuple(each for each in self.levels if not gone & {each.name, each.under}))
 
     def found(self, name: str, wanted: Any) -> tuple[list[int], bool]:
         """The positions at one or several coordinates, and whether it was one.
@@ -234,23 +237,13 @@ class Axis:
         single = [name for name, (_, is_one) in found.items() if is_one]
         axis = self.take(kept)
         if self.is_flat:
-            for name in single:
-                axis = axis._without_fixed(name)
+            # With a level, what it is under goes too: it distinguishes the cells at least as well.
+            axis = axis._varying([level.under or level.name for level in self.levels if level.name in single])
             is_over = not axis.levels or any(map(self.is_named, single))
         else:
             is_over = bool(single)
         is_left = len(kept) != 1 or not is_over
         return (kept if is_left else kept[0]), axis
-
-    def _without_fixed(self, name: str) -> "Axis":
-        """The axis without a level, and without those above and under it, if all cells have one coordinate there."""
-        level = self.level(name)
-        if level is None:  # it went with another
-            return self
-        head = self.level(level.under or name) or level
-        if len(set(head.codes)) > 1:
-            return self
-        return replace(self, levels=tuple(each for each in self.levels if head.name not in (each.name, each.under)))
 
     def grouped(self, gone: set[str]) -> "tuple[list[list[int]], Axis | None]":
         """Groups of positions that agree in all coordinates except the `gone` ones, and the axis of these groups.

@@ -473,8 +473,3 @@ def test_what_is_taken_of_a_sequence_is_what_a_list_gives(
     assert (list(missing), missing[0], missing[1], missing[:1][0]) == ([MISSING, 7], MISSING, 7, MISSING)
     level = Level(Axis("x", tuple("abc")), (0, 2, MISSING))
     assert (list(level.coords), list(level.known().coords), level.known().axis.size) == (["a", "c", None],) * 2 + (2,)
-
-
-def test_a_level_that_went_with_another_is_not_missed() -> None:
-    axis = Axis("x", (1, 2))
-    assert axis._without_fixed("gone") is axis
