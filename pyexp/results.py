@@ -7,7 +7,7 @@ when the value is first used.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from math import inf
 from operator import attrgetter
@@ -324,17 +324,11 @@ def record_of(name: str, config: FrozenConfig, digest: str, outcome: Outcome, **
         digest,
         outcome["status"],
         outputs=dict(outcome.get("outputs", {})),  # in the experiment's own order, which a frozen map would lose
-        kinds=_kinds(tuple(outcome.get("kinds", {}).items())),
+        kinds=dict(outcome.get("kinds", {})),
         needs=tuple(outcome.get("needs", ())),
         **given,
         **told,
     )
-
-
-@lru_cache(maxsize=1024)
-def _kinds(items: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """The kinds of outputs as a map that records with equal kinds share, which makes tables of many records faster."""
-    return dict(items)
 
 
 def cells_in_words(number: int) -> str:
@@ -495,7 +489,7 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
         record = Record(
             config=restored(data["config"], version) if config is None else config,
             outputs={key: restored(value, version) for key, value in data.get("outputs", {}).items()},
-            kinds=_kinds(tuple(data.get("kinds", {}).items())),
+            kinds=dict(data.get("kinds", {})),
             needs=tuple(data.get("needs", ())),
             attempts=tuple(Attempt(**entry) for entry in data["attempts"]),
             stamp=tuple(data.get("stamp", ())),

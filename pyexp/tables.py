@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, product
-from operator import attrgetter, is_, itemgetter, mul
+from operator import mul
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -103,8 +103,7 @@ class Results(Tensor[Result]):
             return [record.name for record in records_of(self)] if path == "name" else super()._column(path)
         if path.startswith("config."):
             return [lookup(record.config, path.removeprefix("config."), NOTHING) for record in records_of(self)]
-        scalars = _scalars(records_of(self), path)
-        return [_output(result, path) for result in self] if scalars is None else scalars
+        return [_output(result, path) for result in self]
 
     def _by_key(self, key: str, names: Sequence[str]) -> Any:
         outputs = [known for known in _outputs(records_of(self)) if known not in OWN]
@@ -273,21 +272,6 @@ class Results(Tensor[Result]):
     def sum(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The sum along the axes. See `reduce`."""
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)
-
-
-def _scalars(records: Sequence[Record], path: str) -> list[Any] | None:
-    """The records' outputs of this name, if every record holds it exactly; None otherwise.
-
-    Two passes, one for each map of a record, take half the time of one pass over both. Usually all records share one
-    map of kinds, which then is looked at once.
-    """
-    try:
-        values = list(map(itemgetter(path), map(attrgetter("outputs"), records)))
-        kinds = list(map(attrgetter("kinds"), records))
-        distinct = kinds[:1] if all(map(is_, kinds, kinds[1:])) else kinds
-        return values if {each[path] for each in distinct} <= EXACT else None
-    except KeyError:
-        return None
 
 
 def scalar(record: Record, key: str, default: Any = None) -> Any:
