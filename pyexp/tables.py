@@ -710,7 +710,7 @@ def table(
         lines.append(f"too wide: {', '.join(hidden)}")
     if others := _others(records):
         lines.append(f"not shown, as not a scalar: {', '.join(map(printable, others))}")
-    lines += _notes(records)
+    lines += map(printable, _notes(records))
     if any(record.failed for record in records):
         lines.append(counts([record.status for record in records]))
     return "\n".join(cut(line, width) for line in lines)

@@ -10,7 +10,7 @@ from typing import Any
 from pyexp.errors import UsageError
 from pyexp.look.runs import ANYBODY, dotted, near, outputs_of
 from pyexp.look.screen import Screen
-from pyexp.results import Record, Result, cells_in_words, clipped, records_of
+from pyexp.results import Record, Result, cells_in_words, clipped, records_of, spelled
 from pyexp.store import files, history
 from pyexp.store.code import Code, difference, same
 from pyexp.store.layout import RESULT, Run
@@ -194,4 +194,4 @@ def _of_twins(one: Result, other: Result) -> list[str]:
 
 
 def _axes(results: Tensor[Any]) -> dict[str, str]:
-    return {axis.name: clipped(", ".join(map(repr, axis.coords)), 100) for axis in results.axes}
+    return {axis.name: clipped(", ".join(spelled(at, repr) for at in axis.coords), 100) for axis in results.axes}

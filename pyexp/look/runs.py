@@ -24,7 +24,7 @@ from pyexp.plan import ENDED, classify
 from pyexp.results import Record, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
-from pyexp.store.layout import CLAIMS, LOG, RUN, Run
+from pyexp.store.layout import LOG, RUN, Run
 from pyexp.tables import Results, brief, instead, scalar, table
 from pyexp.text import Column, aligned, columns_of, cut, in_words, padded, printable
 
@@ -274,28 +274,30 @@ def _spelled_out(text: str) -> str:
     return "".join(f"  {printable(line.expandtabs())}\n" for line in text.split("\n"))
 
 
-def _tail(path: str, most: int = 1 << 16) -> list[str]:
-    """The last lines of a log; of a bar that was drawn again and again, its last state."""
+def _read(path: str, start: int) -> tuple[bytes, int]:
+    """What a log has from a position on (negative: from its end), and where it ends. All of it if it is shorter now."""
     try:
         with open(path, "rb") as file:
-            file.seek(max(os.fstat(file.fileno()).st_size - most, 0))
-            content = file.read(most)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(size + start, 0) if start < 0 else start if start <= size else 0)
+            return file.read(), file.tell()
     except OSError:
-        return []
+        return b"", 0
+
+
+def _tail(path: str) -> list[str]:
+    """The last lines of a log; of a bar that was drawn again and again, its last state."""
+    content, _ = _read(path, -(1 << 16))
     lines = content.decode("utf-8", "replace").rstrip().split("\n")
     return [line.rstrip("\r").rpartition("\r")[2] for line in lines[-TAIL:]] if content.strip() else []
 
 
 def _follow_log(run: Run, folder: str, screen: Screen) -> None:
     """Write what comes to the cell's log, until no process has claimed the cell."""
-    path = os.path.join(run.path, folder, LOG)
     position, last = 0, b""
     for _ in _looks(run, lambda held: folder in held):
-        content = files.head(path) or b""
-        position = position if position <= len(content) else 0  # another try begins another log
-        last += content[position:]
-        position = len(content)
-        *lines, last = last.split(b"\n")
+        content, position = _read(os.path.join(run.path, folder, LOG), position)
+        *lines, last = (last + content).split(b"\n")
         screen.write("".join(_spelled_out(line.decode("utf-8", "replace").rstrip("\r")) for line in lines))
         screen.flush()
         if screen.is_closed:
@@ -309,7 +311,7 @@ def _looks(run: Run, goes_on: Callable[[Mapping[str, str]], bool]) -> Iterable[M
     """The claims in a run, time and again, until it has not gone on for several looks."""
     over = 0
     while over < OVER:
-        held = claims.holders(os.path.join(run.path, CLAIMS))
+        held = claims.holders(run.claims)
         over = 0 if goes_on(held) else over + 1
         yield held
         time.sleep(LOOK)
@@ -329,13 +331,13 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
             return
     results = history.load_run(run, unpickles=False)
     for axis in results.axes:
-        coords = ", ".join(clipped(str(thaw(at)), 20) for at in axis.coords[:10])
+        coords = ", ".join(clipped(spelled(thaw(at)), 20) for at in axis.coords[:10])
         more = f", … ({axis.size} in all)" if axis.size > 10 else ""
         screen.line(printable(f"  {axis.name}: {coords}{more}"))
     kept = _kept(run.path)
     screen.line(f"{cells_in_words(results.size)}: {in_words(kept.statuses)}")
     screen.line()
-    screen.write("".join(f"{printable(line)}\n" for line in table(results, screen.width, screen.height).split("\n")))
+    screen.write(f"{table(results, screen.width, screen.height)}\n")
     commands = history.history(run).commands
     if commands:
         screen.line("\ncommands", "bold")

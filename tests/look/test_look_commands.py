@@ -270,7 +270,7 @@ def test_two_runs_differ_in_cells_that_are_gone_added_or_changed(folder: Path, f
 def test_cells_of_one_name_are_paired_once_and_each_is_told_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, numbers in (("a", (1, 2)), ("b", (1, 3, 4))):
+    for name, numbers in (("a", (1, 2)), ("b", (1, 3, 4)), ("c", (1, 10**5000))):
         made = pyexp.Experiment(lambda config: config.x, name="e", executor="inline", quiet=True, durable=False)
         configs = [{"name": "same", "x": x} for x in numbers]
         made.run(configs, lambda results: None, timestamp=name, output_dir=tmp_path, argv=[])
@@ -278,6 +278,9 @@ def test_cells_of_one_name_are_paired_once_and_each_is_told_of(
     cells = capsys.readouterr().out.partition("cells (1 cell the same in both)\n")[2].splitlines()
     assert re.fullmatch(r"  ~ same: ~ x  2 → [34]; ~ value  2 → [34]", cells[0])
     assert cells[1] == "  + same"
+    assert main(["show", str(tmp_path / "e" / "c")]) == 0  # of an int that Python does not spell
+    assert "  x: 1, 0x31e2" in capsys.readouterr().out
+    assert main(["diff", str(tmp_path / "e" / "a"), str(tmp_path / "e" / "c")]) == 1
 
 
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, first: Path) -> None:
