@@ -318,7 +318,7 @@ def positions_at(coords: Sequence[Any], wanted: Any, name: str) -> tuple[list[in
 
     Raises `SelectionError` for an unknown coordinate.
     """
-    found = positions_equal_to(coords, wanted)
+    found = [i for i, value in enumerate(coords) if equal(value, wanted)] or _encoded_alike(coords, wanted)
     if found:
         return found, True
     if isinstance(wanted, slice):
@@ -327,11 +327,6 @@ def positions_at(coords: Sequence[Any], wanted: Any, name: str) -> tuple[list[in
     if isinstance(many, (list, tuple, range)):
         return [i for each in many for i in positions_at(coords, each, name)[0]], False
     raise SelectionError(f"axis {name!r} has no coordinate {many!r}{closest(many, coords)}; there is {listing(coords)}")
-
-
-def positions_equal_to(values: Sequence[Any], wanted: Any) -> list[int]:
-    """The positions of the values that equal the wanted one."""
-    return [i for i, value in enumerate(values) if equal(value, wanted)] or _encoded_alike(values, wanted)
 
 
 def positions_agreeing_with(values: Sequence[Any], wanted: Any) -> list[int]:

@@ -440,6 +440,21 @@ def is_library(file: str) -> bool:
     return bool(_LIBRARY.search(file)) or file.startswith(_PYEXP)
 
 
+def known_output(record: Record, key: str, default: Any = None) -> Any:
+    """A scalar output, or the default. A NumPy time has its unit, which the number in a record lacks."""
+    value = record.outputs.get(key, default)
+    is_time = type(value) is int and record.kinds.get(key, "").startswith(("numpy.datetime64[", "numpy.timedelta64["))
+    return numpy_scalar(record.kinds[key], value) if is_time else value
+
+
+def outputs_of(record: Record) -> dict[str, str]:
+    """The outputs of a finished cell, in words; the class of an output that is not a scalar."""
+    return {
+        key: spelled(known_output(record, key), repr) if key in record.outputs else f"<{kind}>"
+        for key, kind in record.kinds.items()
+    }
+
+
 def missing(name: str, config: FrozenConfig, digest: str, words: str, status: str = "new") -> Record:
     """The record of a cell that has not ended, with its status: an error of type `NotRun`, with the reason."""
     return Record(name, config, digest, status, type="NotRun", message=words)
@@ -646,12 +661,8 @@ class Result(Mapping[str, Any]):
     def __repr__(self) -> str:
         if self._record.failed:
             return f"<Result {self._failure()}>"
-        outputs = ", ".join(f"{key}={self._brief(key)}" for key in self._record.kinds)
+        outputs = ", ".join(f"{key}={text}" for key, text in outputs_of(self._record).items())
         return f"<Result {self.name!r}: {outputs}>"
-
-    def _brief(self, key: str) -> str:
-        outputs = self._record.outputs
-        return spelled(outputs[key], repr) if key in outputs else f"<{self._record.kinds[key]}>"
 
     def _failure(self) -> str:
         if self._record.status != "failed":

@@ -17,8 +17,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pyexp.axes import MISSING, Axis, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
-from pyexp.leaves import numpy_scalar
-from pyexp.results import EXACT, OWN, Record, Result, brief_error, cells_in_words, clipped, labels, records_of, spelled
+from pyexp.results import (
+    EXACT,
+    OWN,
+    Record,
+    Result,
+    brief_error,
+    cells_in_words,
+    clipped,
+    known_output,
+    labels,
+    records_of,
+    spelled,
+)
 from pyexp.tensor import Tensor, array_of, is_float, object_array
 from pyexp.text import Column, aligned, cut, ends, html_ends, html_table, in_words, more, printable
 
@@ -103,7 +114,7 @@ class Results(Tensor[Result]):
             return [record.name for record in records_of(self)] if path == "name" else super()._column(path)
         if path.startswith("config."):
             return [lookup(record.config, path.removeprefix("config."), NOTHING) for record in records_of(self)]
-        return [_output(result, path) for result in self]
+        return [_looked_up(result, path) for result in self]
 
     def _by_key(self, key: str, names: Sequence[str]) -> Any:
         outputs = [known for known in _outputs(records_of(self)) if known not in OWN]
@@ -169,7 +180,7 @@ class Results(Tensor[Result]):
         if dims is None:
             _warn_of(_others(records), "to_xarray()", "dims={}")
         grid = _layout(self, [record.name for record in records])
-        columns = {key: [scalar(r, key) for r in records] for key in _keys(records) if key not in (dims or {})}
+        columns = {key: [known_output(r, key) for r in records] for key in _keys(records) if key not in (dims or {})}
         columns = {label_of(key, grid.coords): values for key, values in columns.items()}
         columns["status"] = [record.status for record in records]
         columns["seconds"] = [record.seconds if record.has_run else None for record in records]
@@ -274,14 +285,7 @@ class Results(Tensor[Result]):
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)
 
 
-def scalar(record: Record, key: str, default: Any = None) -> Any:
-    """A scalar output, or the default. A NumPy time has its unit, which the number in a record lacks."""
-    value = record.outputs.get(key, default)
-    is_time = type(value) is int and record.kinds.get(key, "").startswith(("numpy.datetime64[", "numpy.timedelta64["))
-    return numpy_scalar(record.kinds[key], value) if is_time else value
-
-
-def _output(result: Result, path: str) -> Any:
+def _looked_up(result: Result, path: str) -> Any:
     """The result's value at a path, or NOTHING. A scalar output is taken from the record."""
     record = result.record
     if path in record.outputs and record.kinds[path] in EXACT:
@@ -323,7 +327,8 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
         config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
         shown = [key for key in record.kinds if key in record.outputs or key not in OWN] if arrays else record.outputs
         outputs = {
-            label_of(key, labels): scalar(record, key) if key in OWN or not arrays else result[key] for key in shown
+            label_of(key, labels): known_output(record, key) if key in OWN or not arrays else result[key]
+            for key in shown
         }
         last = {
             "status": record.status,
@@ -570,7 +575,7 @@ def _numeric(records: list[Record], skipna: bool) -> list[str]:
         raise ResultError(f"{number} have no result ({first}); skipna=True takes what there is")
     done = [record for record in records if not record.failed]
     numbers = (type(None), bool, int, float)
-    keys = [key for key in _keys(done) if all(isinstance(scalar(record, key), numbers) for record in done)]
+    keys = [key for key in _keys(done) if all(isinstance(known_output(record, key), numbers) for record in done)]
     for key, record in () if skipna else product(keys, done):
         if record.outputs.get(key) is None:
             raise ResultError(f"{record.name!r} has no {key!r}; skipna=True takes what there is")
@@ -698,7 +703,9 @@ def table(
     columns = [
         Column("name", [printable(names[i]) for i in (*head, *last)]),
         *(
-            Column(printable(key), [printable(brief(scalar(r, key, ""))) for r in picked], varies[key], right=True)
+            Column(
+                printable(key), [printable(brief(known_output(r, key, ""))) for r in picked], varies[key], right=True
+            )
             for key in keys
         ),
     ]

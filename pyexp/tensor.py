@@ -420,7 +420,8 @@ class Tensor(Collection[T_co], Generic[T_co]):
         for path, wanted in _asked(query):
             values = [value for value in self._column(path) if value is not NOTHING]
             if not values:
-                known = {known for item in self for known in _paths(item)}
+                maps = [item for item in map(shown, self) if isinstance(item, Mapping)]
+                known = {unescaped(item, known) for item in maps for known, _ in leaves(item)}
                 return f"no item has {path!r}; {nearest(path, sorted(known))}"
             if not positions_agreeing_with(values, wanted):
                 there: list[Any] = []
@@ -679,12 +680,6 @@ def _positions(entries: Sequence[Any], size: int, what: str) -> Positions:
 def _hollow(shape: Shape) -> list[Any]:
     """The nested lists of a shape without items."""
     return [_hollow(shape[1:]) for _ in range(shape[0])] if len(shape) > 1 else []
-
-
-def _paths(item: Any) -> list[str]:
-    """The dotted paths of an item that is a mapping, or has one as `frozen`."""
-    mapping = shown(item)
-    return [unescaped(mapping, path) for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
 
 
 def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

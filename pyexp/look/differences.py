@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from pyexp.errors import UsageError
-from pyexp.look.runs import ANYBODY, dotted, near, outputs_of
+from pyexp.look.runs import ANYBODY, dotted, near
 from pyexp.look.screen import Screen
-from pyexp.results import Record, Result, cells_in_words, clipped, records_of, spelled
+from pyexp.results import Record, Result, cells_in_words, clipped, outputs_of, records_of, spelled
 from pyexp.store import files, history
 from pyexp.store.code import Code, difference, same
 from pyexp.store.layout import RESULT, Run

@@ -47,7 +47,9 @@ class Progress:
         self.names: Mapping[str, str] = {}
         self.holders: Callable[[], Mapping[str, str]] = dict
         self.running: dict[str, tuple[str, float]] = {}
-        self._here = os.path.join(_working_directory(), "")
+        self._here = ""
+        with suppress(OSError):  # it was removed
+            self._here = os.path.join(os.getcwd(), "")
         self._began = time.monotonic()
         self._beat = self._began
 
@@ -265,12 +267,6 @@ class Notebook(Updating):
 NOTEBOOK_HINT = "what a cell prints is in log.txt in its folder, which is its result's out"
 
 
-def is_notebook() -> bool:
-    """Whether a notebook's kernel runs this."""
-    ipython = sys.modules.get("IPython")
-    return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
-
-
 #: Columns of a bar: at most, and at least where there is one.
 WIDEST_BAR, LEAST_BAR = 30, 10
 
@@ -385,18 +381,13 @@ def progress(
         quiet or not total or not terminal_is_free or not is_terminal(stream)
         or environ.get("TERM", "") in ("", "dumb", "unknown") or environ.get("CI", "").lower() not in ("", "0", "false")
     )  # fmt: skip
-    if is_notebook() and total and not quiet:
+    ipython = sys.modules.get("IPython")
+    is_notebook = getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
+    if is_notebook and total and not quiet:
         return Notebook(total, verbose=verbose, stream=stream)
     if plain:
         return Progress(total, quiet=quiet, verbose=verbose, stream=stream)
     return Live(total, verbose=verbose, stream=stream)
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return ""
 
 
 def own_stderr() -> TextIO:

@@ -21,11 +21,11 @@ from pyexp.look.folding import failure_lines, reason
 from pyexp.look.progress import end_line, span
 from pyexp.look.screen import Screen, size
 from pyexp.plan import ENDED, classify
-from pyexp.results import Record, cells_in_words, clipped, labels, records_of, spelled
+from pyexp.results import Record, cells_in_words, clipped, known_output, labels, outputs_of, records_of, spelled
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
 from pyexp.store.layout import LOG, RUN, Run
-from pyexp.tables import Results, brief, instead, scalar, table
+from pyexp.tables import Results, brief, instead, table
 from pyexp.text import Column, aligned, columns_of, cut, in_words, padded, printable
 
 #: Who the results are of does not matter: none is loaded.
@@ -86,7 +86,12 @@ def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
     columns = (
         Column("  run", [f"  {printable(kept.name)}" for kept in found]),
         Column("age", [age(now - kept.started) for kept in found], rank=3, right=True),
-        Column("shape", [shape_of(kept) for kept in found], rank=1, right=True),
+        Column(
+            "shape",
+            ["×".join(map(str, kept.shape)) if kept.grids < 2 else f"{kept.grids} grids" for kept in found],
+            rank=1,
+            right=True,
+        ),
         Column("cells", [in_words(kept.statuses) for kept in found], rank=5),
         Column("took", details["took"], rank=2, right=True),
         Column("commit", details["commit"], rank=0),
@@ -127,11 +132,6 @@ def overview(found: Sequence[Kept], width: int | None) -> list[str]:
         if widest and room >= (min(widest, LEAST_COMMAND) if what == "command" else widest):
             lines = [f"{padded(line, longest)}  {cut(cell, room)}" for line, cell in zip(lines, cells, strict=True)]
     return [line.rstrip() for line in lines]
-
-
-def shape_of(kept: Kept) -> str:
-    """The shape of a run's grid, in a word."""
-    return "×".join(map(str, kept.shape)) if kept.grids < 2 else f"{kept.grids} grids"
 
 
 def _seconds(command: Mapping[str, Any]) -> float | None:
@@ -259,14 +259,6 @@ def _section(screen: Screen, title: str, told: Mapping[str, str]) -> None:
 def dotted(config: FrozenConfig) -> dict[str, str]:
     """The leaves of a config by their dotted paths, in words."""
     return {path: spelled(thaw(value), repr) for path, value in leaves(config) if path != "name"}
-
-
-def outputs_of(record: Record) -> dict[str, str]:
-    """The outputs of a finished cell, in words; the class of an output that is not a scalar."""
-    return {
-        key: spelled(scalar(record, key), repr) if key in record.outputs else f"<{kind}>"
-        for key, kind in record.kinds.items()
-    }
 
 
 def _spelled_out(text: str) -> str:
@@ -419,7 +411,7 @@ def best(said: Namespace, screen: Screen) -> int:
     left_out += [record.status for record in found if said.metric not in record.outputs]
     columns = [
         Column("name", [printable(name) for name in labels(top)]),
-        Column(said.metric, [brief(scalar(record, said.metric)) for record in top], rank=2, right=True),
+        Column(said.metric, [brief(known_output(record, said.metric)) for record in top], rank=2, right=True),
         *(Column(printable(path), told, rank=1, right=True) for path, told in _varying(found, top)),
     ]
     lines, hidden = aligned(columns, screen.width)
