@@ -17,6 +17,7 @@ from hashlib import sha256
 from html import escape
 from importlib import import_module
 from pathlib import Path
+from string import Template
 from typing import Any
 from urllib.parse import quote
 
@@ -75,61 +76,24 @@ def run_folder(results: Results) -> str | None:
 
 def page(results: Results, folder: str | None, base: str) -> str:
     """The text of the page, with links from the folder `base`."""
-    records = records_of(results)
-    told = history.history(Run(folder)) if folder else history.History((), ())
-    name = Path(folder).parent.name if folder else "results"
-    title = f"{name} · {Path(folder).name}" if folder else name
     rows = results.to_records()
-    script = (_HERE / "page.js").read_text()
+    name, run = (Path(folder).parent.name, Path(folder).name) if folder else ("results", "")
+    style, script, frame = ((_HERE / f"page.{end}").read_text() for end in ("css", "js", "html"))
     data = json.dumps(content(results, rows, base), allow_nan=False, separators=(",", ":"))
-    columns = list(rows[0]) if rows else []
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy(script)}">
-<title>{escape(title)}</title>
-<style>{(_HERE / "page.css").read_text()}</style>
-</head>
-<body>
-<header>
-<h1>{escape(name)}</h1>
-<p>{escape(Path(folder).name if folder else "")}</p>
-<p id="counts">{escape(tables.counts([record.status for record in records]))}</p>
-{identity(told.commands)}
-</header>
-<noscript><p>The table and the charts need JavaScript.</p></noscript>
-<p id="broken" hidden></p>
-{failures(results, base)}
-<section id="cells">
-<h2>Cells</h2>
-<div class="tools">
-<input id="search" type="search" placeholder="search all columns" aria-label="search all columns">
-<details id="columns"><summary>columns</summary><div></div></details>
-<span class="hint">below a column's title: a text, or a comparison such as <code>&gt;0.9</code>, <code>&lt;=3</code>,
-<code>=adam</code></span>
-</div>
-<table id="table"><thead><tr>{"".join(f"<th>{escape(column)}</th>" for column in columns)}</tr></thead></table>
-</section>
-<section id="parallel" hidden>
-<h2>Parallel coordinates</h2>
-<p class="hint"></p>
-<div class="chart"></div>
-</section>
-<section id="charts" hidden>
-<h2>Outputs</h2>
-<p class="hint"></p>
-<div class="charts"></div>
-</section>
-{blob("data", data)}
-{blob("datatables", _datatables())}
-{blob("datatables-style", _datatables(".css"))}
-{_vega()}
-<script type="module">{script}</script>
-</body>
-</html>
-"""
+    blobs = {"data": data, "datatables": _datatables(".js"), "datatables-style": _datatables(".css")}
+    return Template(frame).substitute(
+        policy=policy(script),
+        title=escape(f"{name} · {run}" if run else name),
+        style=style,
+        name=escape(name),
+        run=escape(run),
+        counts=escape(tables.counts([record.status for record in records_of(results)])),
+        identity=identity(history.history(Run(folder)).commands if folder else ()),
+        failures=failures(results, base),
+        columns="".join(f"<th>{escape(column)}</th>" for column in (rows[0] if rows else ())),
+        blobs="\n".join([*(blob(key, text) for key, text in blobs.items()), _vega()]),
+        script=script,
+    )
 
 
 def policy(script: str) -> str:
@@ -153,7 +117,7 @@ def _vega() -> str:
     return blob("vega", import_module("vl_convert").javascript_bundle())
 
 
-def _datatables(end: str = ".js") -> str:
+def _datatables(end: str) -> str:
     options = import_module("itables.options")
     return Path(options.dt_bundle).with_suffix(end).read_text("utf-8")
 
