@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, product
-from operator import mul
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyexp.axes import MISSING, Axis, strides_of
+from pyexp.axes import MISSING, Axis, Steps, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import (
@@ -179,7 +178,7 @@ class Results(Tensor[Result]):
         records = records_of(self)
         if dims is None:
             _warn_of(_others(records), "to_xarray()", "dims={}")
-        grid = _layout(self, [record.name for record in records])
+        grid = _layout(self)
         columns = {key: [known_output(r, key) for r in records] for key in _keys(records) if key not in (dims or {})}
         columns = {label_of(key, grid.coords): values for key, values in columns.items()}
         columns["status"] = [record.status for record in records]
@@ -407,8 +406,6 @@ class _Layout:
 
     def laid(self, values: Sequence[Any]) -> list[Any]:
         """The values of the cells in the order of the grid, with None in the holes."""
-        if isinstance(self.places, range):
-            return list(values)
         laid: list[Any] = [None] * math.prod(self.shape)
         for place, value in zip(self.places, values, strict=True):
             laid[place] = value
@@ -419,48 +416,39 @@ class _Layout:
 MOST_PLACES = 10_000_000
 
 
-def _layout(results: Results, names: Sequence[str]) -> _Layout:
-    """The grid of the results, whose names are used in messages."""
+def _layout(results: Results) -> _Layout:
+    """The grid of the results."""
     sizes: dict[str, int] = {}
     coords: dict[str, Any] = {}
-    spread: list[list[Sequence[int]]] = []
-    for axis in results.axes:
+    places = [0] * results.size
+    for axis, stride in zip(results.axes, strides_of(results.shape), strict=True):
         levels = [level.known() for level in axis.as_levels]
-        heads = [level for level in levels if level.under is None]
-        for head in heads:
+        for head in (level for level in levels if level.under is None):
             label = coord_label(head.name)
             # A cell without a coordinate is at one more position.
             values = [*head.axis.coords, *([None] if MISSING in head.codes else [])]
-            sizes[label] = len(values)
+            sizes[label] = size = len(values)
             coords[label] = (label, _coordinates(values))
             first = {code: position for position, code in reversed(tuple(enumerate(head.codes)))}
             for level in levels:
                 if level.under == head.name:
                     found = [level.coords[first[code]] for code in range(head.axis.size)]
-                    found += [None] * (len(values) - len(found))
-                    coords[coord_label(level.name)] = (label, _coordinates(found))
-        spread.append([[code % sizes[coord_label(head.name)] for code in head.codes] for head in heads])
+                    coords[coord_label(level.name)] = (label, _coordinates([*found, *values[len(found) :]]))
+            codes = head.take(Steps(range(results.size), stride, axis.size)).codes
+            places = [place * size + code % size for place, code in zip(places, codes, strict=True)]
     shape = tuple(sizes.values())
     if math.prod(shape) > MOST_PLACES and math.prod(shape) > results.size:
         raise ResultError(
             f"{cells_in_words(results.size)} are spread over a grid of {math.prod(shape)} places, too many for an "
             "array; use to_pandas(), or select some of them"
         )
-    if not any(axis.is_flat for axis in results.axes):
-        return _Layout(tuple(sizes), shape, coords, range(results.size))
-    strides = iter(strides_of(shape))
-    offsets = []
-    for codes in spread:
-        steps = [next(strides) for _ in codes]
-        offsets.append([sum(map(mul, at, steps)) for at in zip(*codes, strict=True)])
-    places = [sum(at) for at in product(*offsets)]
-    if len(set(places)) < len(places):
-        first_at: dict[int, int] = {}
-        one, other = next((first_at[place], i) for i, place in enumerate(places) if first_at.setdefault(place, i) != i)
-        raise SelectionError(
-            f"{names[one]!r} and {names[other]!r} have the same coordinates, where a grid has one place; "
-            "use to_pandas(), or select one of them"
-        )
+    first_at: dict[int, int] = {}
+    for i, place in enumerate(places):
+        if first_at.setdefault(place, i) != i:
+            raise SelectionError(
+                f"{results[first_at[place]].name!r} and {results[i].name!r} have the same coordinates, where a grid "
+                "has one place; use to_pandas(), or select one of them"
+            )
     return _Layout(tuple(sizes), shape, coords, places)
 
 
