@@ -16,7 +16,7 @@ from pyrsistent import pmap
 from pyexp.configs import NOTHING, FrozenConfig, filled, leaves, lookup, thaw
 from pyexp.errors import ConfigError, UsageError
 from pyexp.hashing import digest, encode, encoder_of_many, without_defaults
-from pyexp.results import Record, brief_error, cells_in_words, clipped, labels
+from pyexp.results import Record, cells_in_words, clipped, labels
 from pyexp.sweep import name_of
 from pyexp.tensor import Tensor
 from pyexp.text import html_ends, html_table
@@ -215,7 +215,8 @@ def classify(facts: Facts) -> Found:
     if facts.default:
         return Found(Status.UNFINISHED, f"(finished with another default: {facts.default})")
     if record is not None and record.failed:  # also if a file has the result's name
-        return Found(Status.FAILED, _Words("{} with {}", (facts.ended, brief_error(record))))
+        brief = clipped(f"{record.type}: {record.message}")
+        return Found(Status.FAILED, _Words("{} with {}", (facts.ended, brief)))
     if not facts.stamp:
         return Found(Status.UNFINISHED, "" if record is None else "(its result is gone)")
     if facts.fault:

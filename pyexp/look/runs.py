@@ -438,13 +438,10 @@ def _ranked(having: Sequence[Record], metric: str, *, largest: bool) -> tuple[li
 
 def _varying(found: Sequence[Record], top: Sequence[Record]) -> Iterable[tuple[str, list[str]]]:
     """The keys in which the configs differ, with what they are in the top records."""
-    everywhere: dict[str, set[str]] = {}
     known = [dotted(record.config) for record in found if record.has_run]
-    for path in sorted({path for each in known for path in each}):
-        everywhere[path] = {each.get(path, "") for each in known}
     shown = [dotted(record.config) for record in top]
-    for path, values in everywhere.items():
-        if len(values) > 1:
+    for path in sorted({path for each in known for path in each}):
+        if len({each.get(path, "") for each in known}) > 1:
             yield path, [printable(clipped(each.get(path, ""), 30)) for each in shown]
 
 
