@@ -29,7 +29,7 @@ MISSING = -1
 class Picked(Sequence[T]):
     """The items of a sequence at some positions, looked up lazily. A position `MISSING` gives `missing`."""
 
-    source: Sequence[T]
+    source: "Sequence[T] | Along"
     positions: Positions
     missing: Any = None
 
@@ -47,30 +47,18 @@ class Picked(Sequence[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Steps(Sequence[int]):
-    """The positions along one axis of a grid for cells given by flat position."""
+class Along:
+    """The position along one axis of a grid, by flat position."""
 
-    positions: Positions
     stride: int
     size: int
 
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            return taken(self, range(count(self.positions))[at])
-        return self.positions[at] // self.stride % self.size
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __iter__(self) -> Iterator[int]:
-        stride, size = self.stride, self.size
-        return (position // stride % size for position in self.positions)
+    def __getitem__(self, position: int) -> int:
+        return position // self.stride % self.size
 
 
 def taken(items: Sequence[T], positions: Positions) -> Sequence[T]:
     """The items at these positions. Lazy if the positions are lazy."""
-    if isinstance(items, Steps):
-        return Steps(taken(items.positions, positions), items.stride, items.size)  # type: ignore[return-value]  # ints
     if isinstance(items, Picked):
         return replace(items, positions=taken(items.positions, positions))
     if isinstance(items, (tuple, range)) and isinstance(positions, range):
@@ -279,11 +267,16 @@ class Axis:
         return replace(head, codes=tuple(code if set(each) == {MISSING} else MISSING for code, each in codes))
 
 
+def codes_along(axes: Sequence[Axis], positions: Positions) -> list[Sequence[int]]:
+    """The positions along each axis of the cells at flat positions of a grid."""
+    strides = strides_of(tuple(axis.size for axis in axes))
+    return [Picked(Along(stride, axis.size), positions) for axis, stride in zip(axes, strides, strict=True)]
+
+
 def flat_axis(axes: Sequence[Axis], positions: Positions) -> Axis:
     """One axis for the cells at flat positions of a grid. The grid's axes become its levels."""
     levels: list[Level] = []
-    for axis, stride in zip(axes, strides_of(tuple(axis.size for axis in axes)), strict=True):
-        codes = Steps(positions, stride, axis.size)
+    for axis, codes in zip(axes, codes_along(axes, positions), strict=True):
         levels += [level.take(codes) for level in axis.as_levels]
     return Axis("axis_0", range(count(positions)), levels=tuple(levels), is_flat=True)
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from pyexp.axes import MISSING, Axis, Steps, strides_of, taken
+from pyexp.axes import MISSING, Axis, codes_along, taken
 from pyexp.configs import (
     NOTHING,
     Config,
@@ -271,10 +271,8 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
         )
         for config in cells
     )
-    along = zip(configs.axes, strides_of(configs.shape), strict=True)
     axes = []
-    for axis, stride in along:
-        codes = Steps(range(len(cells)), stride, axis.size)
+    for axis, codes in zip(configs.axes, codes_along(configs.axes, range(len(cells))), strict=True):
         levels = [
             replace(level, axis=_axis_after(level.axis, taken(level.codes, codes), cells, changed, overrides))
             for level in axis.levels

@@ -13,7 +13,7 @@ from itertools import accumulate, count
 from operator import index as as_int
 from typing import Any, TypeAlias, TypeVar
 
-from pyexp.axes import MISSING, Axis, Level, Picked, Steps, content_key, flat_axis
+from pyexp.axes import MISSING, Along, Axis, Level, Picked, content_key, flat_axis
 from pyexp.configs import (
     Change,
     FrozenConfig,
@@ -366,7 +366,7 @@ def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
     found = iter(tables)
     parts = tuple(
         # Where there is no such level, all codes are `MISSING`: they are the item at position 0 of a sequence of one.
-        Picked((MISSING,), Steps(range(end - start), 1, 1))
+        Picked((MISSING,), Picked(Along(1, 1), range(end - start)))
         if level is None
         else Picked(next(found), level.codes, MISSING)
         for level, start, end in zip(levels, (0, *ends), ends, strict=False)

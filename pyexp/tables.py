@@ -13,7 +13,7 @@ from itertools import chain, product
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyexp.axes import MISSING, Axis, Steps, strides_of
+from pyexp.axes import MISSING, Axis, codes_along
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import (
@@ -421,7 +421,7 @@ def _layout(results: Results) -> _Layout:
     sizes: dict[str, int] = {}
     coords: dict[str, Any] = {}
     places = [0] * results.size
-    for axis, stride in zip(results.axes, strides_of(results.shape), strict=True):
+    for axis, along in zip(results.axes, codes_along(results.axes, range(results.size)), strict=True):
         levels = [level.known() for level in axis.as_levels]
         for head in (level for level in levels if level.under is None):
             label = coord_label(head.name)
@@ -434,7 +434,7 @@ def _layout(results: Results) -> _Layout:
                 if level.under == head.name:
                     found = [level.coords[first[code]] for code in range(head.axis.size)]
                     coords[coord_label(level.name)] = (label, _coordinates([*found, *values[len(found) :]]))
-            codes = head.take(Steps(range(results.size), stride, axis.size)).codes
+            codes = head.take(along).codes
             places = [place * size + code % size for place, code in zip(places, codes, strict=True)]
     shape = tuple(sizes.values())
     if math.prod(shape) > MOST_PLACES and math.prod(shape) > results.size:

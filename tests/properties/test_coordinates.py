@@ -12,7 +12,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pyexp import Axis, ConfigError, SelectionError, Tensor, concat, derive, register_encoder, replicate, sample, sweep
-from pyexp.axes import MISSING, Level, Picked, Steps, taken
+from pyexp.axes import MISSING, Along, Level, Picked, taken
 from pyexp.configs import equal
 from pyexp.sweep import Chain, zipped
 from pyexp.testing.strategies import COORDS, shapes, tensors
@@ -455,13 +455,13 @@ def test_what_is_taken_of_a_sequence_is_what_a_list_gives(
     positions: list[int], more: list[int], stride: int, size: int
 ) -> None:
     again = [at % len(positions) for at in more]
-    steps = Steps(tuple(positions), stride, size)
+    steps = Picked(Along(stride, size), tuple(positions))
     plain = [at // stride % size for at in positions]
     picked = Picked(tuple(range(10)), (*positions, MISSING))
     many = range(3, 13 + len(positions))
     for items, expected in [(steps, plain), (picked, [*positions, None]), (many, list(many))]:
         assert [len(items), *items] == [len(expected), *expected]
-        for chosen in (again, tuple(again), range(len(positions))[::-1], range(0), Steps(tuple(again), 1, 99)):
+        for chosen in (again, tuple(again), range(len(positions))[::-1], range(0), Picked(Along(1, 99), tuple(again))):
             assert list(taken(items, chosen)) == [expected[i] for i in chosen]
         assert list(items[1:]) == expected[1:]
         assert items[0] == expected[0]
