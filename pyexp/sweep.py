@@ -382,22 +382,21 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
 
     Positions with equal marks become one.
     """
-    place: dict[Any, int] = {}
-    coords: list[Any] = []
-    marks: list[Any] = []
-    tables: list[Sequence[int]] = []
-    for axis in axes:
-        table = []
-        for i, at in enumerate(axis.coords):
-            mark = object() if axis.marks is None else _mark_key(axis.marks[i], axis.key is not None)
-            if mark not in place:
-                place[mark] = len(coords)
-                coords.append(at)
-                marks.append(mark)
-            table.append(place[mark])
-        tables.append(tuple(table))
+    marks = [
+        [object() for _ in axis.coords]
+        if axis.marks is None
+        else [_mark_key(mark, axis.key is not None) for mark in axis.marks]
+        for axis in axes
+    ]
+    coords: dict[Any, Any] = {}
+    for axis, each in zip(axes, marks, strict=True):
+        for mark, at in zip(each, axis.coords, strict=True):
+            coords.setdefault(mark, at)
+    place = {mark: position for position, mark in enumerate(coords)}
     keys = {axis.key for axis in axes}
-    return Axis(axes[0].name, coords, keys.pop() if len(keys) == 1 else None, marks=marks), tables
+    key = keys.pop() if len(keys) == 1 else None
+    union = Axis(axes[0].name, tuple(coords.values()), key, marks=tuple(coords))
+    return union, [tuple(place[mark] for mark in each) for each in marks]
 
 
 def _mark_key(mark: Any, is_key: bool = False) -> Any:
