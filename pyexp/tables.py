@@ -304,7 +304,7 @@ def coord_labels(results: Tensor[Result]) -> list[str]:
 
 def coord_label(name: str) -> str:
     """The name of a coordinate in a table."""
-    return f"axis.{name}" if name in (*FIRST, *LAST) else name
+    return f"axis.{name}" if name in (*FIRST, *LAST) or name.startswith("config.") else name
 
 
 def label_of(key: str, axes: Iterable[str]) -> str:
