@@ -3,7 +3,7 @@
 Knows names, coordinates and positions. Does not know the cells along an axis.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
@@ -27,51 +27,40 @@ MISSING = -1
 
 @dataclass(frozen=True, slots=True)
 class Picked(Sequence[T]):
-    """The items of a sequence at some positions, looked up lazily. A position `MISSING` gives None."""
+    """The items of a sequence at some positions, looked up lazily. A position `MISSING` gives `missing`."""
 
-    source: Sequence[T]
+    source: "Sequence[T] | Along"
     positions: Positions
+    missing: Any = None
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):
             return taken(self, range(count(self.positions))[at])
         position = self.positions[at]
-        return None if position == MISSING else self.source[position]
+        return self.missing if position == MISSING else self.source[position]
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __iter__(self) -> Iterator[Any]:
-        return (None if position == MISSING else self.source[position] for position in self.positions)
+        return (self.missing if position == MISSING else self.source[position] for position in self.positions)
 
 
 @dataclass(frozen=True, slots=True)
-class Steps(Sequence[int]):
-    """The positions along one axis of a grid for cells given by flat position."""
+class Along:
+    """The position along one axis of a grid, by flat position."""
 
-    positions: Positions
     stride: int
     size: int
 
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            return taken(self, range(count(self.positions))[at])
-        return self.positions[at] // self.stride % self.size
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __iter__(self) -> Iterator[int]:
-        stride, size = self.stride, self.size
-        return (position // stride % size for position in self.positions)
+    def __getitem__(self, position: int) -> int:
+        return position // self.stride % self.size
 
 
 def taken(items: Sequence[T], positions: Positions) -> Sequence[T]:
     """The items at these positions. Lazy if the positions are lazy."""
-    if isinstance(items, Steps):
-        return Steps(taken(items.positions, positions), items.stride, items.size)  # type: ignore[return-value]  # ints
     if isinstance(items, Picked):
-        return Picked(items.source, taken(items.positions, positions))
+        return replace(items, positions=taken(items.positions, positions))
     if isinstance(items, (tuple, range)) and isinstance(positions, range):
         # A slice of a range is one too, of any length.
         stop = positions.stop if positions.stop >= 0 else None
@@ -135,6 +124,8 @@ class Axis:
     def __post_init__(self) -> None:
         if not isinstance(self.coords, (tuple, range, Picked)):  # a list could still change
             object.__setattr__(self, "coords", tuple(self.coords))
+        if not self.levels:  # then only its positions distinguish cells
+            object.__setattr__(self, "is_flat", False)
 
     @property
     def size(self) -> int:
@@ -147,8 +138,16 @@ class Axis:
     @property
     def known(self) -> dict[str, Sequence[Any]]:
         """The coordinates by name: of its levels, and its own unless these only count cells."""
-        own = {} if self.is_flat and self.levels else {self.name: self.coords}
+        own = {} if self.is_flat else {self.name: self.coords}
         return own | {level.name: level.coords for level in self.levels}
+
+    @property
+    def as_levels(self) -> tuple[Level, ...]:
+        """The levels of a flat axis; for any other, the axis as a level, and its levels under that."""
+        if self.is_flat:
+            return self.levels
+        own = Level(replace(self, levels=()), range(self.size))
+        return (own, *(replace(level, under=self.name) for level in self.levels))
 
     def take(self, positions: Positions) -> "Axis":
         """The axis with only these positions."""
@@ -183,12 +182,15 @@ class Axis:
 
         If `names` are given, drop only axes and levels of these names.
         """
-        if not (self.is_flat and self.levels):
+        if not self.is_flat:
             return None if self.size == 1 and (not names or self.name in names) else self
-        meant = [level for level in self.levels if not names or level.name in names]
-        gone = {level.name for level in meant if len(set(level.codes)) == 1}
-        left = tuple(level for level in self.levels if not gone & {level.name, level.under})
-        return replace(self, levels=left) if left or self.size != 1 else None
+        left = self._varying(names or [level.name for level in self.levels])
+        return left if left.levels or left.size != 1 else None
+
+    def _varying(self, names: Collection[str]) -> "Axis":
+        """The axis without the levels of these names that have one coordinate for all cells, and what is under them."""
+        gone = {level.name for level in self.levels if level.name in names and len(set(level.codes)) == 1}
+        return replace(self, levels=tuple(each for each in self.levels if not gone & {each.name, each.under}))
 
     def found(self, name: str, wanted: Any) -> tuple[list[int], bool]:
         """The positions at one or several coordinates, and whether it was one.
@@ -222,24 +224,14 @@ class Axis:
             raise SelectionError(f"no cell is at {asked} at once")
         single = [name for name, (_, is_one) in found.items() if is_one]
         axis = self.take(kept)
-        if self.is_flat and self.levels:
-            for name in single:
-                axis = axis._without_fixed(name)
+        if self.is_flat:
+            # With a level, what it is under goes too: it distinguishes the cells at least as well.
+            axis = axis._varying([level.under or level.name for level in self.levels if level.name in single])
             is_over = not axis.levels or any(map(self.is_named, single))
         else:
             is_over = bool(single)
         is_left = len(kept) != 1 or not is_over
         return (kept if is_left else kept[0]), axis
-
-    def _without_fixed(self, name: str) -> "Axis":
-        """The axis without a level, and without those above and under it, if all cells have one coordinate there."""
-        level = self.level(name)
-        if level is None:  # it went with another
-            return self
-        head = self.level(level.under or name) or level
-        if len(set(head.codes)) > 1:
-            return self
-        return replace(self, levels=tuple(each for each in self.levels if head.name not in (each.name, each.under)))
 
     def grouped(self, gone: set[str]) -> "tuple[list[list[int]], Axis | None]":
         """Groups of positions that agree in all coordinates except the `gone` ones, and the axis of these groups.
@@ -275,16 +267,17 @@ class Axis:
         return replace(head, codes=tuple(code if set(each) == {MISSING} else MISSING for code, each in codes))
 
 
+def codes_along(axes: Sequence[Axis], positions: Positions) -> list[Sequence[int]]:
+    """The positions along each axis of the cells at flat positions of a grid."""
+    strides = strides_of(tuple(axis.size for axis in axes))
+    return [Picked(Along(stride, axis.size), positions) for axis, stride in zip(axes, strides, strict=True)]
+
+
 def flat_axis(axes: Sequence[Axis], positions: Positions) -> Axis:
     """One axis for the cells at flat positions of a grid. The grid's axes become its levels."""
     levels: list[Level] = []
-    for axis, stride in zip(axes, strides_of(tuple(axis.size for axis in axes)), strict=True):
-        codes = Steps(positions, stride, axis.size)
-        if axis.is_flat:
-            levels += [level.take(codes) for level in axis.levels]
-        else:
-            under = [replace(level.take(codes), under=axis.name) for level in axis.levels]
-            levels += [Level(replace(axis, levels=()), codes), *under]
+    for axis, codes in zip(axes, codes_along(axes, positions), strict=True):
+        levels += [level.take(codes) for level in axis.as_levels]
     return Axis("axis_0", range(count(positions)), levels=tuple(levels), is_flat=True)
 
 
@@ -318,7 +311,7 @@ def positions_at(coords: Sequence[Any], wanted: Any, name: str) -> tuple[list[in
 
     Raises `SelectionError` for an unknown coordinate.
     """
-    found = positions_equal_to(coords, wanted)
+    found = [i for i, value in enumerate(coords) if equal(value, wanted)] or _encoded_alike(coords, wanted)
     if found:
         return found, True
     if isinstance(wanted, slice):
@@ -327,11 +320,6 @@ def positions_at(coords: Sequence[Any], wanted: Any, name: str) -> tuple[list[in
     if isinstance(many, (list, tuple, range)):
         return [i for each in many for i in positions_at(coords, each, name)[0]], False
     raise SelectionError(f"axis {name!r} has no coordinate {many!r}{closest(many, coords)}; there is {listing(coords)}")
-
-
-def positions_equal_to(values: Sequence[Any], wanted: Any) -> list[int]:
-    """The positions of the values that equal the wanted one."""
-    return [i for i, value in enumerate(values) if equal(value, wanted)] or _encoded_alike(values, wanted)
 
 
 def positions_agreeing_with(values: Sequence[Any], wanted: Any) -> list[int]:

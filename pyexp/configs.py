@@ -183,11 +183,11 @@ class Config(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         """The leaves by their dotted keys, as a notebook shows them."""
-        from pyexp import markup  # only a notebook pays for it
+        from pyexp import text  # only a notebook pays for it
 
         found = list(leaves(self))
-        rows = [(found[i][0], markup.brief(found[i][1])) for i in markup.ends(len(found), 100)]
-        return markup.table(["key", "value"], rows, len(found))
+        rows = [(found[i][0], text.brief(found[i][1])) for i in text.html_ends(len(found), 100)]
+        return text.html_table(["key", "value"], rows, len(found))
 
 
 def _united(left: Any, right: Any) -> Config:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from pyexp.axes import MISSING, Axis, Steps, strides_of, taken
+from pyexp.axes import MISSING, Axis, codes_along, taken
 from pyexp.configs import (
     NOTHING,
     Config,
@@ -163,10 +163,6 @@ def _typed(text: str) -> str:
     return quoted if quoted == text or re.search(r'["$`\\!]', text) else f'"{text}"'
 
 
-def _bool(word: str) -> Any:
-    return _BOOLS.get(word.strip().lower(), NOTHING)
-
-
 _BOOLS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -195,10 +191,10 @@ def _float(word: str) -> Any:
     return NOTHING if is_lost else number
 
 
-def _of_kind(kind: type) -> Callable[[str], Any]:
+def _of_kind(kind: type, make: Callable[[Any], Any] | None = None) -> Callable[[str], Any]:
     def read(word: str) -> Any:
         value = _literal(word)
-        return value if type(value) is kind else NOTHING
+        return (make or kind)(value) if type(value) is kind else NOTHING
 
     return read
 
@@ -212,24 +208,20 @@ class Kind(NamedTuple):
 
 #: How to read a word, by the class of the value that it replaces.
 KINDS: Mapping[type, Kind] = {
-    bool: Kind(_bool, "{key}=true or {key}=false"),
+    bool: Kind(lambda word: _BOOLS.get(word.strip().lower(), NOTHING), "{key}=true or {key}=false"),
     int: Kind(_int, "a number like {key}=10"),
     float: Kind(_float, "a number like {key}=0.1 or {key}=1e-3"),
     str: Kind(lambda word: word, "any text"),
     list: Kind(_of_kind(list), "a list like {key}='[1, 2]'"),
     tuple: Kind(_of_kind(tuple), "a tuple like {key}='(1, 2)'"),
     set: Kind(_of_kind(set), "a set like {key}='{{1, 2}}'"),
-    frozenset: Kind(lambda word: _with(frozenset, _of_kind(set)(word)), "a set like {key}='{{1, 2}}'"),
+    frozenset: Kind(_of_kind(set, frozenset), "a set like {key}='{{1, 2}}'"),
     Config: Kind(_of_kind(dict), "one of its keys like {key}.{inner}=…, or a whole dict"),
 }
 
 
 #: A kind of values that cannot be typed.
 _FOREIGN = Kind(lambda word: NOTHING, "such a value in the script")
-
-
-def _with(make: Callable[[Any], Any], value: Any) -> Any:
-    return value if value is NOTHING else make(value)
 
 
 def kind_of(there: Any) -> Kind:
@@ -272,24 +264,21 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
         _validate_override(one, cells)
     readers = [(one, cached_by_identity(partial(_fitted, one))) for one in overrides]
     changed = tuple(
-        applied(config, [(_path_in(config, one), read(lookup(config, one.key, NOTHING))) for one, read in readers])
+        # A dot in the override's path may be part of a key of this config.
+        applied(
+            config,
+            [(route(config, one.path) or one.path, read(lookup(config, one.key, NOTHING))) for one, read in readers],
+        )
         for config in cells
     )
-    along = zip(configs.axes, strides_of(configs.shape), strict=True)
     axes = []
-    for axis, stride in along:
-        codes = Steps(range(len(cells)), stride, axis.size)
+    for axis, codes in zip(configs.axes, codes_along(configs.axes, range(len(cells))), strict=True):
         levels = [
             replace(level, axis=_axis_after(level.axis, taken(level.codes, codes), cells, changed, overrides))
             for level in axis.levels
         ]
         axes.append(replace(_axis_after(axis, codes, cells, changed, overrides), levels=tuple(levels)))
     return Tensor.of_cells(changed, axes)
-
-
-def _path_in(config: FrozenConfig, one: Override) -> Path:
-    """The keys of the override's path in this config, where a dot may be part of a key."""
-    return route(config, one.path) or one.path
 
 
 def _axis_after(
@@ -435,34 +424,21 @@ class Options(NamedTuple):
         return self.timestamp is True and (self.resume or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED))
 
 
-def _seconds(text: Any) -> float:
-    number = float(_no_flag(text))
-    if not 0 <= number < float("inf"):
-        raise ValueError(text)
+def _number(kind: Callable[[Any], Any], least: float, given: Any) -> Any:
+    number = kind(given)
+    is_whole = not isinstance(given, float) or number == given
+    if isinstance(given, bool) or not is_whole or not least <= number < math.inf:  # Python takes a bool for a number
+        raise ValueError(given)
     return number
 
 
-def _positive(text: Any) -> float:
-    number = _seconds(text)
-    if number == 0:
-        raise ValueError(text)
-    return number
+_seconds = partial(_number, float, 0)
+_positive = partial(_number, float, math.ulp(0.0))
+_count = partial(_number, int, 0)
 
 
-def _count(text: Any) -> int:
-    number = int(_no_flag(text))
-    if number < 0 or (isinstance(text, float) and text != number):
-        raise ValueError(text)
-    return number
-
-
-def _jobs(text: Any) -> int | str:
-    if text == "auto":
-        return "auto"
-    number = _count(text)
-    if number == 0:
-        raise ValueError(text)
-    return number
+def _jobs(given: Any) -> Any:
+    return given if given == "auto" else _number(int, 1, given)
 
 
 def _gpus(given: Any) -> str:
@@ -477,16 +453,13 @@ def _name(text: Any) -> str:
     return component(str(text), "name")
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(value)
-    return value
-
-
-def _no_flag(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python takes for a number
+def _only(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind):
         raise TypeError(value)
     return value
+
+
+_flag, _text = partial(_only, bool), partial(_only, str)
 
 
 def _folder(value: Any) -> Any:
@@ -495,24 +468,12 @@ def _folder(value: Any) -> Any:
     return value
 
 
-def _glob(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value
-
-
-def _globs(value: Any) -> str | tuple[str, ...]:
+def _globs(value: Any) -> Any:
     """One glob, or several: a cell that matches any of them is meant."""
-    if not isinstance(value, tuple):
-        return _glob(value)
-    globs = tuple(map(_glob, value))
-    if not globs:
+    globs = value if isinstance(value, tuple) else (value,)
+    if not globs or not all(isinstance(glob, str) for glob in globs):
         raise ValueError(value)
     return globs if len(globs) > 1 else globs[0]
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 class Option(NamedTuple):
@@ -539,6 +500,11 @@ class Option(NamedTuple):
         """The flag that undoes a switch."""
         return self.undo or (f"--no-{self.flags[-1].removeprefix('--')}" if self.sets and not self.metavar else None)
 
+    @property
+    def all_flags(self) -> tuple[str, ...]:
+        """Its flags, and the one that undoes it."""
+        return (*self.flags, self.off) if self.off else self.flags
+
 
 #: The table, in the groups in which `--help` and the docs show it.
 GROUPS: Mapping[str, tuple[Option, ...]] = {
@@ -550,7 +516,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("resume", ("--continue", "--resume"), "continue the latest run: load what is finished, run the rest",
                undo="--no-continue"),
         Option("extend", ("--extend",), "allow a run that another script began"),
-        Option("trust", ("--trust-owner",), "load results of this user too, or of 'all'; loading runs code", _glob,
+        Option("trust", ("--trust-owner",), "load results of this user too, or of 'all'; loading runs code", _text,
                "the name of a user, or 'all'", "USER"),
         Option("name", ("--name",), "the experiment's folder below the output folder", _name,
                "the name of one folder", "NAME"),
@@ -574,7 +540,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
     ),
     "how": (
         Option("executor", ("--executor",), "where cells run: subprocess, fork, inline, ray, or an address ray://…",
-               _as_it_is, "an executor's name", "NAME"),
+               lambda value: value, "an executor's name", "NAME"),
         Option("jobs", ("-j", "--jobs"), "cells at a time (default: 1, or with --gpus one for each in its list)",
                _jobs, "a number from 1, or 'auto' (one for each core)", "N"),
         Option("gpus", ("--gpus",), "a GPU for each cell while it runs: auto (all there are), 0,1 or 0,0,1,1 (two "
@@ -602,7 +568,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("html", ("--html",), "write the run's page, report.html in its folder, and print its path (needs the "
                "extra [html])"),
         Option("plot", ("--plot",), "write a chart of an output as a picture into the run's folder, over one axis or "
-               "two (accuracy:lr,width) or the first two (needs the extra [html])", _glob,
+               "two (accuracy:lr,width) or the first two (needs the extra [html])", _text,
                "the name of an output, and of axes as in 'accuracy:lr'", "OUTPUT[:AXIS]"),
     ),
 }  # fmt: skip
@@ -613,7 +579,7 @@ OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for opti
 BY_FIELD: Mapping[str, Option] = {option.field: option for option in reversed(OPTIONS)}
 
 #: All flags of the command line.
-FLAGS = (*(flag for option in OPTIONS for flag in (*option.flags, option.off) if flag), "--help")
+FLAGS = (*(flag for option in OPTIONS for flag in option.all_flags), "--help")
 
 
 OVERRIDE_HELP = (
@@ -684,7 +650,7 @@ def _read(field: str, value: Any, where: str) -> Any:
         return None
     try:
         return option.read(value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, UsageError):
             raise
         label = option.flags[-1] if where == "the command line" else field
@@ -705,7 +671,7 @@ def unknown_flag(flag: str) -> str:
 
     word = flag.lstrip("-")
     harmless = [option for option in OPTIONS if not option.removes]
-    flags = ["--help", *(flag for option in harmless for flag in (*option.flags, option.off) if flag)]
+    flags = ["--help", *(flag for option in harmless for flag in option.all_flags)]
     names = {each.lstrip("-"): each for each in flags} | {option.field: option.flags[-1] for option in harmless}
     found = get_close_matches(word, names, n=3)
     close = list(dict.fromkeys(names[each] for each in found))
@@ -725,17 +691,15 @@ def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[
     """
     settled: dict[str, Any] = {}
     for said in (checked(decorator, "the decorator"), checked(call, "run()"), argv):
-        validate_combination(said)
-        for field in _switched_off(settled, said):
-            settled.pop(field, None)
+        for one, other, remedy in _EXCLUSIVE:
+            if _is_on(said, one) and _is_on(said, other):
+                first, second = BY_FIELD[one].flags[0], BY_FIELD[other].flags[0]
+                raise UsageError(f"{first} and {second} contradict each other; {remedy}")
+            for wins, loses in ((one, other), (other, one)):
+                if _is_on(said, wins) and _is_on(settled, loses):
+                    del settled[loses]
         settled |= {**said, "overrides": (*settled.get("overrides", ()), *said.get("overrides", ()))}
     return Options(**settled)
-
-
-def _switched_off(below: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]:
-    """The options below that contradict those in `said`."""
-    pairs = [pair for one, other, _ in _EXCLUSIVE for pair in ((one, other), (other, one))]
-    return [loses for wins, loses in pairs if _is_on(said, wins) and _is_on(below, loses)]
 
 
 _ONE = "give one of them"
@@ -756,81 +720,3 @@ _EXCLUSIVE = (
 def _is_on(said: Mapping[str, Any], field: str) -> bool:
     value = said.get(field)
     return isinstance(value, str) if field == "timestamp" else bool(value)
-
-
-def validate_combination(said: Mapping[str, Any]) -> None:
-    """Raise `UsageError` if two of the options contradict each other."""
-    for one, other, remedy in _EXCLUSIVE:
-        if _is_on(said, one) and _is_on(said, other):
-            first, second = BY_FIELD[one].flags[0], BY_FIELD[other].flags[0]
-            raise UsageError(f"{first} and {second} contradict each other; {remedy}")
-
-
-def reference() -> str:
-    """The page of the docs about the options, with a row for each."""
-    lines = [_INTRODUCTION]
-    for title, options in GROUPS.items():
-        lines += [
-            f"## {title.capitalize()}",
-            "",
-            "| command line | `run()`, decorator | what it does |",
-            "|---|---|---|",
-        ]
-        lines += [
-            f"| {_flags(option)} | {_keyword(option)} | {option.help}{default_of(option)} |" for option in options
-        ]
-        lines.append("")
-    lines += ["## Overrides", "", "| command line | `run()`, decorator | what it does |", "|---|---|---|"]
-    lines.append(f'| `key=value`, `key:=literal`, `+key=value` | `overrides={{"key": value}}` | {OVERRIDE_HELP} |')
-    lines += ["", _KINDS]
-    return "\n".join([*lines, ""])
-
-
-_INTRODUCTION = """# Options
-
-Give an option on the command line, to `experiment.run()`, or to the decorator. The command line wins over `run()`, and
-`run()` wins over the decorator.
-
-`experiment.run()` reads the command line if the script that was started calls it, directly or through its own
-functions; an installed entry point (`train = "package.train:main"`) counts as such a script. It does not read it if a
-library with arguments of its own calls it, such as a test runner or click. `run(argv=sys.argv[1:])` always reads it,
-and `run(argv=[])` never does.
-
-If a script runs several experiments, each reads the command line. An experiment without a cell for `-k`, or without the
-key of an override, says so in a line and runs nothing, if another one has it. With `--check`, all experiments of the
-script run, and then the exit status is 1 if a cell of any of them failed.
-
-This page is made from the table in `pyexp/options.py`:
-`python -c "from pyexp.options import reference; print(reference(), end='')" > docs/reference/options.md`.
-
-Exit status: 0; 1 if `--check` was given and a cell failed; 2 for wrong usage, which is one line on stderr; 75 where
-`--stop-after` has left cells (run the command again); 130 after Ctrl-C, 143 after SIGTERM.
-"""
-
-_KINDS = """A typed value gets the kind of the value that it replaces. If it cannot, an error shows what to type:
-
-| the config has | what you may type |
-|---|---|
-| a bool | `true`, `1`, `yes`, `on` or `false`, `0`, `no`, `off`, in any case |
-| an int | a number; `1e3` becomes 1000, `0.5` a float |
-| a float | a number (an int becomes a float), `inf`, `nan` |
-| a string | any text, unchanged: `id=1_1_1` and `tag=None` are strings |
-| a list, tuple, set or dict | a Python literal of the same kind |
-| a path, a member of an enum | a path, the name of a member |
-| None, or with `+` no such key | a Python literal; anything else is text, also digits with underscores |
-
-`key:=literal` takes a Python literal of any kind. Quotes make a string: `n='"3"'`. A value in a dict
-(`overrides={"key": value}`) is used unchanged; in a list (`overrides=["key=value"]`) it is read as if it were typed. If
-the configs have values of different kinds, each keeps its kind, and each has to accept what you type. For a key with a
-dot, write `\\.` (`files.train\\.csv=2`), or a plain dot if the key exists (`files.train.csv=2`). The reasons are in the
-[decision](../decisions/042-overrides-keep-kinds.md)."""
-
-
-def _flags(option: Option) -> str:
-    value = f" {option.metavar}" if option.metavar else ""
-    shown = [*(f"`{flag}{value}`" for flag in option.flags)]
-    return ", ".join(shown) + (f" (undone by `{option.off}`)" if option.off else "")
-
-
-def _keyword(option: Option) -> str:
-    return f"`{option.field}={'…' if option.metavar else option.sets}`"

@@ -19,6 +19,7 @@ from pyexp.hashing import digest, encode, encoder_of_many, without_defaults
 from pyexp.results import Record, cells_in_words, clipped, labels
 from pyexp.sweep import name_of
 from pyexp.tensor import Tensor
+from pyexp.text import html_ends, html_table
 
 #: A run of more cells than this is taken for a mistake: the person meant `sample`.
 MOST_CELLS = 10_000_000
@@ -317,13 +318,11 @@ class Plan(NamedTuple):
 
     def _repr_html_(self) -> str:
         """The summary and the steps, as a notebook shows them."""
-        from pyexp import markup  # only a notebook pays for it
-
-        shown = (self.steps[i] for i in markup.ends(self.steps.size))
+        shown = (self.steps[i] for i in html_ends(self.steps.size))
         steps = list(shown)
         names = labels([step.cell for step in steps])
         rows = [(name, s.status.value, s.action.value, s.reason) for name, s in zip(names, steps, strict=True)]
-        return markup.table(["cell", "status", "action", "reason"], rows, self.steps.size, self.summary())
+        return html_table(["cell", "status", "action", "reason"], rows, self.steps.size, self.summary())
 
 
 def plan(cells: Tensor[Cell], found: Mapping[str, Found], mode: Mode) -> Plan:

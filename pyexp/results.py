@@ -7,7 +7,7 @@ when the value is first used.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from math import inf
 from operator import attrgetter
@@ -315,36 +315,20 @@ class Record(NamedTuple):
         return self.status in ("done", "failed")
 
 
-def record_of(
-    name: str, config: FrozenConfig, digest: str, outcome: Outcome, *, started: float = 0.0, seconds: float = 0.0,
-    attempts: tuple[Attempt, ...] = (), host: str = "", executor: str = "", gpu: str = "",
-    code: Mapping[str, Any] = FrozenConfig(),
-) -> Record:  # fmt: skip
-    """The record of a cell that ended with this outcome."""
+def record_of(name: str, config: FrozenConfig, digest: str, outcome: Outcome, **told: Any) -> Record:
+    """The record of a cell that ended with this outcome; `told` are the fields of `Record` about how it was run."""
     given = {key: outcome[key] for key in ("type", "message", "traceback", "spread") if key in outcome}
     return Record(
-        name=name,
-        config=config,
-        hash=digest,
-        status=outcome["status"],
+        name,
+        config,
+        digest,
+        outcome["status"],
         outputs=dict(outcome.get("outputs", {})),  # in the experiment's own order, which a frozen map would lose
-        kinds=_kinds(tuple(outcome.get("kinds", {}).items())),
+        kinds=dict(outcome.get("kinds", {})),
         needs=tuple(outcome.get("needs", ())),
-        started=started,
-        seconds=seconds,
-        attempts=attempts,
-        host=host,
-        executor=executor,
-        gpu=gpu,
-        code=code,
         **given,
+        **told,
     )
-
-
-@lru_cache(maxsize=1024)
-def _kinds(items: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """The kinds of outputs as a map that records with equal kinds share, which makes tables of many records faster."""
-    return dict(items)
 
 
 def cells_in_words(number: int) -> str:
@@ -364,6 +348,11 @@ def clipped(text: str, most: int = 200) -> str:
     """
     line = text.partition("\n")[0]
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def brief_error(failed: "Record | Attempt") -> str:
+    """The error of a failure in one line: its type and, if it has one, its message."""
+    return clipped(f"{failed.type}: {failed.message}").rstrip(": ")
 
 
 class Named(Protocol):
@@ -451,32 +440,46 @@ def is_library(file: str) -> bool:
     return bool(_LIBRARY.search(file)) or file.startswith(_PYEXP)
 
 
+def known_output(record: Record, key: str, default: Any = None) -> Any:
+    """A scalar output, or the default. A NumPy time has its unit, which the number in a record lacks."""
+    value = record.outputs.get(key, default)
+    is_time = type(value) is int and record.kinds.get(key, "").startswith(("numpy.datetime64[", "numpy.timedelta64["))
+    return numpy_scalar(record.kinds[key], value) if is_time else value
+
+
+def outputs_of(record: Record) -> dict[str, str]:
+    """The outputs of a finished cell, in words; the class of an output that is not a scalar."""
+    return {
+        key: spelled(known_output(record, key), repr) if key in record.outputs else f"<{kind}>"
+        for key, kind in record.kinds.items()
+    }
+
+
 def missing(name: str, config: FrozenConfig, digest: str, words: str, status: str = "new") -> Record:
     """The record of a cell that has not ended, with its status: an error of type `NotRun`, with the reason."""
     return Record(name, config, digest, status, type="NotRun", message=words)
 
 
+#: The fields of a record that are JSON data as they are: those that every record has had, and others.
+_ALWAYS = ("name", "hash", "status", "started", "seconds", "host", "executor")
+_PLAIN_FIELDS = (*_ALWAYS, "gpu", "spread", "seal")
+_ERROR_FIELDS = ("type", "message", "traceback")
+
+
 def to_json(record: Record) -> dict[str, Any]:
     """The record as JSON data."""
+    fields = record._asdict()
     shown: dict[str, Any] = {
         "format": FORMAT,
-        "name": record.name,
-        "hash": record.hash,
-        "status": record.status,
+        **{key: fields[key] for key in ("name", "hash", "status")},
         "config": config_data(record.config),
-        "started": record.started,
-        "seconds": record.seconds,
-        "host": record.host,
-        "executor": record.executor,
-        "gpu": record.gpu,
-        "attempts": [
-            {"type": a.type, "message": a.message, "started": a.started, "seconds": a.seconds} for a in record.attempts
-        ],
+        **{key: fields[key] for key in ("started", "seconds", "host", "executor", "gpu")},
+        "attempts": [attempt._asdict() for attempt in record.attempts],
     }
     if record.code:
         shown["code"] = record.code
     if record.failed:
-        return {**shown, "error": {"type": record.type, "message": record.message, "traceback": record.traceback}}
+        return {**shown, "error": {key: fields[key] for key in _ERROR_FIELDS}}
     return {
         **shown,
         "outputs": {key: plain(value) for key, value in record.outputs.items()},
@@ -499,26 +502,19 @@ def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Re
             raise ResultError(f"the record is of format {version}, and this pyexp reads up to {FORMAT}")
         error = data.get("error", {})
         record = Record(
-            name=data["name"],
             config=restored(data["config"], version) if config is None else config,
-            hash=data["hash"],
-            status=data["status"],
             outputs={key: restored(value, version) for key, value in data.get("outputs", {}).items()},
-            kinds=_kinds(tuple(data.get("kinds", {}).items())),
-            spread=data.get("spread", True),
+            kinds=dict(data.get("kinds", {})),
             needs=tuple(data.get("needs", ())),
-            started=data["started"],
-            seconds=data["seconds"],
             attempts=tuple(Attempt(**entry) for entry in data["attempts"]),
-            host=data["host"],
-            executor=data["executor"],
-            gpu=data.get("gpu", ""),
             stamp=tuple(data.get("stamp", ())),
-            seal=data.get("seal", ""),
             code=_code(data.get("code", {})),
-            **{key: error[key] for key in ("type", "message", "traceback") if key in error},
+            **{key: data[key] for key in _PLAIN_FIELDS if key in data or key in _ALWAYS},
+            **{key: error[key] for key in _ERROR_FIELDS if key in error},
         )
-        _validate_types(record)
+        texts = {*map(type, _texts(record)), *map(type, record.needs), *map(type, record.kinds.values())}
+        if not texts <= {str} or not {type(record.started), type(record.seconds)} <= {int, float}:
+            raise TypeError("a field has the wrong type")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ResultError(f"this is not a record of pyexp: {type(error).__name__}: {error}") from None
     return record
@@ -535,13 +531,6 @@ def _code(data: Any) -> Mapping[str, Any]:
 
 
 _texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "gpu", "seal")
-
-
-def _validate_types(record: Record) -> None:
-    texts = {*map(type, _texts(record)), *map(type, record.needs), *map(type, record.kinds.values())}
-    numbers = {type(record.started), type(record.seconds)}
-    if not texts <= {str} or not numbers <= {int, float}:
-        raise TypeError("a field has the wrong type")
 
 
 #: Kinds of scalars that a record holds exactly.
@@ -612,7 +601,7 @@ class Result(Mapping[str, Any]):
     @property
     def frozen(self) -> "_Frozen":
         """The result as a mapping with a frozen config, for selections."""
-        return _Frozen(self)
+        return _Frozen(self._record, self._out, self._loaded)
 
     def __getitem__(self, key: str) -> Any:
         if key in OWN:
@@ -650,6 +639,9 @@ class Result(Mapping[str, Any]):
         shown = _ERROR if self._record.failed else self._record.kinds
         yield from (key for key in shown if key not in OWN)
 
+    def __contains__(self, key: object) -> bool:
+        return key in OWN or key in (_ERROR if self._record.failed else self._record.kinds)  # loads nothing
+
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
@@ -669,12 +661,8 @@ class Result(Mapping[str, Any]):
     def __repr__(self) -> str:
         if self._record.failed:
             return f"<Result {self._failure()}>"
-        outputs = ", ".join(f"{key}={self._brief(key)}" for key in self._record.kinds)
+        outputs = ", ".join(f"{key}={text}" for key, text in outputs_of(self._record).items())
         return f"<Result {self.name!r}: {outputs}>"
-
-    def _brief(self, key: str) -> str:
-        outputs = self._record.outputs
-        return spelled(outputs[key], repr) if key in outputs else f"<{self._record.kinds[key]}>"
 
     def _failure(self) -> str:
         if self._record.status != "failed":
@@ -693,26 +681,11 @@ OWN = ("name", "config", "out")
 _ERROR = ("__error__", "type", "message", "traceback")
 
 
-class _Frozen(Mapping[str, Any]):
+class _Frozen(Result):
     """A result seen through its frozen config."""
 
-    __slots__ = ("result",)
-
-    def __init__(self, result: Result) -> None:
-        self.result = result
-
-    def __getitem__(self, key: str) -> Any:
-        return self.result.record.config if key == "config" else self.result[key]
-
-    def __contains__(self, key: object) -> bool:
-        record = self.result.record
-        return key in OWN or key in (_ERROR if record.failed else record.kinds)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.result)
-
-    def __len__(self) -> int:
-        return len(self.result)
+    __slots__ = ()
+    config = property(lambda self: self._record.config)
 
 
 #: A longer string does not count as a scalar: it is in the result, not in the record.

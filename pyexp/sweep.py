@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256, shake_256
-from itertools import accumulate, count, repeat
+from itertools import accumulate, count
 from operator import index as as_int
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from pyexp.axes import MISSING, Axis, Level, content_key, flat_axis
+from pyexp.axes import MISSING, Along, Axis, Level, Picked, content_key, flat_axis
 from pyexp.configs import (
     Change,
     FrozenConfig,
@@ -44,6 +44,11 @@ class Variation:
 
     name: str
     changes: tuple[Change, ...]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The new values by dotted path."""
+        return {joined(path): value for path, value in self.changes}
 
     def sets(self, config: FrozenConfig, name: str, inside: Inside = inside) -> dict[str, Any]:
         """The new values at the config's top-level keys, among them the two names joined by `_`."""
@@ -86,13 +91,13 @@ def name_of(config: FrozenConfig) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain(Generic[T]):
-    """The cells of several tensors one after the other; `ends` are the flat positions at which each ends."""
+class Chain(Sequence[T]):
+    """The items of several sequences one after the other; `ends` are the flat positions at which each ends."""
 
     parts: tuple[Cells[T], ...]
     ends: tuple[int, ...]
 
-    def __getitem__(self, position: int) -> T:
+    def __getitem__(self, position: Any) -> Any:
         part = bisect_right(self.ends, position)
         return self.parts[part][position - (self.ends[part - 1] if part else 0)]
 
@@ -100,8 +105,11 @@ class Chain(Generic[T]):
     def may_be_walked(self) -> bool:
         return all(map(may_be_walked, self.parts))
 
+    def __len__(self) -> int:
+        return self.ends[-1]
+
     def __iter__(self) -> Iterator[T]:
-        return (config for part in self.parts for config in part)
+        return (item for part in self.parts for item in part)
 
 
 def sweep(
@@ -250,7 +258,10 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
         return configs
     listed = _listed(configs, what)
     frozen = tuple(_config(config, f"{what}[{i}]") for i, config in enumerate(listed))
-    first = tuple(Variation(config.get("name", ""), _plain_changes(config)) for config in frozen)
+    first = tuple(
+        Variation(config.get("name", ""), tuple(((key,), value) for key, value in config.items() if key != "name"))
+        for config in frozen
+    )
     return Tensor.of_cells(frozen, (_axis(first, [], None, 0, keys_of(configs)),))
 
 
@@ -343,31 +354,6 @@ def chained(grids: Sequence[Tensor[T]]) -> Tensor[T]:
     return Tensor.of_cells(Chain(tuple(grid.cells for grid in grids), ends), (axis,))
 
 
-@dataclass(frozen=True, slots=True)
-class Codes(Sequence[int]):
-    """The codes of several levels one after the other, each translated by the table of its level."""
-
-    parts: tuple[tuple[Sequence[int], Sequence[int]] | None, ...]
-    ends: tuple[int, ...]
-
-    def __getitem__(self, at: Any) -> Any:
-        part = bisect_right(self.ends, at)
-        found = self.parts[part]
-        if found is None:
-            return MISSING
-        codes, table = found
-        code = codes[at - (self.ends[part - 1] if part else 0)]
-        return MISSING if code == MISSING else table[code]
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    def __iter__(self) -> Iterator[int]:
-        for found, start, end in zip(self.parts, (0, *self.ends), self.ends, strict=False):
-            codes, table = found or (repeat(MISSING, end - start), ())
-            yield from (MISSING if code == MISSING else table[code] for code in codes)
-
-
 def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
     """The levels of one name, one after the other. None stands for cells that have no such level."""
     known = [level for level in levels if level is not None]
@@ -378,14 +364,17 @@ def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
     else:
         axis, tables = _union([level.axis for level in known])
     found = iter(tables)
-    parts = tuple(None if level is None else (level.codes, next(found)) for level in levels)
+    parts = tuple(
+        # Where there is no such level, all codes are `MISSING`: they are the item at position 0 of a sequence of one.
+        Picked((MISSING,), Picked(Along(1, 1), range(end - start)))
+        if level is None
+        else Picked(next(found), level.codes, MISSING)
+        for level, start, end in zip(levels, (0, *ends), ends, strict=False)
+    )
     above = {level.under for level in known}
     is_everywhere = len(known) == len(levels)
-    return Level(
-        axis if is_everywhere else replace(axis, key=None),
-        Codes(parts, ends),
-        above.pop() if len(above) == 1 else None,
-    )
+    under = above.pop() if len(above) == 1 else None
+    return Level(axis if is_everywhere else replace(axis, key=None), Chain(parts, ends), under)
 
 
 def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
@@ -393,22 +382,21 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
 
     Positions with equal marks become one.
     """
-    place: dict[Any, int] = {}
-    coords: list[Any] = []
-    marks: list[Any] = []
-    tables: list[Sequence[int]] = []
-    for axis in axes:
-        table = []
-        for i, at in enumerate(axis.coords):
-            mark = object() if axis.marks is None else _mark_key(axis.marks[i], axis.key is not None)
-            if mark not in place:
-                place[mark] = len(coords)
-                coords.append(at)
-                marks.append(mark)
-            table.append(place[mark])
-        tables.append(tuple(table))
+    marks = [
+        [object() for _ in axis.coords]
+        if axis.marks is None
+        else [_mark_key(mark, axis.key is not None) for mark in axis.marks]
+        for axis in axes
+    ]
+    coords: dict[Any, Any] = {}
+    for axis, each in zip(axes, marks, strict=True):
+        for mark, at in zip(each, axis.coords, strict=True):
+            coords.setdefault(mark, at)
+    place = {mark: position for position, mark in enumerate(coords)}
     keys = {axis.key for axis in axes}
-    return Axis(axes[0].name, coords, keys.pop() if len(keys) == 1 else None, marks=marks), tables
+    key = keys.pop() if len(keys) == 1 else None
+    union = Axis(axes[0].name, tuple(coords.values()), key, marks=tuple(coords))
+    return union, [tuple(place[mark] for mark in each) for each in marks]
 
 
 def _mark_key(mark: Any, is_key: bool = False) -> Any:
@@ -456,10 +444,6 @@ def _variation(variation: Any, where: str) -> Variation:
     return Variation(_name(name, where), tuple(change for change in made if change[0] != ("name",)))
 
 
-def _plain_changes(config: FrozenConfig) -> tuple[Change, ...]:
-    return tuple(((key,), config[key]) for key in sorted(config) if key != "name")
-
-
 def _axis(
     variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, zipped: Sequence[str]
 ) -> Axis:
@@ -470,7 +454,7 @@ def _axis(
     default = next(free for i in count(number) if (free := f"axis_{i}") not in taken)
     key = _differing(variations) if len(zipped) < 2 else None
     if key is not None and (name or key not in taken):
-        values = tuple(_value(variation, key) for variation in variations)
+        values = tuple(variation.values[key] for variation in variations)
         is_key = not _touches(variations, key, besides=True)
         return Axis(name or key, values, key if is_key else None, marks=variations)
     names = tuple(variation.name for variation in variations)
@@ -482,17 +466,13 @@ def _axis(
 
 def _level(variations: tuple[Variation, ...], key: str) -> Level:
     """The level of a key that every variation sets."""
-    values = [_value(variation, key) for variation in variations]
+    values = [variation.values[key] for variation in variations]
     place: dict[Any, int] = {}
     codes = tuple(place.setdefault(content_key(value), len(place)) for value in values)
     coords = tuple(values[codes.index(code)] for code in range(len(place)))
     is_key = not _touches(variations, key, besides=True)
     marks = tuple((None, ((parts_of(key), mark),)) for mark in place)  # as if nothing else were varied
     return Level(Axis(key, coords, key if is_key else None, marks=marks), codes)
-
-
-def _value(variation: Variation, key: str) -> Any:
-    return next(value for path, value in variation.changes if joined(path) == key)
 
 
 def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
@@ -511,7 +491,7 @@ def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
 
 def _differing(variations: tuple[Variation, ...]) -> str | None:
     """The only key in which the variations differ, if each sets it; the only key of a single variation; or None."""
-    tables = [{joined(path): value for path, value in variation.changes} for variation in variations]
+    tables = [variation.values for variation in variations]
     keys = list(tables[0]) if tables else []
     if any(table.keys() != tables[0].keys() for table in tables):
         return None

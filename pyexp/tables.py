@@ -10,15 +10,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, product
-from operator import attrgetter, is_, itemgetter, mul
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyexp.axes import MISSING, Axis, Level, strides_of
+from pyexp.axes import MISSING, Axis, codes_along
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
-from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
-from pyexp.tensor import Tensor, array_of, object_array
+from pyexp.results import (
+    EXACT,
+    OWN,
+    Record,
+    Result,
+    brief_error,
+    cells_in_words,
+    clipped,
+    known_output,
+    labels,
+    records_of,
+    spelled,
+)
+from pyexp.tensor import Tensor, array_of, is_float, object_array
+from pyexp.text import Column, aligned, cut, ends, html_ends, html_table, in_words, more, printable
 
 if TYPE_CHECKING:
     import pandas
@@ -64,9 +76,7 @@ class Results(Tensor[Result]):
 
     def _repr_html_(self) -> str:
         """The table as a notebook shows it: the cells at both ends, their coordinates, outputs and failures."""
-        from pyexp import markup  # only a notebook pays for it
-
-        shown = self[markup.ends(self.size)].to_records()
+        shown = self[html_ends(self.size)].to_records()
         axes = coord_labels(self)
         columns = [
             key
@@ -74,10 +84,10 @@ class Results(Tensor[Result]):
             if not (key.startswith("config.") and key.removeprefix("config.") in axes)
             and (key in FIRST or len(shown) < 2 or any(not equal(row[key], shown[0][key]) for row in shown))
         ]
-        rows = [["" if row[key] is None else _text(row[key]) for key in columns] for row in shown]
+        rows = [["" if row[key] is None else brief(row[key]) for key in columns] for row in shown]
         records = records_of(self)
         told = "; ".join([counts([record.status for record in records]), *_notes(records)])
-        return markup.table(columns, rows, self.size, told)
+        return html_table(columns, rows, self.size, told)
 
     def _ipython_key_completions_(self) -> list[str]:
         records = records_of(self)
@@ -103,8 +113,7 @@ class Results(Tensor[Result]):
             return [record.name for record in records_of(self)] if path == "name" else super()._column(path)
         if path.startswith("config."):
             return [lookup(record.config, path.removeprefix("config."), NOTHING) for record in records_of(self)]
-        scalars = _scalars(records_of(self), path)
-        return [_output(result, path) for result in self] if scalars is None else scalars
+        return [_looked_up(result, path) for result in self]
 
     def _by_key(self, key: str, names: Sequence[str]) -> Any:
         outputs = [known for known in _outputs(records_of(self)) if known not in OWN]
@@ -169,8 +178,8 @@ class Results(Tensor[Result]):
         records = records_of(self)
         if dims is None:
             _warn_of(_others(records), "to_xarray()", "dims={}")
-        grid = _layout(self, [record.name for record in records])
-        columns = {key: [r.outputs.get(key) for r in records] for key in _keys(records) if key not in (dims or {})}
+        grid = _layout(self)
+        columns = {key: [known_output(r, key) for r in records] for key in _keys(records) if key not in (dims or {})}
         columns = {label_of(key, grid.coords): values for key, values in columns.items()}
         columns["status"] = [record.status for record in records]
         columns["seconds"] = [record.seconds if record.has_run else None for record in records]
@@ -212,11 +221,9 @@ class Results(Tensor[Result]):
             if gone is None or any(map(axis.is_named, gone)):
                 entries.append([slice(None)])
                 continue
-            groups, rest = axis.grouped(gone) if gone & axis.known.keys() else (range(axis.size), axis)
+            groups, rest = axis.grouped(gone) if gone & axis.known.keys() else ([[i] for i in range(axis.size)], axis)
             entries.append(groups)
             left += [] if rest is None else [rest]
-        if gone is not None and not gone:
-            entries = [[[i] for i in each] for each in entries]
         keys = keys_of(records_of(self))
         groups_of_cells = map(self.__getitem__, product(*entries)) if self.ndim else [self[:]]
         made = tuple(_reduced(group, keys, of_values, notes_gaps) for group in groups_of_cells)
@@ -277,22 +284,7 @@ class Results(Tensor[Result]):
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)
 
 
-def _scalars(records: Sequence[Record], path: str) -> list[Any] | None:
-    """The records' outputs of this name, if every record holds it exactly; None otherwise.
-
-    Two passes, one for each map of a record, take half the time of one pass over both. Usually all records share one
-    map of kinds, which then is looked at once.
-    """
-    try:
-        values = list(map(itemgetter(path), map(attrgetter("outputs"), records)))
-        kinds = list(map(attrgetter("kinds"), records))
-        distinct = kinds[:1] if all(map(is_, kinds, kinds[1:])) else kinds
-        return values if {each[path] for each in distinct} <= EXACT else None
-    except KeyError:
-        return None
-
-
-def _output(result: Result, path: str) -> Any:
+def _looked_up(result: Result, path: str) -> Any:
     """The result's value at a path, or NOTHING. A scalar output is taken from the record."""
     record = result.record
     if path in record.outputs and record.kinds[path] in EXACT:
@@ -312,7 +304,7 @@ def coord_labels(results: Tensor[Result]) -> list[str]:
 
 def coord_label(name: str) -> str:
     """The name of a coordinate in a table."""
-    return f"axis.{name}" if name in (*FIRST, *LAST) else name
+    return f"axis.{name}" if name in (*FIRST, *LAST) or name.startswith("config.") else name
 
 
 def label_of(key: str, axes: Iterable[str]) -> str:
@@ -328,20 +320,21 @@ def output_labels(results: Tensor[Result]) -> list[str]:
 
 def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
     labels = coord_labels(results)
-    along = (zip(*map(_thawed, axis.known.values()), strict=True) for axis in results.axes)
+    along = (zip(*(map(thaw, coords) for coords in axis.known.values()), strict=True) for axis in results.axes)
     for at, result in zip(product(*along), results, strict=True):
         record = result.record
         config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
         shown = [key for key in record.kinds if key in record.outputs or key not in OWN] if arrays else record.outputs
         outputs = {
-            label_of(key, labels): record.outputs[key] if key in OWN or not arrays else result[key] for key in shown
+            label_of(key, labels): known_output(record, key) if key in OWN or not arrays else result[key]
+            for key in shown
         }
-        last = {"status": record.status, "seconds": record.seconds, "failure": brief_error(record)}
+        last = {
+            "status": record.status,
+            "seconds": record.seconds,
+            "failure": brief_error(record) if record.failed else None,
+        }
         yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}
-
-
-def _thawed(coords: Sequence[Any]) -> Iterator[Any]:
-    return map(thaw, coords)
 
 
 def _plain_names(columns: Sequence[str]) -> dict[str, str]:
@@ -354,11 +347,6 @@ def _rank(key: str, axes: Sequence[str]) -> int:
     """The place of a column's group in a row."""
     groups = (key in FIRST, key in axes, key.startswith("config."), key not in LAST)
     return groups.index(True) if True in groups else len(groups)
-
-
-def brief_error(record: Record) -> str | None:
-    """The failure in one line; None for a success."""
-    return clipped(f"{record.type}: {record.message}").rstrip(": ") if record.failed else None
 
 
 def instead(record: Record) -> str:
@@ -376,15 +364,8 @@ def _outputs(records: Iterable[Record]) -> list[str]:
 
 def _others(records: Iterable[Record]) -> list[str]:
     """The names of the outputs other than scalars. They are in the results, not in the records."""
-    return list(
-        dict.fromkeys(
-            key
-            for record in records
-            if len(record.kinds) > len(record.outputs)
-            for key in record.kinds
-            if key not in record.outputs
-        )
-    )
+    having = (record for record in records if len(record.kinds) > len(record.outputs))
+    return list(dict.fromkeys(key for record in having for key in record.kinds if key not in record.outputs))
 
 
 def _warn_of(others: Sequence[str], what: str, silent: str) -> None:
@@ -411,8 +392,7 @@ def _imported(module: str, method: str) -> Any:
 
 def _coordinates(coords: Sequence[Any]) -> Any:
     """The coordinates of an axis as an array. Anything but a scalar (a list, a nested config) becomes text."""
-    plain = [at if at is None or isinstance(at, (bool, int, float, str)) else str(thaw(at)) for at in coords]
-    return _array(plain)
+    return _array(at if at is None or isinstance(at, (bool, int, float, str)) else str(thaw(at)) for at in coords)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,8 +406,6 @@ class _Layout:
 
     def laid(self, values: Sequence[Any]) -> list[Any]:
         """The values of the cells in the order of the grid, with None in the holes."""
-        if isinstance(self.places, range):
-            return list(values)
         laid: list[Any] = [None] * math.prod(self.shape)
         for place, value in zip(self.places, values, strict=True):
             laid[place] = value
@@ -438,53 +416,39 @@ class _Layout:
 MOST_PLACES = 10_000_000
 
 
-def _layout(results: Results, names: Sequence[str]) -> _Layout:
-    """The grid of the results, whose names are used in messages."""
+def _layout(results: Results) -> _Layout:
+    """The grid of the results."""
     sizes: dict[str, int] = {}
     coords: dict[str, Any] = {}
-    spread: list[list[Sequence[int]]] = []
-    for axis in results.axes:
-        levels = [level.known() for level in axis.levels]
-        if not (axis.is_flat and levels):
-            heads = [Level(axis, range(axis.size))]
-            under = [(level, axis.name) for level in levels]
-        else:
-            heads = [level for level in levels if level.under is None]
-            under = [(level, level.under) for level in levels if level.under is not None]
-        for head in heads:
+    places = [0] * results.size
+    for axis, along in zip(results.axes, codes_along(results.axes, range(results.size)), strict=True):
+        levels = [level.known() for level in axis.as_levels]
+        for head in (level for level in levels if level.under is None):
             label = coord_label(head.name)
             # A cell without a coordinate is at one more position.
             values = [*head.axis.coords, *([None] if MISSING in head.codes else [])]
-            sizes[label] = len(values)
+            sizes[label] = size = len(values)
             coords[label] = (label, _coordinates(values))
             first = {code: position for position, code in reversed(tuple(enumerate(head.codes)))}
-            for level, name in under:
-                if name == head.name:
+            for level in levels:
+                if level.under == head.name:
                     found = [level.coords[first[code]] for code in range(head.axis.size)]
-                    found += [None] * (len(values) - len(found))
-                    coords[coord_label(level.name)] = (label, _coordinates(found))
-        spread.append([[code % sizes[coord_label(head.name)] for code in head.codes] for head in heads])
+                    coords[coord_label(level.name)] = (label, _coordinates([*found, *values[len(found) :]]))
+            codes = head.take(along).codes
+            places = [place * size + code % size for place, code in zip(places, codes, strict=True)]
     shape = tuple(sizes.values())
     if math.prod(shape) > MOST_PLACES and math.prod(shape) > results.size:
         raise ResultError(
             f"{cells_in_words(results.size)} are spread over a grid of {math.prod(shape)} places, too many for an "
             "array; use to_pandas(), or select some of them"
         )
-    if not any(axis.is_flat and axis.levels for axis in results.axes):
-        return _Layout(tuple(sizes), shape, coords, range(results.size))
-    strides = iter(strides_of(shape))
-    offsets = []
-    for codes in spread:
-        steps = [next(strides) for _ in codes]
-        offsets.append([sum(map(mul, at, steps)) for at in zip(*codes, strict=True)])
-    places = [sum(at) for at in product(*offsets)]
-    if len(set(places)) < len(places):
-        first_at: dict[int, int] = {}
-        one, other = next((first_at[place], i) for i, place in enumerate(places) if first_at.setdefault(place, i) != i)
-        raise SelectionError(
-            f"{names[one]!r} and {names[other]!r} have the same coordinates, where a grid has one place; "
-            "use to_pandas(), or select one of them"
-        )
+    first_at: dict[int, int] = {}
+    for i, place in enumerate(places):
+        if first_at.setdefault(place, i) != i:
+            raise SelectionError(
+                f"{results[first_at[place]].name!r} and {results[i].name!r} have the same coordinates, where a grid "
+                "has one place; use to_pandas(), or select one of them"
+            )
     return _Layout(tuple(sizes), shape, coords, places)
 
 
@@ -511,7 +475,7 @@ def _stacked(
     for key, (own, values) in found.items():
         whole = _padded(grid.laid(values), tuple(sizes[name] for name in own))
         made[label_of(key, grid.coords)] = (grid.dims + own, whole.reshape(grid.shape + whole.shape[1:]))
-    return made, {name: (name, _array(list(range(size)))) for name, size in sizes.items()}
+    return made, {name: (name, _array(range(size))) for name, size in sizes.items()}
 
 
 def _as_array(result: Result, key: str, ndim: int) -> Any:
@@ -539,46 +503,28 @@ def _padded(arrays: Sequence[Any], shape: tuple[int, ...]) -> Any:
     """One array of all arrays, each filled up with NaN to `shape`. None is all NaN. The type changes no element."""
     import numpy
 
-    known = [array for array in arrays if array is not None]
+    types = {array.dtype for array in arrays if array is not None}
+    kinds = {each.kind for each in types}
     is_complete = all(array is not None and array.shape == shape for array in arrays)
-    made: Any = numpy.empty((len(arrays), *shape), _common_type(known, is_complete))
+    is_exact = (
+        not types or (len(kinds) == 1 and kinds <= set("fcmM")) or (is_complete and (len(types) == 1 or kinds == {"U"}))
+    )
+    if is_complete and kinds <= set("iu") and types:
+        is_exact = numpy.result_type(*types).kind in "iu"
+    made: Any = numpy.empty((len(arrays), *shape), numpy.result_type(*types or [float]) if is_exact else object)
     if not is_complete:
-        made.fill(math.nan)
+        made.fill("NaT" if is_exact and kinds & set("mM") else math.nan)
     for i, array in enumerate(arrays):
         if array is not None:
-            made[(i, *map(slice, array.shape))] = array
-    return made
+            # As objects, the elements of times would be plain numbers, without their unit.
+            is_time = not is_exact and array.dtype.kind in "mM"
+            made[(i, *map(slice, array.shape))] = object_array(array.ravel()).reshape(array.shape) if is_time else array
+    return made if is_exact else array_of(made.ravel().tolist()).reshape(made.shape)
 
 
-def _common_type(arrays: Sequence[Any], is_complete: bool) -> Any:
-    """The NumPy type that holds all elements of the arrays exactly, and NaN if they are not complete."""
-    import numpy
-
-    types = {array.dtype for array in arrays}
-    kinds = {each.kind for each in types}
-    if not types or kinds <= {"f"} or kinds == {"c"} or (is_complete and (len(types) == 1 or kinds == {"U"})):
-        return numpy.result_type(*types) if types else float
-    common = numpy.result_type(*types) if kinds <= set("iuf") else numpy.dtype(object)
-    if is_complete and common.kind in "iu":
-        return common
-    is_exact = kinds <= set("iuf") and all(
-        array.dtype.kind == "f" or not array.size or (array.min() >= -(1 << 53) and array.max() <= 1 << 53)
-        for array in arrays
-    )
-    return numpy.result_type(common, float) if is_exact else object
-
-
-def _array(values: list[Any]) -> Any:
+def _array(values: Iterable[Any]) -> Any:
     """The scalars as a flat NumPy array, with NaN for None, of the narrowest type that changes no value."""
-    numpy: Any = __import__("numpy")
-    kinds = _kinds(values)
-    is_complete = all(value is not None for value in values)
-    if is_complete and kinds in ({str}, {bool}, {int}):
-        return array_of(values)
-    filled = [math.nan if value is None else value for value in values]
-    if kinds <= {int, float} and all(map(_is_float, filled)):
-        return numpy.array(filled, dtype=float)
-    return object_array(filled)
+    return array_of([math.nan if value is None else value for value in values])
 
 
 def _kinds(values: Iterable[Any]) -> set[type]:
@@ -589,14 +535,6 @@ def _kinds(values: Iterable[Any]) -> set[type]:
         for value in values
         if value is not None
     }
-
-
-def _is_float(number: float) -> bool:
-    """Whether a float holds the number exactly."""
-    try:
-        return isinstance(number, float) or int(float(number)) == number
-    except OverflowError:
-        return False
 
 
 def _pandas_type(values: list[Any]) -> Any:
@@ -612,7 +550,7 @@ def _pandas_type(values: list[Any]) -> Any:
         kind = next(fitting, "object")
         return kind if is_complete or kind == "object" else kind.replace("i", "I").replace("u", "U")
     if kinds == {int, float}:
-        return "float64" if all(value is None or _is_float(value) for value in values) else "object"
+        return "float64" if all(value is None or is_float(value) for value in values) else "object"
     return None if len(kinds) < 2 else "object"
 
 
@@ -624,15 +562,12 @@ def _numeric(records: list[Record], skipna: bool) -> list[str]:
         first = f"{lacking[0].name!r}: {brief_error(lacking[0])}"
         raise ResultError(f"{number} have no result ({first}); skipna=True takes what there is")
     done = [record for record in records if not record.failed]
-    keys = [key for key in _keys(done) if all(_is_number(record.outputs.get(key)) for record in done)]
+    numbers = (type(None), bool, int, float)
+    keys = [key for key in _keys(done) if all(isinstance(known_output(record, key), numbers) for record in done)]
     for key, record in () if skipna else product(keys, done):
         if record.outputs.get(key) is None:
             raise ResultError(f"{record.name!r} has no {key!r}; skipna=True takes what there is")
     return keys
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float))
 
 
 def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], float], notes_gaps: bool) -> Result:
@@ -641,6 +576,8 @@ def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], f
     values = {key: [record.outputs.get(key) for record in records] for key in keys}
     outputs = {key: of_values(each) for key, each in values.items()}
     name = common_name([record.name for record in records])
+    numbers = {key: (len(_known(each)), len(each)) for key, each in values.items()}
+    gaps = [f"{key} has {number} of {size} values" for key, (number, size) in numbers.items() if number < size]
     record = Record(
         name=name,
         config=common_config([record.config for record in records]),
@@ -648,18 +585,11 @@ def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], f
         status="done",
         outputs=outputs,
         kinds={key: type(value).__name__ for key, value in outputs.items()},
-        message=(_gaps(name, values) if notes_gaps else "") or next(_told(records), ""),
+        message=f"{name}: {', '.join(gaps)}" if notes_gaps and gaps else next(_told(records), ""),
         started=min(record.started for record in records),
         seconds=math.fsum(record.seconds for record in records),
     )
     return Result(record, None, partial(dict, outputs))
-
-
-def _gaps(name: str, values: Mapping[str, list[Any]]) -> str:
-    """How many values the outputs with gaps have, in words; `""` if none has a gap."""
-    numbers = {key: (len(_known(each)), len(each)) for key, each in values.items()}
-    found = [f"{key} has {number} of {size} values" for key, (number, size) in numbers.items() if number < size]
-    return f"{name}: {', '.join(found)}" if found else ""
 
 
 def _told(records: Iterable[Record]) -> Iterator[str]:
@@ -743,37 +673,50 @@ def _unless_nan(fn: Callable[[list[float]], float]) -> Callable[[list[float]], f
     return lambda numbers: math.nan if any(number != number for number in numbers) else fn(numbers)
 
 
-def table(results: Tensor[Result]) -> str:
-    """The results as text: a row for each cell with its scalar outputs or its failure, and a count of failures."""
+def table(
+    results: Tensor[Result], width: int | None = None, height: int | None = None, rest: str = "`| cat` shows all"
+) -> str:
+    """The results as text: a row for each cell with its scalar outputs or its failure, and a count of failures.
+
+    For a terminal of some width and height: the first and last rows, and the columns that differ most. What is left
+    out is counted; `rest` says what shows that.
+    """
     records = records_of(results)
-    keys = _keys(records)
+    head, last = ends(len(records), height)
     names = labels(records)
-    rows = [[name, *(shown(record, key) for key in keys)] for name, record in zip(names, records, strict=True)]
-    whole = [["name", *keys], *(row for row, record in zip(rows, records, strict=True) if not record.failed)]
-    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-    widths[0] = max(len(row[0]) for row in [whole[0], *rows])
-    lines = [_line(whole[0], widths)]
-    for row, record in zip(rows, records, strict=True):
-        lines.append(f"{row[0]:<{widths[0]}}  {instead(record)}" if record.failed else _line(row, widths))
+    picked = [records[i] for i in (*head, *last)]
+    keys = _keys(records)
+    done = [record.outputs for record in records if width is not None and not record.failed]
+    varies = {key: len({spelled(outputs.get(key), repr) for outputs in done}) > 1 for key in keys}
+    columns = [
+        Column("name", [printable(names[i]) for i in (*head, *last)]),
+        *(
+            Column(
+                printable(key), [printable(brief(known_output(r, key, ""))) for r in picked], varies[key], right=True
+            )
+            for key in keys
+        ),
+    ]
+    failures = {i: printable(instead(record)) for i, record in enumerate(picked) if record.failed}
+    lines, hidden = aligned(columns, width, failures)
+    left = Counter(record.status for record in records[len(head) : len(records) - len(last)])
+    lines[1 + len(head) : 1 + len(head)] = more(left, rest, width)
+    if hidden:
+        lines.append(f"too wide: {', '.join(hidden)}")
     if others := _others(records):
-        lines.append(f"not shown, as not a scalar: {', '.join(others)}")
-    lines += _notes(records)
+        lines.append(f"not shown, as not a scalar: {', '.join(map(printable, others))}")
+    lines += map(printable, _notes(records))
     if any(record.failed for record in records):
         lines.append(counts([record.status for record in records]))
-    return "\n".join(lines)
+    return "\n".join(cut(line, width) for line in lines)
 
 
-def _line(row: list[str], widths: list[int]) -> str:
-    numbers = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-    return "  ".join([f"{row[0]:<{widths[0]}}", *numbers]).rstrip()
+def brief(value: Any) -> str:
+    """A scalar as a table shows it.
 
-
-def shown(record: Record, key: str) -> str:
-    """A scalar output as a printed table has it; `""` where the record lacks it."""
-    return _text(record.outputs.get(key, ""))
-
-
-def _text(value: Any) -> str:
+    >>> brief(1 / 3), brief("a\\nb")
+    ('0.333333', 'a')
+    """
     return f"{value:.6g}" if isinstance(value, float) else clipped(spelled(value), WIDEST)
 
 
@@ -783,5 +726,4 @@ def counts(words: Sequence[str]) -> str:
     >>> counts(["done", "failed", "done"])
     '3 cells: 2 done, 1 failed'
     """
-    shown = ", ".join(f"{number} {word}" for word, number in Counter(words).items())
-    return f"{cells_in_words(len(words))}: {shown}"
+    return f"{cells_in_words(len(words))}: {in_words(Counter(words))}"

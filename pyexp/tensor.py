@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
-from itertools import chain, compress, product
+from itertools import compress, product
 from math import prod
 from operator import index as as_int
 from operator import lt
@@ -26,8 +26,9 @@ from pyexp.axes import (
     positions_agreeing_with,
     strides_of,
 )
-from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, matches, shown, thaw, unescaped
+from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, shown, thaw, unescaped
 from pyexp.errors import SelectionError, closest, listing, nearest
+from pyexp.text import html_table, items
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -112,9 +113,7 @@ def globbed(names: Sequence[str | None], pattern: str) -> list[int]:
     [0]
     """
     fits = re.compile(translate(pattern)).match
-    # The longest text between wildcards is in every name that matches, and faster to search than the pattern.
-    piece = max(re.split("[*?]", pattern.partition("[")[0]), key=len)
-    return [i for i, name in enumerate(names) if name is not None and piece in name and fits(name)]
+    return [i for i, name in enumerate(names) if name is not None and fits(name)]
 
 
 class Tensor(Collection[T_co], Generic[T_co]):
@@ -272,18 +271,16 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     def _repr_html_(self) -> str:
         """The dimensions, the coordinates and the first items, as a notebook shows them."""
-        from pyexp import markup  # only a notebook pays for it
-
         rows = [
-            (name, axis.name, markup.items((thaw(coords[i]) for i in range(min(axis.size, 8))), axis.size))
+            (name, axis.name, items((thaw(coords[i]) for i in range(min(axis.size, 8))), axis.size))
             for axis in self._axes
             for name, coords in axis.known.items()
         ]
         shape = ", ".join(f"{axis.name}: {axis.size}" for axis in self._axes)
-        items = (self[i] for i in range(min(self.size, 3)))
-        first = markup.items((thaw(item) if isinstance(item, FrozenConfig) else item for item in items), self.size)
+        shown = (self[i] for i in range(min(self.size, 3)))
+        first = items((thaw(item) if isinstance(item, FrozenConfig) else item for item in shown), self.size)
         head = f"{type(self).__name__} ({shape}): {first}"
-        return markup.table(["coordinate", "dimension", "values"], rows, len(rows), head)
+        return html_table(["coordinate", "dimension", "values"], rows, len(rows), head)
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> T_co: ...
@@ -359,9 +356,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return self._selected([i for i, flag in enumerate(flags) if flag])
 
     def _by_name(self, name: str) -> Any:
-        names = self._column("name")
-        if set(map(type, names)) != {str}:
-            names = [known if isinstance(known, str) else None for known in names]
+        names = [known if isinstance(known, str) else None for known in self._column("name")]
         exact = names.count(name)
         if exact == 1:
             return self._cells[names.index(name)]
@@ -410,37 +405,31 @@ class Tensor(Collection[T_co], Generic[T_co]):
                 if not boxed[number]:
                     hint = f"{closest(wanted, coords)}; there is {listing(coords)}"
                     raise SelectionError(f"{path!r} is {wanted!r} in no item{hint}")
-        return self._in_box(boxed)._by_columns(rest)
-
-    def _in_box(self, boxed: Mapping[int, Positions]) -> Self:
-        if not boxed:
-            return self
-        return self._box({i: boxed.get(i, range(axis.size)) for i, axis in enumerate(self._axes)})
-
-    def _by_columns(self, query: Mapping[str, Any]) -> Self:
-        """The items that match the query at each of its paths. Looks each path up in all items at once."""
-        if not query and self.size:
-            return self
-        agreed = [positions_agreeing_with(self._column(path), wanted) for path, wanted in query.items()]
-        found = sorted(set.intersection(*map(set, agreed))) if len(agreed) > 1 else [*chain(*agreed)]
+        whole = {i: boxed.get(i, range(axis.size)) for i, axis in enumerate(self._axes)}
+        box = self._box(whole) if boxed else self
+        if not rest and box.size:
+            return box
+        agreed = [positions_agreeing_with(box._column(path), wanted) for path, wanted in rest.items()]
+        found = sorted(set.intersection(*map(set, agreed))) if agreed else []
         if not found:
-            raise SelectionError(self._why_none(query))
-        return self._selected(found)
+            raise SelectionError(box._why_none(rest))
+        return box._selected(found)
 
     def _why_none(self, query: Mapping[str, Any]) -> str:
         """A message: which key or value of the query no item has, and what is known in its place."""
         for path, wanted in _asked(query):
-            values = [value for item in self if (value := lookup(item, path, NOTHING)) is not NOTHING]
+            values = [value for value in self._column(path) if value is not NOTHING]
             if not values:
-                known = {known for item in self for known in _paths(item)}
+                maps = [item for item in map(shown, self) if isinstance(item, Mapping)]
+                known = {unescaped(item, known) for item in maps for known, _ in leaves(item)}
                 return f"no item has {path!r}; {nearest(path, sorted(known))}"
-            if not self._some({path: wanted}):
-                there = _distinct(values)
+            if not positions_agreeing_with(values, wanted):
+                there: list[Any] = []
+                for value in values:
+                    if not any(equal(value, other) for other in there):  # what is equal need not be hashable
+                        there.append(value)
                 return f"{path!r} is {wanted!r} in no item{closest(wanted, there)}; there is {listing(there)}"
         return f"no item has all of {dict(query)!r} at once"
-
-    def _some(self, query: Mapping[str, Any]) -> bool:
-        return any(matches(item, query) for item in self)
 
     def filter(self, predicate: Callable[[T_co], Any]) -> Self:
         """The items for which the predicate holds: with axes if they form a box, flat otherwise. May be empty.
@@ -651,23 +640,24 @@ def array_of(items: list[Any]) -> Any:
 
     made: Any
     kinds = set(map(type, items))
-    if _is_scalar(kinds) or kinds in ({float}, {complex}):
+    scalars = {(at.__module__, at.__name__) for kind in kinds for at in kind.__mro__} & {("numpy", "generic")}
+    if (scalars and len(kinds) == 1) or kinds in ({float}, {complex}):
         return numpy.array(items)
     if kinds in ({int}, {bool}, {str}, {bytes}):
         made = numpy.array(items)
         if made.tolist() == items and (kinds != {int} or made.dtype.kind in "iu"):
             return made
-    if kinds in (set(), {int, float}):
-        made = numpy.array(items)
-        if all(value == item or item != item for value, item in zip(made.tolist(), items, strict=True)):
-            return made
+    if kinds in (set(), {int, float}) and all(map(is_float, items)):
+        return numpy.array(items, dtype=float)
     return object_array(items)
 
 
-def _is_scalar(kinds: set[type]) -> bool:
-    """Whether there is one type, and it is a scalar type of NumPy."""
-    parents = {(at.__module__, at.__name__) for kind in kinds for at in kind.__mro__}
-    return len(kinds) == 1 and ("numpy", "generic") in parents
+def is_float(number: float) -> bool:
+    """Whether a float holds the number exactly."""
+    try:
+        return isinstance(number, float) or int(float(number)) == number
+    except OverflowError:
+        return False
 
 
 def _plain(entry: Any) -> Any:
@@ -692,23 +682,8 @@ def _hollow(shape: Shape) -> list[Any]:
     return [_hollow(shape[1:]) for _ in range(shape[0])] if len(shape) > 1 else []
 
 
-def _paths(item: Any) -> list[str]:
-    """The dotted paths of an item that is a mapping, or has one as `frozen`."""
-    mapping = shown(item)
-    return [unescaped(mapping, path) for path, _ in leaves(mapping)] if isinstance(mapping, Mapping) else []
-
-
 def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The dotted paths of a query, with the wanted values."""
     for key in sorted(query, key=str):
         value = query[key]
         yield from leaves(value, f"{key}.") if isinstance(value, Mapping) and value else [(f"{key}", value)]
-
-
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    """The values without repetition, in their order; equality is enough, as they need not be hashable."""
-    found: list[Any] = []
-    for value in values:
-        if not any(equal(value, other) for other in found):
-            found.append(value)
-    return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from pyexp.results import cells_in_words
+from pyexp.results import cells_in_words, spelled
 
 #: An axis whose last word is one of these, or ends in "seed", repeats an experiment: it is averaged over.
 REPEATS = frozenset({"seed", "seeds", "replicate", "rep", "repeat", "fold", "trial"})
@@ -73,7 +73,7 @@ def distinct_texts(values: Sequence[Any]) -> list[str]:
     >>> distinct_texts([1, "1", True]), distinct_texts(["a", 1])
     (['1', "'1'", 'True'], ['a', '1'])
     """
-    texts = list(map(text_of, values))
+    texts = list(map(spelled, values))
     if len(set(texts)) < len(texts):
         texts = [repr(value) if isinstance(value, str) else text for value, text in zip(values, texts, strict=True)]
     made: list[str] = []
@@ -82,18 +82,10 @@ def distinct_texts(values: Sequence[Any]) -> list[str]:
     return made
 
 
-def text_of(value: Any) -> str:
-    """The value as text: the whole of a float, and the hexadecimal of an int that Python does not spell."""
-    try:
-        return str(value)
-    except ValueError:
-        return hex(value)
-
-
 def dimension(name: str, values: Sequence[Any]) -> Dimension:
     """The dimension along which cells have these values. Numbers are in order; 1, True, 1.0 and "1" are four."""
     found: dict[tuple[str, str], Any] = {}
-    keys = [(type(value).__name__, text_of(value)) for value in values]
+    keys = [(type(value).__name__, spelled(value)) for value in values]
     for key, value in zip(keys, values, strict=True):
         found.setdefault(key, value)
     order = list(found)
@@ -292,7 +284,7 @@ def _told(point: Mapping[str, Any], output: str, at: Mapping[str, Any]) -> str:
     """What is said of a point on which the mouse rests."""
     spread = f" ± {point['sd']:.6g}" if point["n"] > 1 and point["sd"] is not None else ""
     value = "not finite" if point["value"] is None else f"{point['value']:.6g}{spread} ({cells_in_words(point['n'])})"
-    return "\n".join([*(f"{name}: {text_of(each)}" for name, each in at.items()), f"{output}: {value}"])
+    return "\n".join([*(f"{name}: {spelled(each)}" for name, each in at.items()), f"{output}: {value}"])
 
 
 #: A tooltip is a text in the data: what is in a title is put into an expression, which not every name survives.
@@ -319,7 +311,7 @@ def parallel(rows: Sequence[Row], axes: Sequence[str], outputs: Sequence[str]) -
 
 
 def _end(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else text_of(value)
+    return f"{value:.6g}" if isinstance(value, float) else spelled(value)
 
 
 def _heights(of: Dimension) -> list[float]:

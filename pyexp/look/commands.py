@@ -10,22 +10,18 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from pyexp import __version__
 from pyexp.errors import PyexpError, UsageError
 from pyexp.look.screen import Screen, own_screen
 
-
-class Argument(NamedTuple):
-    """An argument of a command: its name or flags, and its other arguments for argparse."""
-
-    names: tuple[str, ...]
-    told: Mapping[str, Any]
+#: An argument of a command: its name or flags, and its other arguments for argparse.
+Argument: TypeAlias = tuple[tuple[str, ...], Mapping[str, Any]]
 
 
 class Command(NamedTuple):
-    """A row of the table. `does` is where its function is, as `module:function`."""
+    """A row of the table. `does` is where its function is below `pyexp.look`, as `module:function`."""
 
     name: str
     help: str
@@ -34,7 +30,7 @@ class Command(NamedTuple):
 
 
 def _argument(*names: str, **told: Any) -> Argument:
-    return Argument(names, told)
+    return names, told
 
 
 _FOLDER = _argument(
@@ -44,11 +40,11 @@ _RUN = _argument("run", metavar="RUN", help="a run's folder, or an experiment's 
 _YES = _argument("--yes", action="store_true", help="remove them; without it, only list them")
 
 COMMANDS = (
-    Command("ls", "list the experiments and runs below a folder", "pyexp.look.runs:ls", (_FOLDER,)),
+    Command("ls", "list the experiments and runs below a folder", "runs:ls", (_FOLDER,)),
     Command(
         "show",
         "show a run, or one of its cells: config, outputs, traceback, log",
-        "pyexp.look.runs:show",
+        "runs:show",
         (
             _RUN,
             _argument("cell", metavar="CELL", nargs="?", help="a cell's name, hash or folder, or a glob of one cell"),
@@ -58,7 +54,7 @@ COMMANDS = (
     Command(
         "diff",
         "how two cells or two runs differ; exit status 1 if they do",
-        "pyexp.look.differences:diff",
+        "differences:diff",
         (
             _argument("a", metavar="A", help="the folder of a cell or a run"),
             _argument("b", metavar="B", help="another one of the same kind"),
@@ -67,7 +63,7 @@ COMMANDS = (
     Command(
         "best",
         "the cells with the largest (or least) values of an output",
-        "pyexp.look.runs:best",
+        "runs:best",
         (
             _RUN,
             _argument("metric", metavar="METRIC", help="a scalar output that is a number"),
@@ -76,25 +72,22 @@ COMMANDS = (
             _argument("-n", dest="number", metavar="N", type=int, default=10, help="the number of cells to show (10)"),
         ),
     ),
-    Command("csv", "the records of a run as CSV on stdout", "pyexp.look.runs:csv", (_RUN,)),
-    Command("html", "write the page of a run, and print its path", "pyexp.look.runs:html", (_RUN,)),
+    Command("csv", "the records of a run as CSV on stdout", "runs:csv", (_RUN,)),
+    Command("html", "write the page of a run, and print its path", "runs:html", (_RUN,)),
     Command(
-        "verify",
-        "check every seal and checksum; exit status 1 if anything is damaged",
-        "pyexp.look.upkeep:verify",
-        (_FOLDER,),
+        "verify", "check every seal and checksum; exit status 1 if anything is damaged", "upkeep:verify", (_FOLDER,)
     ),
-    Command("gc", "remove what no run needs", "pyexp.look.upkeep:gc", (_FOLDER, _YES)),
+    Command("gc", "remove what no run needs", "upkeep:gc", (_FOLDER, _YES)),
     Command(
         "rm",
         "remove runs; never the newest complete run of an experiment, nor one that is running",
-        "pyexp.look.upkeep:rm",
+        "upkeep:rm",
         (_argument("runs", metavar="RUN", nargs="+", help="a run's folder"), _YES),
     ),
     Command(
         "merge",
         "add the runs and cells of output folder B to A; exit status 1 if some could not be added",
-        "pyexp.look.upkeep:merge",
+        "upkeep:merge",
         (
             _argument("a", metavar="A", help="the folder to add to"),
             _argument("b", metavar="B", help="the folder to read"),
@@ -121,8 +114,8 @@ def parser() -> argparse.ArgumentParser:
     rows = made.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for command in COMMANDS:
         row = rows.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)
-        for argument in command.arguments:
-            row.add_argument(*argument.names, **argument.told)
+        for names, told in command.arguments:
+            row.add_argument(*names, **told)
     return made
 
 
@@ -136,10 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         said = parser().parse_args(argv)
         if said.command is None:
-            screen.raw(parser().format_help())
+            screen.write(parser().format_help())
             return 0
         module, _, name = next(row.does for row in COMMANDS if row.name == said.command).partition(":")
-        does: Callable[[argparse.Namespace, Screen], int] = getattr(import_module(module), name)
+        does: Callable[[argparse.Namespace, Screen], int] = getattr(import_module(f"pyexp.look.{module}"), name)
         return does(said, screen)
     except KeyboardInterrupt:
         return 130

@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 from pyexp.errors import UsageError
-from pyexp.look.runs import ANYBODY, dotted, near, outputs_of
-from pyexp.look.screen import Screen, printable
-from pyexp.results import Record, Result, cells_in_words, clipped, records_of
+from pyexp.look.runs import ANYBODY, dotted, near
+from pyexp.look.screen import Screen
+from pyexp.results import Record, Result, cells_in_words, clipped, outputs_of, records_of, spelled
 from pyexp.store import files, history
 from pyexp.store.code import Code, difference, same
 from pyexp.store.layout import RESULT, Run
 from pyexp.tensor import Tensor
+from pyexp.text import printable
 
 #: Differences that are listed, however low the terminal is.
 MOST = 20
@@ -43,7 +44,7 @@ def diff(said: Namespace, screen: Screen) -> int:
             shown = lines if screen.height is None else lines[: max(screen.height - 4, MOST)]
             for line in shown:
                 colour = {"-": "red", "+": "green"}.get(line[0], "")
-                screen.line(f"  {printable(line)}", colour) if screen.is_terminal else screen.raw(
+                screen.line(f"  {printable(line)}", colour) if screen.is_terminal else screen.write(
                     f"  {printable(line)}\n"
                 )
             if len(shown) < len(lines):
@@ -159,29 +160,23 @@ def _of_patches(a: Run, one: Mapping[str, Any], b: Run, other: Mapping[str, Any]
 
 def _of_runs(a: Run, b: Run) -> Sections:
     mine, theirs = (history.load_run(run, unpickles=False) for run in (a, b))
-    grids = [{"shape": str(each.shape), **_axes(each)} for each in (mine, theirs)]
-    yield "grid", changes(*grids)
+    yield "grid", changes(*({"shape": str(each.shape), **_axes(each)} for each in (mine, theirs)))
     one, other = ({result.record.hash: result for result in each} for each in (mine, theirs))
-    named = [{result.name: result for result in each if result.name} for each in (mine, theirs)]
-    lines, alike = [], 0
-    pairs = []
-    for digest in dict.fromkeys([*one, *other]):
-        result, twin = one.get(digest), other.get(digest)
-        if result is None and twin is not None:
-            earlier = named[0].get(twin.name)
-            if earlier is None or earlier.record.hash in other:  # otherwise the other side names the two
-                lines.append(f"+ {twin.name or digest}")
-        elif result is not None:
-            if twin is None and (twin := named[1].get(result.name)) is not None and twin.record.hash in one:
-                twin = None
-            found = [] if twin is None else _of_twins(result, twin)
-            alike += twin is not None and not found
-            pairs += [] if twin is None else [(result.record, twin.record)]
-            if twin is None or found:
-                lines.append(
-                    f"~ {result.name or digest}: {'; '.join(found)}" if found else f"- {result.name or digest}"
-                )
+    named = {result.name: result for result in theirs if result.name and result.record.hash not in one}
+    # A cell that only one run has is the other's of this name: its config has changed.
+    twins = {digest: other.get(digest) or named.pop(result.name, None) for digest, result in one.items()}
+    found = {digest: _of_twins(one[digest], twin) for digest, twin in twins.items() if twin is not None}
+    lines = []
+    for digest, result in one.items():
+        if digest not in found:
+            lines.append(f"- {result.name or digest}")
+        elif found[digest]:
+            lines.append(f"~ {result.name or digest}: {'; '.join(found[digest])}")
+    met = {twin.record.hash for twin in twins.values() if twin is not None}
+    lines += [f"+ {result.name or digest}" for digest, result in other.items() if digest not in met]
+    alike = sum(not changed for changed in found.values())
     yield f"cells ({cells_in_words(alike)} the same in both)", lines
+    pairs = [(one[digest].record, twin.record) for digest, twin in twins.items() if twin is not None]
     if not pairs:  # no cell is in both, so take the latest of each
         latest = [max(records_of(each), key=lambda record: record.started) for each in (mine, theirs)]
         pairs = [(latest[0], latest[1])]
@@ -199,4 +194,4 @@ def _of_twins(one: Result, other: Result) -> list[str]:
 
 
 def _axes(results: Tensor[Any]) -> dict[str, str]:
-    return {axis.name: clipped(", ".join(map(repr, axis.coords)), 100) for axis in results.axes}
+    return {axis.name: clipped(", ".join(spelled(at, repr) for at in axis.coords), 100) for axis in results.axes}

@@ -3,24 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pyexp.look.screen import Column, columns_of, cut, own_screen, padded, printable, table
+from pyexp.look.screen import own_screen
 from pyexp.plan import Plan
-from pyexp.results import Record, clipped, labels, place, records_of
-from pyexp.tables import Results, brief_error, counts, instead, shown
+from pyexp.results import Record, brief_error, clipped, place
+from pyexp.tables import Results, table
+from pyexp.text import columns_of, cut, ends, more, printable
 
 
-def reason(record: Record) -> str:
-    """Why a cell failed and where, in one line."""
-    return _placed(clipped(_error(record)), record)
-
-
-def _error(record: Record) -> str:
-    return f"{record.type}: {record.message}" if record.message else record.type
-
-
-def _placed(why: str, record: Record) -> str:
-    where = place(record.traceback)
-    return printable(f"{why} ({where})" if where else why)
+def reason(record: Record, width: int | None = None) -> str:
+    """Why a cell failed and where, in one line. `width` is that of the error."""
+    where = printable(place(record.traceback))
+    return cut(printable(brief_error(record)), width) + (f" ({where})" if where else "")
 
 
 #: Columns that a line on a failure keeps for the error, however narrow the terminal is.
@@ -35,9 +28,8 @@ def failure_line(what: str, after: str, record: Record, width: int | None) -> st
     whole = f"{what}{after}: {reason(record)}"
     if width is None or columns_of(whole) <= width:
         return whole
-    error = printable(clipped(_error(record)))
-    rest = columns_of(f"{what}: {reason(record)}") - columns_of(error)
-    return f"{what}: {_placed(cut(error, max(width - rest, LEAST_ERROR)), record)}"
+    rest = columns_of(f"{what}: {reason(record, 0)}")
+    return f"{what}: {reason(record, max(width - rest, LEAST_ERROR))}"
 
 
 #: Kinds of failures that the end of a run prints.
@@ -86,81 +78,14 @@ def failure_lines(records: Sequence[Record], logs: Mapping[str, str], names: Map
 def for_stdout(results: Results, rest: str, *, whole: bool = False) -> str:
     """The results as a table for stdout: folded on a terminal, whole elsewhere. `rest` says what shows all."""
     screen = own_screen()
-    return str(results) if whole else folded(results, screen.width, screen.height, rest)
+    return str(results) if whole else table(results, screen.width, screen.height, rest)
 
 
 def plan_for_stdout(plan: Plan, rest: str, *, whole: bool = False) -> str:
     """The plan for stdout as it is now: its first and last steps on a terminal, all of them elsewhere."""
     screen = own_screen()
-    width, height = screen.width, screen.height
-    if whole or width is None or height is None:
-        return str(plan)
-    head, last = ends(plan.steps.size, height)
+    head, last = ends(plan.steps.size, None if whole else screen.height)
     lines = plan.lines()
     left = Counter(step.action.value for step in plan.steps[len(head) : plan.steps.size - len(last)])
-    return "\n".join([*(lines[i] for i in head), *more(left, rest, width), *(lines[i] for i in last), plan.summary()])
-
-
-#: Rows of a folded table, however low the terminal is.
-LEAST_ROWS = 12
-
-
-def ends(size: int, height: int) -> tuple[range, range]:
-    """The positions of the first and the last rows of a table that a terminal shows; all are first if they fit.
-
-    >>> ends(12, 24), ends(500, 24)
-    ((range(0, 12), range(12, 12)), (range(0, 11), range(495, 500)))
-    """
-    most = max(height - 8, LEAST_ROWS)
-    return (
-        (range(size), range(size, size)) if size <= most else (range(most - most // 3), range(size - most // 3, size))
-    )
-
-
-def more(left: Mapping[str, int], rest: str, width: int) -> list[str]:
-    """A line on what is folded away, if anything is: how much of each kind if that fits, and what shows it.
-
-    >>> more({"done": 5, "new": 40}, "-v shows all", 80), more({"done": 5, "new": 40}, "-v shows all", 30)
-    (['… 45 more (5 done, 40 new); -v shows all'], ['… 45 more; -v shows all'])
-    """
-    number = sum(left.values())
-    whole = f"… {number} more ({', '.join(f'{n} {word}' for word, n in left.items())}); {rest}"
-    return [] if not number else [whole] if columns_of(whole) <= width else [f"… {number} more; {rest}"]
-
-
-def folded(results: Results, width: int | None, height: int | None, rest: str = "`| cat` shows all") -> str:
-    """The results as a table that fits a terminal: first and last rows, and the columns that differ most.
-
-    Without a terminal it is `table` of `pyexp.tables`, whole. Failures are in words, and what is left out is counted.
-    `rest` says what shows that.
-    """
-    if width is None or height is None:
-        return str(results)
-    records = records_of(results)
-    head, last = ends(len(records), height)
-    names = labels(records)
-    picked = [records[i] for i in (*head, *last)]
-    keys = list(dict.fromkeys(key for record in records for key in record.outputs))
-    varies = {key: len({repr(record.outputs.get(key)) for record in records if not record.failed}) > 1 for key in keys}
-    columns = [
-        Column("name", [printable(names[i]) for i in (*head, *last)]),
-        *(
-            Column(printable(key), [printable(shown(r, key)) for r in picked], rank=varies[key], right=True)
-            for key in keys
-        ),
-    ]
-    lines, hidden = table(columns, width)
-    named = max((columns_of(line) for line, record in zip(lines[1:], picked, strict=True) if record.failed), default=0)
-    rows = [
-        f"{padded(line, named)}  {printable(instead(record))}" if record.failed else line
-        for line, record in zip(lines[1:], picked, strict=True)
-    ]
-    left = Counter(record.status for record in records[len(head) : len(records) - len(last)])
-    made = [lines[0], *rows[: len(head)], *more(left, rest, width), *rows[len(head) :]]
-    if hidden:
-        made.append(f"too wide: {', '.join(hidden)}")
-    if others := list(dict.fromkeys(key for r in records for key in r.kinds if key not in r.outputs)):
-        made.append(f"not shown, as not a scalar: {', '.join(map(printable, others))}")
-    if any(record.failed for record in records):
-        made.append(counts([record.status for record in records]))
-    return "\n".join(cut(line, width) for line in made)
+    lines[len(head) : plan.steps.size - len(last)] = more(left, rest, screen.width)
+    return "\n".join([*lines, plan.summary()])

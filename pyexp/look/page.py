@@ -17,13 +17,15 @@ from hashlib import sha256
 from html import escape
 from importlib import import_module
 from pathlib import Path
+from string import Template
 from typing import Any
 from urllib.parse import quote
 
 from pyexp import tables
 from pyexp.errors import ExtraError, ResultError
 from pyexp.look import charts
-from pyexp.results import Record, cells_in_words, clipped, place, records_of
+from pyexp.look.folding import groups
+from pyexp.results import Record, cells_in_words, clipped, place, records_of, spelled
 from pyexp.store import files, history
 from pyexp.store.layout import LOG, RUN, Run
 from pyexp.tables import Results
@@ -74,61 +76,24 @@ def run_folder(results: Results) -> str | None:
 
 def page(results: Results, folder: str | None, base: str) -> str:
     """The text of the page, with links from the folder `base`."""
-    records = records_of(results)
-    told = history.history(Run(folder)) if folder else history.History((), ())
-    name = Path(folder).parent.name if folder else "results"
-    title = f"{name} · {Path(folder).name}" if folder else name
     rows = results.to_records()
-    script = (_HERE / "page.js").read_text()
+    name, run = (Path(folder).parent.name, Path(folder).name) if folder else ("results", "")
+    style, script, frame = ((_HERE / f"page.{end}").read_text() for end in ("css", "js", "html"))
     data = json.dumps(content(results, rows, base), allow_nan=False, separators=(",", ":"))
-    columns = list(rows[0]) if rows else []
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy(script)}">
-<title>{escape(title)}</title>
-<style>{(_HERE / "page.css").read_text()}</style>
-</head>
-<body>
-<header>
-<h1>{escape(name)}</h1>
-<p>{escape(Path(folder).name if folder else "")}</p>
-<p id="counts">{escape(tables.counts([record.status for record in records]))}</p>
-{identity(told.commands)}
-</header>
-<noscript><p>The table and the charts need JavaScript.</p></noscript>
-<p id="broken" hidden></p>
-{failures(results, base)}
-<section id="cells">
-<h2>Cells</h2>
-<div class="tools">
-<input id="search" type="search" placeholder="search all columns" aria-label="search all columns">
-<details id="columns"><summary>columns</summary><div></div></details>
-<span class="hint">below a column's title: a text, or a comparison such as <code>&gt;0.9</code>, <code>&lt;=3</code>,
-<code>=adam</code></span>
-</div>
-<table id="table"><thead><tr>{"".join(f"<th>{escape(column)}</th>" for column in columns)}</tr></thead></table>
-</section>
-<section id="parallel" hidden>
-<h2>Parallel coordinates</h2>
-<p class="hint"></p>
-<div class="chart"></div>
-</section>
-<section id="charts" hidden>
-<h2>Outputs</h2>
-<p class="hint"></p>
-<div class="charts"></div>
-</section>
-{blob("data", data)}
-{blob("datatables", _datatables())}
-{blob("datatables-style", _datatables(".css"))}
-{_vega()}
-<script type="module">{script}</script>
-</body>
-</html>
-"""
+    blobs = {"data": data, "datatables": _datatables(".js"), "datatables-style": _datatables(".css")}
+    return Template(frame).substitute(
+        policy=policy(script),
+        title=escape(f"{name} · {run}" if run else name),
+        style=style,
+        name=escape(name),
+        run=escape(run),
+        counts=escape(tables.counts([record.status for record in records_of(results)])),
+        identity=identity(history.history(Run(folder)).commands if folder else ()),
+        failures=failures(results, base),
+        columns="".join(f"<th>{escape(column)}</th>" for column in (rows[0] if rows else ())),
+        blobs="\n".join([*(blob(key, text) for key, text in blobs.items()), _vega()]),
+        script=script,
+    )
 
 
 def policy(script: str) -> str:
@@ -152,7 +117,7 @@ def _vega() -> str:
     return blob("vega", import_module("vl_convert").javascript_bundle())
 
 
-def _datatables(end: str = ".js") -> str:
+def _datatables(end: str) -> str:
     options = import_module("itables.options")
     return Path(options.dt_bundle).with_suffix(end).read_text("utf-8")
 
@@ -187,19 +152,13 @@ def column(name: str, values: Iterable[Any]) -> dict[str, Any]:
     """A column of the table: its values as text, `""` where there is none, and whether they are numbers."""
     known = list(values)
     kinds = {type(value) for value in known if value is not None}
-    texts = ["" if value is None else clipped_whole(charts.text_of(value)) for value in known]
+    texts = ["" if value is None else spelled(value) for value in known]
+    texts = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in texts]
     return {"name": name, "is_number": bool(kinds) and kinds <= {int, float}, "values": texts}
 
 
-def clipped_whole(text: str) -> str:
-    """The text, cut off where it is very long; its lines are kept."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
 def _link(out: Any, base: str) -> str:
-    """The address of a cell's folder, from the folder of the page; `""` if it has none."""
-    if out is None:
-        return ""
+    """The address of a cell's folder, from the folder of the page."""
     try:
         return quote(os.path.relpath(out, base).replace(os.sep, "/")) + "/"
     except ValueError:  # on another drive
@@ -208,24 +167,20 @@ def _link(out: Any, base: str) -> str:
 
 def failures(results: Results, base: str) -> str:
     """The failures by type and place, the most frequent first: a count, a traceback, and the cells with their logs."""
-    groups: dict[tuple[str, str], list[tuple[Record, Any]]] = {}
-    missing: Counter[str] = Counter()
-    for result, record in zip(results, records_of(results), strict=True):
-        if record.status == "failed":
-            groups.setdefault((record.type, place(record.traceback)), []).append((record, result.out))
-        elif record.failed:
-            missing[record.message or record.type] += 1
+    records = records_of(results)
+    outs = {id(record): result.out for record, result in zip(records, results, strict=True)}
     parts: list[str] = []
-    for (kind, where), found in sorted(groups.items(), key=lambda item: -len(item[1])):
-        first = found[0][0]
-        head = f"<b>{escape(kind)}</b> {f'in <code>{escape(where)}</code>' if where else ''}"
-        cells = ", ".join(_failed_cell(record, out, base) for record, out in found[:MOST_LINKS])
-        more = f", and {len(found) - MOST_LINKS} more in the table" if len(found) > MOST_LINKS else ""
+    for kind in groups(records):
+        first, where = kind[0], place(kind[0].traceback)
+        head = f"<b>{escape(first.type)}</b> {f'in <code>{escape(where)}</code>' if where else ''}"
+        cells = ", ".join(_failed_cell(record, outs[id(record)], base) for record in kind[:MOST_LINKS])
+        more = f", and {len(kind) - MOST_LINKS} more in the table" if len(kind) > MOST_LINKS else ""
         parts.append(
-            f"<details class='failure' {'open' if not parts else ''}><summary>{len(found)} × {head}: "
+            f"<details class='failure' {'open' if not parts else ''}><summary>{len(kind)} × {head}: "
             f"{escape(clipped(first.message))}</summary><p>{cells}{more}</p>"
             f"<pre>{escape(first.traceback or first.message)}</pre></details>"
         )
+    missing = Counter(record.message or record.type for record in records if not record.has_run)
     if missing:
         common = missing.most_common(10)
         told = "".join(f"<li>{cells_in_words(number)}: {escape(clipped(why))}</li>" for why, number in common)

@@ -12,8 +12,9 @@ from importlib import import_module
 from typing import Any, TextIO
 
 from pyexp.look.folding import failure_line, failure_lines
-from pyexp.look.screen import is_terminal, printable, width_of
+from pyexp.look.screen import is_terminal, width_of
 from pyexp.results import Record, cells_in_words
+from pyexp.text import in_words, printable
 
 #: Failures that a run prints one by one. After that it counts them.
 MOST_FAILURES = 10
@@ -46,7 +47,9 @@ class Progress:
         self.names: Mapping[str, str] = {}
         self.holders: Callable[[], Mapping[str, str]] = dict
         self.running: dict[str, tuple[str, float]] = {}
-        self._here = os.path.join(_working_directory(), "")
+        self._here = ""
+        with suppress(OSError):  # it was removed
+            self._here = os.path.join(os.getcwd(), "")
         self._began = time.monotonic()
         self._beat = self._began
 
@@ -95,19 +98,16 @@ class Progress:
     def cell(self, folder: str, record: Record, log: str) -> None:
         """A cell has ended. `log` is the path of its log, `""` if it has none."""
         self.running.pop(folder, None)
-        name = printable(record.name or self.names.get(record.hash) or record.hash)
-        if record.failed:
-            self.failed += 1
-            self._failure(f"[{self.ended}/{self.total}]", name, record)
-            return
-        self.done += 1
-        if not self.quiet and (self.verbose or self.tells_each):
-            self.line(f"[{self.ended}/{self.total}] {name} done in {span(record.seconds)}")
-
-    def _failure(self, count: str, name: str, record: Record) -> None:
-        if self.verbose or self.failed <= MOST_FAILURES:
-            self.line(failure_line(f"{count} {name} failed", f" after {span(record.seconds)}", record, self.width))
-        elif is_counted(self.failed):
+        self.failed += record.failed
+        self.done += not record.failed
+        count, name = (
+            f"[{self.ended}/{self.total}]",
+            printable(record.name or self.names.get(record.hash) or record.hash),
+        )
+        is_told = self.verbose or (self.failed <= MOST_FAILURES if record.failed else self.tells_each)
+        if is_told and (record.failed or not self.quiet):
+            self.line(end_line(count, name, record, self.width))
+        elif record.failed and is_counted(self.failed):
             self.line(f"{count} {self.failed} cells have failed; the end of the run groups them")
 
     def close(self) -> None:
@@ -119,8 +119,8 @@ class Progress:
     def summary(self, failures: Sequence[tuple[Record, str]], hint: str = "") -> None:
         """Write the counts, the failures by type and place, and a hint how to continue."""
         if self.total and not self.quiet:
-            counts = ", ".join(f"{n} {word}" for n, word in ((self.done, "done"), (self.failed, "failed")) if n)
-            self.line(f"ran {cells_in_words(self.ended)} in {span(time.monotonic() - self._began)}: {counts or 'none'}")
+            counts = in_words({"done": self.done, "failed": self.failed}) or "none"
+            self.line(f"ran {cells_in_words(self.ended)} in {span(time.monotonic() - self._began)}: {counts}")
         if not failures:
             return
         self.line(f"{len(failures)} of {cells_in_words(self.total)} failed:")
@@ -267,12 +267,6 @@ class Notebook(Updating):
 NOTEBOOK_HINT = "what a cell prints is in log.txt in its folder, which is its result's out"
 
 
-def is_notebook() -> bool:
-    """Whether a notebook's kernel runs this."""
-    ipython = sys.modules.get("IPython")
-    return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
-
-
 #: Columns of a bar: at most, and at least where there is one.
 WIDEST_BAR, LEAST_BAR = 30, 10
 
@@ -286,9 +280,9 @@ def status_line(done: int, failed: int, running: int, total: int, *, seconds: fl
     (0, '13/500  1 failed, 488 left  16:14 to go')
     """
     ended, left = done + failed, total - done
-    some = ", ".join(f"{number} {word}" for number, word in ((failed, "failed"), (running, "running")) if number)
-    parts = (f"{done} done" if done else "", f"{left} left{f' ({some})' if some else ''}" if left else "")
-    whole = f"{ended}/{total}  {', '.join(part for part in parts if part)}"
+    some = in_words({"failed": failed, "running": running})
+    counts = in_words({"done": done, f"left ({some})" if some else "left": left})
+    whole = f"{ended}/{total}  {counts}"
     brief = f"{ended}/{total}  {f'{failed} failed, ' if failed else ''}{left} left"
     rate = pace(ended, total, seconds) if ended < total else ""
     togo = f"  {rate.rpartition(', ')[2]}" if rate else ""
@@ -327,6 +321,13 @@ def heartbeat(
         what = f"waiting for {cells_in_words(waiting)} that other processes have claimed" if waiting else "no cell runs"
         return f"[{ended}/{total}] {what}"
     return f"[{ended}/{total}] running: {', '.join(told)}"
+
+
+def end_line(count: str, name: str, record: Record, width: int | None) -> str:
+    """A line on a cell that has ended: after which time, and why it failed."""
+    if record.failed:
+        return failure_line(f"{count} {name} failed", f" after {span(record.seconds)}", record, width)
+    return f"{count} {name} done in {span(record.seconds)}"
 
 
 def is_counted(failed: int) -> bool:
@@ -380,18 +381,13 @@ def progress(
         quiet or not total or not terminal_is_free or not is_terminal(stream)
         or environ.get("TERM", "") in ("", "dumb", "unknown") or environ.get("CI", "").lower() not in ("", "0", "false")
     )  # fmt: skip
-    if is_notebook() and total and not quiet:
+    ipython = sys.modules.get("IPython")
+    is_notebook = getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
+    if is_notebook and total and not quiet:
         return Notebook(total, verbose=verbose, stream=stream)
     if plain:
         return Progress(total, quiet=quiet, verbose=verbose, stream=stream)
     return Live(total, verbose=verbose, stream=stream)
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return ""
 
 
 def own_stderr() -> TextIO:

@@ -17,15 +17,16 @@ from typing import Any
 from pyexp.axes import default_axes
 from pyexp.configs import FrozenConfig, leaves, thaw
 from pyexp.errors import NoRunError, SelectionError, StoreError, UsageError, listing, nearest
-from pyexp.look.folding import failure_lines, folded, reason
-from pyexp.look.progress import span
-from pyexp.look.screen import Column, Screen, columns_of, cut, padded, printable, size, table
+from pyexp.look.folding import failure_lines, reason
+from pyexp.look.progress import end_line, span
+from pyexp.look.screen import Screen, size
 from pyexp.plan import ENDED, classify
-from pyexp.results import Record, cells_in_words, clipped, labels, records_of, spelled
+from pyexp.results import Record, cells_in_words, clipped, known_output, labels, outputs_of, records_of, spelled
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
-from pyexp.store.layout import CLAIMS, LOG, RUN, Run
-from pyexp.tables import Results, instead
+from pyexp.store.layout import LOG, RUN, Run
+from pyexp.tables import Results, brief, instead, table
+from pyexp.text import Column, aligned, columns_of, cut, in_words, padded, printable
 
 #: Who the results are of does not matter: none is loaded.
 ANYBODY = "all"
@@ -81,17 +82,41 @@ def _kept(path: str) -> Kept:
 
 def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
     """The runs of an experiment as a table."""
-    commands = [_commands(Run(kept.path)) for kept in found]
+    details = _details(found)
     columns = (
         Column("  run", [f"  {printable(kept.name)}" for kept in found]),
         Column("age", [age(now - kept.started) for kept in found], rank=3, right=True),
-        Column("shape", [shape_of(kept) for kept in found], rank=1, right=True),
-        Column("cells", [", ".join(f"{n} {word}" for word, n in kept.statuses.items()) for kept in found], rank=5),
-        Column("took", [_took(each) for each in commands], rank=2, right=True),
-        Column("commit", [_commit(each[-1]) if each else "" for each in commands], rank=0),
-        Column("size", [size(files.size_of(kept.path)) for kept in found], rank=4, right=True),
+        Column(
+            "shape",
+            ["×".join(map(str, kept.shape)) if kept.grids < 2 else f"{kept.grids} grids" for kept in found],
+            rank=1,
+            right=True,
+        ),
+        Column("cells", [in_words(kept.statuses) for kept in found], rank=5),
+        Column("took", details["took"], rank=2, right=True),
+        Column("commit", details["commit"], rank=0),
+        Column("size", details["size"], rank=4, right=True),
     )
-    return table(columns, width)[0]
+    return aligned(columns, width)[0]
+
+
+def _details(found: Sequence[Kept]) -> dict[str, list[str]]:
+    """What is known of each run beside its cells: how long its commands took, its size, its last commit and command.
+
+    A command that was killed has not said how long it took, and one of a newer pyexp cannot be read.
+    """
+    made: dict[str, list[str]] = {"took": [], "size": [], "commit": [], "command": []}
+    for kept in found:
+        commands: Sequence[Mapping[str, Any]] = ()
+        with suppress(StoreError):
+            commands = history.history(Run(kept.path)).commands
+        told = [seconds for each in commands if (seconds := _seconds(each)) is not None]
+        last = commands[-1] if commands else {}
+        made["took"].append(span(sum(told)) if told else "")
+        made["size"].append(size(files.size_of(kept.path)))
+        made["commit"].append(_commit(last))
+        made["command"].append(printable(str(last.get("command", ""))))
+    return made
 
 
 #: What a cut command keeps at least.
@@ -100,31 +125,13 @@ LEAST_COMMAND = 20
 
 def overview(found: Sequence[Kept], width: int | None) -> list[str]:
     """The runs of an experiment, a line each: with their counts and, as far as the width reaches, what made them."""
-    commands = [_commands(Run(kept.path)) for kept in found]
-    details = (
-        [_took(each) for each in commands],
-        [size(files.size_of(kept.path)) for kept in found],
-        [_commit(each[-1]) if each else "" for each in commands],
-        [printable(str(each[-1].get("command", ""))) if each else "" for each in commands],
-    )
     lines = history.listing(found).split("\n")
-    for cells in filter(any, details):
+    for what, cells in _details(found).items():
         longest, widest = max(map(columns_of, lines)), max(map(columns_of, cells))
         room = widest if width is None else width - longest - 2
-        if room >= (min(widest, LEAST_COMMAND) if cells is details[-1] else widest):
+        if widest and room >= (min(widest, LEAST_COMMAND) if what == "command" else widest):
             lines = [f"{padded(line, longest)}  {cut(cell, room)}" for line, cell in zip(lines, cells, strict=True)]
     return [line.rstrip() for line in lines]
-
-
-def shape_of(kept: Kept) -> str:
-    """The shape of a run's grid, in a word."""
-    return "×".join(map(str, kept.shape)) if kept.grids < 2 else f"{kept.grids} grids"
-
-
-def _took(commands: Iterable[Mapping[str, Any]]) -> str:
-    """How long the commands took that have ended; a killed one has not said."""
-    told = [seconds for each in commands if (seconds := _seconds(each)) is not None]
-    return span(sum(told)) if told else ""
 
 
 def _seconds(command: Mapping[str, Any]) -> float | None:
@@ -133,19 +140,10 @@ def _seconds(command: Mapping[str, Any]) -> float | None:
     return ended - started if isinstance(started, (int, float)) and isinstance(ended, (int, float)) else None
 
 
-def _commands(run: Run) -> Sequence[Mapping[str, Any]]:
-    """The commands of a run; none if a newer pyexp wrote it."""
-    try:
-        return history.history(run).commands
-    except StoreError:
-        return ()
-
-
 def _commit(command: Mapping[str, Any]) -> str:
     """The commit of a command's code, with `+` where files had been changed since."""
     git = command.get("git")
-    commit = git.get("commit") if isinstance(git, dict) else None
-    if not isinstance(git, dict) or not isinstance(commit, str):
+    if not isinstance(git, dict) or not isinstance(commit := git.get("commit"), str):
         return ""
     return printable(commit[:9]) + ("+" if git.get("state") == "dirty" else "")
 
@@ -217,10 +215,10 @@ def _show_cell(run: Run, folder: str, screen: Screen, *, follow: bool) -> None:
         _section(screen, "outputs", outputs_of(record))
     elif record.traceback:
         screen.line("\ntraceback", "bold")
-        screen.raw(_spelled_out(record.traceback.rstrip()))
+        screen.write(_spelled_out(record.traceback.rstrip()))
     if not follow and (lines := _tail(os.path.join(path, LOG))):
         screen.line(f"\nend of {LOG}", "bold")
-        screen.raw(_spelled_out("\n".join(lines)))
+        screen.write(_spelled_out("\n".join(lines)))
 
 
 def _told(record: Record) -> str:
@@ -255,7 +253,7 @@ def _section(screen: Screen, title: str, told: Mapping[str, str]) -> None:
         screen.line(f"\n{title}", "bold")
         width = max(map(len, told))
         for key, value in told.items():
-            screen.raw(f"  {printable(f'{key:<{width}}  {value}')}\n")
+            screen.write(f"  {printable(f'{key:<{width}}  {value}')}\n")
 
 
 def dotted(config: FrozenConfig) -> dict[str, str]:
@@ -263,45 +261,41 @@ def dotted(config: FrozenConfig) -> dict[str, str]:
     return {path: spelled(thaw(value), repr) for path, value in leaves(config) if path != "name"}
 
 
-def outputs_of(record: Record) -> dict[str, str]:
-    """The outputs of a finished cell, in words; the class of an output that is not a scalar."""
-    kept = record.outputs
-    return {key: spelled(kept[key], repr) if key in kept else f"<{kind}>" for key, kind in record.kinds.items()}
-
-
 def _spelled_out(text: str) -> str:
     """The text line by line, with what would move the cursor spelled out."""
     return "".join(f"  {printable(line.expandtabs())}\n" for line in text.split("\n"))
 
 
-def _tail(path: str, most: int = 1 << 16) -> list[str]:
-    """The last lines of a log; of a bar that was drawn again and again, its last state."""
+def _read(path: str, start: int) -> tuple[bytes, int]:
+    """What a log has from a position on (negative: from its end), and where it ends. All of it if it is shorter now."""
     try:
         with open(path, "rb") as file:
-            file.seek(max(os.fstat(file.fileno()).st_size - most, 0))
-            content = file.read(most)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(size + start, 0) if start < 0 else start if start <= size else 0)
+            return file.read(), file.tell()
     except OSError:
-        return []
+        return b"", 0
+
+
+def _tail(path: str) -> list[str]:
+    """The last lines of a log; of a bar that was drawn again and again, its last state."""
+    content, _ = _read(path, -(1 << 16))
     lines = content.decode("utf-8", "replace").rstrip().split("\n")
     return [line.rstrip("\r").rpartition("\r")[2] for line in lines[-TAIL:]] if content.strip() else []
 
 
 def _follow_log(run: Run, folder: str, screen: Screen) -> None:
     """Write what comes to the cell's log, until no process has claimed the cell."""
-    path = os.path.join(run.path, folder, LOG)
     position, last = 0, b""
     for _ in _looks(run, lambda held: folder in held):
-        content = files.head(path) or b""
-        position = position if position <= len(content) else 0  # another try begins another log
-        last += content[position:]
-        position = len(content)
-        *lines, last = last.split(b"\n")
-        screen.raw("".join(_spelled_out(line.decode("utf-8", "replace").rstrip("\r")) for line in lines))
+        content, position = _read(os.path.join(run.path, folder, LOG), position)
+        *lines, last = (last + content).split(b"\n")
+        screen.write("".join(_spelled_out(line.decode("utf-8", "replace").rstrip("\r")) for line in lines))
         screen.flush()
         if screen.is_closed:
             return
     if last:
-        screen.raw(_spelled_out(last.decode("utf-8", "replace")))
+        screen.write(_spelled_out(last.decode("utf-8", "replace")))
     screen.line()
 
 
@@ -309,7 +303,7 @@ def _looks(run: Run, goes_on: Callable[[Mapping[str, str]], bool]) -> Iterable[M
     """The claims in a run, time and again, until it has not gone on for several looks."""
     over = 0
     while over < OVER:
-        held = claims.holders(os.path.join(run.path, CLAIMS))
+        held = claims.holders(run.claims)
         over = 0 if goes_on(held) else over + 1
         yield held
         time.sleep(LOOK)
@@ -329,13 +323,13 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
             return
     results = history.load_run(run, unpickles=False)
     for axis in results.axes:
-        coords = ", ".join(clipped(str(thaw(at)), 20) for at in axis.coords[:10])
+        coords = ", ".join(clipped(spelled(thaw(at)), 20) for at in axis.coords[:10])
         more = f", … ({axis.size} in all)" if axis.size > 10 else ""
         screen.line(printable(f"  {axis.name}: {coords}{more}"))
     kept = _kept(run.path)
-    screen.line(f"{cells_in_words(results.size)}: {', '.join(f'{n} {word}' for word, n in kept.statuses.items())}")
+    screen.line(f"{cells_in_words(results.size)}: {in_words(kept.statuses)}")
     screen.line()
-    screen.raw("".join(f"{printable(line)}\n" for line in folded(results, screen.width, screen.height).split("\n")))
+    screen.write(f"{table(results, screen.width, screen.height)}\n")
     commands = history.history(run).commands
     if commands:
         screen.line("\ncommands", "bold")
@@ -384,7 +378,8 @@ def _follow_run(run: Run, screen: Screen) -> None:
         for _, folder, record, version in sorted(ended, key=itemgetter(0)):
             pending.discard(folder)
             if not is_first and told.get(folder) != version:
-                _tell_end(record, names[folder], f"[{len(cells) - len(pending)}/{len(cells)}]", screen)
+                line = end_line(f"[{len(cells) - len(pending)}/{len(cells)}]", names[folder], record, screen.width)
+                screen.line(line, "red" if record.failed else "")
             told[folder] = version
         if is_first:
             running = ", ".join(sorted(names[folder] for folder in held.keys() & cells.keys()))
@@ -396,22 +391,11 @@ def _follow_run(run: Run, screen: Screen) -> None:
             return
 
 
-def _tell_end(record: Record, name: str, count: str, screen: Screen) -> None:
-    if record.failed:
-        screen.line(f"{count} {name} failed after {span(record.seconds)}: {reason(record)}", "red")
-    else:
-        screen.line(f"{count} {name} done in {span(record.seconds)}")
-
-
 def best(said: Namespace, screen: Screen) -> int:
     """The cells with the largest or least values of an output, and the config keys that vary."""
-    run, folder = history.find(said.run, trust=ANYBODY)
-    if folder is not None:
-        raise UsageError(f"{said.run} is the folder of a cell, and the best is of a run's")
     if said.number < 1:
         raise UsageError(f"-n is {said.number}, and should be at least 1")
-    results = history.load_run(run, unpickles=False)
-    found = records_of(results)
+    found = records_of(_results(said.run, "best"))
     having = [record for record in found if said.metric in record.outputs]
     if not having:
         known = dict.fromkeys(key for record in found for key in record.kinds)
@@ -425,20 +409,18 @@ def best(said: Namespace, screen: Screen) -> int:
     what = "largest" if said.largest else "least"
     screen.line(f"the {len(top)} {what} of {len(ranked)} values of {printable(said.metric)}", "bold")
     left_out += [record.status for record in found if said.metric not in record.outputs]
-    varying = [(path, told) for path, told in _varying(found, top)]
     columns = [
         Column("name", [printable(name) for name in labels(top)]),
-        Column(said.metric, [_number(record.outputs[said.metric]) for record in top], rank=2, right=True),
-        *(Column(printable(path), told, rank=1, right=True) for path, told in varying),
+        Column(said.metric, [brief(known_output(record, said.metric)) for record in top], rank=2, right=True),
+        *(Column(printable(path), told, rank=1, right=True) for path, told in _varying(found, top)),
     ]
-    lines, hidden = table(columns, screen.width)
+    lines, hidden = aligned(columns, screen.width)
     for line in lines:
         screen.line(line)
     if hidden:
         screen.line(f"too wide: {', '.join(hidden)}", "dim")
     if left_out:
-        words = ", ".join(f"{number} {word}" for word, number in Counter(left_out).items())
-        screen.line(f"left out: {words}", "dim")
+        screen.line(f"left out: {in_words(Counter(left_out))}", "dim")
     return 0
 
 
@@ -456,26 +438,27 @@ def _ranked(having: Sequence[Record], metric: str, *, largest: bool) -> tuple[li
 
 def _varying(found: Sequence[Record], top: Sequence[Record]) -> Iterable[tuple[str, list[str]]]:
     """The keys in which the configs differ, with what they are in the top records."""
-    everywhere: dict[str, set[str]] = {}
     known = [dotted(record.config) for record in found if record.has_run]
-    for path in sorted({path for each in known for path in each}):
-        everywhere[path] = {each.get(path, "") for each in known}
     shown = [dotted(record.config) for record in top]
-    for path, values in everywhere.items():
-        if len(values) > 1:
+    for path in sorted({path for each in known for path in each}):
+        if len({each.get(path, "") for each in known}) > 1:
             yield path, [printable(clipped(each.get(path, ""), 30)) for each in shown]
 
 
-def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else spelled(value)
+def _results(path: str, what: str) -> Results:
+    """The results of the run at a path. Raises `UsageError` naming `what` is wanted of it if a cell is there."""
+    run, folder = history.find(path, trust=ANYBODY)
+    if folder is not None:
+        raise UsageError(f"{path} is the folder of a cell, and the {what} is of a run's")
+    return history.load_run(run, unpickles=False)
 
 
 def csv(said: Namespace, screen: Screen) -> int:
     """The records of a run as CSV, with the columns of `Results.to_records`."""
-    run, folder = history.find(said.run, trust=ANYBODY)
-    if folder is not None:
-        raise UsageError(f"{said.run} is the folder of a cell, and the CSV is of a run's")
-    write_csv(history.load_run(run, unpickles=False), screen)
+    rows = _results(said.run, "CSV").to_records()
+    writer = csv_module.writer(screen, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
     return 0
 
 
@@ -483,26 +466,8 @@ def html(said: Namespace, screen: Screen) -> int:
     """Write the page of a run into its folder, and print the path."""
     from pyexp.look.page import write  # it needs the extra
 
-    run, folder = history.find(said.run, trust=ANYBODY)
-    if folder is not None:
-        raise UsageError(f"{said.run} is the folder of a cell, and the page is of a run's")
-    screen.raw(f"{write(history.load_run(run, unpickles=False))}\n")
+    screen.write(f"{write(_results(said.run, 'page'))}\n")
     return 0
-
-
-class _Lines:
-    """A file as far as the csv module needs one."""
-
-    def __init__(self, screen: Screen) -> None:
-        self.write = screen.raw
-
-
-def write_csv(results: Results, screen: Screen) -> None:
-    """Write the records as CSV: a line with the names of the columns, then one for each cell."""
-    rows = results.to_records()
-    writer = csv_module.writer(_Lines(screen), lineterminator="\n")
-    writer.writerow(rows[0])
-    writer.writerows([_cell(value) for value in row.values()] for row in rows)
 
 
 def _cell(value: Any) -> str:

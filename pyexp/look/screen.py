@@ -1,15 +1,13 @@
-"""Text for a terminal of some width, or for none: columns that fit, sizes, times, colours, and the stream itself.
-
-`None` as a width stands for no terminal: there nothing is cut, as programs may read it.
-"""
+"""The stream that a command writes to: its width, its colours, and its closing."""
 
 import os
 import shutil
 import sys
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple, TextIO
+from typing import TextIO
+
+from pyexp.text import cut
 
 #: The narrowest terminal that text is made for.
 NARROWEST = 20
@@ -41,12 +39,11 @@ class Screen:
 
     def line(self, text: str = "", colour: str = "") -> None:
         """Write a line. On a terminal it is cut to the width."""
-        width = self.width
         for part in text.split("\n"):
-            shown = part if width is None else cut(part, width)
-            self.raw(f"\x1b[{_CODES[colour]}m{shown}\x1b[0m\n" if colour and self.has_colours else f"{shown}\n")
+            shown = cut(part, self.width)
+            self.write(f"\x1b[{_CODES[colour]}m{shown}\x1b[0m\n" if colour and self.has_colours else f"{shown}\n")
 
-    def raw(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Write the text as it is; what the stream cannot spell is spelled out."""
         if self.is_closed:
             return
@@ -94,94 +91,6 @@ def width_of(stream: TextIO) -> int | None:
     except (OSError, ValueError):
         columns = 0
     return max(columns, NARROWEST) if columns else None
-
-
-def printable(text: str) -> str:
-    """The text with control characters escaped."""
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-def columns_of(text: str) -> int:
-    """How many columns of a terminal the text takes.
-
-    >>> columns_of("abc"), columns_of("数据"), columns_of("e\\u0301")
-    (3, 4, 1)
-    """
-    return len(text) if text.isascii() else sum(map(_columns, text))
-
-
-def _columns(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def cut(text: str, width: int) -> str:
-    """The text in at most so many columns, with `…` at the end where it was longer.
-
-    >>> cut("abcdef", 4), cut("abcd", 4), cut("数据数据", 4)
-    ('abc…', 'abcd', '数…')
-    """
-    if columns_of(text) <= width:
-        return text
-    kept, left = "", width - 1
-    for char in text:
-        left -= _columns(char)
-        if left < 0:
-            break
-        kept += char
-    return f"{kept}…" if width > 0 else ""
-
-
-def padded(text: str, width: int, *, right: bool = False) -> str:
-    """The text filled up with blanks to so many columns."""
-    blanks = " " * max(width - columns_of(text), 0)
-    return blanks + text if right else text + blanks
-
-
-class Column(NamedTuple):
-    """A column of a table: its head, its cells, and how much it matters: the least is left out first."""
-
-    head: str
-    cells: Sequence[str]
-    rank: int = 0
-    right: bool = False
-
-
-#: What the first column of a table keeps at least, before other columns are left out.
-LEAST = 21
-
-
-def table(columns: Sequence[Column], width: int | None) -> tuple[list[str], list[str]]:
-    """The lines of a table that is at most so wide, head first, and the heads of the columns that were left out.
-
-    The first column always stays, and is cut if it has to be; of the others, those of the lowest rank go first, and of
-    those the last.
-    """
-    kept = list(columns)
-    widths = {id(each): max(map(columns_of, (each.head, *each.cells))) for each in kept}
-    first = kept[0]
-
-    def total() -> int:
-        rest = sum(widths[id(each)] + 2 for each in kept[1:])
-        return rest + min(widths[id(first)], max(LEAST, columns_of(first.head)))
-
-    left_out: list[str] = []
-    while width is not None and len(kept) > 1 and total() > width:
-        least = min(kept[1:], key=lambda each: (each.rank, -columns.index(each)))
-        kept.remove(least)
-        left_out.append(least.head)
-    if width is not None:
-        widths[id(first)] = min(widths[id(first)], width - sum(widths[id(each)] + 2 for each in kept[1:]))
-    rows = zip(*([each.head, *each.cells] for each in kept), strict=True)
-    lines = [
-        "  ".join(
-            padded(cut(cell, widths[id(each)]), widths[id(each)], right=each.right)
-            for each, cell in zip(kept, row, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
-    return lines, [each.head for each in columns if each.head in left_out]
 
 
 def size(number: int) -> str:

@@ -4,12 +4,13 @@ import os
 from argparse import Namespace
 
 from pyexp.look.runs import near, runs_below
-from pyexp.look.screen import Screen, printable, size
+from pyexp.look.screen import Screen, size
 from pyexp.results import cells_in_words
 from pyexp.store import garbage, union
 from pyexp.store.garbage import Item
 from pyexp.store.layout import Run
 from pyexp.store.verify import verified
+from pyexp.text import in_words, printable
 
 
 def verify(said: Namespace, screen: Screen) -> int:
@@ -22,10 +23,10 @@ def verify(said: Namespace, screen: Screen) -> int:
             damaged += finding.is_damage
             unknown += not finding.is_damage
             line = f"{finding.kind}: {near(finding.path)}: {finding.words}"
-            screen.raw(f"{printable(line)}\n")
-    counts = ((sound, "sound"), (damaged, "damaged or missing"), (unknown, "that could not be verified"))
+            screen.write(f"{printable(line)}\n")
     total = sound + damaged + unknown
-    screen.line(f"{total} {'file' if total == 1 else 'files'}: {', '.join(f'{n} {word}' for n, word in counts if n)}")
+    counts = in_words({"sound": sound, "damaged or missing": damaged, "that could not be verified": unknown})
+    screen.line(f"{total} {'file' if total == 1 else 'files'}: {counts}")
     return 1 if damaged else 0
 
 
@@ -50,7 +51,7 @@ def _cleared(items: list[Item], screen: Screen, *, does: bool) -> int:
         stayed += bool(fault)
         total += 0 if fault else item.size
         line = f"{near(item.path)}  {size(item.size)}  ({item.why})"
-        screen.raw(f"{printable(f'{line}: not removed, {fault}' if fault else line)}\n")
+        screen.write(f"{printable(f'{line}: not removed, {fault}' if fault else line)}\n")
     gone = len(items) - stayed
     if not items:
         screen.line("there is nothing to remove")
@@ -69,6 +70,6 @@ def merge(said: Namespace, screen: Screen) -> int:
         added += event.is_added
         left += not event.is_added
         if not event.is_added:
-            screen.raw(f"{printable(f'left: {near(event.path)}: {event.words}')}\n")
+            screen.write(f"{printable(f'left: {near(event.path)}: {event.words}')}\n")
     screen.line(f"{cells_in_words(added)} added to {printable(near(one))}{f', {left} left' if left else ''}")
     return 1 if left else 0

@@ -17,8 +17,8 @@ from pyrsistent import pmap
 
 from pyexp.look.folding import MOST_KINDS, failure_lines
 from pyexp.look.progress import MOST_FAILURES, Progress, pace, span
-from pyexp.look.screen import printable
 from pyexp.results import Record, done, record_of
+from pyexp.text import printable
 from pyexp.worker.outcome import failed
 from tests.cli.scripts import SCRIPT, environment, go, ran, write
 

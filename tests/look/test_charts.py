@@ -21,8 +21,8 @@ from pyexp.look.charts import (
     numeric,
     parallel,
     summary,
-    text_of,
 )
+from pyexp.results import spelled
 
 Rows = list[dict[str, Any]]
 
@@ -53,9 +53,9 @@ def test_a_dimension_tells_apart_what_differs_and_names_each_otherwise(values: l
     made = dimension("x", values)
     for i, one in enumerate(values):
         for j, other in enumerate(values):
-            alike = type(one) is type(other) and text_of(one) == text_of(other)
+            alike = type(one) is type(other) and spelled(one) == spelled(other)
             assert (made.codes[i] == made.codes[j]) == alike
-    assert [text_of(made.coords[code]) for code in made.codes] == [text_of(value) for value in values]
+    assert [spelled(made.coords[code]) for code in made.codes] == [spelled(value) for value in values]
     assert len(set(map(str, made.shown))) == len(made.coords)
     json.dumps(made.shown, allow_nan=False)
     if all(as_float(value) is not None for value in values):

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pyexp
-from pyexp.look.commands import COMMANDS
-from pyexp.look.screen import LEAST, NARROWEST, Column, columns_of, cut, size, table
+from pyexp.look.commands import COMMANDS, main
+from pyexp.look.screen import NARROWEST, size
+from pyexp.text import LEAST, Column, aligned, columns_of, cut
 from tests.cli.scripts import SCRIPT
 from tests.look.outside import ESCAPE, copied, look, on_terminal, refused, variables
 
@@ -266,6 +267,22 @@ def test_two_runs_differ_in_cells_that_are_gone_added_or_changed(folder: Path, f
     assert "other content" not in runs  # the same weights, in cells of other hashes
 
 
+def test_cells_of_one_name_are_paired_once_and_each_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, numbers in (("a", (1, 2)), ("b", (1, 3, 4)), ("c", (1, 10**5000))):
+        made = pyexp.Experiment(lambda config: config.x, name="e", executor="inline", quiet=True, durable=False)
+        configs = [{"name": "same", "x": x} for x in numbers]
+        made.run(configs, lambda results: None, timestamp=name, output_dir=tmp_path, argv=[])
+    assert main(["diff", str(tmp_path / "e" / "a"), str(tmp_path / "e" / "b")]) == 1
+    cells = capsys.readouterr().out.partition("cells (1 cell the same in both)\n")[2].splitlines()
+    assert re.fullmatch(r"  ~ same: ~ x  2 → [34]; ~ value  2 → [34]", cells[0])
+    assert cells[1] == "  + same"
+    assert main(["show", str(tmp_path / "e" / "c")]) == 0  # of an int that Python does not spell
+    assert "  x: 1, 0x31e2" in capsys.readouterr().out
+    assert main(["diff", str(tmp_path / "e" / "a"), str(tmp_path / "e" / "c")]) == 1
+
+
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, first: Path) -> None:
     command = f"set -o pipefail; {sys.executable} -m pyexp csv out/mnist | head -1; echo $?"
     done = run(["bash", "-c", command], cwd=folder, env=variables())
@@ -318,11 +335,11 @@ def test_a_table_fits_and_says_what_it_left_out(width: int, data: st.DataObject)
         Column(f"{i}{data.draw(texts)}", data.draw(st.lists(texts, min_size=number, max_size=number)), rank=i % 3)
         for i in range(data.draw(st.integers(1, 6)))
     ]
-    lines, left_out = table(columns, width)
+    lines, left_out = aligned(columns, width)
     assert all(columns_of(line) <= width for line in lines)
     assert len(lines) == number + 1
     assert len(left_out) < len(columns)
-    whole, nothing = table(columns, None)
+    whole, nothing = aligned(columns, None)
     assert nothing == []
     assert all(column.head in whole[0] for column in columns)
     if all(columns_of(line) <= width for line in whole) and columns_of(max(columns[0].cells, key=columns_of)) <= LEAST:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyexp import Config, Tensor, markup, sweep
+from pyexp import Config, Tensor, sweep
 from pyexp.testing.strategies import values
+from pyexp.text import brief, html_ends, html_table
 
 # The libraries around a kernel warn of their own affairs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -87,17 +88,17 @@ def test_every_tensor_and_config_has_a_table(items: list[Any]) -> None:
 
 
 def test_what_python_does_not_spell_has_a_name() -> None:
-    assert markup.brief(10**5000) == "<int>"
+    assert brief(10**5000) == "<int>"
     assert "&lt;int&gt;" in Config({"x": 10**5000})._repr_html_()
 
 
 @given(st.integers(0, 100), st.integers(1, 20))
 def test_a_table_folds_in_its_middle(size: int, most: int) -> None:
-    positions = markup.ends(size, most)
+    positions = html_ends(size, most)
     assert positions == sorted(set(positions))
     assert len(positions) == min(size, 2 * most)
     rows = [[f"at {i}"] for i in positions]
-    text = markup.table(["<h>"], rows, size, "<caption>")
+    text = html_table(["<h>"], rows, size, "<caption>")
     assert "<h>" not in text
     assert ("more" in text) == (len(positions) < size)
     if len(positions) < size:

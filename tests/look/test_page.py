@@ -343,7 +343,7 @@ def test_a_page_that_cannot_be_made_is_refused_before_anything_runs(tmp_path: Pa
 
 def test_a_run_without_a_page_pays_nothing_for_it(tmp_path: Path) -> None:
     write(tmp_path)
-    loaded = ["itables", "vl_convert", "pyexp.look.page", "pyexp.look.charts", "pyexp.markup", "html"]
+    loaded = ["itables", "vl_convert", "pyexp.look.page", "pyexp.look.charts", "html"]
     with open(tmp_path / "main.py", "a") as script:
         script.write(f"    import sys; print([name for name in {loaded} if name in sys.modules])\n")
     assert go(tmp_path, "-q").stdout.splitlines()[-1] == "[]"

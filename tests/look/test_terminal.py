@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyexp.look import progress
-from pyexp.look.folding import LEAST_ERROR, ends, failure_line, plan_for_stdout
+from pyexp.look.folding import LEAST_ERROR, failure_line, plan_for_stdout
 from pyexp.look.progress import LEAST_BAR, WIDEST_BAR, heartbeat, is_due, status_line
-from pyexp.look.screen import columns_of
 from pyexp.plan import Mode, cells_of, plan
 from pyexp.results import labels, record_of
 from pyexp.sweep import grid_of
 from pyexp.testing import configs
+from pyexp.text import columns_of, ends
 from pyexp.worker.outcome import failed
 from tests.look.outside import ESCAPE, on_terminal, variables
 

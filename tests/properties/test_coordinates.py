@@ -12,9 +12,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pyexp import Axis, ConfigError, SelectionError, Tensor, concat, derive, register_encoder, replicate, sample, sweep
-from pyexp.axes import MISSING, Level, Picked, Steps, taken
+from pyexp.axes import MISSING, Along, Level, Picked, taken
 from pyexp.configs import equal
-from pyexp.sweep import Codes, zipped
+from pyexp.sweep import Chain, zipped
 from pyexp.testing.strategies import COORDS, shapes, tensors
 
 
@@ -196,6 +196,8 @@ def test_a_foreign_value_is_found_by_its_encoder() -> None:
         grid[{"at": Angle(1)}]
     with pytest.raises(SelectionError):
         grid[{"at": object()}]
+    with pytest.raises(SelectionError, match=r"^no item has 'size'; "):  # the fault is not with the foreign value
+        grid.map(lambda config: config)[{"at": Angle(90), "size": 1}]
 
 
 # Lazy filters
@@ -453,26 +455,21 @@ def test_what_is_taken_of_a_sequence_is_what_a_list_gives(
     positions: list[int], more: list[int], stride: int, size: int
 ) -> None:
     again = [at % len(positions) for at in more]
-    steps = Steps(tuple(positions), stride, size)
+    steps = Picked(Along(stride, size), tuple(positions))
     plain = [at // stride % size for at in positions]
     picked = Picked(tuple(range(10)), (*positions, MISSING))
     many = range(3, 13 + len(positions))
     for items, expected in [(steps, plain), (picked, [*positions, None]), (many, list(many))]:
         assert [len(items), *items] == [len(expected), *expected]
-        for chosen in (again, tuple(again), range(len(positions))[::-1], range(0), Steps(tuple(again), 1, 99)):
+        for chosen in (again, tuple(again), range(len(positions))[::-1], range(0), Picked(Along(1, 99), tuple(again))):
             assert list(taken(items, chosen)) == [expected[i] for i in chosen]
         assert list(items[1:]) == expected[1:]
         assert items[0] == expected[0]
-    codes = Codes(((tuple(plain), tuple(range(10, 20))), None), (len(plain), len(plain) + 2))
+    codes = Chain((Picked(tuple(range(10, 20)), tuple(plain), MISSING), (MISSING,) * 2), (len(plain), len(plain) + 2))
     expected = [at + 10 for at in plain] + [MISSING] * 2
     assert [len(codes), *codes] == [len(expected), *expected] == [len(expected), *(codes[i] for i in range(len(codes)))]
     assert list(taken(codes, range(1, len(expected)))) == expected[1:]
-    missing = Codes((((MISSING, 0), (7,)),), (2,))
-    assert (list(missing), missing[0], missing[1]) == ([MISSING, 7], MISSING, 7)
+    missing = Picked((7,), (MISSING, 0), MISSING)
+    assert (list(missing), missing[0], missing[1], missing[:1][0]) == ([MISSING, 7], MISSING, 7, MISSING)
     level = Level(Axis("x", tuple("abc")), (0, 2, MISSING))
     assert (list(level.coords), list(level.known().coords), level.known().axis.size) == (["a", "c", None],) * 2 + (2,)
-
-
-def test_a_level_that_went_with_another_is_not_missed() -> None:
-    axis = Axis("x", (1, 2))
-    assert axis._without_fixed("gone") is axis

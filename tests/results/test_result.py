@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pyexp import Config, Result, ResultError, Results, Tensor
 from pyexp.configs import freeze
 from pyexp.results import done, from_json, missing, record_of, to_json
+from pyexp.tables import table
 from pyexp.worker.outcome import failed
 
 CONFIG = freeze({"name": "exp", "mlp": {"width": 64}})
@@ -227,6 +228,7 @@ def test_ints_that_python_does_not_spell_in_decimal_are_shown_all_the_same() -> 
     result = result_of({"n": 10**5000, "m": 10**400})
     assert "n=0x31e2" in repr(result)
     assert "0x31e2" in str(Results([result]))
+    assert "0x31e2" in table(Results([result]), 80, 24)  # on a terminal
     assert "m=1000" in repr(result)
 
 
@@ -263,6 +265,7 @@ def test_why_a_value_cannot_be_loaded_is_told_by_every_way_to_it() -> None:
         raise ResultError("the file is damaged")
 
     result = result_of({"weights": [1]}, damaged)
+    assert ("weights" in result, "loss" in result) == (True, False)  # it has the output all the same
     for look in (lambda: result.value, lambda: result.weights, lambda: result["weights"]):
         with pytest.raises(ResultError, match="the file is damaged"):
             look()

@@ -290,6 +290,29 @@ def test_arrays_of_more_dimensions_and_shared_ones() -> None:
             results.to_xarray(dims=wrong)
 
 
+@given(st.sampled_from(["datetime64", "timedelta64"]), st.sampled_from(["ns", "ps"]), st.integers(0, 10**6))
+def test_a_time_keeps_its_unit_in_every_table(kind: str, unit: str, number: int) -> None:
+    """As a plain number, which is what a record has, it would be averaged and read as seconds."""
+    moment = np.array(number).astype(f"{kind}[{unit}]")[()]
+
+    def outputs(config: Any) -> dict[str, Any]:
+        at = np.full(config["seed"], moment) if config["seed"] else [7]
+        return {"t": moment, "at": at, "times": np.full(config["seed"] + 1, moment)}
+
+    results = results_of(grid()[0, 0], outputs)
+    assert [row["t"] for row in results.to_records()] == [moment] * 3
+    assert {type(row["t"]) for row in results.to_records()} == {type(moment)}
+    assert str(moment) in str(results)
+    assert "t" not in results.mean().item()
+    if unit == "ns":
+        assert set(results.to_pandas(arrays=False)["t"]) == {pd.Series([moment])[0]}
+        data = results.to_xarray(dims={"at": "step", "times": "time"})
+        assert (data["t"].dtype, data["times"].dtype) == (moment.dtype, moment.dtype)
+        assert np.isnat(data["times"].values[0, 1])
+        assert list(data["at"].values[2]) == [moment] * 2
+        assert data["at"].values[0, 0] == 7
+
+
 def test_pandas_has_arrays_as_objects_where_they_are_asked_for() -> None:
     def outputs(config: Any) -> dict[str, Any]:
         if config["seed"] == 1:

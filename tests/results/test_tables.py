@@ -138,6 +138,13 @@ def test_an_axis_of_a_taken_name_is_kept_under_another() -> None:
     assert results.to_xarray().sizes == {"axis.status": 2}
 
 
+def test_the_coordinate_of_a_key_below_config_is_not_the_value_of_another_key() -> None:
+    cells = sweep([{"name": "e", "lr": 5}], [{"config.lr": lr} for lr in (1, 2)])
+    results = Results.of(cells.map(lambda config: Result(record_of("e", config, "", done({}, [])), None, dict)))
+    for row, lr in zip(results.to_records(), (1, 2), strict=True):
+        assert (row["axis.config.lr"], row["config.config.lr"], row["config.lr"]) == (lr, lr, 5)
+
+
 def test_pandas_gets_the_records_with_nan_for_what_is_missing() -> None:
     frame = grid(gappy).to_pandas(arrays=False)
     assert list(frame.columns) == list(grid(gappy).to_records()[0])
@@ -427,6 +434,9 @@ def test_the_text_has_a_row_for_each_cell_and_tells_failures() -> None:
         "6 cells: 4 done, 1 failed, 1 new",
     ]
     assert table(grid(accuracy)[:0]) == "name"
+    names = ["数\n", "line2"]
+    odd = [Result(record_of(name, pyexp.freeze({}), "", done({"b": 1}, [])), None, dict) for name in names]
+    assert str(Results(odd)).splitlines() == ["name   b", "数\\n   1", "line2  1"]
     assert len(str(grid(accuracy)).splitlines()) == 8
     assert counts(["done"]) == "1 cell: 1 done"
 
