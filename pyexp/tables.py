@@ -146,9 +146,7 @@ class Results(Tensor[Result]):
             _warn_of(_others(records_of(self)), "to_pandas()", "arrays=False")
         rows = self.to_records(arrays=bool(arrays))
         columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
-        made: pandas.DataFrame = module.DataFrame(
-            {key: module.Series(values, dtype=_pandas_type(values)) for key, values in columns.items()}
-        )
+        made: pandas.DataFrame = module.DataFrame({key: _column(module, values) for key, values in columns.items()})
         return made
 
     def to_xarray(self, *, dims: Mapping[str, str | Sequence[str]] | None = None) -> "xarray.Dataset":
@@ -333,8 +331,9 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
         record = result.record
         config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
         shown = [key for key in record.kinds if key in record.outputs or key not in OWN] if arrays else record.outputs
+        # NumPy's numbers as Python's, which a gap in their column does not change.
         outputs = {
-            label_of(key, labels): record.outputs[key] if key in OWN or not arrays else result[key] for key in shown
+            label_of(key, labels): record.outputs[key] if key in record.outputs else result[key] for key in shown
         }
         last = {"status": record.status, "seconds": record.seconds, "failure": brief_error(record)}
         yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}
@@ -599,6 +598,16 @@ def _is_float(number: float) -> bool:
         return False
 
 
+def _column(module: Any, values: list[Any]) -> Any:
+    """The values as a Series, of objects if the type that pandas chooses for them changes one."""
+    kind = _pandas_type(values)
+    made = module.Series(values, dtype=kind)
+    if kind is not None or made.dtype == object or _kinds(values) <= {bool, int, float, str}:
+        return made
+    is_same = all(value is None or equal(item, value) for item, value in zip(made, values, strict=True))
+    return made if is_same else module.Series(values, dtype=object)
+
+
 def _pandas_type(values: list[Any]) -> Any:
     """The type of a column that changes no value; None to let pandas choose."""
     kinds = _kinds(values)
@@ -715,9 +724,10 @@ def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
         theirs = [other[key] for other in others if key in other]
         if len(theirs) < len(others):
             continue
-        if isinstance(value, FrozenConfig) and all(isinstance(each, FrozenConfig) for each in theirs):
-            kept[key] = common_config([value, *theirs])
-        elif all(equal(value, each) for each in theirs):
+        if value and all(isinstance(each, FrozenConfig) for each in (value, *theirs)):
+            if common := common_config([value, *theirs]):
+                kept[key] = common
+        elif all(type(each) is type(value) and equal(value, each) for each in theirs):
             kept[key] = value
     return frozen_map(kept)
 

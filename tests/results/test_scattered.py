@@ -306,6 +306,30 @@ def test_pandas_has_arrays_as_objects_where_they_are_asked_for() -> None:
     assert "curve" not in results.to_records()[0]
 
 
+NUMPY = [
+    np.int64((1 << 60) + 1),
+    np.uint64((1 << 64) - 1),
+    np.int8(-1),
+    np.True_,
+    np.float32(0.1),
+    np.longdouble(1) / 3,
+]
+
+
+@given(st.sampled_from(NUMPY), st.lists(st.none() | st.sampled_from([*NUMPY, 1, 0.5]), min_size=2, max_size=2))
+def test_a_frame_with_arrays_changes_no_number_of_numpy(first: Any, others: list[Any]) -> None:
+    """Also beside a cell that failed. A cell fails where the value is None."""
+    values = [first, *others]
+
+    def outputs(config: Any) -> dict[str, Any]:
+        if values[config["seed"]] is None:
+            raise ValueError("boom")
+        return {"y": values[config["seed"]]}
+
+    for value, found in zip(values, results_of(grid()[0, 0], outputs).to_pandas(arrays=True)["y"], strict=True):
+        assert pd.isna(found) if value is None else found == value
+
+
 @pytest.mark.parametrize(("method", "silent"), [("to_pandas", {"arrays": False}), ("to_xarray", {"dims": {}})])
 def test_what_a_table_leaves_out_is_named_where_it_was_called(method: str, silent: dict[str, Any]) -> None:
     results = results_of(grid(), lambda config: {"y": 1, "curve": [1], "text": "x" * 5000})
