@@ -716,10 +716,13 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _equal_arrays(left: Any, right: Any) -> bool:
-    if getattr(left, "shape", ()) != getattr(right, "shape", ()):
+    shape = getattr(left, "shape", ())
+    if shape != getattr(right, "shape", ()):
         return False
     same = (left == right) | ((left != left) & (right != right))
-    return bool(same.all()) if hasattr(same, "all") else bool(same)
+    if not hasattr(same, "all"):
+        return bool(same)
+    return bool(same.shape == shape and same.all())  # NumPy spreads one number over the items of a range
 
 
 def matches(item: Any, query: Mapping[str, Any]) -> bool:

@@ -369,6 +369,10 @@ def test_equal_is_equality_of_content():
     assert not equal(ones, np.ones((4,)))
     assert not equal(np.ones(2), [1, 1])
     assert not equal(np.array([1, 2]), np.array([1, 3]))
+    for number in (np.array(1), np.datetime64("2020"), np.longdouble(1)):
+        for several in (range(0), range(1, 2), [], [1], {1}):
+            assert not equal(number, several)
+            assert not equal(several, number)
     assert equal(np.array([1, np.nan]), np.array([1, np.nan]))
     assert equal(np.float64("nan"), float("nan"))
     assert equal(np.float64(1), 1)
