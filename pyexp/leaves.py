@@ -430,6 +430,7 @@ _LEAVES: dict[str, Leaf] = {
     "datetime.timedelta": Leaf(
         lambda value: (value.days, value.seconds, value.microseconds), _of("datetime", "timedelta")
     ),
+    "pandas.Timedelta": Leaf(lambda value: (value.days, value.seconds, value.microseconds, value.nanoseconds)),
     "datetime.timezone": Leaf(lambda value: (value.utcoffset(None), value.tzname(None)), _offset),
     "zoneinfo.ZoneInfo": Leaf(_zone, _of("zoneinfo", "ZoneInfo")),
     "decimal.Decimal": Leaf(str, _of("decimal", "Decimal")),
