@@ -46,11 +46,16 @@ MOST_CHARACTERS = 32_000
 
 def config_data(config: FrozenConfig) -> dict[str, Any]:
     """The config as JSON data. Long values are cut to keep the record small; keys and the name never are."""
-    for most in (MOST_ITEMS, MOST_ITEMS // 10, MOST_ITEMS // 100):
-        data = _map({key: plain(config[key], inf if key == "name" else most) for key in sorted(config)})
-        if len(_json(data)) <= MOST_CHARACTERS:
+    items: dict[str, Any] = {}
+    for most in (MOST_ITEMS, MOST_ITEMS // 10, MOST_ITEMS // 100, 1):
+        for key in sorted(config):
+            if key == "name":
+                items[key] = plain(config[key], inf)
+            elif most > 1 or len(_json(items[key])) > MOST_ITEMS:  # at last, only short parts that nest deep
+                items[key] = plain(config[key], most)
+        if len(_json(items)) <= MOST_CHARACTERS:
             break
-    return data
+    return _map(items)
 
 
 def plain(value: Any, most: float = MOST_ITEMS) -> Any:
