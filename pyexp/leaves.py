@@ -4,7 +4,7 @@ The hash and the record share this one table, so they agree on what a value is. 
 is not put together when it is read from disk: a `NotLoaded` stands for it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, Flag
 from functools import reduce
@@ -191,6 +191,42 @@ def has_fields(kind: type) -> bool:
 def field_names(value: Any) -> list[str]:
     attrs = getattr(type(value), "__attrs_attrs__", None)
     return [field.name for field in (fields(value) if attrs is None else attrs)]
+
+
+def lacking(value: Any) -> str:
+    """The first field that an instance in a value lacks, as its class got it later, in words; `""` if there is none.
+
+    Searches lists, tuples, sets, dicts and fields.
+    """
+    seen: dict[int, Any] = {}
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        inside: Iterable[Any] = ()
+        if isinstance(item, (list, tuple, set, frozenset)):
+            inside = item
+        elif isinstance(item, dict):
+            inside = item.values()
+        elif has_fields(type(item)):
+            for name in _initialized(item):
+                if not hasattr(item, name):
+                    return f"a {qualified(type(item))} that lacks {name!r}, a field that this class has now"
+            inside = [getattr(item, name, None) for name in field_names(item)]
+        if id(item) not in seen:
+            seen[id(item)] = item
+            rest += [part for part in inside if type(part) not in _PLAIN]
+    return ""
+
+
+_PLAIN = frozenset({bool, int, float, str, bytes, NoneType})
+
+
+def _initialized(value: Any) -> list[str]:
+    """The names of the fields that making an instance has set."""
+    if hasattr(type(value), "__attrs_attrs__"):
+        return [field.name for field in type(value).__attrs_attrs__ if field.init]
+    made = type(value).__dataclass_params__.init
+    return [field.name for field in fields(value) if field.init and made]
 
 
 def _fields(value: Any) -> dict[str, Any]:

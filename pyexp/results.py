@@ -33,7 +33,7 @@ from pyexp.configs import (
 )
 from pyexp.errors import HashError, ResultError, nearest
 from pyexp.hashing import encode
-from pyexp.leaves import NoContent, NotLoaded, apart, detail, numpy_scalar, qualified, together
+from pyexp.leaves import NoContent, NotLoaded, apart, detail, lacking, numpy_scalar, qualified, together
 
 #: The version of the JSON form, written into `record.json` and `run.json`. A reader refuses a newer one.
 FORMAT = 2
@@ -635,7 +635,14 @@ class Result(Mapping[str, Any]):
                 return known
             if (made := numpy_scalar(kind, known)) is not NotImplemented:
                 return made
-        return self._loaded()[key] if record.spread else self._loaded()
+        value = self._loaded()[key] if record.spread else self._loaded()
+        # A class that was edited does not make its old instances again: they have the fields of their time.
+        if record.needs and (lack := lacking(value)):
+            raise ResultError(
+                f"the result of {self.name!r} cannot be loaded again: {key!r} holds {lack}; run the cell again, or "
+                "give the field a plain default (result.value has what is there)"
+            )
+        return value
 
     def __getattr__(self, key: str) -> Any:
         if key in Result.__slots__ or (key.startswith("_") and key not in self):  # protocols probe for these

@@ -100,8 +100,8 @@ def class_of_main(qualname: str, by_value: bytes) -> Any:
     return found if isinstance(found, type) and found.__module__ in MAIN else pickle.loads(by_value)
 
 
-def unpicklable_part(value: Any, path: str) -> tuple[Any, str]:
-    """The innermost part of a value that cannot be pickled, and its path."""
+def faulty_part(value: Any, path: str, attempt: Callable[[Any], Any]) -> tuple[Any, str]:
+    """The innermost part of a value for which the attempt raises, as it does for the value, and its path."""
     if isinstance(value, dict):
         inside = [(item, f"{path}[{key!r}]") for key, item in value.items()]
     elif isinstance(value, (list, tuple, set, frozenset)):
@@ -110,7 +110,7 @@ def unpicklable_part(value: Any, path: str) -> tuple[Any, str]:
         inside = [(item, f"{path}.{key}") for key, item in getattr(value, "__dict__", {}).items()]
     for item, where in inside:
         try:
-            dumps_by_value(item)
-        except Exception:  # whatever it raises, it cannot be pickled
-            return unpicklable_part(item, where)
+            attempt(item)
+        except (Exception, SystemExit):  # user code
+            return faulty_part(item, where, attempt)
     return value, path

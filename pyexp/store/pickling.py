@@ -29,9 +29,23 @@ def save(path: str, value: Any, *, durable: bool) -> list[str]:
 
 
 def packed(value: Any) -> tuple[bytes, list[str]]:
-    """The value as a pickle that can be loaded again, and what loading it needs. Raises as `save` does."""
+    """The value as a pickle that can be loaded again, and what loading it needs.
+
+    Raises as `save` does. If loading raises, a note of the error names the part that cannot be loaded.
+    """
     payload = dumps(value)
-    return payload, needed(payload)
+    try:
+        return payload, needed(payload)
+    except (Exception, SystemExit) as error:
+        from pyexp.store.byvalue import faulty_part  # needed only by a result that cannot be loaded
+
+        part, path = faulty_part(value, "the result", lambda item: needed(dumps(item)))
+        error.add_note(f"{path} is a {_kind(part)}, which was pickled and cannot be loaded again")
+        raise
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def dumps(value: Any, what: str = "the result") -> bytes:
@@ -45,17 +59,13 @@ def dumps(value: Any, what: str = "the result") -> bytes:
         payload = _MAIN
     if _MAIN not in payload:
         return payload
-    from pyexp.store.byvalue import (  # imported only for what a plain pickle cannot hold
-        dumps_by_value,
-        unpicklable_part,
-    )
+    from pyexp.store.byvalue import dumps_by_value, faulty_part  # imported only for what a plain pickle cannot hold
 
     try:
         return dumps_by_value(value)
     except Exception as error:
-        part, path = unpicklable_part(value, what)
-        kind = f"{type(part).__module__}.{type(part).__qualname__}"
-        raise TypeError(f"{path} is a {kind}, which cannot be pickled: {error}") from error
+        part, path = faulty_part(value, what, dumps_by_value)
+        raise TypeError(f"{path} is a {_kind(part)}, which cannot be pickled: {error}") from error
 
 
 class _Witness(pickle.Unpickler):
