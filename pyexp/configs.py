@@ -487,7 +487,10 @@ def _own(leaf: Any) -> Any:
     try:
         hash(leaf)
     except Exception:  # a foreign __hash__ may raise anything
-        return _copied(leaf)
+        own = _copied(leaf)
+        if own is not leaf and hasattr(own, "setflags"):  # a NumPy array, which all cells of a grid share
+            own.setflags(write=False)
+        return own
     return leaf
 
 
