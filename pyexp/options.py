@@ -793,8 +793,8 @@ Give an option on the command line, to `experiment.run()`, or to the decorator. 
 
 `experiment.run()` reads the command line if the script that was started calls it, directly or through its own
 functions; an installed entry point (`train = "package.train:main"`) counts as such a script. It does not read it if a
-library with arguments of its own calls it, such as a test runner or click. `run(argv=sys.argv[1:])` always reads it,
-and `run(argv=[])` never does.
+library with arguments of its own calls it, such as a test runner or click, unless the function with `run()` stands in
+the script itself; nor below `python -c`. `run(argv=sys.argv[1:])` always reads it, and `run(argv=[])` never does.
 
 If a script runs several experiments, each reads the command line. An experiment without a cell for `-k`, or without the
 key of an override, says so in a line and runs nothing, if another one has it. With `--check`, all experiments of the
