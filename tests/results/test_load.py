@@ -16,12 +16,17 @@ from pyexp.store.records import load_verified
 
 SCRIPT = """
 from dataclasses import dataclass
+from typing import Generic, NewType, ParamSpec, TypeVar
 import pyexp
 from pyexp import sweep
 
+Width = NewType("Width", int)
+T = TypeVar("T", bound=Width)
+P = ParamSpec("P")
+
 @dataclass
-class Model:
-    width: int
+class Model(Generic[T, P]):
+    width: Width
 
 @pyexp.experiment(name="mnist", executor="{executor}", timestamp="{timestamp}")
 def experiment(config):
@@ -133,6 +138,9 @@ def test_two_results_that_were_swapped_are_believed_by_nobody(run: Path) -> None
 def test_a_class_of_the_script_comes_back_without_the_script(run: Path) -> None:
     model = pyexp.load(str(run))[1]["model"]
     assert (type(model).__name__, model.width) == ("Model", 2)
+    width, (bound, _) = type(model).__annotations__["width"], type(model).__parameters__
+    assert width.__supertype__ is int
+    assert bound.__bound__ is width
 
 
 def test_a_cell_is_loaded_by_its_own_folder(run: Path) -> None:
