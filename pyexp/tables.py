@@ -206,11 +206,17 @@ class Results(Tensor[Result]):
         gone = self._gone(axes, dim)
         entries: list[Sequence[Any]] = []
         left: list[Axis] = []
-        for axis in self.axes:
+        for number, axis in enumerate(self.axes):
             if gone is None or any(map(axis.is_named, gone)):
                 entries.append([slice(None)])
                 continue
-            groups, rest = axis.grouped(gone) if gone & axis.known.keys() else (range(axis.size), axis)
+            if not gone & axis.known.keys():
+                entries.append(range(axis.size))
+                left.append(axis)
+                continue
+            if axis.is_flat:
+                self._validate_places(number, axis)
+            groups, rest = axis.grouped(gone)
             entries.append(groups)
             left += [] if rest is None else [rest]
         if gone is not None and not gone:
@@ -219,6 +225,28 @@ class Results(Tensor[Result]):
         groups_of_cells = map(self.__getitem__, product(*entries)) if self.ndim else [self[:]]
         made = tuple(_reduced(group, keys, of_values, notes_gaps) for group in groups_of_cells)
         return Results.of_cells(made, left)
+
+    def _validate_places(self, number: int, axis: Axis) -> None:
+        """Raise `SelectionError` if two different cells along a flat axis have the same coordinates.
+
+        A run that was extended with another value of a key has such cells, and a mean would join them.
+        """
+        first: dict[tuple[int, ...], int] = {}
+        for position, place in enumerate(zip(*(level.codes for level in axis.levels), strict=True)):
+            known = first.setdefault(place, position)
+            if known == position:
+                continue
+            at = [tuple(each if i == number else 0 for i in range(self.ndim)) for each in (known, position)]
+            one, other = (self[each].record for each in at)
+            if one.hash == other.hash:
+                continue
+            mine, theirs = dict(leaves(one.config)), dict(leaves(other.config))
+            differing = [key for key in mine | theirs if not _is_alike(mine.get(key), theirs.get(key))]
+            if differing != ["name"]:
+                raise SelectionError(
+                    f"{one.name!r} and {other.name!r} have the same coordinates, and their configs differ in "
+                    f"{listing(differing)}; select one of them first, by filter or results[{{'config.…': …}}]"
+                )
 
     def _gone(self, axes: Sequence[str], dim: Dim) -> set[str] | None:
         """The names of the axes to reduce; None for all of them."""
@@ -716,6 +744,11 @@ def common_name(names: Sequence[str]) -> str:
     return "_".join(part[0] if len(set(part)) == 1 else "*" for part in zip(*parts, strict=True))
 
 
+def _is_alike(one: Any, other: Any) -> bool:
+    """Whether two values are equal and of one type."""
+    return type(one) is type(other) and equal(one, other)
+
+
 def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
     """The leaves that are the same in all the configs."""
     first, *others = configs
@@ -727,7 +760,7 @@ def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
         if value and all(isinstance(each, FrozenConfig) for each in (value, *theirs)):
             if common := common_config([value, *theirs]):
                 kept[key] = common
-        elif all(type(each) is type(value) and equal(value, each) for each in theirs):
+        elif all(_is_alike(value, each) for each in theirs):
             kept[key] = value
     return frozen_map(kept)
 

@@ -14,7 +14,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import pyexp
-from pyexp import Axis, Result, ResultError, Results, SelectionError, Tensor, concat, replicate, sweep, zipped
+from pyexp import (
+    Axis,
+    Result,
+    ResultError,
+    Results,
+    SelectionError,
+    Tensor,
+    concat,
+    config_hash,
+    replicate,
+    sweep,
+    zipped,
+)
+from pyexp.axes import flat_axis
 from pyexp.configs import equal
 from pyexp.results import done, record_of
 from pyexp.sweep import grid_of
@@ -173,6 +186,27 @@ def test_two_cells_at_one_place_are_refused_and_so_is_a_grid_beyond_memory() -> 
     with pytest.raises(ResultError, match=r"^10 cells are spread over a grid of 10{8} places.* use to_pandas\(\)"):
         some.to_xarray()
     assert some.filter(lambda result: False).to_xarray().sizes["k3"] == 0
+
+
+@pytest.mark.parametrize("name", ["mean", "count"])
+def test_a_mean_does_not_join_cells_that_differ_in_more_than_coordinates(name: str) -> None:
+    """As a run has them that was extended with another value. One cell may be there twice."""
+    configs = [sweep([{"name": "e", "bias": bias, "y": 2}], [{"lr": 0.1}, {"lr": 0.2}])[0, :] for bias in (1, True)]
+    one, other = (replicate(each, 2, seed=0) for each in configs)
+    made = [
+        Result(record_of("e", config, config_hash(config), done({"y": 1}, [])), None, dict) for config in (*one, *other)
+    ]
+    axis = flat_axis(one.axes, [0, 1, 2, 3, 0, 1, 2, 3])
+    results = Results.of_cells(tuple(made), [axis])
+    words = r"^'e' and 'e' have the same coordinates, and their configs differ in 'bias'; select one of them first"
+    with pytest.raises(SelectionError, match=words):
+        getattr(results, name)("seed")
+    assert getattr(results[:4], name)("seed").shape == (2,)
+    assert getattr(results[[0, 1, 0]], name)("seed").shape == (1,)
+    named = made[0].record._replace(name="f", hash="f", config=made[0].record.config | {"name": "f"})
+    twice = Results.of_cells((made[0], Result(named, None, dict)), [flat_axis(one.axes, [0, 0])])
+    assert getattr(twice, name)("seed").shape == (1,)
+    assert getattr(results, name)()["y"].item() in (1, 8)
 
 
 # Outputs by name
