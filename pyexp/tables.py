@@ -664,7 +664,9 @@ def _numeric(records: list[Record], skipna: bool) -> list[str]:
     keys = [key for key in _keys(done) if all(_is_number(record.outputs.get(key)) for record in done)]
     for key, record in () if skipna else product(keys, done):
         if record.outputs.get(key) is None:
-            raise ResultError(f"{record.name!r} has no {key!r}; skipna=True takes what there is")
+            kind = record.kinds.get(key, "NoneType")
+            words = f"has no {key!r}" if kind == "NoneType" else f"has a {kind} as {key!r}, and no number"
+            raise ResultError(f"{record.name!r} {words}; skipna=True takes what there is")
     return keys
 
 

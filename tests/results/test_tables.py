@@ -404,6 +404,16 @@ def test_an_output_that_some_cells_lack_is_refused_by_name() -> None:
     assert results.mean("seed", skipna=True)[0]["x"] == 1.0
 
 
+@pytest.mark.parametrize("odd", [[0.5], np.array([0.5]), 0.5j])
+def test_an_output_that_is_a_number_in_some_cells_only_is_refused_with_its_type(odd: Any) -> None:
+    results = grid(lambda config: {"x": odd if config["seed"] == 2 else 0.5})
+    with pytest.raises(
+        ResultError, match=rf"^'\S*s2' has a \S*{type(odd).__name__} as 'x', and no number; skipna=True"
+    ):
+        results.mean("seed")
+    assert results.count("seed")[0]["x"] == 2
+
+
 def test_an_unknown_axis_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(SelectionError, match="did you mean 'seed'"):
         grid(accuracy).mean("sed")
