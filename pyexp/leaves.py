@@ -390,11 +390,13 @@ def _array(content: Any) -> Any:
     dtype, shape = _dtype(kind), tuple(shape)
     if isinstance(items, bytes):
         return numpy.ndarray(shape, dtype, items).copy()
+    if dtype.char == "G":
+        raise TypeError(f"NumPy reads fewer digits of a {dtype} than it writes")
     if prod(shape) != len(items):
         raise ValueError(f"{len(items)} items do not fill the shape {shape}")
     made = numpy.empty(len(items), dtype)
     for i, item in enumerate(items):  # one by one: an item may be a list
-        made[i] = dtype.type(item) if dtype.char in "gG" else item
+        made[i] = dtype.type(item) if dtype.char == "g" else item
     return made.reshape(shape)
 
 

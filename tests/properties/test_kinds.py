@@ -223,6 +223,15 @@ def test_a_time_zone_that_is_not_known_here_is_marked():
     assert isinstance(written(datetime(2020, 1, 2, tzinfo=zone)), NotLoaded)
 
 
+def test_a_number_of_which_numpy_reads_fewer_digits_is_marked():
+    """A complex number of two wide floats; a wide float itself comes back."""
+    wide = np.longdouble(1) / 3
+    assert written(wide) == wide
+    for value in (np.clongdouble(1 + 2j) / 3, np.array([1, 2j], "clongdouble") / 3):
+        assert type(written(value)) is NotLoaded
+        assert written(value) == written(value.copy()) != written(value * 2)
+
+
 def test_a_damaged_leaf_is_marked():
     """Whatever stands in its place."""
     for tag in ("numpy.ndarray", "datetime.date", "builtins.range", "nothing", "numpy.generic:numpy.x"):
