@@ -15,7 +15,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyexp.axes import MISSING, Axis, Level, strides_of
-from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
+from pyexp.configs import NOTHING, FrozenConfig, as_python, equal, frozen_map, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
@@ -361,7 +361,8 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
         shown = [key for key in record.kinds if key in record.outputs or key not in OWN] if arrays else record.outputs
         # NumPy's numbers as Python's, which a gap in their column does not change.
         outputs = {
-            label_of(key, labels): record.outputs[key] if key in record.outputs else result[key] for key in shown
+            label_of(key, labels): record.outputs[key] if key in OWN or not arrays else as_python(result[key])
+            for key in shown
         }
         last = {"status": record.status, "seconds": record.seconds, "failure": brief_error(record)}
         yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}

@@ -373,7 +373,7 @@ def test_no_variations_are_the_empty_grid() -> None:
     assert (grid.shape, grid.dims, list(grid), grid.tolist()) == ((1, 2, 0), ("axis_0", "a", "axis_2"), [], [[[], []]])
     assert sweep(grid, [{"b": 1}], axis="x").shape == (1, 2, 0, 1)
     assert sweep([{}], zipped(a=[], b=[]), axis="x").dims == ("axis_0", "x")
-    with pytest.raises(SelectionError, match="'axis_2' has no coordinate 1; there is nothing$"):
+    with pytest.raises(SelectionError, match=r"'axis_2' has no coordinate 1; there is nothing$"):
         grid.sel(axis_2=1)
 
 

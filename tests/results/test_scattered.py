@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import pyexp
@@ -328,10 +328,13 @@ def test_pandas_has_arrays_as_objects_where_they_are_asked_for() -> None:
     def outputs(config: Any) -> dict[str, Any]:
         if config["seed"] == 1:
             raise ValueError("boom")
-        return {"y": 1, "curve": [1] * config["seed"], "map": np.ones((2, 2)), "out": [3], "name": "mine"}
+        return {"y": 1, "curve": [1] * config["seed"], "map": np.ones((2, 2)), "out": [3], "name": "mine"} | {
+            "time": np.timedelta64(1, "ns")
+        }
 
     results = results_of(grid()[0, 0], outputs)
     frame = results.to_pandas(arrays=True)
+    assert frame["time"].dtype.kind == "m"
     assert frame["output.name"][0] == results.to_pandas(arrays=False)["output.name"][0] == "mine"
     assert frame["curve"].tolist() == [[], None, [1, 1]]
     assert frame["map"][0].shape == (2, 2)
@@ -350,7 +353,14 @@ NUMPY = [
 ]
 
 
-@given(st.sampled_from(NUMPY), st.lists(st.none() | st.sampled_from([*NUMPY, 1, 0.5]), min_size=2, max_size=2))
+TIMES = [np.timedelta64(3, "ns"), np.datetime64(1, "ns"), np.datetime64("2020-01-01")]
+
+
+@given(
+    st.sampled_from([*NUMPY, *TIMES]), st.lists(st.none() | st.sampled_from([*NUMPY, 1, 0.5]), min_size=2, max_size=2)
+)
+@example(TIMES[0], [None, TIMES[0]])
+@example(TIMES[1], [None, None])
 def test_a_frame_with_arrays_changes_no_number_of_numpy(first: Any, others: list[Any]) -> None:
     """Also beside a cell that failed. A cell fails where the value is None."""
     values = [first, *others]
