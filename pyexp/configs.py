@@ -714,6 +714,26 @@ def equal(left: Any, right: Any) -> bool:
         return False
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two frozen values are equal, with all parts of one type: `1` and `True` make two configs.
+
+    >>> same([1, (2,)], [1, (2,)]), same([1], [True])
+    (True, False)
+    """
+    return one is other or (equal(one, other) and _has_same_types(one, other))
+
+
+def _has_same_types(one: Any, other: Any) -> bool:
+    """Whether two equal values have the same types, those in them too."""
+    if type(one) is not type(other) or type(one) in _ATOMS:
+        return type(one) is type(other)
+    if type(one) is FrozenConfig:
+        return all(_has_same_types(value, other[key]) for key, value in one.items())
+    if _is_sequence(one):
+        return all(map(_has_same_types, one, other))
+    return bool(getattr(one, "dtype", None) == getattr(other, "dtype", None))
+
+
 def _is_sequence(value: Any) -> bool:
     return isinstance(value, (list, tuple, PVector))
 

@@ -15,7 +15,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyexp.axes import MISSING, Axis, Level, strides_of
-from pyexp.configs import NOTHING, FrozenConfig, as_python, equal, frozen_map, leaves, lookup, parts_of, thaw
+from pyexp.configs import NOTHING, FrozenConfig, as_python, equal, frozen_map, leaves, lookup, parts_of, same, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
@@ -241,7 +241,7 @@ class Results(Tensor[Result]):
             if one.hash == other.hash:
                 continue
             mine, theirs = dict(leaves(one.config)), dict(leaves(other.config))
-            differing = [key for key in mine | theirs if not _is_alike(mine.get(key), theirs.get(key))]
+            differing = [key for key in mine | theirs if not same(mine.get(key), theirs.get(key))]
             if differing != ["name"]:
                 raise SelectionError(
                     f"{one.name!r} and {other.name!r} have the same coordinates, and their configs differ in "
@@ -747,11 +747,6 @@ def common_name(names: Sequence[str]) -> str:
     return "_".join(part[0] if len(set(part)) == 1 else "*" for part in zip(*parts, strict=True))
 
 
-def _is_alike(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of one type."""
-    return type(one) is type(other) and equal(one, other)
-
-
 def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
     """The leaves that are the same in all the configs."""
     first, *others = configs
@@ -763,7 +758,7 @@ def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
         if value and all(isinstance(each, FrozenConfig) for each in (value, *theirs)):
             if common := common_config([value, *theirs]):
                 kept[key] = common
-        elif all(_is_alike(value, each) for each in theirs):
+        elif all(same(value, each) for each in theirs):
             kept[key] = value
     return frozen_map(kept)
 
