@@ -222,11 +222,13 @@ _PLAIN = frozenset({bool, int, float, str, bytes, NoneType})
 
 
 def _initialized(value: Any) -> list[str]:
-    """The names of the fields that making an instance has set."""
-    if hasattr(type(value), "__attrs_attrs__"):
-        return [field.name for field in type(value).__attrs_attrs__ if field.init]
-    made = type(value).__dataclass_params__.init
-    return [field.name for field in fields(value) if field.init and made]
+    """The names of the fields that making an instance has set; none if its class has an `__init__` of its own."""
+    kind = type(value)
+    code = getattr(kind.__init__, "__code__", None)
+    if code is None or not (code.co_filename == "<string>" or code.co_filename.startswith("<attrs generated")):
+        return []
+    attrs = getattr(kind, "__attrs_attrs__", None)
+    return [field.name for field in (fields(value) if attrs is None else attrs) if field.init]
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -245,8 +245,16 @@ class Fitted:
 
 
 @dataclass(init=False)
+class Bare:
+    seen: int
+
+
+@dataclass
 class Own:
     seen: int
+
+    def __init__(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize("kind", [partial(Model, 1), Fitted])
@@ -257,7 +265,14 @@ def test_an_output_of_a_class_that_got_a_field_is_refused_by_name(kind: Any, wra
     del old.seen
     cycle: list[Any] = [old]
     cycle.append(cycle)
-    value = {"whole": whole, "old": wrap(old), "own": {"a": Own()}, "curve": [1], "cycle": cycle, "set": {Model}}
+    value = {
+        "whole": whole,
+        "old": wrap(old),
+        "own": {"a": Own(), "b": Bare()},
+        "curve": [1],
+        "cycle": cycle,
+        "set": {Model},
+    }
     record = record_of("exp", CONFIG, "abc", done(value, ["test_result:Model"]))
     result = Result(record, OUT, lambda: value)
     words = rf"^the result of 'exp' cannot be loaded again: 'old' holds a .*\.{type(old).__name__} that lacks .seen."
