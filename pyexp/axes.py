@@ -10,10 +10,9 @@ from math import prod
 from operator import index as as_int
 from typing import Any, TypeAlias, TypeVar
 
-from pyexp.configs import agreeing, equal
+from pyexp.configs import agreeing, as_python, equal
 from pyexp.errors import HashError, SelectionError, closest, listing
 from pyexp.hashing import encode
-from pyexp.leaves import has_encoders
 
 T = TypeVar("T")
 
@@ -316,20 +315,23 @@ def positions_at(coords: Sequence[Any], wanted: Any, name: str) -> tuple[list[in
         return found, True
     if isinstance(wanted, slice):
         return between(coords, wanted, name), False
-    many = wanted.tolist() if hasattr(wanted, "dtype") and hasattr(wanted, "tolist") else wanted
+    many = list(wanted) if getattr(wanted, "shape", ()) else as_python(wanted)  # `tolist` makes ints of some times
     if isinstance(many, (list, tuple, range)):
         return [i for each in many for i in positions_at(coords, each, name)[0]], False
     raise SelectionError(f"axis {name!r} has no coordinate {many!r}{closest(many, coords)}; there is {listing(coords)}")
 
 
 def positions_agreeing_with(values: Sequence[Any], wanted: Any) -> list[int]:
-    """The positions of the values that match a query's value, also one of a registered type."""
+    """The positions of the values that match a query's value."""
     return agreeing(values, wanted) or _encoded_alike(values, wanted)
 
 
 def _encoded_alike(values: Sequence[Any], wanted: Any) -> list[int]:
-    """The positions of the values with the same encoding as the wanted one, which may be of a registered type."""
-    if isinstance(wanted, (bool, int, float, str, slice)) or wanted is None or not has_encoders():
+    """The positions of the values with the same encoding as the wanted one.
+
+    `==` does not find a value of a registered type, a set that holds NaN, or a dataclass that holds an array.
+    """
+    if isinstance(wanted, (bool, int, float, str, slice)) or wanted is None:
         return []
     code = content_key(wanted)
     return [i for i, value in enumerate(values) if content_key(value) == code]

@@ -53,6 +53,8 @@ def command_line(caller: FrameType) -> Heard:
     """
     if getattr(sys.modules.get("pyexp.worker.cell"), "in_cell", False):
         return Heard(None)
+    if sys.argv[:1] == ["-c"]:
+        return Heard(None, _unread("the program was started with python -c") if sys.argv[1:] else "")
     if caller.f_globals.get("__name__") == "__main__":
         return Heard(sys.argv[1:] if _was_started(caller.f_globals) else None)
     between, frame = [], caller
@@ -68,11 +70,14 @@ def command_line(caller: FrameType) -> Heard:
         return Heard(sys.argv[1:])
     if libraries[-1] is between[-1] or not sys.argv[1:]:  # the program is the library's
         return Heard(None)
-    words = " ".join(sys.argv[1:])
-    return Heard(
-        None,
-        f"note: the command line ({words}) is not read, because {_package(libraries[0])!r} calls run(); "
-        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note",
+    return Heard(None, _unread(f"{_package(libraries[0])!r} calls run()"))
+
+
+def _unread(reason: str) -> str:
+    """The note that the command line is not read, with the reason."""
+    return (
+        f"note: the command line ({' '.join(sys.argv[1:])}) is not read, because {reason}; "
+        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note"
     )
 
 

@@ -469,7 +469,10 @@ def _own(leaf: Any) -> Any:
     try:
         hash(leaf)
     except Exception:  # a foreign __hash__ may raise anything
-        return _copied(leaf)
+        own = _copied(leaf)
+        if own is not leaf and hasattr(own, "setflags"):  # a NumPy array, which all cells of a grid share
+            own.setflags(write=False)
+        return own
     return leaf
 
 
@@ -690,10 +693,33 @@ def equal(left: Any, right: Any) -> bool:
             if getattr(left, "shape", ()) != getattr(right, "shape", ()):
                 return False
             same = (left == right) | ((left != left) & (right != right))
-            return bool(same.all() if hasattr(same, "all") else same)
+            if not hasattr(same, "all"):
+                return bool(same)
+            # NumPy spreads one number over the items of a range.
+            return bool(same.shape == getattr(left, "shape", ()) and same.all())
         return bool(left == right or (left != left and right != right))
     except Exception:  # a foreign __eq__ that cannot compare the two has not found them equal
         return False
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two frozen values are equal, with all parts of one type: `1` and `True` make two configs.
+
+    >>> same([1, (2,)], [1, (2,)]), same([1], [True])
+    (True, False)
+    """
+    return one is other or (equal(one, other) and _has_same_types(one, other))
+
+
+def _has_same_types(one: Any, other: Any) -> bool:
+    """Whether two equal values have the same types, those in them too."""
+    if type(one) is not type(other) or type(one) in _ATOMS:
+        return type(one) is type(other)
+    if type(one) is FrozenConfig:
+        return all(_has_same_types(value, other[key]) for key, value in one.items())
+    if isinstance(one, _SEQUENCES):
+        return all(map(_has_same_types, one, other))
+    return bool(getattr(one, "dtype", None) == getattr(other, "dtype", None))
 
 
 def matches(item: Any, query: Mapping[str, Any]) -> bool:

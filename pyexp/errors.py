@@ -88,7 +88,7 @@ def listing(known: Iterable[object], limit: int = 8) -> str:
     "'a', 'b', … (3 in all)"
     """
     items = list(known)
-    shown = ", ".join(repr(item) for item in items[:limit])
+    shown = ", ".join(repr(item) for item in items[:limit]) or "nothing"
     return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
 
 

@@ -4,7 +4,7 @@ The hash and the record share this one table, so they agree on what a value is. 
 is not put together when it is read from disk: a `NotLoaded` stands for it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, Flag
 from functools import reduce
@@ -178,6 +178,44 @@ def field_names(value: Any) -> list[str]:
     return [field.name for field in (fields(value) if attrs is None else attrs)]
 
 
+def lacking(value: Any) -> str:
+    """The first field that an instance in a value lacks, as its class got it later, in words; `""` if there is none.
+
+    Searches lists, tuples, sets, dicts and fields.
+    """
+    seen: dict[int, Any] = {}
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        inside: Iterable[Any] = ()
+        if isinstance(item, (list, tuple, set, frozenset)):
+            inside = item
+        elif isinstance(item, dict):
+            inside = item.values()
+        elif has_fields(type(item)):
+            for name in _initialized(item):
+                if not hasattr(item, name):
+                    return f"a {qualified(type(item))} that lacks {name!r}, a field that this class has now"
+            inside = [getattr(item, name, None) for name in field_names(item)]
+        if id(item) not in seen:
+            seen[id(item)] = item
+            rest += [part for part in inside if type(part) not in _PLAIN]
+    return ""
+
+
+_PLAIN = frozenset({bool, int, float, str, bytes, NoneType})
+
+
+def _initialized(value: Any) -> list[str]:
+    """The names of the fields that making an instance has set; none if its class has an `__init__` of its own."""
+    kind = type(value)
+    code = getattr(kind.__init__, "__code__", None)
+    if code is None or not (code.co_filename == "<string>" or code.co_filename.startswith("<attrs generated")):
+        return []
+    attrs = getattr(kind, "__attrs_attrs__", None)
+    return [field.name for field in (fields(value) if attrs is None else attrs) if field.init]
+
+
 def _refusal(value: Any) -> NoContent:
     kind = type(value)
     return NoContent(
@@ -315,11 +353,13 @@ def _array(content: Any) -> Any:
     dtype, shape = _dtype(kind), tuple(shape)
     if isinstance(items, bytes):
         return numpy.ndarray(shape, dtype, items).copy()
+    if dtype.char == "G":
+        raise TypeError(f"NumPy reads fewer digits of a {dtype} than it writes")
     if prod(shape) != len(items):
         raise ValueError(f"{len(items)} items do not fill the shape {shape}")
     made = numpy.empty(len(items), dtype)
     for i, item in enumerate(items):  # one by one: an item may be a list
-        made[i] = dtype.type(item) if dtype.char in "gG" else item
+        made[i] = dtype.type(item) if dtype.char == "g" else item
     return made.reshape(shape)
 
 
@@ -395,6 +435,7 @@ _LEAVES: dict[str, Leaf] = {
     "datetime.timedelta": Leaf(
         lambda value: (value.days, value.seconds, value.microseconds), _of("datetime", "timedelta")
     ),
+    "pandas.Timedelta": Leaf(lambda value: (value.days, value.seconds, value.microseconds, value.nanoseconds)),
     "datetime.timezone": Leaf(lambda value: (value.utcoffset(None), value.tzname(None)), _offset),
     "zoneinfo.ZoneInfo": Leaf(_zone, _of("zoneinfo", "ZoneInfo")),
     "decimal.Decimal": Leaf(str, _of("decimal", "Decimal")),

@@ -120,7 +120,7 @@ _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _INT = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WORDS_FOR_FLOATS = re.compile(r"[+-]?(?:inf|infinity|nan)", re.I)
-#: Up to here, a whole float is exactly the number that was typed.
+#: Below this, a whole float is exactly the number that was typed.
 _EXACT = 2.0**53
 
 
@@ -177,7 +177,7 @@ def _int(word: str) -> Any:
         except ValueError:  # of more digits than Python reads
             return NOTHING
     number = _float(word)
-    return int(number) if number is not NOTHING and number.is_integer() and abs(number) <= _EXACT else number
+    return int(number) if number is not NOTHING and number.is_integer() and abs(number) < _EXACT else number
 
 
 def _float(word: str) -> Any:

@@ -33,7 +33,7 @@ from pyexp.configs import (
 )
 from pyexp.errors import HashError, ResultError, nearest
 from pyexp.hashing import encode
-from pyexp.leaves import NoContent, NotLoaded, apart, detail, numpy_scalar, qualified, together
+from pyexp.leaves import NoContent, NotLoaded, apart, detail, lacking, numpy_scalar, qualified, together
 
 #: The version of the JSON form, written into `record.json` and `run.json`. A reader refuses a newer one.
 FORMAT = 2
@@ -46,11 +46,16 @@ MOST_CHARACTERS = 32_000
 
 def config_data(config: FrozenConfig) -> dict[str, Any]:
     """The config as JSON data. Long values are cut to keep the record small; keys and the name never are."""
-    for most in (MOST_ITEMS, MOST_ITEMS // 10, MOST_ITEMS // 100):
-        data = _map({key: plain(config[key], inf if key == "name" else most) for key in sorted(config)})
-        if len(_json(data)) <= MOST_CHARACTERS:
+    items: dict[str, Any] = {}
+    for most in (MOST_ITEMS, MOST_ITEMS // 10, MOST_ITEMS // 100, 1):
+        for key in sorted(config):
+            if key == "name":
+                items[key] = plain(config[key], inf)
+            elif most > 1 or len(_json(items[key])) > MOST_ITEMS:  # at last, only short parts that nest deep
+                items[key] = plain(config[key], most)
+        if len(_json(items)) <= MOST_CHARACTERS:
             break
-    return data
+    return _map(items)
 
 
 def plain(value: Any, most: float = MOST_ITEMS) -> Any:
@@ -619,7 +624,14 @@ class Result(Mapping[str, Any]):
                 return known
             if (made := numpy_scalar(kind, known)) is not NotImplemented:
                 return made
-        return self._loaded()[key] if record.spread else self._loaded()
+        value = self._loaded()[key] if record.spread else self._loaded()
+        # A class that was edited does not make its old instances again: they have the fields of their time.
+        if record.needs and (lack := lacking(value)):
+            raise ResultError(
+                f"the result of {self.name!r} cannot be loaded again: {key!r} holds {lack}; run the cell again, or "
+                "give the field a plain default (result.value has what is there)"
+            )
+        return value
 
     def __getattr__(self, key: str) -> Any:
         if key in Result.__slots__ or (key.startswith("_") and key not in self):  # protocols probe for these

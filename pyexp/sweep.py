@@ -21,12 +21,12 @@ from pyexp.configs import (
     cached_by_identity,
     changed_values,
     changes,
-    equal,
     filled,
     freeze_config,
     inside,
     joined,
     parts_of,
+    same,
     updated,
 )
 from pyexp.errors import ConfigError, SelectionError
@@ -496,5 +496,5 @@ def _differing(variations: tuple[Variation, ...]) -> str | None:
     if any(table.keys() != tables[0].keys() for table in tables):
         return None
     if len(tables) > 1:
-        keys = [key for key in keys if not all(equal(table[key], tables[0][key]) for table in tables)]
+        keys = [key for key in keys if not all(same(table[key], tables[0][key]) for table in tables)]
     return keys[0] if len(keys) == 1 else None

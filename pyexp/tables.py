@@ -14,7 +14,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyexp.axes import MISSING, Axis, codes_along
-from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
+from pyexp.configs import NOTHING, FrozenConfig, as_python, equal, frozen_map, leaves, lookup, parts_of, same, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
 from pyexp.results import (
     EXACT,
@@ -155,9 +155,7 @@ class Results(Tensor[Result]):
             _warn_of(_others(records_of(self)), "to_pandas()", "arrays=False")
         rows = self.to_records(arrays=bool(arrays))
         columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
-        made: pandas.DataFrame = module.DataFrame(
-            {key: module.Series(values, dtype=_pandas_type(values)) for key, values in columns.items()}
-        )
+        made: pandas.DataFrame = module.DataFrame({key: _column(module, values) for key, values in columns.items()})
         return made
 
     def to_xarray(self, *, dims: Mapping[str, str | Sequence[str]] | None = None) -> "xarray.Dataset":
@@ -325,8 +323,9 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
         record = result.record
         config = {f"config.{path}": thaw(value) for path, value in leaves(record.config) if path != "name"}
         shown = [key for key in record.kinds if key in record.outputs or key not in OWN] if arrays else record.outputs
+        # NumPy's numbers as Python's, which a gap in their column does not change.
         outputs = {
-            label_of(key, labels): known_output(record, key) if key in OWN or not arrays else result[key]
+            label_of(key, labels): known_output(record, key) if key in OWN or not arrays else as_python(result[key])
             for key in shown
         }
         last = {
@@ -537,6 +536,16 @@ def _kinds(values: Iterable[Any]) -> set[type]:
     }
 
 
+def _column(module: Any, values: list[Any]) -> Any:
+    """The values as a Series, of objects if the type that pandas chooses for them changes one."""
+    kind = _pandas_type(values)
+    made = module.Series(values, dtype=kind)
+    if kind is not None or made.dtype == object or _kinds(values) <= {bool, int, float, str}:
+        return made
+    is_same = all(value is None or equal(item, value) for item, value in zip(made, values, strict=True))
+    return made if is_same else module.Series(values, dtype=object)
+
+
 def _pandas_type(values: list[Any]) -> Any:
     """The type of a column that changes no value; None to let pandas choose."""
     kinds = _kinds(values)
@@ -566,7 +575,9 @@ def _numeric(records: list[Record], skipna: bool) -> list[str]:
     keys = [key for key in _keys(done) if all(isinstance(known_output(record, key), numbers) for record in done)]
     for key, record in () if skipna else product(keys, done):
         if record.outputs.get(key) is None:
-            raise ResultError(f"{record.name!r} has no {key!r}; skipna=True takes what there is")
+            kind = record.kinds.get(key, "NoneType")
+            words = f"has no {key!r}" if kind == "NoneType" else f"has a {kind} as {key!r}, and no number"
+            raise ResultError(f"{record.name!r} {words}; skipna=True takes what there is")
     return keys
 
 
@@ -645,9 +656,10 @@ def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
         theirs = [other[key] for other in others if key in other]
         if len(theirs) < len(others):
             continue
-        if isinstance(value, FrozenConfig) and all(isinstance(each, FrozenConfig) for each in theirs):
-            kept[key] = common_config([value, *theirs])
-        elif all(equal(value, each) for each in theirs):
+        if value and all(isinstance(each, FrozenConfig) for each in (value, *theirs)):
+            if common := common_config([value, *theirs]):
+                kept[key] = common
+        elif all(same(value, each) for each in theirs):
             kept[key] = value
     return frozen_map(kept)
 

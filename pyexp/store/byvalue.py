@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from io import BytesIO
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
@@ -80,7 +80,22 @@ class _ResultPickler(Pickler):
         is_named = isinstance(obj, type) and obj.__module__ in MAIN and "<" not in obj.__qualname__
         if is_named and (self._only is None or obj in self._only):
             return class_of_main, (obj.__qualname__, dumps_by_value(obj, only=obj.__mro__[1:]))
+        if isinstance(obj, _TYPING) and obj.__module__ in MAIN:  # they would be pickled by the name of that module
+            return typing_of_main, (type(obj), obj.__name__, *_arguments(obj))
         return super().reducer_override(obj)
+
+
+_TYPING = (TypeVar, ParamSpec, TypeVarTuple, NewType)
+
+
+def _arguments(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What makes a type variable or a NewType again, besides its name."""
+    if isinstance(obj, NewType):
+        return (obj.__supertype__,), {}
+    if not isinstance(obj, TypeVar):
+        return (), {}
+    named = {"bound": obj.__bound__, "covariant": obj.__covariant__, "contravariant": obj.__contravariant__}
+    return obj.__constraints__, named
 
 
 def dumps_by_value(value: Any, only: Collection[type] | None = None) -> bytes:
@@ -98,8 +113,14 @@ def class_of_main(qualname: str, by_value: bytes) -> Any:
     return found if isinstance(found, type) and found.__module__ in MAIN else pickle.loads(by_value)
 
 
-def unpicklable_part(value: Any, path: str) -> tuple[Any, str]:
-    """The innermost part of a value that cannot be pickled, and its path."""
+def typing_of_main(kind: type, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The type variable or NewType of that name in this process's `__main__`; a new one if it is missing."""
+    found = getattr(sys.modules.get("__main__"), name, None)
+    return found if isinstance(found, kind) else kind(name, *arguments, **named)
+
+
+def faulty_part(value: Any, path: str, attempt: Callable[[Any], Any]) -> tuple[Any, str]:
+    """The innermost part of a value for which the attempt raises, as it does for the value, and its path."""
     if isinstance(value, dict):
         inside = [(item, f"{path}[{key!r}]") for key, item in value.items()]
     elif isinstance(value, (list, tuple, set, frozenset)):
@@ -108,7 +129,7 @@ def unpicklable_part(value: Any, path: str) -> tuple[Any, str]:
         inside = [(item, f"{path}.{key}") for key, item in getattr(value, "__dict__", {}).items()]
     for item, where in inside:
         try:
-            dumps_by_value(item)
-        except Exception:  # whatever it raises, it cannot be pickled
-            return unpicklable_part(item, where)
+            attempt(item)
+        except (Exception, SystemExit):  # user code
+            return faulty_part(item, where, attempt)
     return value, path

@@ -29,14 +29,30 @@ def save(path: str, value: Any, *, durable: bool) -> list[str]:
 
 
 def packed(value: Any) -> tuple[bytes, list[str]]:
-    """The value as a pickle that can be loaded again, and what loading it needs. Raises as `save` does.
+    """The value as a pickle that can be loaded again, and what loading it needs.
 
-    Loads it to find out, unless it holds plain data only.
+    Loads it to find out, unless it holds plain data only. Raises as `save` does. If loading raises, a note of the error
+    names the part that cannot be loaded.
     """
     payload = dumps(value)
-    if b"\x93" not in payload:  # STACK_GLOBAL: without it, protocol 5 looks no name up
-        return payload, []
-    return payload, load_noting(payload)[1]
+    try:
+        return payload, _needed(payload)
+    except (Exception, SystemExit) as error:
+        from pyexp.store.byvalue import faulty_part  # needed only by a result that cannot be loaded
+
+        part, path = faulty_part(value, "the result", lambda item: _needed(dumps(item)))
+        error.add_note(f"{path} is a {_kind(part)}, which was pickled and cannot be loaded again")
+        raise
+
+
+def _needed(payload: bytes) -> list[str]:
+    """What loading a pickle needs, as `module:name`."""
+    # STACK_GLOBAL: without it, protocol 5 looks no name up
+    return load_noting(payload)[1] if b"\x93" in payload else []
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def dumps(value: Any, what: str = "the result") -> bytes:
@@ -55,9 +71,8 @@ def dumps(value: Any, what: str = "the result") -> bytes:
     try:
         return byvalue.dumps_by_value(value)
     except Exception as error:
-        part, path = byvalue.unpicklable_part(value, what)
-        kind = f"{type(part).__module__}.{type(part).__qualname__}"
-        raise TypeError(f"{path} is a {kind}, which cannot be pickled: {error}") from error
+        part, path = byvalue.faulty_part(value, what, byvalue.dumps_by_value)
+        raise TypeError(f"{path} is a {_kind(part)}, which cannot be pickled: {error}") from error
 
 
 class _Witness(pickle.Unpickler):

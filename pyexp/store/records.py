@@ -20,7 +20,7 @@ from pyexp.errors import ResultError
 from pyexp.hashing import alike
 from pyexp.leaves import NotLoaded
 from pyexp.plan import ENDED, Cell, Facts, Status, Step, classify, unused
-from pyexp.results import Record, Result, done, from_json, missing, record_of, restored, to_json
+from pyexp.results import Record, Result, done, from_json, is_library, missing, record_of, restored, to_json
 from pyexp.store import claims, files, modules, pickling
 from pyexp.store.claims import Claim
 from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, Run, names_in
@@ -214,7 +214,16 @@ def load_verified(path: str, trust: str = "") -> tuple[Any, list[str]]:
     except files.DamagedError as error:
         raise ResultError(str(error)) from None
     except BaseException as error:  # a pickle is code, and can raise anything
-        raise ResultError(f"{type(error).__name__}: {error}") from None
+        raise ResultError(f"{type(error).__name__}: {error}{_raised_in(error)}") from None
+
+
+def _raised_in(error: BaseException) -> str:
+    """The method of the user's class that raised, in brackets; `""` if no code of the user's did."""
+    trace: Any = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    return "" if is_library(code.co_filename) else f" (in {trace.tb_frame.f_globals['__name__']}.{code.co_qualname})"
 
 
 def _load(path: str, name: str, trust: str) -> Any:

@@ -409,7 +409,7 @@ def unloadable_result_is_a_failure(lab: Lab) -> None:
             return (int, ("not a number",))
 
     trial = lab.run(lambda config: Trap())
-    trial.failed("ValueError", "not a number")
+    trial.failed("ValueError", "not a number", "the result is a", "Trap, which was pickled and cannot be loaded again")
     assert not (trial.folder / "result.pkl").exists()
 
 

@@ -125,6 +125,11 @@ def test_where_a_library_calls_what_calls_run_a_line_says_that_nothing_is_read(f
     ) in done.stderr
     assert "1 done" in done.stderr
     assert "note" not in start(folder, "main.py").stderr
+    done = start(folder, "-c", "from study import main; main()", "--dry-run")
+    assert (
+        "note: the command line (--dry-run) is not read, because the program was started with python -c;" in done.stderr
+    )
+    assert "note" not in start(folder, "-c", "from study import main; main()").stderr
 
 
 TWO = """

@@ -105,6 +105,7 @@ NUMBERS = [
     "007",
     "1e3",
     "1e23",
+    "9007199254740993.0",
     "2.0",
     "2.5",
     ".5",
@@ -158,6 +159,7 @@ def test_a_value_of_the_kind_that_is_there_is_read_as_it_is_typed(values: tuple[
 
 
 @given(VALUES, WORDS)
+@example((1, 1), "9007199254740993.0")
 def test_an_override_keeps_the_kind_of_what_it_replaces_or_is_refused(values: tuple[Any, Any], word: str) -> None:
     grid, there = grid_of([{"k": values[0]}]), values[0]
     if is_quoted(word):

@@ -219,22 +219,24 @@ def test_classes_within_classes_and_what_holds_locks_come_and_go(script, executo
 @EVERYWHERE
 def test_a_class_that_is_made_in_a_cell_comes_back_as_one_of_its_base(script, executor):
     script.write(
-        "import dataclasses, pyexp\n"
+        "import dataclasses, pyexp, typing\n"
+        "Label = typing.NewType('Label', str)\n"
         "class Base:\n    pass\n"
         "class Mixin(Base):\n    pass\n"
         "@pyexp.experiment(name='e')\n"
         "def experiment(config):\n"
         "    Point = dataclasses.make_dataclass('Point', ['x'], bases=(Mixin,))\n"
         "    Point.__module__ = '__main__'\n"
-        "    class Local(Base):\n        pass\n"
+        "    class Local(Base):\n        label: Label\n"
         "    return [type('Made', (Base,), {})(), Local(), Point(1)]\n"
         "if __name__ == '__main__':\n"
         "    experiment.run(configs=[{'name': 'a'}], report=lambda results: print(\n"
-        "        [isinstance(each, Base) for each in results[0].value], isinstance(results[0].value[2], Mixin)))\n"
+        "        [isinstance(each, Base) for each in results[0].value], isinstance(results[0].value[2], Mixin),\n"
+        "        results[0].value[1].__annotations__['label'] is Label))\n"
     )
     for _ in range(2):
         ended = script.run("--executor", executor)
-        assert ended.stdout == "[True, True, True] True\n", ended.stderr
+        assert ended.stdout == "[True, True, True] True True\n", ended.stderr
 
 
 def test_a_run_in_a_cell_does_not_read_the_command_line_of_the_run_around_it(script):

@@ -1,6 +1,9 @@
 """Coordinates travel with the cells: pandas and plain loops over (coordinates, cell) are the oracles."""
 
 import pickle
+from copy import deepcopy
+from decimal import Decimal
+from functools import partial
 from itertools import islice, product
 from math import prod
 from typing import Any
@@ -11,11 +14,23 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from pyexp import Axis, ConfigError, SelectionError, Tensor, concat, derive, register_encoder, replicate, sample, sweep
+from pyexp import (
+    Axis,
+    ConfigError,
+    SelectionError,
+    Tensor,
+    concat,
+    derive,
+    freeze,
+    register_encoder,
+    replicate,
+    sample,
+    sweep,
+)
 from pyexp.axes import MISSING, Along, Level, Picked, taken
 from pyexp.configs import equal
 from pyexp.sweep import Chain, zipped
-from pyexp.testing.strategies import COORDS, shapes, tensors
+from pyexp.testing.strategies import CONFUSABLE, COORDS, Point, shapes, tensors
 
 
 def table(grid: Tensor[int]) -> list[dict[str, Any]]:
@@ -175,6 +190,24 @@ def test_values_may_come_in_any_sequence() -> None:
             words.sel(x=wanted)
     with pytest.raises(SelectionError, match=r"0{400}; there is 0.5$"):
         Tensor(range(1), axes=[Axis("x", (0.5,))]).sel(x=10**400)
+
+
+NEVER_EQUAL = ({float("nan")}, Point(np.array([1.0, 2.0])), Point(float("nan")), Decimal("sNaN"), partial(int, base=2))
+
+
+@pytest.mark.parametrize("group", [*CONFUSABLE, NEVER_EQUAL], ids=range(len(CONFUSABLE) + 1))
+def test_each_value_is_found_by_a_copy_of_it(group: tuple[Any, ...]) -> None:
+    """By coordinate and by query, also if `==` does not find it."""
+    items = [freeze({"x": value}) for value in group]
+    grid = Tensor(items, axes=[Axis("x", [item["x"] for item in items])])
+    for item, value in zip(items, group, strict=True):
+        for found in (grid[{"x": deepcopy(value)}], grid.sel(x=deepcopy(value))):
+            assert any(each is item for each in (found if isinstance(found, Tensor) else [found]))
+
+
+def test_times_are_found_by_an_array_of_another_unit() -> None:
+    days = Tensor(range(2), axes=[Axis("x", [np.datetime64("2020-01-01"), np.datetime64("2020-01-02")])])
+    assert list(days.sel(x=np.array(["2020-01-02", "2020-01-01"], "M8[ns]"))) == [1, 0]
 
 
 class Angle:
@@ -342,6 +375,8 @@ def test_no_variations_are_the_empty_grid() -> None:
     assert (grid.shape, grid.dims, list(grid), grid.tolist()) == ((1, 2, 0), ("axis_0", "a", "axis_2"), [], [[[], []]])
     assert sweep(grid, [{"b": 1}], axis="x").shape == (1, 2, 0, 1)
     assert sweep([{}], zipped(a=[], b=[]), axis="x").dims == ("axis_0", "x")
+    with pytest.raises(SelectionError, match=r"'axis_2' has no coordinate 1; there is nothing$"):
+        grid.sel(axis_2=1)
 
 
 @given(variations("a"), variations("a"), variations("b"), st.data())

@@ -179,6 +179,21 @@ def test_thaw_gives_a_private_copy(config):
     assert equal(thaw(frozen), before)
 
 
+@pytest.mark.parametrize(
+    "array", [np.arange(3), np.ones((2, 2)), np.array([None], object), np.array([(1, 2)], "i4,i4")]
+)
+def test_an_array_in_a_frozen_config_cannot_be_changed(array):
+    """All cells of a grid share it. The caller's own array, and that of an experiment, can be changed."""
+    frozen = freeze({"a": array, "b": [(array,)], "c": {"d": array}})
+    for shared in (frozen["a"], frozen["b"][0][0], frozen["c"]["d"]):
+        with pytest.raises(ValueError, match="read-only"):
+            shared[:] = array
+    own = thaw(frozen)
+    assert array.flags.writeable
+    assert own["a"].flags.writeable
+    assert own["b"][0][0].flags.writeable
+
+
 @dataclass(frozen=True)
 class Holder:
     """Frozen in name, but what it holds can change."""
@@ -369,6 +384,10 @@ def test_equal_is_equality_of_content():
     assert not equal(ones, np.ones((4,)))
     assert not equal(np.ones(2), [1, 1])
     assert not equal(np.array([1, 2]), np.array([1, 3]))
+    for number in (np.array(1), np.datetime64("2020"), np.longdouble(1)):
+        for several in (range(0), range(1, 2), [], [1], {1}):
+            assert not equal(number, several)
+            assert not equal(several, number)
     assert equal(np.array([1, np.nan]), np.array([1, np.nan]))
     assert equal(np.float64("nan"), float("nan"))
     assert equal(np.float64(1), 1)

@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -444,6 +445,9 @@ def test_subclasses_without_a_state_of_their_own_are_other_values():
         assert encode(special) == encode(deepcopy(special))
         assert encode(special) != encode(usual)
     assert encode([Items([1])]) != encode([Items([2])])
+    spans = [pd.Timedelta(0), pd.Timedelta(1, "ns"), pd.Timedelta(1, "us"), pd.Timedelta(1, "D"), dt.timedelta(1)]
+    assert len({encode(span) for span in spans}) == len(spans)
+    assert encode(spans[3]) == encode(spans[3]) == encode(pd.Timedelta(24, "h"))  # pandas keeps what it was asked for
 
 
 def test_the_flavour_of_a_path_is_that_of_the_system():

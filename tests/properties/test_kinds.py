@@ -183,6 +183,19 @@ def test_many_parts_that_are_long_together_are_cut_too():
     assert len(set(marks(restored(data)))) == 1
 
 
+@pytest.mark.parametrize("nest", [list, tuple, lambda items: {f"k{i}": item for i, item in enumerate(items)}])
+def test_short_parts_that_nest_deep_are_cut_too(nest):
+    """What is short beside them is whole."""
+    deep = 1
+    for _ in range(5):
+        deep = nest([deep] * 7)
+    config = freeze({"name": "n" * 300, "deep": deep, "model": "a name of some length", "seed": 2**62})
+    data = config_data(config)
+    assert len(json.dumps(data)) < MOST_CHARACTERS
+    assert len(marks(restored(data))) == 1
+    assert {**restored(data), "deep": 0} == {**config, "deep": 0}
+
+
 def test_a_frozenset_stays_one():
     """In the config of an experiment and in the record, also within another set; its hash is that of a set."""
     value = {"a": frozenset({1, frozenset({2})}), "b": {1, 2}, "c": [frozenset()]}
@@ -208,6 +221,15 @@ def test_a_time_zone_that_is_not_known_here_is_marked():
     assert written(ZoneInfo("Europe/Berlin")) is ZoneInfo("Europe/Berlin")
     assert written(zone) == NotLoaded("zoneinfo.ZoneInfo", "", '"No/Where"')
     assert isinstance(written(datetime(2020, 1, 2, tzinfo=zone)), NotLoaded)
+
+
+def test_a_number_of_which_numpy_reads_fewer_digits_is_marked():
+    """A complex number of two wide floats; a wide float itself comes back."""
+    wide = np.longdouble(1) / 3
+    assert written(wide) == wide
+    for value in (np.clongdouble(1 + 2j) / 3, np.array([1, 2j], "clongdouble") / 3):
+        assert type(written(value)) is NotLoaded
+        assert written(value) == written(value.copy()) != written(value * 2)
 
 
 def test_a_damaged_leaf_is_marked():

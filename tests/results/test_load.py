@@ -11,15 +11,22 @@ import pytest
 
 import pyexp
 from pyexp import NoRunError, Result, ResultError, Results, StoreError
+from pyexp.store.pickling import packed
+from pyexp.store.records import load_verified
 
 SCRIPT = """
 from dataclasses import dataclass
+from typing import Generic, NewType, ParamSpec, TypeVar
 import pyexp
 from pyexp import sweep
 
+Width = NewType("Width", int)
+T = TypeVar("T", bound=Width)
+P = ParamSpec("P")
+
 @dataclass
-class Model:
-    width: int
+class Model(Generic[T, P]):
+    width: Width
 
 @pyexp.experiment(name="mnist", executor="{executor}", timestamp="{timestamp}")
 def experiment(config):
@@ -87,6 +94,38 @@ def test_a_result_that_is_damaged_later_is_named_when_it_is_looked_at(run: Path)
         results[0]["layers"]
 
 
+class Fragile:
+    """A class whose instances can be loaded until it is `broken`."""
+
+    broken = False
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"a": 1}
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        if self.broken:
+            raise KeyError("gone")
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method that raises; and before anything is written, the part of the result."""
+    (tmp_path / "result.pkl").write_bytes(pickle.dumps([Fragile()]))
+    monkeypatch.setattr(Fragile, "broken", True)
+    with pytest.raises(ResultError, match=r"^KeyError: 'gone' \(in \w*test_load\.Fragile\.__setstate__\)$"):
+        load_verified(str(tmp_path / "result.pkl"))
+    (tmp_path / "result.pkl").write_bytes(b"no pickle")
+    with pytest.raises(ResultError, match=r"^UnpicklingError: [^(]*$"):
+        load_verified(str(tmp_path / "result.pkl"))
+    (tmp_path / "result.pkl").write_bytes(b"cnowhere\nModel\n.")
+    with pytest.raises(ResultError, match=r"^ModuleNotFoundError: No module named 'nowhere'$"):
+        load_verified(str(tmp_path / "result.pkl"))
+    with pytest.raises(KeyError) as caught:
+        packed({"loss": 0.5, "models": [1, Fragile()]})
+    (note,) = caught.value.__notes__
+    assert note.startswith("the result['models'][1] is a ")
+    assert note.endswith(".Fragile, which was pickled and cannot be loaded again")
+
+
 def test_two_results_that_were_swapped_are_believed_by_nobody(run: Path) -> None:
     one, two = sorted(run.glob("exp_w[12]-*"))
     (one / "result.pkl").rename(run / "x")
@@ -99,6 +138,9 @@ def test_two_results_that_were_swapped_are_believed_by_nobody(run: Path) -> None
 def test_a_class_of_the_script_comes_back_without_the_script(run: Path) -> None:
     model = pyexp.load(str(run))[1]["model"]
     assert (type(model).__name__, model.width) == ("Model", 2)
+    width, (bound, _) = type(model).__annotations__["width"], type(model).__parameters__
+    assert width.__supertype__ is int
+    assert bound.__bound__ is width
 
 
 def test_a_cell_is_loaded_by_its_own_folder(run: Path) -> None:

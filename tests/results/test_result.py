@@ -5,11 +5,13 @@ import math
 import pickle
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -230,6 +232,58 @@ def test_ints_that_python_does_not_spell_in_decimal_are_shown_all_the_same() -> 
     assert "0x31e2" in str(Results([result]))
     assert "0x31e2" in table(Results([result]), 80, 24)  # on a terminal
     assert "m=1000" in repr(result)
+
+
+@dataclass
+class Model:
+    width: int
+    seen: list[int] = field(default_factory=list)
+    late: int = field(init=False)
+
+
+@attrs.define
+class Fitted:
+    seen: list[int] = attrs.Factory(list)
+
+
+@dataclass(init=False)
+class Bare:
+    seen: int
+
+
+@dataclass
+class Own:
+    seen: int
+
+    def __init__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", [partial(Model, 1), Fitted])
+@pytest.mark.parametrize("wrap", [lambda part: part, lambda part: [1, (part,)], lambda part: {"a": {"b": part}}, Model])
+def test_an_output_of_a_class_that_got_a_field_is_refused_by_name(kind: Any, wrap: Callable[[Any], Any]) -> None:
+    """The instance is from before that. Other outputs are there, and the value as a whole."""
+    whole, old = wrap(kind()), kind()
+    del old.seen
+    cycle: list[Any] = [old]
+    cycle.append(cycle)
+    value = {
+        "whole": whole,
+        "old": wrap(old),
+        "own": {"a": Own(), "b": Bare()},
+        "curve": [1],
+        "cycle": cycle,
+        "set": {Model},
+    }
+    record = record_of("exp", CONFIG, "abc", done(value, ["test_result:Model"]))
+    result = Result(record, OUT, lambda: value)
+    words = rf"^the result of 'exp' cannot be loaded again: 'old' holds a .*\.{type(old).__name__} that lacks .seen."
+    with pytest.raises(ResultError, match=words):
+        result["old"]
+    with pytest.raises(ResultError, match="lacks 'seen'"):
+        result["cycle"]
+    assert all(result[key] is value[key] for key in ("whole", "own", "curve", "set"))
+    assert result.value is value
 
 
 def test_completion_knows_the_outputs() -> None:

@@ -10,11 +10,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import pyexp
-from pyexp import Axis, Result, ResultError, Results, SelectionError, Tensor, concat, replicate, sweep, zipped
+from pyexp import (
+    Axis,
+    Result,
+    ResultError,
+    Results,
+    SelectionError,
+    Tensor,
+    concat,
+    config_hash,
+    replicate,
+    sweep,
+    zipped,
+)
+from pyexp.axes import flat_axis
 from pyexp.configs import equal
 from pyexp.results import done, record_of
 from pyexp.sweep import grid_of
@@ -175,6 +188,27 @@ def test_two_cells_at_one_place_are_refused_and_so_is_a_grid_beyond_memory() -> 
     assert some.filter(lambda result: False).to_xarray().sizes["k3"] == 0
 
 
+@pytest.mark.parametrize("name", ["mean", "count"])
+def test_a_mean_does_not_join_cells_that_differ_in_more_than_coordinates(name: str) -> None:
+    """As a run has them that was extended with another value. One cell may be there twice."""
+    configs = [sweep([{"name": "e", "bias": bias, "y": 2}], [{"lr": 0.1}, {"lr": 0.2}])[0, :] for bias in (1, True)]
+    one, other = (replicate(each, 2, seed=0) for each in configs)
+    made = [
+        Result(record_of("e", config, config_hash(config), done({"y": 1}, [])), None, dict) for config in (*one, *other)
+    ]
+    axis = flat_axis(one.axes, [0, 1, 2, 3, 0, 1, 2, 3])
+    results = Results.of_cells(tuple(made), [axis])
+    words = r"^'e' and 'e' have the same coordinates, and their configs differ in 'bias'; select one of them first"
+    with pytest.raises(SelectionError, match=words):
+        getattr(results, name)("seed")
+    assert getattr(results[:4], name)("seed").shape == (2,)
+    assert getattr(results[[0, 1, 0]], name)("seed").shape == (1,)
+    named = made[0].record._replace(name="f", hash="f", config=made[0].record.config | {"name": "f"})
+    twice = Results.of_cells((made[0], Result(named, None, dict)), [flat_axis(one.axes, [0, 0])])
+    assert getattr(twice, name)("seed").shape == (1,)
+    assert getattr(results, name)()["y"].item() in (1, 8)
+
+
 # Outputs by name
 
 
@@ -317,16 +351,50 @@ def test_pandas_has_arrays_as_objects_where_they_are_asked_for() -> None:
     def outputs(config: Any) -> dict[str, Any]:
         if config["seed"] == 1:
             raise ValueError("boom")
-        return {"y": 1, "curve": [1] * config["seed"], "map": np.ones((2, 2)), "out": [3], "name": "mine"}
+        return {"y": 1, "curve": [1] * config["seed"], "map": np.ones((2, 2)), "out": [3], "name": "mine"} | {
+            "time": np.timedelta64(1, "ns")
+        }
 
     results = results_of(grid()[0, 0], outputs)
     frame = results.to_pandas(arrays=True)
+    assert frame["time"].dtype.kind == "m"
     assert frame["output.name"][0] == results.to_pandas(arrays=False)["output.name"][0] == "mine"
     assert frame["curve"].tolist() == [[], None, [1, 1]]
     assert frame["map"][0].shape == (2, 2)
     assert "out" not in frame
     assert results.to_records(arrays=True)[2]["curve"] == [1, 1]
     assert "curve" not in results.to_records()[0]
+
+
+NUMPY = [
+    np.int64((1 << 60) + 1),
+    np.uint64((1 << 64) - 1),
+    np.int8(-1),
+    np.True_,
+    np.float32(0.1),
+    np.longdouble(1) / 3,
+]
+
+
+TIMES = [np.timedelta64(3, "ns"), np.datetime64(1, "ns"), np.datetime64("2020-01-01")]
+
+
+@given(
+    st.sampled_from([*NUMPY, *TIMES]), st.lists(st.none() | st.sampled_from([*NUMPY, 1, 0.5]), min_size=2, max_size=2)
+)
+@example(TIMES[0], [None, TIMES[0]])
+@example(TIMES[1], [None, None])
+def test_a_frame_with_arrays_changes_no_number_of_numpy(first: Any, others: list[Any]) -> None:
+    """Also beside a cell that failed. A cell fails where the value is None."""
+    values = [first, *others]
+
+    def outputs(config: Any) -> dict[str, Any]:
+        if values[config["seed"]] is None:
+            raise ValueError("boom")
+        return {"y": values[config["seed"]]}
+
+    for value, found in zip(values, results_of(grid()[0, 0], outputs).to_pandas(arrays=True)["y"], strict=True):
+        assert pd.isna(found) if value is None else found == value
 
 
 @pytest.mark.parametrize(("method", "silent"), [("to_pandas", {"arrays": False}), ("to_xarray", {"dims": {}})])

@@ -411,6 +411,16 @@ def test_an_output_that_some_cells_lack_is_refused_by_name() -> None:
     assert results.mean("seed", skipna=True)[0]["x"] == 1.0
 
 
+@pytest.mark.parametrize("odd", [[0.5], np.array([0.5]), 0.5j])
+def test_an_output_that_is_a_number_in_some_cells_only_is_refused_with_its_type(odd: Any) -> None:
+    results = grid(lambda config: {"x": odd if config["seed"] == 2 else 0.5})
+    with pytest.raises(
+        ResultError, match=rf"^'\S*s2' has a \S*{type(odd).__name__} as 'x', and no number; skipna=True"
+    ):
+        results.mean("seed")
+    assert results.count("seed")[0]["x"] == 2
+
+
 def test_an_unknown_axis_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(SelectionError, match="did you mean 'seed'"):
         grid(accuracy).mean("sed")
@@ -446,6 +456,8 @@ def test_common_names_and_configs_keep_what_is_the_same() -> None:
     assert common_name(["a", "a_b"]) == "*"
     maps = [pyexp.freeze({"a": {"b": 1, "c": 2}, "d": 1, "e": 0}), pyexp.freeze({"a": {"b": 1, "c": 3}, "d": {}})]
     assert common_config(maps) == pyexp.freeze({"a": {"b": 1}})
+    maps = [pyexp.freeze({"a": one, "b": {"c": one}, "d": {}, "e": [one]}) for one in (1, True)]
+    assert common_config(maps) == pyexp.freeze({"d": {}})
 
 
 def test_the_keys_of_results_and_of_a_result_are_completed() -> None:
