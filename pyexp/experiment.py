@@ -26,6 +26,7 @@ from pyexp.errors import (
     SelectionError,
     StoreError,
     UsageError,
+    called,
 )
 from pyexp.executors import validate_executor
 from pyexp.hashing import encode
@@ -136,6 +137,7 @@ class Experiment(Generic[R]):
         _not_run.add(self)
         _made.add(self)
 
+    @called("give it one config: experiment({'key': value})")
     def __call__(self, config: Mapping[str, Any]) -> R:
         """Call the plain function in this process. Nothing is isolated or kept."""
         return self.fn(thaw(filled(freeze_config(config), self.defaults)))
@@ -148,6 +150,7 @@ class Experiment(Generic[R]):
         """The name of the experiment's folder, unless `run` or the command line gives another."""
         return str(self.options.get("name") or self.__name__)
 
+    @called("write @experiment.configs without parentheses, above the function")
     def configs(self, fn: F) -> F:
         """Register the function that returns the configs: a list of dicts, or what `sweep` returns. A decorator.
 
@@ -159,6 +162,7 @@ class Experiment(Generic[R]):
         self._configs = fn
         return fn
 
+    @called("write @experiment.report without parentheses, above the function")
     def report(self, fn: F) -> F:
         """Register the function that gets the Results when a run has ended. A decorator.
 
@@ -170,6 +174,7 @@ class Experiment(Generic[R]):
         self._report = fn
         return fn
 
+    @called("write @experiment.initializer without parentheses, above the function")
     def initializer(self, fn: F) -> F:
         """Register a function to call once in each process that prepares cells, after it has loaded the script.
 

@@ -31,7 +31,7 @@ from pyexp.configs import (
     registered,
     thaw,
 )
-from pyexp.errors import HashError, ResultError, nearest
+from pyexp.errors import HashError, ResultError, UsageError, nearest
 from pyexp.hashing import encode
 from pyexp.leaves import NoContent, NotLoaded, apart, detail, numpy_scalar, qualified, together
 
@@ -657,6 +657,9 @@ class Result(Mapping[str, Any]):
         if isinstance(other, Result):
             return self is other or equal(dict(self), dict(other))
         return equal(dict(self), other) if isinstance(other, Mapping) else NotImplemented
+
+    def __lt__(self, other: object) -> bool:
+        raise UsageError("results have no order; give a key: max(results, key=lambda r: r['accuracy'])")
 
     __hash__ = None  # type: ignore[assignment]  # a mapping of changeable values
 

@@ -29,7 +29,7 @@ from pyexp.configs import (
     parts_of,
     updated,
 )
-from pyexp.errors import ConfigError, SelectionError
+from pyexp.errors import ConfigError, SelectionError, called
 from pyexp.tensor import Cells, Tensor, may_be_walked
 
 T = TypeVar("T")
@@ -104,6 +104,7 @@ class Chain(Generic[T]):
         return (config for part in self.parts for config in part)
 
 
+@called("give each value a dict: sweep(configs, [{'lr': 0.1}, {'lr': 1.0}])")
 def sweep(
     configs: Configs, variations: Iterable[Mapping[str, Any]], *, axis: str | None = None
 ) -> Tensor[FrozenConfig]:
@@ -317,6 +318,7 @@ def _whole(number: Any, what: str) -> int:
         raise ConfigError(f"{what} is {number!r}, of type {type(number).__name__}; it is a whole number") from None
 
 
+@called("give one list of grids: concat([a, b])")
 def concat(tensors: Iterable[Configs]) -> Tensor[FrozenConfig]:
     """The cells of several tensors (or lists of configs), one after the other, flat, with their coordinates.
 

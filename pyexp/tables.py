@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyexp.axes import MISSING, Axis, Level, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, equal, frozen_map, leaves, lookup, parts_of, thaw
-from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
+from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, called, listing, nearest
 from pyexp.results import EXACT, OWN, Record, Result, cells_in_words, clipped, labels, records_of, spelled
 from pyexp.tensor import Tensor, array_of, object_array
 
@@ -43,6 +43,9 @@ FIRST, LAST = ("name",), ("status", "seconds", "failure")
 
 #: The axes to reduce, as xarray names them: one, several, all (`...`).
 Dim: TypeAlias = str | Iterable[str] | EllipsisType | None
+
+
+_BY_NAME = called("name the axes: results.mean('seed')")
 
 
 class Results(Tensor[Result]):
@@ -237,6 +240,7 @@ class Results(Tensor[Result]):
             self._number(name)
         return gone
 
+    @_BY_NAME
     def count(self, *axes: str, dim: Dim = None) -> "Results":
         """The number of values along the axes: of each scalar output, those that are not missing, None or NaN.
 
@@ -245,10 +249,12 @@ class Results(Tensor[Result]):
         """
         return self._reduce(axes, dim, _keys, lambda values: len(_known(values)))
 
+    @_BY_NAME
     def mean(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The mean along the axes, as in `results.mean("seed")`. See `reduce` for the arguments and errors."""
         return self.reduce(_mean, *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def std(self, *axes: str, dim: Dim = None, ddof: int = 0, skipna: bool = False) -> "Results":
         """The standard deviation along the axes. See `reduce` for the arguments and errors.
 
@@ -260,18 +266,22 @@ class Results(Tensor[Result]):
             raise UsageError(f"ddof is {ddof!r}, of type {type(ddof).__name__}; it takes a whole number: 0, or 1")
         return self.reduce(lambda numbers: _std(numbers, ddof), *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def median(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The median along the axes; the mean of the middle two for an even number. See `reduce`."""
         return self.reduce(_unless_nan(_median), *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def min(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The least number along the axes; NaN if one is NaN. See `reduce`."""
         return self.reduce(_unless_nan(min), *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def max(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The greatest number along the axes; NaN if one is NaN. See `reduce`."""
         return self.reduce(_unless_nan(max), *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def sum(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The sum along the axes. See `reduce`."""
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)

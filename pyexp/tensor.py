@@ -27,7 +27,7 @@ from pyexp.axes import (
     strides_of,
 )
 from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, matches, shown, thaw, unescaped
-from pyexp.errors import SelectionError, closest, listing, nearest
+from pyexp.errors import SelectionError, called, closest, listing, nearest
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -525,6 +525,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
     ) -> Self: ...
     @overload
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
+    @called("name the axes: isel(lr=0)")
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any:
         """The items at positions along named axes. An int drops its axis; a slice or list keeps it.
 
@@ -549,6 +550,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
     def sel(self, indexers: Mapping[str, slice] | None = None, /, **kwargs: slice) -> Self: ...
     @overload
     def sel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
+    @called("name the axes: sel(lr=0.1)")
     def sel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any:
         """The items at coordinates along named axes. One value drops its axis; several keep it.
 

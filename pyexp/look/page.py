@@ -5,6 +5,7 @@ and the data stand in the file compressed. What comes from a run is text everywh
 data it never meets an HTML parser, and the page's policy lets no script run but its own, nor anything be fetched.
 """
 
+import errno
 import json
 import os
 import time
@@ -61,6 +62,8 @@ def write(results: Results, path: str | os.PathLike[str] | None = None) -> str:
     if path is None and folder is None:
         raise ResultError("the results are not all from one run, so there is no folder for their page; give a path")
     whole = os.path.abspath(os.path.expanduser(os.path.join(folder or "", PAGE) if path is None else path))
+    if not os.path.isdir(os.path.dirname(whole)):
+        raise FileNotFoundError(errno.ENOENT, "there is no folder for the page", os.path.dirname(whole))
     files.write(whole, [page(results, folder, os.path.dirname(whole)).encode("utf-8", "replace")], durable=False)
     return whole
 
