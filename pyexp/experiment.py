@@ -136,6 +136,9 @@ class Experiment(Generic[R]):
         script.remember()
         _not_run.add(self)
         _made.add(self)
+        if self.__module__ == "__main__" and shell.was_started(main := vars(sys.modules.get("__main__", script))):
+            atexit.unregister(_tell_unused)
+            atexit.register(_tell_unused, script.script_of(main))
 
     @called("give it one config: experiment({'key': value})")
     def __call__(self, config: Mapping[str, Any]) -> R:
@@ -513,6 +516,19 @@ def _exit_failed() -> None:
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(1)
+
+
+def _tell_unused(started: script.Script | None) -> None:
+    """At the end of a script that defines experiments and uses none of them, say so: a slip may hide the call."""
+    main = getattr(sys.modules.get("__main__"), "__dict__", {})
+    mine = {name: value for name, value in main.items() if isinstance(value, Experiment)}
+    is_cut_short = sys.flags.interactive or hasattr(sys, "last_value")
+    if started is None or is_cut_short or not mine or not _not_run.issuperset(mine.values()):
+        return
+    if not script.is_used(started.source, mine):
+        name, first = next(iter(mine.items()))
+        file = os.path.basename(started.file)
+        tell(f"note: {file} defines the experiment {first.name!r} and never runs it; call {name}.run()")
 
 
 def _has_failed(results: Results, options: Options) -> bool:
