@@ -175,3 +175,38 @@ def closest(value: object, known: Iterable[object], limit: int = 8) -> str:
     except OverflowError:  # an int that no float holds
         return ""
     return f"; nearest {near!r}" if is_same or len(items) > limit else ""
+
+
+def slip_of(word: str, known: Iterable[str]) -> str | None:
+    """The known name that differs from `word` as a slip of the pen does; None if there is none.
+
+    A slip is another case, another way to join words, or in a longer name one letter more or less, a wrong letter
+    inside, or two in the wrong order. Digits and the ends tell names apart: `beta1` and `beta2`, `xmin` and `ymin`.
+
+    >>> slip_of("Lr", ["lr"]), slip_of("lerning_rate", ["learning_rate"]), slip_of("ymin", ["xmin", "y"])
+    ('lr', 'learning_rate', None)
+    """
+    return next((name for name in known if name != word and _is_slip(name, word)), None)
+
+
+def _is_slip(one: str, other: str) -> bool:
+    if _without_joints(one) == _without_joints(other):
+        return True
+    shortest = min(len(one), len(other))
+    start = next((i for i in range(shortest) if one[i] != other[i]), shortest)
+    end = next((i for i in range(shortest - start) if one[-1 - i] != other[-1 - i]), shortest - start)
+    ours, theirs = one[start : len(one) - end], other[start : len(other) - end]
+    is_inside = start > 0 and end > 0
+    return (
+        max(len(one), len(other)) > 3
+        and not any(letter.isdigit() for letter in ours + theirs)
+        and (
+            len(ours) + len(theirs) == 1
+            or (len(ours) == len(theirs) == 1 and is_inside)
+            or (len(ours) == 2 and ours == theirs[::-1])
+        )
+    )
+
+
+def _without_joints(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")

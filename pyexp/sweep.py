@@ -25,12 +25,13 @@ from pyexp.configs import (
     filled,
     freeze_config,
     inside,
+    is_map,
     joined,
     parts_of,
     updated,
 )
-from pyexp.errors import ConfigError, SelectionError, called
-from pyexp.tensor import Cells, Tensor, may_be_walked
+from pyexp.errors import ConfigError, SelectionError, called, slip_of
+from pyexp.tensor import Box, Cells, Tensor, may_be_walked
 
 T = TypeVar("T")
 
@@ -136,6 +137,56 @@ def sweep(
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
     new = _axis(made, taken, axis, base.ndim, keys_of(variations))
     return Tensor.of_cells(Product(base.cells, made), (*before, new))
+
+
+def slips(configs: Tensor[FrozenConfig], defaults: FrozenConfig = FrozenConfig()) -> dict[str, str]:
+    """Keys of variations that look like slips of other keys, by their dotted paths, with the keys that they resemble.
+
+    Looks at the configs that the sweeps began with and at the variations, never at a cell.
+
+    >>> slips(sweep([{"opt": {"lr": 0.1}}], [{"opt.Lr": 1.0, "epochs": 3}]))
+    {'opt.Lr': 'opt.lr'}
+    """
+    found: dict[str, str] = {}
+    _keys_of_cells(configs.cells, defaults, found)
+    return found
+
+
+#: The keys of several configs, each with the keys below it.
+Keys: TypeAlias = dict[str, "Keys"]
+
+
+def _keys_of_cells(cells: Any, defaults: FrozenConfig, found: dict[str, str]) -> Keys:
+    """The keys of the cells. Adds to `found` those of variations that look like slips of the keys before them."""
+    keys: Keys = {}
+    for config in (defaults, *cells) if isinstance(cells, tuple) else ():
+        _add_keys(keys, config)
+    if isinstance(cells, Chain):
+        for part in cells.parts:
+            _add_keys(keys, _keys_of_cells(part, defaults, found))
+    elif isinstance(cells, (Box, Derived, Product)):
+        keys = _keys_of_cells(cells.cells, defaults, found)
+    for path, value in _changes_of(cells).items():
+        beside = keys
+        for depth, key in enumerate(path):
+            if key not in beside and (other := slip_of(key, beside)) is not None:
+                found[joined(path[: depth + 1])] = joined((*path[:depth], other))
+            beside = beside.setdefault(key, {})
+        if is_map(value):
+            _add_keys(beside, value)
+    return keys
+
+
+def _changes_of(cells: Any) -> dict[tuple[str, ...], Any]:
+    """The last value that the variations of a product set at each path."""
+    return dict(change for each in cells.variations for change in each.changes) if isinstance(cells, Product) else {}
+
+
+def _add_keys(keys: Keys, config: Mapping[str, Any]) -> None:
+    for key, value in config.items():
+        below = keys.setdefault(key, {})
+        if is_map(value):
+            _add_keys(below, value)
 
 
 def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:

@@ -202,3 +202,15 @@ def test_the_traceback_of_any_other_error_has_all_frames(capfd: pytest.CaptureFi
     assert trace is not None
     pyexp._show_uncaught(TypeError, trace, trace.__traceback__)
     assert capfd.readouterr().err.count("tensor.py") == 2
+
+
+def test_a_sweep_of_a_key_that_looks_like_a_slip_is_told_once(
+    names: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grid = pyexp.sweep(names["configs"](), [{"name": f"w{w}", "model.widht": w} for w in (1, 2)])
+    note = "note: a variation sets 'model.widht', beside the key 'model.width'; if you mean two keys, put both in the"
+    for options in ({"dry_run": True}, {"timestamp": "one", "select": "*s0_w1"}, {"timestamp": "one", "report": True}):
+        names["experiment"].run(grid, argv=[], output_dir=tmp_path, **options)
+        assert capfd.readouterr().err.count(note) == ("report" not in options)
+    names["experiment"].run(argv=[], output_dir=tmp_path, dry_run=True)
+    assert "note: a variation" not in capfd.readouterr().err

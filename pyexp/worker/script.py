@@ -117,7 +117,7 @@ def _started_in(file: str) -> str:
 
 
 def is_used(source: bytes, experiments: Collection[str]) -> bool:
-    """Whether a script does anything with the experiments of these names, apart from defining them.
+    r"""Whether a script does anything with the experiments of these names, apart from defining them.
 
     A statement `train.run`, without a call, does nothing. Neither does the block under `if __name__ == "main"`.
 
