@@ -209,6 +209,11 @@ class Results(Tensor[Result]):
         if not self.size:
             raise ResultError("there are no cells to reduce: these results are empty")
         gone = self._gone(axes, dim)
+        if gone and (keys := clashing(self)):
+            raise SelectionError(
+                f"cells with the same coordinates differ in {listing(keys)}; select those to reduce first, as in "
+                f"results[{{'config.{keys[0]}': value}}]"
+            )
         entries: list[Sequence[Any]] = []
         left: list[Axis] = []
         for axis in self.axes:
@@ -220,9 +225,9 @@ class Results(Tensor[Result]):
             left += [] if rest is None else [rest]
         if gone is not None and not gone:
             entries = [[[i] for i in each] for each in entries]
-        keys = keys_of(records_of(self))
+        outputs = keys_of(records_of(self))
         groups_of_cells = map(self.__getitem__, product(*entries)) if self.ndim else [self[:]]
-        made = tuple(_reduced(group, keys, of_values, notes_gaps) for group in groups_of_cells)
+        made = tuple(_reduced(group, outputs, of_values, notes_gaps) for group in groups_of_cells)
         return Results.of_cells(made, left)
 
     def _gone(self, axes: Sequence[str], dim: Dim) -> set[str] | None:
@@ -285,6 +290,30 @@ class Results(Tensor[Result]):
     def sum(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
         """The sum along the axes. See `reduce`."""
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)
+
+
+def clashing(results: Results) -> list[str]:
+    """The config keys in which cells with the same coordinates differ: grids of one run, whose base configs differ."""
+    records, found = records_of(results), dict[str, None]()
+    for axis, stride in zip(results.axes, strides_of(results.shape), strict=True):
+        first: dict[tuple[int, ...], Record] = {}
+        along = zip(*(level.codes for level in axis.levels), strict=True) if axis.is_flat and axis.levels else ()
+        for position, codes in enumerate(along):
+            record = records[position * stride]
+            other = first.setdefault(codes, record) if record.has_run else record
+            if other is not record:
+                found |= dict.fromkeys(differing(other.config, record.config))
+    return list(found)
+
+
+def differing(one: FrozenConfig, other: FrozenConfig) -> list[str]:
+    """The dotted paths, apart from the name, at which one of two configs has another value, or none."""
+    ours, theirs = dict(leaves(one)), dict(leaves(other))
+    return [
+        path
+        for path in ours | theirs
+        if path != "name" and not equal(ours.get(path, NOTHING), theirs.get(path, NOTHING))
+    ]
 
 
 def _scalars(records: Sequence[Record], path: str) -> list[Any] | None:

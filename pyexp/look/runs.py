@@ -25,7 +25,7 @@ from pyexp.results import Record, cells_in_words, clipped, labels, records_of, s
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
 from pyexp.store.layout import CLAIMS, LOG, RUN, Run
-from pyexp.tables import Results, instead
+from pyexp.tables import Results, clashing, instead
 
 #: Who the results are of does not matter: none is loaded.
 ANYBODY = "all"
@@ -404,7 +404,7 @@ def _tell_end(record: Record, name: str, count: str, screen: Screen) -> None:
 
 
 def best(said: Namespace, screen: Screen) -> int:
-    """The cells with the largest or least values of an output, and the config keys that vary."""
+    """The cells with the largest or least values of an output, or of its mean, and the config keys that vary."""
     run, folder = history.find(said.run, trust=ANYBODY)
     if folder is not None:
         raise UsageError(f"{said.run} is the folder of a cell, and the best is of a run's")
@@ -421,14 +421,25 @@ def best(said: Namespace, screen: Screen) -> int:
             f"no cell has the output {said.metric!r}; {nearest(said.metric, known, 'the outputs are')}"
         )
     ranked, left_out = _ranked(having, said.metric, largest=said.largest)
+    left_out += [record.status for record in found if said.metric not in record.outputs]
+    values = f"values of {said.metric}"
+    numbers: dict[int, Any] = {}
+    if said.mean and ranked:
+        kept = {id(record) for record in ranked}
+        parts = _told_apart(results[[i for i, record in enumerate(found) if id(record) in kept]])
+        found = [record for part in parts for record in records_of(part.mean(*said.mean, skipna=True))]
+        counted = [record for part in parts for record in records_of(part.count(*said.mean))]
+        numbers = {id(mean): each.outputs[said.metric] for mean, each in zip(found, counted, strict=True)}
+        ranked, _ = _ranked(found, said.metric, largest=said.largest)
+        values = f"means of {said.metric} over {', '.join(said.mean)}"
     top = ranked[: said.number]
     what = "largest" if said.largest else "least"
-    screen.line(f"the {len(top)} {what} of {len(ranked)} values of {printable(said.metric)}", "bold")
-    left_out += [record.status for record in found if said.metric not in record.outputs]
-    varying = [(path, told) for path, told in _varying(found, top)]
+    screen.line(printable(f"the {len(top)} {what} of {len(ranked)} {values}"), "bold")
+    varying = [(path, told) for path, told in _varying(found, top) if path not in (said.mean or ())]
     columns = [
         Column("name", [printable(name) for name in labels(top)]),
         Column(said.metric, [_number(record.outputs[said.metric]) for record in top], rank=2, right=True),
+        *([Column("values", [str(numbers[id(record)]) for record in top], rank=2, right=True)] if numbers else []),
         *(Column(printable(path), told, rank=1, right=True) for path, told in varying),
     ]
     lines, hidden = table(columns, screen.width)
@@ -440,6 +451,16 @@ def best(said: Namespace, screen: Screen) -> int:
         words = ", ".join(f"{number} {word}" for word, number in Counter(left_out).items())
         screen.line(f"left out: {words}", "dim")
     return 0
+
+
+def _told_apart(results: Results) -> list[Results]:
+    """The results in parts, in each of which the coordinates tell all cells apart."""
+    keys = clashing(results)
+    parts: dict[Any, list[int]] = {}
+    for position, record in enumerate(records_of(results)):
+        told = dotted(record.config)
+        parts.setdefault(tuple(told.get(key) for key in keys), []).append(position)
+    return [results[positions] for positions in parts.values()] if keys else [results]
 
 
 def _ranked(having: Sequence[Record], metric: str, *, largest: bool) -> tuple[list[Record], list[str]]:

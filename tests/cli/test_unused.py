@@ -53,7 +53,8 @@ def test_what_only_defines_experiments_is_told_from_what_uses_one(end: str, is_t
 def test_a_script_that_runs_nothing_says_so_in_a_line(end: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(DEFINED + end)
     done = subprocess.run([sys.executable, "main.py"], check=False, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stderr.endswith(said) and done.stderr.count("note") == said.count("note"), done.stderr
+    assert done.stderr.endswith(said)
+    assert done.stderr.count("note") == said.count("note")
 
 
 def test_a_program_that_imports_experiments_says_nothing_of_them(tmp_path: Path) -> None:

@@ -614,5 +614,4 @@ def test_a_key_that_is_there_is_never_a_slip(many):
     grid = [{"name": "exp"}]
     for each in many:
         grid = sweep(grid, each)
-    every = [config for config in grid]
-    assert slips(sweep(every, [config for config in every])) == {}
+    assert slips(sweep(list(grid), list(grid))) == {}

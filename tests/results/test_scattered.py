@@ -17,7 +17,7 @@ import pyexp
 from pyexp import Axis, Result, ResultError, Results, SelectionError, Tensor, concat, replicate, sweep, zipped
 from pyexp.configs import equal
 from pyexp.results import done, record_of
-from pyexp.sweep import grid_of
+from pyexp.sweep import chained, grid_of
 from pyexp.worker.outcome import failed
 
 LRS, OPTS, SEEDS = (0.1, 0.2, 0.3), ("adam", "sgd"), (0, 1, 2)
@@ -173,6 +173,26 @@ def test_two_cells_at_one_place_are_refused_and_so_is_a_grid_beyond_memory() -> 
     with pytest.raises(ResultError, match=r"^10 cells are spread over a grid of 10{8} places.* use to_pandas\(\)"):
         some.to_xarray()
     assert some.filter(lambda result: False).to_xarray().sizes["k3"] == 0
+
+
+def test_a_mean_over_cells_that_their_coordinates_do_not_tell_apart_is_refused() -> None:
+    """As the grids of a run whose base config was changed between them. Cells without a result do not count."""
+    axes = lambda base: sweep(replicate([{"name": "e", **base}], 2, seed=0), [{"lr": 0.1}, {"lr": 1.0}])  # noqa: E731
+    same = Axis("axis_0", ["e"], marks=["e"])  # as a run on disk has it: by its coordinate
+    parts = [Tensor.of_cells(tuple(made), (same, *made.axes[1:])) for made in map(axes, ({"x": 1}, {"x": 2, "y": 3}))]
+    results = results_of(chained(parts), lambda config: {"z": config["x"]})
+    for mean in (results.mean, results.count, results[:].std):
+        with pytest.raises(
+            SelectionError, match=r"^cells with the same coordinates differ in 'x', 'y'; .*'config.x': v"
+        ):
+            mean("seed")
+    assert [r["z"] for r in results[{"config.x": 2}].mean("seed")] == [2, 2]
+    assert results.mean()["z"].item() == 1.5
+    assert results[:4].mean("seed").size == results[[0, 5]].mean("seed").size == 2
+    waiting = results.map(
+        lambda r: r if r.config.x == 1 else Result(r.record._replace(status="new", outputs={}), None, dict)
+    )
+    assert [r["z"] for r in Results.of(waiting).mean("seed", skipna=True)] == [1, 1]
 
 
 # Outputs by name
