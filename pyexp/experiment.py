@@ -241,6 +241,10 @@ class Experiment(Generic[R]):
         The other options are those of the command line, named as in `RunOptions`. With `dry_run` or `list_runs`, print
         the plan or the list of runs and return None; `plan()` returns the plan.
 
+        >>> square = Experiment(lambda config: config.x**2, name="square", executor="inline", quiet=True)
+        >>> square.run([{"x": 3}], report=lambda results: results[0].value, argv=[], output_dir=folder)
+        9
+
         Raises `PyexpError` for mistakes in configs or options, before anything runs. Raises KeyboardInterrupt after a
         signal, or if `stop_after` left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
@@ -316,6 +320,9 @@ class Experiment(Generic[R]):
         """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing.
 
         The steps have the shape of the grid. Raises as `run` does.
+
+        >>> Experiment(lambda config: config.x, name="square").plan([{"x": 1}, {"x": 2}]).summary()
+        '2 cells: 2 to run'
         """
         settled = settle(self.options, _said(options), {})
         validate_executor(settled.executor)
@@ -544,7 +551,9 @@ def _default_report(results: Results, options: Options) -> Results:
 
 
 @overload
-def experiment(fn: Callable[[Config], R], /) -> Experiment[R]: ...
+def experiment(
+    fn: Callable[[Config], R], /, *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> Experiment[R]: ...
 @overload
 def experiment(
     *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
@@ -562,7 +571,7 @@ def experiment(fn: Any = None, /, **options: Any) -> Any:
     an unknown option or a wrong value.
     """
     if fn is not None:
-        return Experiment(fn)
+        return Experiment(fn, **options)
     return lambda wrapped: Experiment(wrapped, **options)
 
 

@@ -53,6 +53,11 @@ class Results(Tensor[Result]):
 
     `print(results)` prints a table. `results["loss"]` is the Tensor of that output, if no name is `loss`: NaN where a
     cell has no such output.
+
+    >>> results.shape, [axis.name for axis in results.axes]
+    ((1, 2, 3), ['axis_0', 'lr', 'seed'])
+    >>> results.sel(lr=10)["loss"].tolist(), results[{"config.lr": 10, "config.seed": 2}].item().loss
+    ([[0, 10, 20]], 20)
     """
 
     __slots__ = ()
@@ -129,6 +134,9 @@ class Results(Tensor[Result]):
         The keys are `name`, the coordinates, `config.…` for each leaf of the configs, the scalar outputs, `status`,
         `seconds` and `failure`. With `arrays`, all outputs are included, which loads the results. A value that a cell
         lacks is None. An output whose name is taken is called `output.…`.
+
+        >>> [row["loss"] for row in results.to_records()], list(results.to_records()[0])[:4]
+        ([0, 1, 2, 0, 10, 20], ['name', 'axis_0', 'lr', 'seed'])
         """
         rows = list(_rows(self, arrays))
         labels = coord_labels(self)
@@ -143,6 +151,9 @@ class Results(Tensor[Result]):
         it they are left out, with a UserWarning; `arrays=False` leaves them out silently.
 
         Raises `ExtraError` (an ImportError) without pandas.
+
+        >>> results.to_pandas(arrays=False).groupby("lr")["loss"].max().to_dict()
+        {1: 2, 10: 20}
         """
         module = _imported("pandas", "to_pandas")
         if arrays is None:
@@ -167,6 +178,9 @@ class Results(Tensor[Result]):
 
         Raises `SelectionError` if `dims` do not fit or if two cells have the same coordinates, `ResultError` for a
         grid that is much larger than memory, and `ExtraError` (an ImportError) without xarray.
+
+        >>> results.to_xarray(dims={"curve": "step"})["curve"].sizes
+        Frozen({'axis_0': 1, 'lr': 2, 'seed': 3, 'step': 2})
         """
         module = _imported("xarray", "to_xarray")
         records = records_of(self)
@@ -196,6 +210,9 @@ class Results(Tensor[Result]):
 
         Raises `ResultError` if a cell has no result or lacks an output, unless `skipna`; and `SelectionError` for an
         unknown axis.
+
+        >>> results.reduce(lambda numbers: max(numbers) - min(numbers), "seed")["loss"].tolist()
+        [[2, 20]]
         """
         return self._reduce(
             axes, dim, lambda records: _numeric(records, skipna), partial(_of_numbers, fn, skipna), skipna
@@ -251,12 +268,19 @@ class Results(Tensor[Result]):
 
         It is the number of values in a mean with `skipna=True`. Missing results need no `skipna`. See `reduce` for the
         axes.
+
+        >>> results.count("seed")["loss"].tolist()
+        [[3, 3]]
         """
         return self._reduce(axes, dim, _keys, lambda values: len(_known(values)))
 
     @_BY_NAME
     def mean(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The mean along the axes, as in `results.mean("seed")`. See `reduce` for the arguments and errors."""
+        """The mean along the axes, as in `results.mean("seed")`. See `reduce` for the arguments and errors.
+
+        >>> results.mean("seed")["loss"].tolist(), results.mean()["loss"].item()
+        ([[1.0, 10.0]], 5.5)
+        """
         return self.reduce(_mean, *axes, dim=dim, skipna=skipna)
 
     @_BY_NAME
@@ -266,6 +290,9 @@ class Results(Tensor[Result]):
         It is the root of the sum of squared deviations, divided by the number of values minus `ddof`. `ddof` is 0, as
         in NumPy and xarray. Use `ddof=1`, as in pandas, for the error bars of a sample. An output with `ddof` values or
         fewer is NaN.
+
+        >>> results.std("seed", ddof=1)["loss"].tolist()
+        [[1.0, 10.0]]
         """
         if not isinstance(ddof, int):
             raise UsageError(f"ddof is {ddof!r}, of type {type(ddof).__name__}; it takes a whole number: 0, or 1")
@@ -273,22 +300,38 @@ class Results(Tensor[Result]):
 
     @_BY_NAME
     def median(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The median along the axes; the mean of the middle two for an even number. See `reduce`."""
+        """The median along the axes; the mean of the middle two for an even number. See `reduce`.
+
+        >>> results.median("lr", "seed")["loss"].tolist()
+        [1.5]
+        """
         return self.reduce(_unless_nan(_median), *axes, dim=dim, skipna=skipna)
 
     @_BY_NAME
     def min(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The least number along the axes; NaN if one is NaN. See `reduce`."""
+        """The least number along the axes; NaN if one is NaN. See `reduce`.
+
+        >>> results.min("seed")["loss"].tolist()
+        [[0, 0]]
+        """
         return self.reduce(_unless_nan(min), *axes, dim=dim, skipna=skipna)
 
     @_BY_NAME
     def max(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The greatest number along the axes; NaN if one is NaN. See `reduce`."""
+        """The greatest number along the axes; NaN if one is NaN. See `reduce`.
+
+        >>> results.max(dim="seed")["loss"].tolist()
+        [[2, 20]]
+        """
         return self.reduce(_unless_nan(max), *axes, dim=dim, skipna=skipna)
 
     @_BY_NAME
     def sum(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The sum along the axes. See `reduce`."""
+        """The sum along the axes. See `reduce`.
+
+        >>> results.sum("seed")["loss"].tolist()
+        [[3, 30]]
+        """
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)
 
 

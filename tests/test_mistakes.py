@@ -44,6 +44,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("pyexp.experiment('mnist')", "ConfigError: .* not 'mnist'; to name it: @experiment(name='mnist')"),
         ("pyexp.experiment(lambda: 1)", "ConfigError: .* takes (): .*; give it a parameter: def experiment(config)"),
         ("pyexp.experiment(lambda lr, seed: 1)", "ConfigError: .* takes (lr, seed): .*; give it one parameter"),
+        ("pyexp.experiment(len, excutor='inline')", "UsageError: .* no option 'excutor'; did you mean 'executor'?"),
         (
             "pyexp.experiment(excutor='inline')(lambda c: 1)",
             "UsageError: .* no option 'excutor'; did you mean 'executor'?",
