@@ -56,8 +56,8 @@ class Results(Tensor[Result]):
 
     >>> results.shape, [axis.name for axis in results.axes]
     ((1, 2, 3), ['axis_0', 'lr', 'seed'])
-    >>> results.sel(lr=10)["loss"].tolist(), results[{"config.lr": 10, "config.seed": 2}].item().loss
-    ([[0, 10, 20]], 20)
+    >>> results.sel(lr=2.0)["loss"].tolist(), results[{"config.lr": 2.0, "config.seed": 3}].item().loss
+    ([[2.0, 4.0, 6.0]], 6.0)
     """
 
     __slots__ = ()
@@ -136,7 +136,7 @@ class Results(Tensor[Result]):
         lacks is None. An output whose name is taken is called `output.…`.
 
         >>> [row["loss"] for row in results.to_records()], list(results.to_records()[0])[:4]
-        ([0, 1, 2, 0, 10, 20], ['name', 'axis_0', 'lr', 'seed'])
+        ([0.5, 1.0, 1.5, 2.0, 4.0, 6.0], ['name', 'axis_0', 'lr', 'seed'])
         """
         rows = list(_rows(self, arrays))
         labels = coord_labels(self)
@@ -153,7 +153,7 @@ class Results(Tensor[Result]):
         Raises `ExtraError` (an ImportError) without pandas.
 
         >>> results.to_pandas(arrays=False).groupby("lr")["loss"].max().to_dict()
-        {1: 2, 10: 20}
+        {0.5: 1.5, 2.0: 6.0}
         """
         module = _imported("pandas", "to_pandas")
         if arrays is None:
@@ -212,7 +212,7 @@ class Results(Tensor[Result]):
         unknown axis.
 
         >>> results.reduce(lambda numbers: max(numbers) - min(numbers), "seed")["loss"].tolist()
-        [[2, 20]]
+        [[1.0, 4.0]]
         """
         return self._reduce(
             axes, dim, lambda records: _numeric(records, skipna), partial(_of_numbers, fn, skipna), skipna
@@ -279,7 +279,7 @@ class Results(Tensor[Result]):
         """The mean along the axes, as in `results.mean("seed")`. See `reduce` for the arguments and errors.
 
         >>> results.mean("seed")["loss"].tolist(), results.mean()["loss"].item()
-        ([[1.0, 10.0]], 5.5)
+        ([[1.0, 4.0]], 2.5)
         """
         return self.reduce(_mean, *axes, dim=dim, skipna=skipna)
 
@@ -292,7 +292,7 @@ class Results(Tensor[Result]):
         fewer is NaN.
 
         >>> results.std("seed", ddof=1)["loss"].tolist()
-        [[1.0, 10.0]]
+        [[0.5, 2.0]]
         """
         if not isinstance(ddof, int):
             raise UsageError(f"ddof is {ddof!r}, of type {type(ddof).__name__}; it takes a whole number: 0, or 1")
@@ -303,7 +303,7 @@ class Results(Tensor[Result]):
         """The median along the axes; the mean of the middle two for an even number. See `reduce`.
 
         >>> results.median("lr", "seed")["loss"].tolist()
-        [1.5]
+        [1.75]
         """
         return self.reduce(_unless_nan(_median), *axes, dim=dim, skipna=skipna)
 
@@ -312,7 +312,7 @@ class Results(Tensor[Result]):
         """The least number along the axes; NaN if one is NaN. See `reduce`.
 
         >>> results.min("seed")["loss"].tolist()
-        [[0, 0]]
+        [[0.5, 2.0]]
         """
         return self.reduce(_unless_nan(min), *axes, dim=dim, skipna=skipna)
 
@@ -321,7 +321,7 @@ class Results(Tensor[Result]):
         """The greatest number along the axes; NaN if one is NaN. See `reduce`.
 
         >>> results.max(dim="seed")["loss"].tolist()
-        [[2, 20]]
+        [[1.5, 6.0]]
         """
         return self.reduce(_unless_nan(max), *axes, dim=dim, skipna=skipna)
 
@@ -330,7 +330,7 @@ class Results(Tensor[Result]):
         """The sum along the axes. See `reduce`.
 
         >>> results.sum("seed")["loss"].tolist()
-        [[3, 30]]
+        [[3.0, 12.0]]
         """
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)
 

@@ -405,7 +405,7 @@ def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
 
     >>> cell = results[0].out
     >>> load(cell.parent).shape, load(cell).loss
-    ((1, 2, 3), 0)
+    ((1, 2, 3), 0.5)
 
     Raises `NoRunError` if the folder is neither a run nor a cell, and `StoreError` if a newer pyexp wrote it.
     """
