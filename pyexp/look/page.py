@@ -222,11 +222,16 @@ def failures(results: Results, base: str) -> str:
     for (kind, where), found in sorted(groups.items(), key=lambda item: -len(item[1])):
         first = found[0][0]
         head = f"<b>{escape(kind)}</b> {f'in <code>{escape(where)}</code>' if where else ''}"
-        cells = ", ".join(_failed_cell(record, out, base) for record, out in found[:MOST_LINKS])
+        links = [_failed_cell(record, out, base) for record, out in found[:MOST_LINKS]]
         more = f", and {len(found) - MOST_LINKS} more in the table" if len(found) > MOST_LINKS else ""
+        cells, told = f"<p>{', '.join(links)}{more}</p>", ""
+        if len({record.message for record, _ in found}) > 1:
+            each = zip(links, found, strict=False)
+            rows = "".join(f"<li>{link}: {escape(clipped(record.message))}</li>" for link, (record, _) in each)
+            cells, told = f"<ul>{rows}</ul>{f'<p>{more[2:]}</p>' if more else ''}", "first: "
         parts.append(
             f"<details class='failure' {'open' if not parts else ''}><summary>{len(found)} × {head}: "
-            f"{escape(clipped(first.message))}</summary><p>{cells}{more}</p>"
+            f"{told}{escape(clipped(first.message))}</summary>{cells}"
             f"<pre>{escape(first.traceback or first.message)}</pre></details>"
         )
     if missing:

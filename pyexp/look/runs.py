@@ -328,10 +328,10 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
         if screen.is_closed:
             return
     results = history.load_run(run, unpickles=False)
-    for axis in results.axes:
-        coords = ", ".join(clipped(str(thaw(at)), 20) for at in axis.coords[:10])
-        more = f", … ({axis.size} in all)" if axis.size > 10 else ""
-        screen.line(printable(f"  {axis.name}: {coords}{more}"))
+    for name, along in results.coords.items():
+        coords = list(dict.fromkeys(clipped(str(thaw(at)), 20) for at in along if at is not None))
+        more = f", … ({len(coords)} in all)" if len(coords) > 10 else ""
+        screen.line(printable(f"  {name}: {', '.join(coords[:10])}{more}"))
     kept = _kept(run.path)
     screen.line(f"{cells_in_words(results.size)}: {', '.join(f'{n} {word}' for word, n in kept.statuses.items())}")
     screen.line()

@@ -218,6 +218,7 @@ def test_the_best_means_come_with_the_number_of_their_values(folder: Path, secon
     changed = ["fixed=True", "wait=0.001", "+extra=1", "-k", "*seed0"]
     done = go(folder, "-q", "--executor", "inline", "--timestamp", "second", *changed)
     assert done.returncode == 0, done.stderr
+    assert "\n  axis_0: exp\n  lr: 0.1, 1.0\n  seed: 0, 1, 2\n12 cells: " in look(folder, "show", second).stdout
     lines = look(folder, "best", second, "accuracy", "--mean", "seed").stdout.splitlines()
     assert lines[0] == "the 4 largest of 4 means of accuracy over seed"
     assert lines[1].split() == ["name", "accuracy", "values", "extra", "lr", "wait"]
