@@ -199,6 +199,7 @@ def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:
     return replace(axis, key=None if _touches(made, axis.key) else axis.key, levels=levels)
 
 
+@called("give lists by key: zipped(lr=[0.1, 1.0], batch=[32, 64])")
 def zipped(variations: Mapping[str, Iterable[Any]] | None = None, /, **keys: Iterable[Any]) -> list[dict[str, Any]]:
     """Variations for one axis that take the first value of each key, then the second of each, and so on.
 
@@ -264,6 +265,7 @@ class Derived:
         return made
 
 
+@called("give configs and a function: derive(configs, lambda config: {'decay': config['lr'] / 10})")
 def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) -> Tensor[FrozenConfig]:
     """The configs, each with what `fn` returns for it merged over it, in the same shape.
 
@@ -306,6 +308,7 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
     return Tensor.of_cells(frozen, (_axis(first, [], None, 0, keys_of(configs)),))
 
 
+@called("write replicate(configs, 3, seed=0)")
 def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
     """Every config `n` times, along a new axis `seed`, each with its own number below 2^32 under the key `seed`.
 
@@ -330,6 +333,7 @@ def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConf
     return Tensor.of_cells(grid.cells, (*before, replace(seeds, coords=range(n), key=None)))
 
 
+@called("write sample(configs, 10, seed=0)")
 def sample(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
     """`n` distinct cells drawn at random, flat, with their coordinates: the same for a seed in every process.
 

@@ -61,6 +61,7 @@ class Results(Tensor[Result]):
     """
 
     __slots__ = ()
+    _INSTEAD = "; to_pandas() makes a DataFrame of it, numpy.asarray(results['…']) an array"
 
     @classmethod
     def of(cls, results: Tensor[Result]) -> "Results":
@@ -126,7 +127,7 @@ class Results(Tensor[Result]):
     def _hint(self, name: str) -> str:
         if name in _outputs(records_of(self)) and self.size > 1:
             return f"; an output is taken as in results[{name!r}]"
-        return super()._hint(name) or "; to_pandas() makes a DataFrame of it, numpy.asarray(results['…']) an array"
+        return super()._hint(name)
 
     def to_records(self, *, arrays: bool = False) -> list[dict[str, Any]]:
         """A list with a dict for each cell, in C order. All have the same keys in the same order.
@@ -144,6 +145,7 @@ class Results(Tensor[Result]):
         names = _plain_names(keys)
         return [{name: row.get(key) for key, name in names.items()} for row in rows]
 
+    @called("take a column of the DataFrame: results.to_pandas()['loss']")
     def to_pandas(self, *, arrays: bool | None = None) -> "pandas.DataFrame":
         """The records as a DataFrame. A column of ints or bools with gaps is nullable, so that its values stay exact.
 
@@ -165,6 +167,7 @@ class Results(Tensor[Result]):
         )
         return made
 
+    @called("take a variable of the Dataset: results.to_xarray()['loss']")
     def to_xarray(self, *, dims: Mapping[str, str | Sequence[str]] | None = None) -> "xarray.Dataset":
         """A Dataset of the scalar outputs, `status` and `seconds`, with the axes as dimensions. Missing values are NaN.
 
@@ -251,7 +254,10 @@ class Results(Tensor[Result]):
         """The names of the axes to reduce; None for all of them."""
         if (dim is None and not axes) or dim is ...:
             return None
-        gone = {*axes, *((dim,) if isinstance(dim, str) else dim or ())}
+        given = (*axes, () if dim is None else dim)
+        if any(not isinstance(each, (str, Iterable)) for each in given):
+            raise SelectionError(f"a reduction names axes ({listing(self.coords)}), and not {listing(axes or given)}")
+        gone = {name for each in given for name in ((each,) if isinstance(each, str) else each)}
         outputs = gone - set(self.coords) & set(_outputs(records_of(self)))
         for name in outputs:
             raise SelectionError(
@@ -470,12 +476,12 @@ def _others(records: Iterable[Record]) -> list[str]:
 
 
 def _warn_of(others: Sequence[str], what: str, silent: str) -> None:
-    """Warn that a method of `Results` leaves out these outputs, and say how to include them."""
+    """Warn, in the name of the method's caller, that a method of `Results` leaves out these outputs."""
     if others:
         warn(
             f"{what} leaves out what is not a scalar: {listing(others)}; to_xarray(dims={{{others[0]!r}: ['step']}}) "
             f"and to_pandas(arrays=True) include it, and {silent} switches off this warning",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

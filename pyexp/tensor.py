@@ -133,6 +133,8 @@ class Tensor(Collection[T_co], Generic[T_co]):
     _cells: Cells[T_co]
     _shape: Shape
     _pending: "tuple[Self, Callable[[T_co], Any]]"
+    #: A hint for an attribute that is missing and like no other.
+    _INSTEAD = "; numpy.asarray(…) makes an array of it"
 
     def __init__(self, items: Iterable[T_co], shape: Iterable[int] | None = None, axes: Sequence[Axis] | None = None):
         """Put the items, given in C order, into a shape; flat without one.
@@ -167,7 +169,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
                 self._axes, self._cells, self._shape = made._axes, made._cells, made._shape
                 del self._pending
                 return getattr(self, name)
-            hint = "" if name.startswith("_") else self._hint(name)
+            hint = "" if name.startswith("_") else self._hint(name) or self._INSTEAD
             # With the object and no name, Python adds no hint of its own to the error's.
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", obj=self)
 
@@ -442,6 +444,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
     def _some(self, query: Mapping[str, Any]) -> bool:
         return any(matches(item, query) for item in self)
 
+    @called("give a function of an item: filter(lambda r: …); sel(lr=0.1) selects by coordinates")
     def filter(self, predicate: Callable[[T_co], Any]) -> Self:
         """The items for which the predicate holds: with axes if they form a box, flat otherwise. May be empty.
 
@@ -453,6 +456,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         _validate_function(predicate, "filter")
         return self._selected([i for i, item in enumerate(self) if predicate(item)])
 
+    @called("give a function of an item: where(lambda r: …); sel(lr=0.1) selects by coordinates")
     def where(self, predicate: Callable[[T_co], Any]) -> Self:
         """Like `filter`, but lazy: the predicate is called only for items that an iteration reaches.
 
