@@ -118,6 +118,7 @@ class Experiment(Generic[R]):
     Raises as `experiment` does.
     """
 
+    @called("decorate a function of a config with @pyexp.experiment")
     def __init__(
         self, fn: Callable[[Config], R], *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
     ) -> None:

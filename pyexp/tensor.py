@@ -27,7 +27,7 @@ from pyexp.axes import (
     strides_of,
 )
 from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, matches, shown, thaw, unescaped
-from pyexp.errors import SelectionError, called, closest, listing, nearest
+from pyexp.errors import SelectionError, UsageError, called, closest, listing, nearest
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -172,6 +172,11 @@ class Tensor(Collection[T_co], Generic[T_co]):
             hint = "" if name.startswith("_") else self._hint(name) or self._INSTEAD
             # With the object and no name, Python adds no hint of its own to the error's.
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", obj=self)
+
+        def __add__(self, other: object) -> Any:  # to a checker, a Tensor has no sum
+            if isinstance(other, (Tensor, list)):
+                raise UsageError("a Tensor has no sum: concat([a, b]) joins grids, numpy.asarray(…) has arithmetic")
+            return NotImplemented  # an array adds this as an array
 
     def _hint(self, name: str) -> str:
         """What to use in place of an attribute that is missing, after a semicolon."""

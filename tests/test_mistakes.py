@@ -41,6 +41,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ("code", "said"),
     [
         # The function
+        ("pyexp.Experiment()", "UsageError: .* 'fn'; decorate a function of a config with @pyexp.experiment"),
         ("pyexp.experiment('mnist')", "ConfigError: .* not 'mnist'; to name it: @experiment(name='mnist')"),
         ("pyexp.experiment(lambda: 1)", "ConfigError: .* takes (): .*; give it a parameter: def experiment(config)"),
         ("pyexp.experiment(lambda lr, seed: 1)", "ConfigError: .* takes (lr, seed): .*; give it one parameter"),
@@ -74,6 +75,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("sweep([{}])", "UsageError: .*'variations'; give each value a dict"),
         ("configs()[0].update(lr=1)", "TypeError: a config of a grid is frozen, .*: merge(config"),
         ("configs().append({})", "AttributeError: .* 'append'; a Tensor never changes: pyexp.concat([a, b])"),
+        ("configs() + [{}]", "UsageError: .*: concat([a, b]) joins grids, numpy.asarray(…) has arithmetic"),
+        ("configs() + 1", "TypeError: unsupported operand type(s) for +: 'Tensor' and 'int'"),
         ("pyexp.sample(configs(), 0.5, seed=0)", "ConfigError: n, the number of cells to draw, is 0.5, of type float"),
         ("pyexp.concat(configs())", "ConfigError: tensors is one Tensor; give a list of them: concat([a, b])"),
         ("pyexp.concat(configs(), configs())", "UsageError: .*; give one list of grids: concat([a, b])"),
