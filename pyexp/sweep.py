@@ -148,7 +148,8 @@ def slips(configs: Tensor[FrozenConfig], defaults: FrozenConfig = FrozenConfig()
     {'opt.Lr': 'opt.lr'}
     """
     found: dict[str, str] = {}
-    _keys_of_cells(configs.cells, defaults, found)
+    if not isinstance(configs.cells, tuple):  # with variations
+        _keys_of_cells(configs.cells, defaults, found)
     return found
 
 
