@@ -173,10 +173,15 @@ class Tensor(Collection[T_co], Generic[T_co]):
             # With the object and no name, Python adds no hint of its own to the error's.
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", obj=self)
 
-        def __add__(self, other: object) -> Any:  # to a checker, a Tensor has no sum
-            if isinstance(other, (Tensor, list)):
-                raise UsageError("a Tensor has no sum: concat([a, b]) joins grids, numpy.asarray(…) has arithmetic")
-            return NotImplemented  # an array adds this as an array
+        def _no_arithmetic(self, other: object) -> Any:
+            if hasattr(other, "__array__") and not isinstance(other, Tensor):
+                return NotImplemented  # an array takes this for an array
+            raise UsageError(
+                "a Tensor has no arithmetic; numpy.asarray(…) has it, filter(lambda item: …) selects, and "
+                "concat([a, b]) joins grids"
+            )
+
+        __add__ = __sub__ = __mul__ = __truediv__ = __lt__ = __le__ = __gt__ = __ge__ = _no_arithmetic
 
     def _hint(self, name: str) -> str:
         """What to use in place of an attribute that is missing, after a semicolon."""

@@ -589,6 +589,9 @@ def test_an_array_is_of_the_type_that_is_asked_for_and_is_never_shared():
     with pytest.raises(ValueError, match="copy=False is impossible"):
         tensor.__array__(copy=False)
     assert tensor.__array__(copy=True).shape == (3, 1)
+    numbers = Tensor([1, 2])  # an array's own arithmetic takes a Tensor for an array, from both sides
+    assert (numbers + np.ones(2)).tolist() == (np.ones(2) + numbers).tolist() == [2, 3]
+    assert (numbers > np.float64(1)).tolist() == (np.float64(1) < numbers).tolist() == [False, True]
     assert np.mean(Tensor([1, 2, 3, 4], (2, 2)), axis=0).tolist() == [2.0, 3.0]
 
 
