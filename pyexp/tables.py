@@ -252,12 +252,12 @@ class Results(Tensor[Result]):
 
     def _gone(self, axes: Sequence[str], dim: Dim) -> set[str] | None:
         """The names of the axes to reduce; None for all of them."""
-        if (dim is None and not axes) or dim is ...:
+        given: list[Any] = [*axes] if dim is None else [*axes, dim]
+        if not given or any(each is ... for each in given):
             return None
-        given = (*axes, () if dim is None else dim)
         if any(not isinstance(each, (str, Iterable)) for each in given):
-            raise SelectionError(f"a reduction names axes ({listing(self.coords)}), and not {listing(axes or given)}")
-        gone = {name for each in given for name in ((each,) if isinstance(each, str) else each)}
+            raise SelectionError(f"a reduction names axes ({listing(self.coords)}), and not {listing(given)}")
+        gone: set[str] = {name for each in given for name in ((each,) if isinstance(each, str) else each)}
         outputs = gone - set(self.coords) & set(_outputs(records_of(self)))
         for name in outputs:
             raise SelectionError(

@@ -644,7 +644,10 @@ def _kept(entry: Any, size: int, what: str) -> int | Positions:
         position = as_int(entry)
     except (TypeError, ValueError):  # a slice of other things than ints, or with the step 0
         words = f"{what} cannot be indexed with {entry!r}, of type {type(entry).__name__}"
-        value = "; to select by value, use sel(axis=value)" if isinstance(entry, float) else ""
+        value = {
+            float: "; to select by value, use sel(axis=value)",
+            bool: "; to select by a condition, use filter(lambda item: …)",  # `tensor == value` is one bool
+        }.get(type(entry), "")
         raise SelectionError(f"{words}; use an int, a slice or a list of ints{value}") from None
     if not -size <= position < size:
         raise SelectionError(f"index {position} is outside {what}, which has {size} positions")

@@ -118,6 +118,10 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("r[{'config.lr': 0.2}]", "SelectionError: 'config.lr' is 0.2 in no item; there is 0.1, 1.0"),
         ("r[0, 0, 0, 0]", "SelectionError: too many indices: 4 for a tensor of 3 axes"),
         ("r[0.1]", "SelectionError: .* cannot be indexed with 0.1, of type float; .* use sel(axis=value)"),
+        (
+            "r[r['loss'] == 0.1]",
+            "SelectionError: .* with False, of type bool; .*; to select by a condition, use filter(",
+        ),
         ("r.filter({'config.lr': 0.1})", "SelectionError: filter takes a function of an item, .*, use t[{…}]"),
         ("r.where('loss')", "SelectionError: where takes a function of an item, and not 'loss'"),
         ("r.map('loss')", "SelectionError: map takes a function of an item, and not 'loss'; .* results['loss']"),
