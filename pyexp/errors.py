@@ -180,8 +180,9 @@ def closest(value: object, known: Iterable[object], limit: int = 8) -> str:
 def slip_of(word: str, known: Iterable[str]) -> str | None:
     """The known name that differs from `word` as a slip of the pen does; None if there is none.
 
-    A slip is another case, another way to join words, or in a longer name one letter more or less, a wrong letter
-    inside, or two in the wrong order. Digits and the ends tell names apart: `beta1` and `beta2`, `xmin` and `ymin`.
+    A slip is another case, another way to join words, a plural, two letters in the wrong order, or in names of five
+    letters and more one letter more or less, or a wrong one inside. Digits and the ends tell names apart: `beta1` and
+    `beta2`, `xmin` and `ymin`.
 
     >>> slip_of("Lr", ["lr"]), slip_of("lerning_rate", ["learning_rate"]), slip_of("ymin", ["xmin", "y"])
     ('lr', 'learning_rate', None)
@@ -196,16 +197,13 @@ def _is_slip(one: str, other: str) -> bool:
     start = next((i for i in range(shortest) if one[i] != other[i]), shortest)
     end = next((i for i in range(shortest - start) if one[-1 - i] != other[-1 - i]), shortest - start)
     ours, theirs = one[start : len(one) - end], other[start : len(other) - end]
-    is_inside = start > 0 and end > 0
-    return (
-        max(len(one), len(other)) > 3
-        and not any(letter.isdigit() for letter in ours + theirs)
-        and (
-            len(ours) + len(theirs) == 1
-            or (len(ours) == len(theirs) == 1 and is_inside)
-            or (len(ours) == 2 and ours == theirs[::-1])
-        )
-    )
+    if shortest < 4 or any(letter.isdigit() for letter in ours + theirs):
+        return False
+    if len(ours) == 2 and ours == theirs[::-1]:
+        return True
+    if len(ours) + len(theirs) == 1:
+        return shortest > 4 or (ours + theirs == "s" and end == 0)
+    return shortest > 4 and len(ours) == len(theirs) == 1 and start > 0 and end > 0
 
 
 def _without_joints(name: str) -> str:

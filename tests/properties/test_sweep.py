@@ -580,7 +580,16 @@ def never(config):
     raise AssertionError(f"{config} was looked at")
 
 
-BASE = {"name": "exp", "learning_rate": 0.1, "lr": 0.1, "beta1": 0.9, "xmin": 0, "batch": 8, "model": {"width": 32}}
+BASE = {
+    "name": "exp",
+    "learning_rate": 0.1,
+    "lr": 0.1,
+    "beta1": 0.9,
+    "xmin": 0,
+    "batch": 8,
+    "step": 1,
+    "model": {"width": 32},
+}
 
 
 @pytest.mark.parametrize(
@@ -593,9 +602,28 @@ BASE = {"name": "exp", "learning_rate": 0.1, "lr": 0.1, "beta1": 0.9, "xmin": 0,
         ("learningRate", "learning_rate"),
         ("Lr", "lr"),
         ("model.widht", "model.width"),
+        ("steps", "step"),
+        ("setp", "step"),
         ("modle.width", "model"),
         *((key, None) for key in ("lr", "learning_rate", "model.width", "model.depth.width", "batch.norm")),
-        *((key, None) for key in ("beta2", "ymin", "rl", "lrs", "l", "batch_size", "epochs", "match")),
+        *(
+            (key, None)
+            for key in (
+                "mode",
+                "stop",
+                "stepp",
+                "sstep",
+                "batch2",
+                "beta2",
+                "ymin",
+                "rl",
+                "lrs",
+                "l",
+                "batch_size",
+                "epochs",
+                "match",
+            )
+        ),
     ],
 )
 def test_a_key_of_a_variation_that_looks_like_a_slip_is_found(key, meant):
