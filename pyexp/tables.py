@@ -229,7 +229,8 @@ class Results(Tensor[Result]):
         if not self.size:
             raise ResultError("there are no cells to reduce: these results are empty")
         gone = self._gone(axes, dim)
-        if gone and (keys := clashing(self)):
+        is_partial = gone is not None and any(0 < len(gone & each.known.keys()) < len(each.known) for each in self.axes)
+        if is_partial and (keys := clashing(self)):
             raise SelectionError(
                 f"cells with the same coordinates differ in {listing(keys)}; select those to reduce first, as in "
                 f"results[{{'config.{keys[0]}': value}}]"

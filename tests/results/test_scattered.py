@@ -187,7 +187,8 @@ def test_a_mean_over_cells_that_their_coordinates_do_not_tell_apart_is_refused()
         ):
             mean("seed")
     assert [r["z"] for r in results[{"config.x": 2}].mean("seed")] == [2, 2]
-    assert results.mean()["z"].item() == 1.5
+    for everything in (results.mean(), results.mean("axis_0", "lr", "seed")):
+        assert everything["z"].item() == 1.5
     assert results[:4].mean("seed").size == results[[0, 5]].mean("seed").size == 2
     waiting = results.map(
         lambda r: r if r.config.x == 1 else Result(r.record._replace(status="new", outputs={}), None, dict)
