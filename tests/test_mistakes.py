@@ -127,7 +127,6 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("r.map('loss')", "SelectionError: map takes a function of an item, and not 'loss'; .* results['loss']"),
         ("r.sel('lr', 0.1)", "UsageError: .*; name the axes: sel(lr=0.1)"),
         ("max(r)", "UsageError: results have no order; give a key: max(results, key=lambda r: "),
-        ("r.to_html(out / 'no' / 'r.html')", "FileNotFoundError: .*there is no folder for the page: '.*no'"),
         ("r.sel('lr')", "SelectionError: sel takes axes by name, and not 'lr'; write sel(axis=…) or a dict"),
         ("r.isel(['lr'])", "SelectionError: isel takes axes by name, and not ['lr']; write isel(axis=…)"),
         ("r['config.lr']", "SelectionError: .*; to select by a key of the configs, use results[{'config.lr': value}]"),

@@ -271,6 +271,8 @@ def test_a_page_is_small(tmp_path: Path) -> None:
     results = ran(tmp_path / "out", study(5))
     many = Results(list(results) * 334)
     assert os.path.getsize(many.to_html(tmp_path / "many.html")) < 3_000_000
+    with pytest.raises(FileNotFoundError, match=f"there is no folder for the page: '{tmp_path}/no'"):
+        results.to_html(tmp_path / "no" / "few.html")
 
 
 def test_without_its_libraries_a_page_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
