@@ -141,6 +141,11 @@ class Experiment(Generic[R]):
             atexit.unregister(_tell_unused)
             atexit.register(_tell_unused, script.script_of(main))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and callable(getattr(Experiment, name, None)):  # it would never be called
+            raise UsageError(f"{name} is a method, and cannot be set; call it: experiment.{name}(…)")
+        super().__setattr__(name, value)
+
     @called("give it one config: experiment({'key': value})")
     def __call__(self, config: Mapping[str, Any]) -> R:
         """Call the plain function in this process. Nothing is isolated or kept."""

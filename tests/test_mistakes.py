@@ -57,6 +57,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("experiment([{'lr': 1}])", "ConfigError: config is [{'lr': 1}], of type list; it has to be a mapping"),
         ("experiment.configs()", "UsageError: .*; write @experiment.configs without parentheses"),
         ("experiment.report()", "UsageError: .*; write @experiment.report without parentheses"),
+        ("setattr(experiment, 'report', print)", "UsageError: report is a method, .*; call it: experiment.report(…)"),
         ("experiment(lr=1)", "UsageError: __call__() .* 'lr'; give it one config: experiment({'key': value})"),
         ("pyexp(configs)", "TypeError: 'module' object is not callable"),
         # Configs
