@@ -536,9 +536,9 @@ def _tell_unused(started: script.Script | None) -> None:
     main = getattr(sys.modules.get("__main__"), "__dict__", {})
     mine = {name: value for name, value in main.items() if isinstance(value, Experiment)}
     is_cut_short = sys.flags.interactive or hasattr(sys, "last_value")
-    if started is None or is_cut_short or not mine or not _not_run.issuperset(mine.values()):
-        return
-    if not script.is_used(started.source, mine):
+    # An experiment of another module may be this script again, imported by what it calls.
+    is_alone = bool(mine) and {*mine.values()} == {*_made} and _not_run.issuperset(_made)
+    if started is not None and is_alone and not is_cut_short and not script.is_used(started.source, mine):
         name, first = next(iter(mine.items()))
         file = os.path.basename(started.file)
         tell(f"note: {file} defines the experiment {first.name!r} and never runs it; call {name}.run()")

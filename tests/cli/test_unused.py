@@ -48,6 +48,7 @@ def test_what_only_defines_experiments_is_told_from_what_uses_one(end: str, is_t
         ("train.run", "note: main.py defines the experiment 'mnist' and never runs it; call train.run()\n"),
         ("for each in list(globals().values()):\n    getattr(each, 'run', str)(dry_run=True)", ""),
         ("1 / 0", "ZeroDivisionError: division by zero\n"),
+        ("if __name__ == '__main__':\n    import main\n    getattr(main, 'train')({'x': 1})", ""),
     ],
 )
 def test_a_script_that_runs_nothing_says_so_in_a_line(end: str, said: str, tmp_path: Path) -> None:
