@@ -56,14 +56,14 @@ def command_line(caller: FrameType) -> Heard:
     if sys.argv[:1] == ["-c"]:
         return Heard(None, _unread("the program was started with python -c") if sys.argv[1:] else "")
     if caller.f_globals.get("__name__") == "__main__":
-        return Heard(sys.argv[1:] if _was_started(caller.f_globals) else None)
+        return Heard(sys.argv[1:] if was_started(caller.f_globals) else None)
     between, frame = [], caller
     while not (frame.f_globals.get("__name__") == "__main__" and frame.f_code.co_name == "<module>"):
         between.append(frame)
         if frame.f_back is None:  # a thread, or what runs without a script
             return Heard(None)
         frame = frame.f_back
-    if not _was_started(frame.f_globals):
+    if not was_started(frame.f_globals):
         return Heard(None)
     libraries = [each for each in between if _is_library(each, _package(caller))]
     if not libraries:
@@ -119,7 +119,7 @@ def without_words(words: Sequence[str], some: Sequence[str]) -> list[str] | None
     return None if wanted else left
 
 
-def _was_started(namespace: Mapping[str, Any]) -> bool:
+def was_started(namespace: Mapping[str, Any]) -> bool:
     """Whether this is the script that was started: the file, folder or archive in `sys.argv[0]`, or stdin."""
     started, file = Path(sys.argv[0] if sys.argv else ""), Path(namespace.get("__file__") or "<none>")
     other = {"__main__.py": file.parent.name, "<stdin>": "-"}.get(file.name, file.name)

@@ -6,11 +6,15 @@ configs, files or processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _OWN_FILES = __file__.removesuffix("errors.py")
 
@@ -55,8 +59,8 @@ class ResultError(PyexpError, KeyError, AttributeError):
     """A result has no such output, or its file cannot be read."""
 
 
-class UsageError(PyexpError, ValueError):
-    """An option or its value is wrong: from the command line, `run()` or the decorator.
+class UsageError(PyexpError, ValueError, TypeError):
+    """An option, an argument or its value is wrong: from the command line, a call or the decorator.
 
     >>> import pyexp; pyexp.get_executor("forked")
     Traceback (most recent call last):
@@ -79,6 +83,31 @@ class ExtraError(PyexpError, ImportError):
 
 class ExecutorError(PyexpError, RuntimeError):
     """An executor cannot do here what the run needs, such as GPUs, or a fork on Windows."""
+
+
+def called(remedy: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: if a call does not fit the function's parameters, raise `UsageError` that ends with the remedy.
+
+    >>> called("write double(2)")(lambda number: 2 * number)(1, 2)
+    Traceback (most recent call last):
+        ...
+    pyexp.errors.UsageError: <lambda>() takes 1 positional argument but 2 were given; write double(2)
+    """
+
+    def explained(fn: Callable[P, R]) -> Callable[P, R]:
+        @wraps(fn)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return fn(*args, **kwargs)
+            except TypeError as error:
+                if error.__traceback__ is None or error.__traceback__.tb_next is not None:  # raised inside
+                    raise
+                words = str(error).removeprefix(f"{fn.__qualname__.rpartition('.')[0]}.")
+                raise UsageError(f"{words}; {remedy}") from None
+
+        return call
+
+    return explained
 
 
 def listing(known: Iterable[object], limit: int = 8) -> str:
@@ -146,3 +175,36 @@ def closest(value: object, known: Iterable[object], limit: int = 8) -> str:
     except OverflowError:  # an int that no float holds
         return ""
     return f"; nearest {near!r}" if is_same or len(items) > limit else ""
+
+
+def slip_of(word: str, known: Iterable[str]) -> str | None:
+    """The known name that differs from `word` as a slip of the pen does; None if there is none.
+
+    A slip is another case, another way to join words, a plural, two letters in the wrong order, or in names of five
+    letters and more one letter more or less, or a wrong one inside. Digits and the ends tell names apart: `beta1` and
+    `beta2`, `xmin` and `ymin`.
+
+    >>> slip_of("Lr", ["lr"]), slip_of("lerning_rate", ["learning_rate"]), slip_of("ymin", ["xmin", "y"])
+    ('lr', 'learning_rate', None)
+    """
+    return next((name for name in known if name != word and _is_slip(name, word)), None)
+
+
+def _is_slip(one: str, other: str) -> bool:
+    if _without_joints(one) == _without_joints(other):
+        return True
+    shortest = min(len(one), len(other))
+    start = next((i for i in range(shortest) if one[i] != other[i]), shortest)
+    end = next((i for i in range(shortest - start) if one[-1 - i] != other[-1 - i]), shortest - start)
+    ours, theirs = one[start : len(one) - end], other[start : len(other) - end]
+    if shortest < 4 or any(letter.isdigit() for letter in ours + theirs):
+        return False
+    if len(ours) == 2 and ours == theirs[::-1]:
+        return True
+    if len(ours) + len(theirs) == 1:
+        return shortest > 4 or (ours + theirs == "s" and end == 0)
+    return shortest > 4 and len(ours) == len(theirs) == 1 and start > 0 and end > 0
+
+
+def _without_joints(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")

@@ -6,6 +6,7 @@ which is imported then: the processes of cells never load it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import inspect
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, ove
 from weakref import WeakSet
 
 from pyexp.configs import Config, FrozenConfig, filled, freeze_config, thaw
-from pyexp.errors import ConfigError, HashError, UsageError
+from pyexp.errors import ConfigError, HashError, UsageError, called
 from pyexp.hashing import encode
 from pyexp.options import settle
 from pyexp.worker import script
@@ -93,6 +94,7 @@ class Experiment(Generic[R]):
     Raises as `experiment` does.
     """
 
+    @called("decorate a function of a config with @pyexp.experiment")
     def __init__(
         self, fn: Callable[[Config], R], *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
     ) -> None:
@@ -110,7 +112,16 @@ class Experiment(Generic[R]):
         settle(self.options, {}, {})  # a wrong option is an error where it is written
         script.remember()
         _made.add(self)
+        if self.__module__ == "__main__":
+            atexit.unregister(_tell_unused)
+            atexit.register(_tell_unused, script.script_of(vars(sys.modules["__main__"])))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and callable(getattr(Experiment, name, None)):  # it would never be called
+            raise UsageError(f"{name} is a method, and cannot be set; call it: experiment.{name}(…)")
+        super().__setattr__(name, value)
+
+    @called("give it one config: experiment({'key': value})")
     def __call__(self, config: Mapping[str, Any]) -> R:
         """Call the plain function in this process. Nothing is isolated or kept."""
         return self.fn(thaw(filled(freeze_config(config), self.defaults)))
@@ -123,6 +134,7 @@ class Experiment(Generic[R]):
         """The name of the experiment's folder, unless `run` or the command line gives another."""
         return str(self.options.get("name") or self.__name__)
 
+    @called("write @experiment.configs without parentheses, above the function")
     def configs(self, fn: F) -> F:
         """Register the function that returns the configs: a list of dicts, or what `sweep` returns. A decorator.
 
@@ -134,6 +146,7 @@ class Experiment(Generic[R]):
         self.registered["configs"] = fn
         return fn
 
+    @called("write @experiment.report without parentheses, above the function")
     def report(self, fn: F) -> F:
         """Register the function that gets the Results when a run has ended. A decorator.
 
@@ -145,6 +158,7 @@ class Experiment(Generic[R]):
         self.registered["report"] = fn
         return fn
 
+    @called("write @experiment.initializer without parentheses, above the function")
     def initializer(self, fn: F) -> F:
         """Register a function to call once in each process that prepares cells, after it has loaded the script.
 
@@ -208,6 +222,10 @@ class Experiment(Generic[R]):
         The other options are those of the command line, named as in `RunOptions`. With `dry_run` or `list_runs`, print
         the plan or the list of runs and return None; `plan()` returns the plan.
 
+        >>> square = Experiment(lambda config: config.x**2, name="square", executor="inline", quiet=True)
+        >>> square.run([{"x": 3}], report=lambda results: results[0].value, argv=[], output_dir=folder)
+        9
+
         Raises `PyexpError` for mistakes in configs or options, before anything runs. Raises KeyboardInterrupt after a
         signal, or if `stop_after` left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
@@ -221,6 +239,9 @@ class Experiment(Generic[R]):
         """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing.
 
         The steps have the shape of the grid. Raises as `run` does.
+
+        >>> Experiment(lambda config: config.x, name="square").plan([{"x": 1}, {"x": 2}]).summary()
+        '2 cells: 2 to run'
         """
         from pyexp import shell
 
@@ -283,8 +304,26 @@ def _said(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
+def _tell_unused(started: script.Script | None) -> None:
+    """At the end of a script that defines experiments and uses none of them, say so: a slip may hide the call."""
+    main = getattr(sys.modules.get("__main__"), "__dict__", {})
+    mine = {name: value for name, value in main.items() if isinstance(value, Experiment)}
+    # An experiment of another module may be this script again, imported by what it calls.
+    is_alone = bool(mine) and {*mine.values()} == {*_made} and not any(each.has_run for each in _made)
+    if started is None or not is_alone or sys.flags.interactive or hasattr(sys, "last_value"):
+        return
+    from pyexp.commandline import tell, was_started
+
+    if was_started({"__file__": started.file}) and not script.is_used(started.source, mine):
+        name, first = next(iter(mine.items()))
+        file = started.file.replace("\\", "/").rpartition("/")[2]
+        tell(f"note: {file} defines the experiment {first.name!r} and never runs it; call {name}.run()")
+
+
 @overload
-def experiment(fn: Callable[[Config], R], /) -> Experiment[R]: ...
+def experiment(
+    fn: Callable[[Config], R], /, *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> Experiment[R]: ...
 @overload
 def experiment(
     *, defaults: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
@@ -302,7 +341,7 @@ def experiment(fn: Any = None, /, **options: Any) -> Any:
     an unknown option or a wrong value.
     """
     if fn is not None:
-        return Experiment(fn)
+        return Experiment(fn, **options)
     return lambda wrapped: Experiment(wrapped, **options)
 
 

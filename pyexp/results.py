@@ -31,7 +31,7 @@ from pyexp.configs import (
     registered,
     thaw,
 )
-from pyexp.errors import HashError, ResultError, nearest
+from pyexp.errors import HashError, ResultError, UsageError, nearest
 from pyexp.hashing import encode
 from pyexp.leaves import NoContent, NotLoaded, apart, detail, lacking, numpy_scalar, qualified, together
 
@@ -372,18 +372,28 @@ class Named(Protocol):
 
 
 def labels(cells: Sequence[Named]) -> list[str]:
-    """What to call each cell: its name. Cells without one are called by the keys in which their configs differ."""
-    if all(cell.name for cell in cells):
-        return [cell.name for cell in cells]
-    found = [{} if cell.name else dict(leaves(cell.config)) for cell in cells]
-    nameless = [each for each, cell in zip(found, cells, strict=True) if not cell.name]
-    first = nameless[0]
-    keys = dict.fromkeys(key for each in nameless for key in each if key != "name")
-    varying = [key for key in keys if not all(_has_same(each, first, key) for each in nameless)] or list(keys)
-    return [
-        cell.name or clipped(", ".join(f"{key}={_in_words(each[key])}" for key in varying if key in each)) or cell.hash
-        for cell, each in zip(cells, found, strict=True)
-    ]
+    """What to call each cell: its name. Cells of one name, or without one, are told apart by the keys that differ."""
+    made = [cell.name for cell in cells]
+    alike: dict[str, list[int]] = {}
+    for position, cell in enumerate(cells if len({*made} - {""}) < len(made) else ()):
+        if not cell.name or len(cell.config) > 1:  # of a cell that has not run, no more than the name may be known
+            alike.setdefault(cell.name, []).append(position)
+    for name, positions in alike.items():
+        if name and len(positions) == 1:
+            continue
+        for position, words in zip(positions, _differing([cells[i] for i in positions], whole=not name), strict=True):
+            made[position] = (f"{name} ({words})" if words else name) if name else words or cells[position].hash
+    return made
+
+
+def _differing(cells: Sequence[Named], *, whole: bool) -> list[str]:
+    """The keys in which the configs differ, with their values, in words; all keys if none does and `whole`."""
+    found = [dict(leaves(cell.config)) for cell in cells]
+    keys = [key for key in dict.fromkeys(key for each in found for key in each) if key != "name"]
+    varying = [key for key in keys if not all(_has_same(each, found[0], key) for each in found)] or (
+        keys if whole else []
+    )
+    return [clipped(", ".join(f"{key}={_in_words(each[key])}" for key in varying if key in each)) for each in found]
 
 
 def _has_same(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
@@ -661,6 +671,9 @@ class Result(Mapping[str, Any]):
         if isinstance(other, Result):
             return self is other or equal(dict(self), dict(other))
         return equal(dict(self), other) if isinstance(other, Mapping) else NotImplemented
+
+    def __lt__(self, other: object) -> bool:
+        raise UsageError("results have no order; give a key: max(results, key=lambda r: r['accuracy'])")
 
     __hash__ = None  # type: ignore[assignment]  # a mapping of changeable values
 

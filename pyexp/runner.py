@@ -179,10 +179,10 @@ def _processes(folder: str) -> dict[str, str]:
 
 
 def _nameless(cells: Iterable[Cell]) -> dict[str, str]:
-    """What to call the cells that have no name, by hash."""
+    """What to call the cells that have no name of their own, by hash."""
     known = list(cells)
     found = zip(known, labels(known), strict=True)
-    return {cell.hash: label for cell, label in found if not cell.name}
+    return {cell.hash: label for cell, label in found if label != cell.name}
 
 
 def _still_failed(snapshot: Snapshot, options: Options) -> dict[str, Record]:

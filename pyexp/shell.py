@@ -52,7 +52,7 @@ from pyexp.results import cells_in_words, records_of
 from pyexp.runner import Interrupted, Job, Performed, Snapshot
 from pyexp.store import history, layout, pickling, records
 from pyexp.store.layout import Run
-from pyexp.sweep import grid_of, with_defaults
+from pyexp.sweep import grid_of, slips, with_defaults
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
@@ -345,6 +345,8 @@ def look(job: Job, options: Options) -> Snapshot:
     cells, chosen = cells_for(job.configs, job.defaults, options)
     run, notes = find_run(job, options)
     notes += _unmatched(cells, options.select)
+    if options.mode is not Mode.REPORT:
+        notes += _slips(job)
     if run is None:
         notes += _finished_before(job, options, chosen) if options.dry_run else ()
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
@@ -356,6 +358,15 @@ def look(job: Job, options: Options) -> Snapshot:
         found |= explained(chosen, found, _finished(run, facts, cells), job.defaults)
     is_described = history.describes(run, cells)
     return Snapshot(run, plan(chosen, found, options.mode), facts, cells, is_described, notes)
+
+
+def _slips(job: Job) -> tuple[str, ...]:
+    """A note on each key of a variation that looks like a slip of another key: a sweep creates what is missing."""
+    found = {} if job.configs is None else slips(job.configs, job.defaults)
+    return tuple(
+        f"note: a variation sets {key!r}, beside the key {other!r}; if you mean two keys, put both in the base configs"
+        for key, other in found.items()
+    )
 
 
 def _finished_before(job: Job, options: Options, cells: Tensor[Cell]) -> tuple[str, ...]:

@@ -24,13 +24,14 @@ from pyexp.configs import (
     filled,
     freeze_config,
     inside,
+    is_map,
     joined,
     parts_of,
     same,
     updated,
 )
-from pyexp.errors import ConfigError, SelectionError
-from pyexp.tensor import Cells, Tensor, may_be_walked
+from pyexp.errors import ConfigError, SelectionError, called, slip_of
+from pyexp.tensor import Box, Cells, Tensor, may_be_walked
 
 T = TypeVar("T")
 
@@ -112,6 +113,7 @@ class Chain(Sequence[T]):
         return (item for part in self.parts for item in part)
 
 
+@called("give each value a dict: sweep(configs, [{'lr': 0.1}, {'lr': 1.0}])")
 def sweep(
     configs: Configs, variations: Iterable[Mapping[str, Any]], *, axis: str | None = None
 ) -> Tensor[FrozenConfig]:
@@ -145,6 +147,57 @@ def sweep(
     return Tensor.of_cells(Product(base.cells, made), (*before, new))
 
 
+def slips(configs: Tensor[FrozenConfig], defaults: FrozenConfig = FrozenConfig()) -> dict[str, str]:
+    """Keys of variations that look like slips of other keys, by their dotted paths, with the keys that they resemble.
+
+    Looks at the configs that the sweeps began with and at the variations, never at a cell.
+
+    >>> slips(sweep([{"opt": {"lr": 0.1}}], [{"opt.Lr": 1.0, "epochs": 3}]))
+    {'opt.Lr': 'opt.lr'}
+    """
+    found: dict[str, str] = {}
+    if not isinstance(configs.cells, tuple):  # with variations
+        _keys_of_cells(configs.cells, defaults, found)
+    return found
+
+
+#: The keys of several configs, each with the keys below it.
+Keys: TypeAlias = dict[str, "Keys"]
+
+
+def _keys_of_cells(cells: Any, defaults: FrozenConfig, found: dict[str, str]) -> Keys:
+    """The keys of the cells. Adds to `found` those of variations that look like slips of the keys before them."""
+    keys: Keys = {}
+    for config in (defaults, *cells) if isinstance(cells, tuple) else ():
+        _add_keys(keys, config)
+    if isinstance(cells, Chain):
+        for part in cells.parts:
+            _add_keys(keys, _keys_of_cells(part, defaults, found))
+    elif isinstance(cells, (Box, Derived, Product)):
+        keys = _keys_of_cells(cells.cells, defaults, found)
+    for path, value in _changes_of(cells).items():
+        beside = keys
+        for depth, key in enumerate(path):
+            if key not in beside and (other := slip_of(key, beside)) is not None:
+                found[joined(path[: depth + 1])] = joined((*path[:depth], other))
+            beside = beside.setdefault(key, {})
+        if is_map(value):
+            _add_keys(beside, value)
+    return keys
+
+
+def _changes_of(cells: Any) -> dict[tuple[str, ...], Any]:
+    """The last value that the variations of a product set at each path."""
+    return dict(change for each in cells.variations for change in each.changes) if isinstance(cells, Product) else {}
+
+
+def _add_keys(keys: Keys, config: Mapping[str, Any]) -> None:
+    for key, value in config.items():
+        below = keys.setdefault(key, {})
+        if is_map(value):
+            _add_keys(below, value)
+
+
 def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:
     """The axis of a grid after a sweep: without a key that the variations change, or a zipped key that they replace."""
     levels = tuple(
@@ -155,6 +208,7 @@ def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:
     return replace(axis, key=None if _touches(made, axis.key) else axis.key, levels=levels)
 
 
+@called("give lists by key: zipped(lr=[0.1, 1.0], batch=[32, 64])")
 def zipped(variations: Mapping[str, Iterable[Any]] | None = None, /, **keys: Iterable[Any]) -> list[dict[str, Any]]:
     """Variations for one axis that take the first value of each key, then the second of each, and so on.
 
@@ -220,6 +274,7 @@ class Derived:
         return made
 
 
+@called("give configs and a function: derive(configs, lambda config: {'decay': config['lr'] / 10})")
 def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) -> Tensor[FrozenConfig]:
     """The configs, each with what `fn` returns for it merged over it, in the same shape.
 
@@ -265,6 +320,7 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
     return Tensor.of_cells(frozen, (_axis(first, [], None, 0, keys_of(configs)),))
 
 
+@called("write replicate(configs, 3, seed=0)")
 def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
     """Every config `n` times, along a new axis `seed`, each with its own number below 2^32 under the key `seed`.
 
@@ -289,6 +345,7 @@ def replicate(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConf
     return Tensor.of_cells(grid.cells, (*before, replace(seeds, coords=range(n), key=None)))
 
 
+@called("write sample(configs, 10, seed=0)")
 def sample(configs: Configs, n: int, *, seed: int | str) -> Tensor[FrozenConfig]:
     """`n` distinct cells drawn at random, flat, with their coordinates: the same for a seed in every process.
 
@@ -328,6 +385,7 @@ def _whole(number: Any, what: str) -> int:
         raise ConfigError(f"{what} is {number!r}, of type {type(number).__name__}; it is a whole number") from None
 
 
+@called("give one list of grids: concat([a, b])")
 def concat(tensors: Iterable[Configs]) -> Tensor[FrozenConfig]:
     """The cells of several tensors (or lists of configs), one after the other, flat, with their coordinates.
 

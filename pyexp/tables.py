@@ -13,9 +13,9 @@ from itertools import chain, product
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyexp.axes import MISSING, Axis, codes_along
+from pyexp.axes import MISSING, Axis, codes_along, strides_of
 from pyexp.configs import NOTHING, FrozenConfig, as_python, equal, frozen_map, leaves, lookup, parts_of, same, thaw
-from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, listing, nearest
+from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, called, listing, nearest
 from pyexp.results import (
     EXACT,
     OWN,
@@ -57,14 +57,23 @@ FIRST, LAST = ("name",), ("status", "seconds", "failure")
 Dim: TypeAlias = str | Iterable[str] | EllipsisType | None
 
 
+_BY_NAME = called("name the axes: results.mean('seed')")
+
+
 class Results(Tensor[Result]):
     """A Tensor of `Result`, in the shape of the grid, with tables and reductions. A selection is Results too.
 
     `print(results)` prints a table. `results["loss"]` is the Tensor of that output, if no name is `loss`: NaN where a
     cell has no such output.
+
+    >>> results.shape, [axis.name for axis in results.axes]
+    ((1, 2, 3), ['axis_0', 'lr', 'seed'])
+    >>> results.sel(lr=2.0)["loss"].tolist(), results[{"config.lr": 2.0, "config.seed": 3}].item().loss
+    ([[2.0, 4.0, 6.0]], 6.0)
     """
 
     __slots__ = ()
+    _INSTEAD = "; to_pandas() makes a DataFrame of it, numpy.asarray(results['…']) an array"
 
     @classmethod
     def of(cls, results: Tensor[Result]) -> "Results":
@@ -127,7 +136,7 @@ class Results(Tensor[Result]):
     def _hint(self, name: str) -> str:
         if name in _outputs(records_of(self)) and self.size > 1:
             return f"; an output is taken as in results[{name!r}]"
-        return super()._hint(name) or "; to_pandas() makes a DataFrame of it, numpy.asarray(results['…']) an array"
+        return super()._hint(name)
 
     def to_records(self, *, arrays: bool = False) -> list[dict[str, Any]]:
         """A list with a dict for each cell, in C order. All have the same keys in the same order.
@@ -135,6 +144,9 @@ class Results(Tensor[Result]):
         The keys are `name`, the coordinates, `config.…` for each leaf of the configs, the scalar outputs, `status`,
         `seconds` and `failure`. With `arrays`, all outputs are included, which loads the results. A value that a cell
         lacks is None. An output whose name is taken is called `output.…`.
+
+        >>> [row["loss"] for row in results.to_records()], list(results.to_records()[0])[:4]
+        ([0.5, 1.0, 1.5, 2.0, 4.0, 6.0], ['name', 'axis_0', 'lr', 'seed'])
         """
         rows = list(_rows(self, arrays))
         labels = coord_labels(self)
@@ -142,6 +154,7 @@ class Results(Tensor[Result]):
         names = _plain_names(keys)
         return [{name: row.get(key) for key, name in names.items()} for row in rows]
 
+    @called("take a column of the DataFrame: results.to_pandas()['loss']")
     def to_pandas(self, *, arrays: bool | None = None) -> "pandas.DataFrame":
         """The records as a DataFrame. A column of ints or bools with gaps is nullable, so that its values stay exact.
 
@@ -149,6 +162,9 @@ class Results(Tensor[Result]):
         it they are left out, with a UserWarning; `arrays=False` leaves them out silently.
 
         Raises `ExtraError` (an ImportError) without pandas.
+
+        >>> results.to_pandas(arrays=False).groupby("lr")["loss"].max().to_dict()
+        {0.5: 1.5, 2.0: 6.0}
         """
         module = _imported("pandas", "to_pandas")
         if arrays is None:
@@ -158,6 +174,7 @@ class Results(Tensor[Result]):
         made: pandas.DataFrame = module.DataFrame({key: _column(module, values) for key, values in columns.items()})
         return made
 
+    @called("take a variable of the Dataset: results.to_xarray()['loss']")
     def to_xarray(self, *, dims: Mapping[str, str | Sequence[str]] | None = None) -> "xarray.Dataset":
         """A Dataset of the scalar outputs, `status` and `seconds`, with the axes as dimensions. Missing values are NaN.
 
@@ -171,6 +188,9 @@ class Results(Tensor[Result]):
 
         Raises `SelectionError` if `dims` do not fit or if two cells have the same coordinates, `ResultError` for a
         grid that is much larger than memory, and `ExtraError` (an ImportError) without xarray.
+
+        >>> results.to_xarray(dims={"curve": "step"})["curve"].sizes
+        Frozen({'axis_0': 1, 'lr': 2, 'seed': 3, 'step': 2})
         """
         module = _imported("xarray", "to_xarray")
         records = records_of(self)
@@ -200,6 +220,9 @@ class Results(Tensor[Result]):
 
         Raises `ResultError` if a cell has no result or lacks an output, unless `skipna`; and `SelectionError` for an
         unknown axis.
+
+        >>> results.reduce(lambda numbers: max(numbers) - min(numbers), "seed")["loss"].tolist()
+        [[1.0, 4.0]]
         """
         return self._reduce(
             axes, dim, lambda records: _numeric(records, skipna), partial(_of_numbers, fn, skipna), skipna
@@ -213,6 +236,12 @@ class Results(Tensor[Result]):
         if not self.size:
             raise ResultError("there are no cells to reduce: these results are empty")
         gone = self._gone(axes, dim)
+        is_partial = gone is not None and any(0 < len(gone & each.known.keys()) < len(each.known) for each in self.axes)
+        if is_partial and (keys := clashing(self)):
+            raise SelectionError(
+                f"cells with the same coordinates differ in {listing(keys)}; select those to reduce first, as in "
+                f"results[{{'config.{keys[0]}': value}}]"
+            )
         entries: list[Sequence[Any]] = []
         left: list[Axis] = []
         for axis in self.axes:
@@ -222,16 +251,19 @@ class Results(Tensor[Result]):
             groups, rest = axis.grouped(gone) if gone & axis.known.keys() else ([[i] for i in range(axis.size)], axis)
             entries.append(groups)
             left += [] if rest is None else [rest]
-        keys = keys_of(records_of(self))
+        outputs = keys_of(records_of(self))
         groups_of_cells = map(self.__getitem__, product(*entries)) if self.ndim else [self[:]]
-        made = tuple(_reduced(group, keys, of_values, notes_gaps) for group in groups_of_cells)
+        made = tuple(_reduced(group, outputs, of_values, notes_gaps) for group in groups_of_cells)
         return Results.of_cells(made, left)
 
     def _gone(self, axes: Sequence[str], dim: Dim) -> set[str] | None:
         """The names of the axes to reduce; None for all of them."""
-        if (dim is None and not axes) or dim is ...:
+        given: list[Any] = [*axes] if dim is None else [*axes, dim]
+        if not given or any(each is ... for each in given):
             return None
-        gone = {*axes, *((dim,) if isinstance(dim, str) else dim or ())}
+        if any(not isinstance(each, (str, Iterable)) for each in given):
+            raise SelectionError(f"a reduction names axes ({listing(self.coords)}), and not {listing(given)}")
+        gone: set[str] = {name for each in given for name in ((each,) if isinstance(each, str) else each)}
         outputs = gone - set(self.coords) & set(_outputs(records_of(self)))
         for name in outputs:
             raise SelectionError(
@@ -242,44 +274,101 @@ class Results(Tensor[Result]):
             self._number(name)
         return gone
 
+    @_BY_NAME
     def count(self, *axes: str, dim: Dim = None) -> "Results":
         """The number of values along the axes: of each scalar output, those that are not missing, None or NaN.
 
         It is the number of values in a mean with `skipna=True`. Missing results need no `skipna`. See `reduce` for the
         axes.
+
+        >>> results.count("seed")["loss"].tolist()
+        [[3, 3]]
         """
         return self._reduce(axes, dim, _keys, lambda values: len(_known(values)))
 
+    @_BY_NAME
     def mean(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The mean along the axes, as in `results.mean("seed")`. See `reduce` for the arguments and errors."""
+        """The mean along the axes, as in `results.mean("seed")`. See `reduce` for the arguments and errors.
+
+        >>> results.mean("seed")["loss"].tolist(), results.mean()["loss"].item()
+        ([[1.0, 4.0]], 2.5)
+        """
         return self.reduce(_mean, *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def std(self, *axes: str, dim: Dim = None, ddof: int = 0, skipna: bool = False) -> "Results":
         """The standard deviation along the axes. See `reduce` for the arguments and errors.
 
         It is the root of the sum of squared deviations, divided by the number of values minus `ddof`. `ddof` is 0, as
         in NumPy and xarray. Use `ddof=1`, as in pandas, for the error bars of a sample. An output with `ddof` values or
         fewer is NaN.
+
+        >>> results.std("seed", ddof=1)["loss"].tolist()
+        [[0.5, 2.0]]
         """
         if not isinstance(ddof, int):
             raise UsageError(f"ddof is {ddof!r}, of type {type(ddof).__name__}; it takes a whole number: 0, or 1")
         return self.reduce(lambda numbers: _std(numbers, ddof), *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def median(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The median along the axes; the mean of the middle two for an even number. See `reduce`."""
+        """The median along the axes; the mean of the middle two for an even number. See `reduce`.
+
+        >>> results.median("lr", "seed")["loss"].tolist()
+        [1.75]
+        """
         return self.reduce(_unless_nan(_median), *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def min(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The least number along the axes; NaN if one is NaN. See `reduce`."""
+        """The least number along the axes; NaN if one is NaN. See `reduce`.
+
+        >>> results.min("seed")["loss"].tolist()
+        [[0.5, 2.0]]
+        """
         return self.reduce(_unless_nan(min), *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def max(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The greatest number along the axes; NaN if one is NaN. See `reduce`."""
+        """The greatest number along the axes; NaN if one is NaN. See `reduce`.
+
+        >>> results.max(dim="seed")["loss"].tolist()
+        [[1.5, 6.0]]
+        """
         return self.reduce(_unless_nan(max), *axes, dim=dim, skipna=skipna)
 
+    @_BY_NAME
     def sum(self, *axes: str, dim: Dim = None, skipna: bool = False) -> "Results":
-        """The sum along the axes. See `reduce`."""
+        """The sum along the axes. See `reduce`.
+
+        >>> results.sum("seed")["loss"].tolist()
+        [[3.0, 12.0]]
+        """
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)
+
+
+def clashing(results: Results) -> list[str]:
+    """The config keys in which cells with the same coordinates differ: grids of one run, whose base configs differ."""
+    records, found = records_of(results), dict[str, None]()
+    for axis, stride in zip(results.axes, strides_of(results.shape), strict=True):
+        first: dict[tuple[int, ...], Record] = {}
+        along = zip(*(level.codes for level in axis.levels), strict=True) if axis.is_flat and axis.levels else ()
+        for position, codes in enumerate(along):
+            record = records[position * stride]
+            other = first.setdefault(codes, record) if record.has_run else record
+            if other is not record:
+                found |= dict.fromkeys(differing(other.config, record.config))
+    return list(found)
+
+
+def differing(one: FrozenConfig, other: FrozenConfig) -> list[str]:
+    """The dotted paths, apart from the name, at which one of two configs has another value, or none."""
+    ours, theirs = dict(leaves(one)), dict(leaves(other))
+    return [
+        path
+        for path in ours | theirs
+        if path != "name" and not same(ours.get(path, NOTHING), theirs.get(path, NOTHING))
+    ]
 
 
 def _looked_up(result: Result, path: str) -> Any:
@@ -368,12 +457,12 @@ def _others(records: Iterable[Record]) -> list[str]:
 
 
 def _warn_of(others: Sequence[str], what: str, silent: str) -> None:
-    """Warn that a method of `Results` leaves out these outputs, and say how to include them."""
+    """Warn, in the name of the method's caller, that a method of `Results` leaves out these outputs."""
     if others:
         warn(
             f"{what} leaves out what is not a scalar: {listing(others)}; to_xarray(dims={{{others[0]!r}: ['step']}}) "
             f"and to_pandas(arrays=True) include it, and {silent} switches off this warning",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -27,7 +27,7 @@ from pyexp.axes import (
     strides_of,
 )
 from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, shown, thaw, unescaped
-from pyexp.errors import SelectionError, closest, listing, nearest
+from pyexp.errors import SelectionError, UsageError, called, closest, listing, nearest
 from pyexp.text import html_table, items
 
 T = TypeVar("T")
@@ -132,6 +132,8 @@ class Tensor(Collection[T_co], Generic[T_co]):
     _cells: Cells[T_co]
     _shape: Shape
     _pending: "tuple[Self, Callable[[T_co], Any]]"
+    #: A hint for an attribute that is missing and like no other.
+    _INSTEAD = "; numpy.asarray(…) makes an array of it"
 
     def __init__(self, items: Iterable[T_co], shape: Iterable[int] | None = None, axes: Sequence[Axis] | None = None):
         """Put the items, given in C order, into a shape; flat without one.
@@ -166,9 +168,19 @@ class Tensor(Collection[T_co], Generic[T_co]):
                 self._axes, self._cells, self._shape = made._axes, made._cells, made._shape
                 del self._pending
                 return getattr(self, name)
-            hint = "" if name.startswith("_") else self._hint(name)
+            hint = "" if name.startswith("_") else self._hint(name) or self._INSTEAD
             # With the object and no name, Python adds no hint of its own to the error's.
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", obj=self)
+
+        def _no_arithmetic(self, other: object) -> Any:
+            if hasattr(other, "__array__") and not isinstance(other, Tensor):
+                return NotImplemented  # an array takes this for an array
+            raise UsageError(
+                "a Tensor has no arithmetic; numpy.asarray(…) has it, filter(lambda item: …) selects, and "
+                "concat([a, b]) joins grids"
+            )
+
+        __add__ = __sub__ = __mul__ = __truediv__ = __lt__ = __le__ = __gt__ = __ge__ = _no_arithmetic
 
     def _hint(self, name: str) -> str:
         """What to use in place of an attribute that is missing, after a semicolon."""
@@ -431,6 +443,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
                 return f"{path!r} is {wanted!r} in no item{closest(wanted, there)}; there is {listing(there)}"
         return f"no item has all of {dict(query)!r} at once"
 
+    @called("give a function of an item: filter(lambda r: …); sel(lr=0.1) selects by coordinates")
     def filter(self, predicate: Callable[[T_co], Any]) -> Self:
         """The items for which the predicate holds: with axes if they form a box, flat otherwise. May be empty.
 
@@ -442,6 +455,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         _validate_function(predicate, "filter")
         return self._selected([i for i, item in enumerate(self) if predicate(item)])
 
+    @called("give a function of an item: where(lambda r: …); sel(lr=0.1) selects by coordinates")
     def where(self, predicate: Callable[[T_co], Any]) -> Self:
         """Like `filter`, but lazy: the predicate is called only for items that an iteration reaches.
 
@@ -514,6 +528,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
     ) -> Self: ...
     @overload
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
+    @called("name the axes: isel(lr=0)")
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any:
         """The items at positions along named axes. An int drops its axis; a slice or list keeps it.
 
@@ -538,6 +553,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
     def sel(self, indexers: Mapping[str, slice] | None = None, /, **kwargs: slice) -> Self: ...
     @overload
     def sel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
+    @called("name the axes: sel(lr=0.1)")
     def sel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any:
         """The items at coordinates along named axes. One value drops its axis; several keep it.
 
@@ -617,7 +633,10 @@ def _kept(entry: Any, size: int, what: str) -> int | Positions:
         position = as_int(entry)
     except (TypeError, ValueError):  # a slice of other things than ints, or with the step 0
         words = f"{what} cannot be indexed with {entry!r}, of type {type(entry).__name__}"
-        value = "; to select by value, use sel(axis=value)" if isinstance(entry, float) else ""
+        value = {
+            float: "; to select by value, use sel(axis=value)",
+            bool: "; to select by a condition, use filter(lambda item: …)",  # `tensor == value` is one bool
+        }.get(type(entry), "")
         raise SelectionError(f"{words}; use an int, a slice or a list of ints{value}") from None
     if not -size <= position < size:
         raise SelectionError(f"index {position} is outside {what}, which has {size} positions")

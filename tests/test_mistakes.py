@@ -41,9 +41,11 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ("code", "said"),
     [
         # The function
+        ("pyexp.Experiment()", "UsageError: .* 'fn'; decorate a function of a config with @pyexp.experiment"),
         ("pyexp.experiment('mnist')", "ConfigError: .* not 'mnist'; to name it: @experiment(name='mnist')"),
         ("pyexp.experiment(lambda: 1)", "ConfigError: .* takes (): .*; give it a parameter: def experiment(config)"),
         ("pyexp.experiment(lambda lr, seed: 1)", "ConfigError: .* takes (lr, seed): .*; give it one parameter"),
+        ("pyexp.experiment(len, excutor='inline')", "UsageError: .* no option 'excutor'; did you mean 'executor'?"),
         (
             "pyexp.experiment(excutor='inline')(lambda c: 1)",
             "UsageError: .* no option 'excutor'; did you mean 'executor'?",
@@ -53,6 +55,10 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("experiment.report(lambda: 1)", "ConfigError: the report function .* takes (), .*: def report(results)"),
         ("experiment.initializer(lambda config: 1)", "ConfigError: the initializer function .*: def initialize()"),
         ("experiment([{'lr': 1}])", "ConfigError: config is [{'lr': 1}], of type list; it has to be a mapping"),
+        ("experiment.configs()", "UsageError: .*; write @experiment.configs without parentheses"),
+        ("experiment.report()", "UsageError: .*; write @experiment.report without parentheses"),
+        ("setattr(experiment, 'report', print)", "UsageError: report is a method, .*; call it: experiment.report(…)"),
+        ("experiment(lr=1)", "UsageError: __call__() .* 'lr'; give it one config: experiment({'key': value})"),
         ("pyexp(configs)", "TypeError: 'module' object is not callable"),
         # Configs
         ("experiment.plan({'lr': 1})", "ConfigError: configs is one dict; give a list of them: [{…}]"),
@@ -66,10 +72,14 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("experiment.plan([{'f': lambda: 1}])", "HashError: config.f is a lambda, .* use a named function"),
         ("sweep([{}], {'lr': [1, 2]})", "ConfigError: variations is one dict; .* [{'lr': value} for value in …]"),
         ("sweep([{}], [0.1])", "ConfigError: variations[0] is 0.1, of type float; it has to be a mapping"),
+        ("sweep([{}], lr=[1, 2])", "UsageError: sweep() .* 'lr'; give each value a dict: sweep(configs, [{'lr': 0.1}"),
+        ("sweep([{}])", "UsageError: .*'variations'; give each value a dict"),
         ("configs()[0].update(lr=1)", "TypeError: a config of a grid is frozen, .*: merge(config"),
         ("configs().append({})", "AttributeError: .* 'append'; a Tensor never changes: pyexp.concat([a, b])"),
+        ("configs() + [{}]", "UsageError: a Tensor has no arithmetic; .*, and concat([a, b]) joins grids"),
         ("pyexp.sample(configs(), 0.5, seed=0)", "ConfigError: n, the number of cells to draw, is 0.5, of type float"),
         ("pyexp.concat(configs())", "ConfigError: tensors is one Tensor; give a list of them: concat([a, b])"),
+        ("pyexp.concat(configs(), configs())", "UsageError: .*; give one list of grids: concat([a, b])"),
         ("pyexp.config_hash('abc')", "ConfigError: config is 'abc', of type str; it has to be a mapping"),
         ("experiment({'lr': 1, 'seed': 2})", "KeyError: 'lrr' did you mean 'lr'?"),
         # Options
@@ -109,9 +119,15 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("r[{'config.lr': 0.2}]", "SelectionError: 'config.lr' is 0.2 in no item; there is 0.1, 1.0"),
         ("r[0, 0, 0, 0]", "SelectionError: too many indices: 4 for a tensor of 3 axes"),
         ("r[0.1]", "SelectionError: .* cannot be indexed with 0.1, of type float; .* use sel(axis=value)"),
+        (
+            "r[r['loss'] == 0.1]",
+            "SelectionError: .* with False, of type bool; .*; to select by a condition, use filter(",
+        ),
         ("r.filter({'config.lr': 0.1})", "SelectionError: filter takes a function of an item, .*, use t[{…}]"),
         ("r.where('loss')", "SelectionError: where takes a function of an item, and not 'loss'"),
         ("r.map('loss')", "SelectionError: map takes a function of an item, and not 'loss'; .* results['loss']"),
+        ("r.sel('lr', 0.1)", "UsageError: .*; name the axes: sel(lr=0.1)"),
+        ("max(r)", "UsageError: results have no order; give a key: max(results, key=lambda r: "),
         ("r.sel('lr')", "SelectionError: sel takes axes by name, and not 'lr'; write sel(axis=…) or a dict"),
         ("r.isel(['lr'])", "SelectionError: isel takes axes by name, and not ['lr']; write isel(axis=…)"),
         ("r['config.lr']", "SelectionError: .*; to select by a key of the configs, use results[{'config.lr': value}]"),
@@ -127,6 +143,14 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "SelectionError: 'loss' is an output, and a reduction names axes .*: results.mean('…')['loss']",
         ),
         ("r.mean('seed')", "ResultError: 2 of 6 cells have no result .* skipna=True"),
+        ("good.mean(0)", "SelectionError: a reduction names axes ('axis_0', 'lr', 'seed'), and not 0"),
+        ("r[r['loss'] > 0.5]", "UsageError: a Tensor has no arithmetic; .*, filter(lambda item: …) selects"),
+        ("good['loss'] - good['loss']", "UsageError: a Tensor has no arithmetic; numpy.asarray(…) has it"),
+        ("good['loss'].mean()", "AttributeError: .* no attribute 'mean'; numpy.asarray(…) makes an array of it"),
+        ("good.filter(lr=1)", "UsageError: .*; give a function of an item: filter(lambda r: …); sel(lr=0.1) selects"),
+        ("good.to_pandas('loss')", "UsageError: .*; take a column of the DataFrame: results.to_pandas()['loss']"),
+        ("pyexp.replicate(configs(), seeds=3)", "UsageError: .*; write replicate(configs, 3, seed=0)"),
+        ("good.mean(axis=2)", "UsageError: mean() .* 'axis'; name the axes: results.mean('seed')"),
         ("good.std('seed', ddof='1')", "UsageError: ddof is '1', of type str; it takes a whole number"),
         ("r[0].los", "ResultError: result 'sgd_lr0.1_s0' has no 'los'; did you mean 'loss'?"),
         ("r[2]['loss']", "ResultError: .* failed with KeyError: 'lrr'; did you mean 'lr'?: it has no 'loss'"),
@@ -192,3 +216,15 @@ def test_the_traceback_of_any_other_error_has_all_frames(capfd: pytest.CaptureFi
     assert trace is not None
     pyexp._show_uncaught(TypeError, trace, trace.__traceback__)
     assert capfd.readouterr().err.count("tensor.py") == 2
+
+
+def test_a_sweep_of_a_key_that_looks_like_a_slip_is_told_once(
+    names: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grid = pyexp.sweep(names["configs"](), [{"name": f"w{w}", "model.widht": w} for w in (1, 2)])
+    note = "note: a variation sets 'model.widht', beside the key 'model.width'; if you mean two keys, put both in the"
+    for options in ({"dry_run": True}, {"timestamp": "one", "select": "*s0_w1"}, {"timestamp": "one", "report": True}):
+        names["experiment"].run(grid, argv=[], output_dir=tmp_path, **options)
+        assert capfd.readouterr().err.count(note) == ("report" not in options)
+    names["experiment"].run(argv=[], output_dir=tmp_path, dry_run=True)
+    assert "note: a variation" not in capfd.readouterr().err

@@ -44,6 +44,9 @@ def bare(config: Config) -> dict[str, float]:
     return {"accuracy": config.learning_rate, "width": config.mlp.width, "lr": config["learning_rate"]}
 
 
+assert_type(pyexp.experiment(bare.fn, name="bare"), Experiment[dict[str, float]])
+
+
 @pyexp.experiment(name="mnist", executor="fork", timestamp=False, jobs="auto", timeout=60.0)
 def with_options(config: Config) -> float:
     assert_type(config.out, Any)

@@ -92,6 +92,10 @@ def attempt(
     process of its own, which is killed after `timeout` seconds. When the call returns, the log and the result are in
     the cell's folder.
 
+    >>> call = attempt(lambda config: config.x + 1, Config(x=1), folder / "result.pkl", timeout=60)
+    >>> call()["status"]
+    'done'
+
     Raises `ConfigError` for a function or config that cannot be sent, and `UsageError` for a wrong `result_path`.
     """
     path = Path(result_path).absolute()

@@ -23,6 +23,10 @@ class ForkExecutor(SessionExecutor):
 
     Python's and NumPy's global random number generators are seeded anew in each cell. Any other generator has the same
     state in every cell. A library that has started its threads keeps their number, whatever `-j` says.
+
+    >>> import pyexp
+    >>> pyexp.experiment(lambda config: config.x, name="forked", executor=ForkExecutor())
+    <Experiment 'forked'>
     """
 
     no_gpus = ""

@@ -22,6 +22,10 @@ class InlineExecutor(SessionExecutor):
 
     A cell's output and its traceback go to its log, unless capturing is off (`-s`). `breakpoint()` gives the terminal
     back.
+
+    >>> from pyexp.configs import Config
+    >>> InlineExecutor().run(lambda config: config.x + 1, Config(x=1), folder / "result.pkl")
+    2
     """
 
     has_own_streams = False

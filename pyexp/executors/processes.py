@@ -425,6 +425,10 @@ class SubprocessExecutor(SessionExecutor):
     On Linux, one fresh interpreter loads the script once, and is forked for each cell; the child for the next cell
     waits while a cell runs. Each cell gets a fresh interpreter on Windows and macOS, with `fresh=True`, and if loading
     the script starts threads or opens an accelerator.
+
+    >>> import pyexp
+    >>> pyexp.experiment(lambda config: config.x, name="clean", executor=SubprocessExecutor(fresh=True))
+    <Experiment 'clean'>
     """
 
     no_gpus = ""

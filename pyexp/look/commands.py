@@ -69,6 +69,12 @@ COMMANDS = (
             _argument("metric", metavar="METRIC", help="a scalar output that is a number"),
             _argument("--max", dest="largest", action="store_true", default=True, help="the largest (the default)"),
             _argument("--min", dest="largest", action="store_false", help="the least"),
+            _argument(
+                "--mean",
+                metavar="AXIS",
+                action="append",
+                help="rank the means along AXIS, such as seed; may be repeated",
+            ),
             _argument("-n", dest="number", metavar="N", type=int, default=10, help="the number of cells to show (10)"),
         ),
     ),

@@ -5,6 +5,7 @@ and the data stand in the file compressed. What comes from a run is text everywh
 data it never meets an HTML parser, and the page's policy lets no script run but its own, nor anything be fetched.
 """
 
+import errno
 import json
 import os
 import time
@@ -63,6 +64,8 @@ def write(results: Results, path: str | os.PathLike[str] | None = None) -> str:
     if path is None and folder is None:
         raise ResultError("the results are not all from one run, so there is no folder for their page; give a path")
     whole = os.path.abspath(os.path.expanduser(os.path.join(folder or "", PAGE) if path is None else path))
+    if not os.path.isdir(os.path.dirname(whole)):
+        raise FileNotFoundError(errno.ENOENT, "there is no folder for the page", os.path.dirname(whole))
     files.write(whole, [page(results, folder, os.path.dirname(whole)).encode("utf-8", "replace")], durable=False)
     return whole
 
@@ -173,11 +176,16 @@ def failures(results: Results, base: str) -> str:
     for kind in groups(records):
         first, where = kind[0], place(kind[0].traceback)
         head = f"<b>{escape(first.type)}</b> {f'in <code>{escape(where)}</code>' if where else ''}"
-        cells = ", ".join(_failed_cell(record, outs[id(record)], base) for record in kind[:MOST_LINKS])
+        links = [_failed_cell(record, outs[id(record)], base) for record in kind[:MOST_LINKS]]
         more = f", and {len(kind) - MOST_LINKS} more in the table" if len(kind) > MOST_LINKS else ""
+        cells, told = f"<p>{', '.join(links)}{more}</p>", ""
+        if len({record.message for record in kind}) > 1:
+            each = zip(links, kind, strict=False)
+            rows = "".join(f"<li>{link}: {escape(clipped(record.message))}</li>" for link, record in each)
+            cells, told = f"<ul>{rows}</ul>{f'<p>{more[2:]}</p>' if more else ''}", "first: "
         parts.append(
             f"<details class='failure' {'open' if not parts else ''}><summary>{len(kind)} × {head}: "
-            f"{escape(clipped(first.message))}</summary><p>{cells}{more}</p>"
+            f"{told}{escape(clipped(first.message))}</summary>{cells}"
             f"<pre>{escape(first.traceback or first.message)}</pre></details>"
         )
     missing = Counter(record.message or record.type for record in records if not record.has_run)

@@ -25,7 +25,7 @@ from pyexp.results import Record, cells_in_words, clipped, known_output, labels,
 from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
 from pyexp.store.layout import LOG, RUN, Run
-from pyexp.tables import Results, brief, instead, table
+from pyexp.tables import Results, brief, clashing, instead, table
 from pyexp.text import Column, aligned, columns_of, cut, in_words, padded, printable
 
 #: Who the results are of does not matter: none is loaded.
@@ -322,10 +322,10 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
         if screen.is_closed:
             return
     results = history.load_run(run, unpickles=False)
-    for axis in results.axes:
-        coords = ", ".join(clipped(spelled(thaw(at)), 20) for at in axis.coords[:10])
-        more = f", … ({axis.size} in all)" if axis.size > 10 else ""
-        screen.line(printable(f"  {axis.name}: {coords}{more}"))
+    for name, along in results.coords.items():
+        coords = list(dict.fromkeys(clipped(spelled(thaw(at)), 20) for at in along if at is not None))
+        more = f", … ({len(coords)} in all)" if len(coords) > 10 else ""
+        screen.line(printable(f"  {name}: {', '.join(coords[:10])}{more}"))
     kept = _kept(run.path)
     screen.line(f"{cells_in_words(results.size)}: {in_words(kept.statuses)}")
     screen.line()
@@ -392,10 +392,11 @@ def _follow_run(run: Run, screen: Screen) -> None:
 
 
 def best(said: Namespace, screen: Screen) -> int:
-    """The cells with the largest or least values of an output, and the config keys that vary."""
+    """The cells with the largest or least values of an output, or of its mean, and the config keys that vary."""
     if said.number < 1:
         raise UsageError(f"-n is {said.number}, and should be at least 1")
-    found = records_of(_results(said.run, "best"))
+    results = _results(said.run, "best")
+    found = records_of(results)
     having = [record for record in found if said.metric in record.outputs]
     if not having:
         known = dict.fromkeys(key for record in found for key in record.kinds)
@@ -405,14 +406,24 @@ def best(said: Namespace, screen: Screen) -> int:
             f"no cell has the output {said.metric!r}; {nearest(said.metric, known, 'the outputs are')}"
         )
     ranked, left_out = _ranked(having, said.metric, largest=said.largest)
+    left_out += [record.status for record in found if said.metric not in record.outputs]
+    values = f"values of {said.metric}"
+    numbers: dict[int, str] = {}
+    if said.mean and ranked:
+        kept = set(map(id, ranked))
+        some = results[[i for i, record in enumerate(found) if id(record) in kept]]
+        numbers, found = _means(some, said.metric, said.mean)
+        ranked, _ = _ranked(found, said.metric, largest=said.largest)
+        values = f"means of {said.metric} over {', '.join(said.mean)}"
     top = ranked[: said.number]
     what = "largest" if said.largest else "least"
-    screen.line(f"the {len(top)} {what} of {len(ranked)} values of {printable(said.metric)}", "bold")
-    left_out += [record.status for record in found if said.metric not in record.outputs]
+    screen.line(printable(f"the {len(top)} {what} of {len(ranked)} {values}"), "bold")
+    varying = [(path, told) for path, told in _varying(found, top) if path not in (said.mean or ())]
     columns = [
         Column("name", [printable(name) for name in labels(top)]),
         Column(said.metric, [brief(known_output(record, said.metric)) for record in top], rank=2, right=True),
-        *(Column(printable(path), told, rank=1, right=True) for path, told in _varying(found, top)),
+        *([Column("values", [numbers[id(record)] for record in top], rank=2, right=True)] if numbers else []),
+        *(Column(printable(path), told, rank=1, right=True) for path, told in varying),
     ]
     lines, hidden = aligned(columns, screen.width)
     for line in lines:
@@ -422,6 +433,22 @@ def best(said: Namespace, screen: Screen) -> int:
     if left_out:
         screen.line(f"left out: {in_words(Counter(left_out))}", "dim")
     return 0
+
+
+def _means(results: Results, metric: str, over: Sequence[str]) -> tuple[dict[int, str], list[Record]]:
+    """The records of the means over some axes, and by record of how many values it is the mean.
+
+    Cells whose coordinates are the same and whose configs are not are kept apart.
+    """
+    keys = clashing(results)
+    parts: dict[Any, list[int]] = {}
+    for position, record in enumerate(records_of(results)):
+        config = dotted(record.config)
+        parts.setdefault(tuple(config.get(key) for key in keys), []).append(position)
+    apart = [results[positions] for positions in parts.values()] if keys else [results]
+    means = [record for part in apart for record in records_of(part.mean(*over, skipna=True))]
+    counts = [record for part in apart for record in records_of(part.count(*over))]
+    return {id(m): str(n.outputs[metric]) for m, n in zip(means, counts, strict=True)}, means
 
 
 def _ranked(having: Sequence[Record], metric: str, *, largest: bool) -> tuple[list[Record], list[str]]:

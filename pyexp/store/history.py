@@ -380,6 +380,10 @@ def load(path: str | os.PathLike[str], *, trust: str = "") -> Any:
     `trust` names another user whose results to load, or is `all`. A UserWarning says which results are not loaded
     because they belong to another user.
 
+    >>> cell = results[0].out
+    >>> load(cell.parent).shape, load(cell).loss
+    ((1, 2, 3), 0.5)
+
     Raises `NoRunError` if the folder is neither a run nor a cell, and `StoreError` if a newer pyexp wrote it.
     """
     run, folder = find(path, trust=trust)

@@ -9,7 +9,7 @@ parent read too. So an edit during a run does not affect its cells.
 import linecache
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -106,6 +106,30 @@ def _started_in(file: str) -> str:
     if given and not os.path.isabs(given) and file.endswith(f"{os.sep}{given}"):
         return file.removesuffix(given)
     return os.getcwd()
+
+
+def is_used(source: bytes, experiments: Collection[str]) -> bool:
+    r"""Whether a script does anything with the experiments of these names, apart from defining them.
+
+    A statement `train.run`, without a call, does nothing. Neither does the block under `if __name__ == "main"`.
+
+    >>> is_used(b"@train.configs\ndef configs(): ...\ntrain.run", ["train"]), is_used(b"train.run()", ["train"])
+    (False, True)
+    """
+    import ast  # needed only at the end of a script that runs no experiment
+
+    pending: list[ast.AST] = [ast.parse(source)]
+    while pending:
+        match node := pending.pop():
+            case ast.Attribute(ast.Name(), "configs" | "report" | "initializer") | ast.Expr(ast.Attribute(ast.Name())):
+                continue
+            case ast.If(ast.Compare(ast.Name("__name__"), [ast.Eq()], [ast.Constant(name)])) if name != "__main__":
+                pending += node.orelse
+            case ast.Name(name, ast.Load()) if name in experiments:
+                return True
+            case _:
+                pending += ast.iter_child_nodes(node)
+    return False
 
 
 def script_of(namespace: Mapping[str, Any]) -> Script | None:

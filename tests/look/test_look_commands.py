@@ -18,7 +18,7 @@ import pyexp
 from pyexp.look.commands import COMMANDS, main
 from pyexp.look.screen import NARROWEST, size
 from pyexp.text import LEAST, Column, aligned, columns_of, cut
-from tests.cli.scripts import SCRIPT
+from tests.cli.scripts import SCRIPT, go
 from tests.look.outside import ESCAPE, copied, look, on_terminal, refused, variables
 
 run = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
@@ -212,6 +212,31 @@ def test_the_best_cells_come_with_the_keys_that_vary(folder: Path, second: Path)
     least = look(folder, "best", second, "accuracy", "--min", "-n", "1").stdout.splitlines()
     assert (least[0], least[2].split()[0]) == ("the 1 least of 6 values of accuracy", "exp_lr1.0_seed0")
     assert look(folder, "best", second.parent / "first", "accuracy").stdout.endswith("left out: 3 failed\n")
+
+
+def test_the_best_means_come_with_the_number_of_their_values(folder: Path, second: Path) -> None:
+    """Also where cells failed, and where the grids of a run are no box."""
+    changed = ["fixed=True", "wait=0.001", "+extra=1", "-k", "*seed0"]
+    done = go(folder, "-q", "--executor", "inline", "--timestamp", "second", *changed)
+    assert done.returncode == 0, done.stderr
+    assert "\n  axis_0: exp\n  lr: 0.1, 1.0\n  seed: 0, 1, 2\n12 cells: " in look(folder, "show", second).stdout
+    lines = look(folder, "best", second, "accuracy", "--mean", "seed").stdout.splitlines()
+    assert lines[0] == "the 4 largest of 4 means of accuracy over seed"
+    assert lines[1].split() == ["name", "accuracy", "values", "extra", "lr", "wait"]
+    assert sorted(line.split() for line in lines[2:6]) == [
+        ["exp_lr0.1_*", "0.99", "3", "0.1", "0.0"],
+        ["exp_lr0.1_seed0", "0.99", "1", "1", "0.1", "0.001"],
+        ["exp_lr1.0_*", "0.9", "3", "1.0", "0.0"],
+        ["exp_lr1.0_seed0", "0.9", "1", "1", "1.0", "0.001"],
+    ]
+    with pytest.raises(pyexp.SelectionError, match=r"^cells with the same coordinates differ in 'wait', 'extra'; "):
+        pyexp.load(second).mean("seed", skipna=True)
+    assert pyexp.load(second)[{"config.wait": 0.0}].mean("seed").size == 2
+    lines = look(folder, "best", "out/mnist/first", "accuracy", "--mean", "seed").stdout.splitlines()
+    assert (lines[0], lines[-1]) == ("the 1 largest of 1 means of accuracy over seed", "left out: 3 failed")
+    assert "no axis is named 'sed'; did you mean 'seed'?" in refused(
+        folder, "best", second, "accuracy", "--mean", "sed"
+    )
 
 
 def test_nan_has_no_place_in_an_order(folder: Path, tmp_path: Path) -> None:

@@ -221,7 +221,11 @@ def test_a_page_tells_what_ran_and_what_failed(tmp_path: Path) -> None:
     assert path == Path(results[0].out).parent / "report.html"
     parsed = Parsed(path.read_text())
     assert "18 cells: 12 done, 6 failed" in parsed.words
-    assert re.search(r"6 × ValueError in test_page\.py:\d+ in work: diverged at exp_lr1\.0_w8_seed0", parsed.words)
+    assert re.search(
+        r"6 × ValueError in test_page\.py:\d+ in work: first: diverged at exp_lr1\.0_w8_seed0", parsed.words
+    )
+    for seed in range(3):  # each with its own message
+        assert f"exp_lr1.0_w8_seed{seed}: diverged at exp_lr1.0_w8_seed{seed}" in parsed.words
     assert "Traceback (most recent call last)" in parsed.words
     links = [attributes["href"] for tag, attributes in parsed.tags if tag == "a"]
     assert len(links) == 6
@@ -267,6 +271,8 @@ def test_a_page_is_small(tmp_path: Path) -> None:
     results = ran(tmp_path / "out", study(5))
     many = Results(list(results) * 334)
     assert os.path.getsize(many.to_html(tmp_path / "many.html")) < 3_000_000
+    with pytest.raises(FileNotFoundError, match=f"there is no folder for the page: '{tmp_path}/no'"):
+        results.to_html(tmp_path / "no" / "few.html")
 
 
 def test_without_its_libraries_a_page_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

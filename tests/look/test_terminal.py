@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyexp.configs import frozen_map
 from pyexp.look import progress
 from pyexp.look.folding import LEAST_ERROR, failure_line, plan_for_stdout
 from pyexp.look.progress import LEAST_BAR, WIDEST_BAR, heartbeat, is_due, status_line
@@ -167,10 +168,19 @@ def test_cells_without_a_name_are_called_by_what_varies(found: list[dict[str, ob
     records = [record_of(str(c["name"]), pmap_of(c), f"hash{i}", {"status": "done"}) for i, c in enumerate(named)]
     told = labels(records)
     assert all(label for label in told)
-    assert [label for label, record in zip(told, records, strict=True) if record.name] == [
-        record.name for record in records if record.name
-    ]
+    names = [record.name for record in records]
+    for label, name in zip(told, names, strict=True):
+        assert label == name if name and names.count(name) == 1 else label.startswith(name)
     assert labels(records[:0]) == []
+
+
+def test_cells_of_one_name_are_told_apart_by_what_varies() -> None:
+    cells = [{"name": "a", "x": 1, "y": 0}, {"name": "a", "x": 2, "y": 0}, {"name": "b", "x": 3}]
+    records = [record_of(c["name"], pmap_of(c), f"hash{i}", {"status": "done"}) for i, c in enumerate(cells)]
+    unknown = record_of("a", frozen_map({"name": "a"}), "hash4", {"status": "done"})
+    assert labels([*records, unknown]) == ["a (x=1)", "a (x=2)", "b", "a"]
+    assert labels([records[0], records[2], unknown]) == ["a", "b", "a"]
+    assert labels([records[0], records[0]]) == ["a", "a"]
 
 
 def pmap_of(config: Mapping[str, object]) -> object:

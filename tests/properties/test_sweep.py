@@ -33,7 +33,7 @@ from pyexp import (
     sweep,
 )
 from pyexp.configs import FrozenConfig, equal
-from pyexp.sweep import Chain, Product
+from pyexp.sweep import Chain, Product, slips
 from pyexp.tensor import default_axes
 from pyexp.testing.strategies import configs, maps, names, parts, variations
 
@@ -578,3 +578,72 @@ def test_every_name_and_key_that_is_a_string_is_welcome(name, update, part):
     cell = sweep([{"name": name}], [{"name": name, part: 1}, update])[0, 0]
     assert cell["name"] == (f"{name}_{name}" if name else "")
     assert cell[part] == 1
+
+
+def never(config):
+    raise AssertionError(f"{config} was looked at")
+
+
+BASE = {
+    "name": "exp",
+    "learning_rate": 0.1,
+    "lr": 0.1,
+    "beta1": 0.9,
+    "xmin": 0,
+    "batch": 8,
+    "step": 1,
+    "model": {"width": 32},
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("lerning_rate", "learning_rate"),
+        ("learning_ratee", "learning_rate"),
+        ("laerning_rate", "learning_rate"),
+        ("leatning_rate", "learning_rate"),
+        ("learningRate", "learning_rate"),
+        ("Lr", "lr"),
+        ("model.widht", "model.width"),
+        ("steps", "step"),
+        ("setp", "step"),
+        ("modle.width", "model"),
+        *((key, None) for key in ("lr", "learning_rate", "model.width", "model.depth.width", "batch.norm")),
+        *(
+            (key, None)
+            for key in (
+                "mode",
+                "stop",
+                "stepp",
+                "sstep",
+                "batch2",
+                "beta2",
+                "ymin",
+                "rl",
+                "lrs",
+                "l",
+                "batch_size",
+                "epochs",
+                "match",
+            )
+        ),
+    ],
+)
+def test_a_key_of_a_variation_that_looks_like_a_slip_is_found(key, meant):
+    """In every grid that is made of the sweep, and from its factors alone."""
+    base = [{"other": 1}, BASE]
+    found = {} if meant is None else {"modle" if key.startswith("modle") else key: meant}
+    grid = derive(sweep(sweep(base, [{"seed": i} for i in range(3)]), [{key: 1}, {key: 2}]), never)
+    for made in (grid, grid[1:3], grid[:, 0], sample(grid, 2, seed=0), concat([[{"Batch": 1}], grid])):
+        assert slips(made) == found
+    assert slips(sweep([{"seed": 0}], [{key: 1}]), freeze(BASE)) == found
+    assert slips(sweep(sweep([{"seed": 0}], [{"name": "all", **BASE}]), [{key: 1}])) == found
+
+
+@given(st.lists(variations(2), min_size=1, max_size=3))
+def test_a_key_that_is_there_is_never_a_slip(many):
+    grid = [{"name": "exp"}]
+    for each in many:
+        grid = sweep(grid, each)
+    assert slips(sweep(list(grid), list(grid))) == {}

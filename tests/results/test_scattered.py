@@ -30,7 +30,7 @@ from pyexp import (
 from pyexp.axes import flat_axis
 from pyexp.configs import equal
 from pyexp.results import done, record_of
-from pyexp.sweep import grid_of
+from pyexp.sweep import chained, grid_of
 from pyexp.worker.outcome import failed
 
 LRS, OPTS, SEEDS = (0.1, 0.2, 0.3), ("adam", "sgd"), (0, 1, 2)
@@ -126,7 +126,7 @@ def test_a_mean_of_a_conditional_sweep_is_laid_on_its_grid_too() -> None:
     assert np.isnan(heat.values).tolist() == [[False, False], [False, False], [False, True]]
     assert results.mean("seed").mean("opt").mean("lr").size == 1
     assert results.mean().shape == ()
-    assert results.mean(dim=...).shape == ()
+    assert results.mean(dim=...).shape == results.mean(...).shape == ()
     assert results.mean("seed", dim="opt").shape == (3,)
     assert results.mean(dim=[]).shape == (15,)
     assert results_of(grid(), lambda config: {"y": 1}).mean(dim=[]).shape == (3, 2, 3)
@@ -198,7 +198,7 @@ def test_a_mean_does_not_join_cells_that_differ_in_more_than_coordinates(name: s
     ]
     axis = flat_axis(one.axes, [0, 1, 2, 3, 0, 1, 2, 3])
     results = Results.of_cells(tuple(made), [axis])
-    words = r"^'e' and 'e' have the same coordinates, and their configs differ in 'bias'; select one of them first"
+    words = r"^cells with the same coordinates differ in 'bias'; select"
     with pytest.raises(SelectionError, match=words):
         getattr(results, name)("seed")
     assert getattr(results[:4], name)("seed").shape == (2,)
@@ -207,6 +207,27 @@ def test_a_mean_does_not_join_cells_that_differ_in_more_than_coordinates(name: s
     twice = Results.of_cells((made[0], Result(named, None, dict)), [flat_axis(one.axes, [0, 0])])
     assert getattr(twice, name)("seed").shape == (1,)
     assert getattr(results, name)()["y"].item() in (1, 8)
+
+
+def test_a_mean_over_cells_that_their_coordinates_do_not_tell_apart_is_refused() -> None:
+    """As the grids of a run whose base config was changed between them. Cells without a result do not count."""
+    axes = lambda base: sweep(replicate([{"name": "e", **base}], 2, seed=0), [{"lr": 0.1}, {"lr": 1.0}])  # noqa: E731
+    same = Axis("axis_0", ["e"], marks=["e"])  # as a run on disk has it: by its coordinate
+    parts = [Tensor.of_cells(tuple(made), (same, *made.axes[1:])) for made in map(axes, ({"x": 1}, {"x": 2, "y": 3}))]
+    results = results_of(chained(parts), lambda config: {"z": config["x"]})
+    for mean in (results.mean, results.count, results[:].std):
+        with pytest.raises(
+            SelectionError, match=r"^cells with the same coordinates differ in 'x', 'y'; .*'config.x': v"
+        ):
+            mean("seed")
+    assert [r["z"] for r in results[{"config.x": 2}].mean("seed")] == [2, 2]
+    for everything in (results.mean(), results.mean("axis_0", "lr", "seed")):
+        assert everything["z"].item() == 1.5
+    assert results[:4].mean("seed").size == results[[0, 5]].mean("seed").size == 2
+    waiting = results.map(
+        lambda r: r if r.config.x == 1 else Result(r.record._replace(status="new", outputs={}), None, dict)
+    )
+    assert [r["z"] for r in Results.of(waiting).mean("seed", skipna=True)] == [1, 1]
 
 
 # Outputs by name
