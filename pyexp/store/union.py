@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from pyexp.store.layout import BEFORE, CODE, HISTORY, IGNORE, RESULT, RUN, Run
 
 #: Cells to copy before they are synced together. Each holds a claim, which is an open file.
 BATCH = 100
+#: Cells to sync at a time: a disk takes many syncs in one write, and a network disk answers late.
+SYNCS = 8
 
 
 class Event(NamedTuple):
@@ -224,8 +227,9 @@ def _merge_cells(to: Run, run: Run) -> Iterator[Event]:
                     staged[target] = os.path.join(to.path, files.temporary_name(folder))
                     undo.callback(shutil.rmtree, staged[target], ignore_errors=True)
                     _copy_folder(path, staged[target])
-            for staging in staged.values() if to.durable else ():
-                _sync_tree(staging)
+            if to.durable:
+                with ThreadPoolExecutor(SYNCS) as pool:
+                    list(pool.map(_sync_tree, staged.values()))
             for target, staging in staged.items():
                 _reveal(staging, target)
             if staged and to.durable:
