@@ -455,7 +455,7 @@ def best(said: Namespace, screen: Screen) -> int:
 
 def _told_apart(results: Results) -> list[Results]:
     """The results in parts, in each of which the coordinates tell all cells apart."""
-    keys = clashing(results)
+    keys = dict.fromkeys(key for _, _, keys in clashing(results) for key in keys)
     parts: dict[Any, list[int]] = {}
     for position, record in enumerate(records_of(results)):
         told = dotted(record.config)
