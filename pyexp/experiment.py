@@ -385,9 +385,9 @@ def validate_function(fn: Any) -> None:
     if not callable(fn):
         raise ConfigError(f"an experiment is a function of a config, not {fn!r}")
     name = getattr(fn, "__name__", type(fn).__name__)
-    called = _called(fn)
+    body = _called(fn)
     for is_kind, kind, remedy in _FRUITLESS:
-        if is_kind(called):
+        if is_kind(body):
             raise ConfigError(f"the experiment {name!r} is {kind}; {remedy}")
     _validate_signature(name, fn)
 
@@ -415,9 +415,14 @@ def _validate_signature(name: str, fn: Any) -> None:
 
 
 def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> None:
-    """Raise `ConfigError` for a function that clearly cannot be called with these arguments."""
+    """Raise `ConfigError` for a function that clearly cannot be called with these arguments and do its work."""
     if not callable(fn):  # configs may be a list
         return
+    body, name = _called(fn), getattr(fn, "__name__", type(fn).__name__)
+    is_lazy = inspect.isgeneratorfunction(body) and role != "configs"  # whose configs are listed
+    if is_lazy or inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
+        kind = "a generator function" if is_lazy else "async"
+        raise ConfigError(f"the {role} function {name!r} is {kind}, and calling it runs nothing; use a plain function")
     try:
         signature = inspect.signature(fn)
     except Exception:  # it is written in C, or hides what it takes
@@ -425,7 +430,6 @@ def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> 
     try:
         signature.bind(*arguments)
     except TypeError as error:
-        name = getattr(fn, "__name__", type(fn).__name__)
         raise ConfigError(f"the {role} function {name!r} takes {signature}, and is called {how} ({error})") from None
 
 

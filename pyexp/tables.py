@@ -237,10 +237,10 @@ class Results(Tensor[Result]):
             raise ResultError("there are no cells to reduce: these results are empty")
         gone = self._gone(axes, dim)
         is_partial = gone is not None and any(0 < len(gone & each.known.keys()) < len(each.known) for each in self.axes)
-        if is_partial and (keys := clashing(self)):
+        for one, other, keys in clashing(self) if is_partial else ():
             raise SelectionError(
-                f"cells with the same coordinates differ in {listing(keys)}; select those to reduce first, as in "
-                f"results[{{'config.{keys[0]}': value}}]"
+                f"{one.name!r} and {other.name!r} have the same coordinates, and their configs differ in "
+                f"{listing(keys)}; select one of them first, by filter or results[{{'config.…': …}}]"
             )
         entries: list[Sequence[Any]] = []
         left: list[Axis] = []
@@ -347,22 +347,24 @@ class Results(Tensor[Result]):
         return self.reduce(sum, *axes, dim=dim, skipna=skipna)
 
 
-def clashing(results: Results) -> list[str]:
-    """The config keys in which cells with the same coordinates differ: grids of one run, whose base configs differ."""
-    records, found = records_of(results), dict[str, None]()
+def clashing(results: Results) -> Iterator[tuple[Record, Record, list[str]]]:
+    """Pairs of cells with the same coordinates whose configs differ, and the keys in which they do.
+
+    A run whose base config was changed between two commands has such cells.
+    """
+    records = records_of(results)
     for axis, stride in zip(results.axes, strides_of(results.shape), strict=True):
         first: dict[tuple[int, ...], Record] = {}
         along = zip(*(level.codes for level in axis.levels), strict=True) if axis.is_flat and axis.levels else ()
         for position, codes in enumerate(along):
             record = records[position * stride]
             other = first.setdefault(codes, record) if record.has_run else record
-            if other is not record:
-                found |= dict.fromkeys(differing(other.config, record.config))
-    return list(found)
+            if other is not record and (keys := _differing(other.config, record.config)):
+                yield other, record, keys
 
 
-def differing(one: FrozenConfig, other: FrozenConfig) -> list[str]:
-    """The dotted paths, apart from the name, at which one of two configs has another value, or none."""
+def _differing(one: FrozenConfig, other: FrozenConfig) -> list[str]:
+    """The dotted paths, apart from the name, at which one of two configs has another value or type, or none."""
     ours, theirs = dict(leaves(one)), dict(leaves(other))
     return [
         path

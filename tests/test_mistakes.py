@@ -55,6 +55,14 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("experiment.report(lambda: 1)", "ConfigError: the report function .* takes (), .*: def report(results)"),
         ("experiment.initializer(lambda config: 1)", "ConfigError: the initializer function .*: def initialize()"),
         ("experiment([{'lr': 1}])", "ConfigError: config is [{'lr': 1}], of type list; it has to be a mapping"),
+        (
+            "exec('@experiment.report\\ndef f(results): yield', globals())",
+            "ConfigError: the report function 'f' is a gen",
+        ),
+        (
+            "exec('@experiment.configs\\nasync def f(): pass', globals())",
+            "ConfigError: the configs function 'f' is async",
+        ),
         ("experiment.configs()", "UsageError: .*; write @experiment.configs without parentheses"),
         ("experiment.report()", "UsageError: .*; write @experiment.report without parentheses"),
         ("setattr(experiment, 'report', print)", "UsageError: report is a method, .*; call it: experiment.report(…)"),

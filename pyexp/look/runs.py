@@ -440,7 +440,7 @@ def _means(results: Results, metric: str, over: Sequence[str]) -> tuple[dict[int
 
     Cells whose coordinates are the same and whose configs are not are kept apart.
     """
-    keys = clashing(results)
+    keys = dict.fromkeys(key for _, _, keys in clashing(results) for key in keys)
     parts: dict[Any, list[int]] = {}
     for position, record in enumerate(records_of(results)):
         config = dotted(record.config)

@@ -229,7 +229,7 @@ def test_the_best_means_come_with_the_number_of_their_values(folder: Path, secon
         ["exp_lr1.0_*", "0.9", "3", "1.0", "0.0"],
         ["exp_lr1.0_seed0", "0.9", "1", "1", "1.0", "0.001"],
     ]
-    with pytest.raises(pyexp.SelectionError, match=r"^cells with the same coordinates differ in 'wait', 'extra'; "):
+    with pytest.raises(pyexp.SelectionError, match=r"same coordinates, and their configs differ in 'wait', 'extra'; "):
         pyexp.load(second).mean("seed", skipna=True)
     assert pyexp.load(second)[{"config.wait": 0.0}].mean("seed").size == 2
     lines = look(folder, "best", "out/mnist/first", "accuracy", "--mean", "seed").stdout.splitlines()

@@ -217,9 +217,12 @@ def test_a_mean_over_cells_that_their_coordinates_do_not_tell_apart_is_refused()
     results = results_of(chained(parts), lambda config: {"z": config["x"]})
     for mean in (results.mean, results.count, results[:].std):
         with pytest.raises(
-            SelectionError, match=r"^cells with the same coordinates differ in 'x', 'y'; .*'config.x': v"
+            SelectionError, match=r"^'e_seed0' and 'e_seed0' have the same coordinates, .* in 'x', 'y'; select"
         ):
             mean("seed")
+    typed = [Tensor.of_cells(tuple(made), (same, *made.axes[1:])) for made in map(axes, ({"x": 1}, {"x": True}))]
+    with pytest.raises(SelectionError, match="differ in 'x'; "):
+        results_of(chained(typed), lambda config: {"z": 1}).mean("seed")
     assert [r["z"] for r in results[{"config.x": 2}].mean("seed")] == [2, 2]
     for everything in (results.mean(), results.mean("axis_0", "lr", "seed")):
         assert everything["z"].item() == 1.5
