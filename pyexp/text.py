@@ -5,6 +5,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from reprlib import Repr
 from typing import NamedTuple
 
@@ -37,13 +38,8 @@ def cut(text: str, width: int | None) -> str:
     """
     if width is None or columns_of(text) <= width:
         return text
-    kept, left = "", width - 1
-    for char in text:
-        left -= _columns(char)
-        if left < 0:
-            break
-        kept += char
-    return f"{kept}…" if width > 0 else ""
+    kept = sum(taken < width for taken in accumulate(map(_columns, text)))
+    return f"{text[:kept]}…" if width > 0 else ""
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:

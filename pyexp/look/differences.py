@@ -43,10 +43,7 @@ def diff(said: Namespace, screen: Screen) -> int:
             screen.line(f"\n{title}", "bold")
             shown = lines if screen.height is None else lines[: max(screen.height - 4, MOST)]
             for line in shown:
-                colour = {"-": "red", "+": "green"}.get(line[0], "")
-                screen.line(f"  {printable(line)}", colour) if screen.is_terminal else screen.write(
-                    f"  {printable(line)}\n"
-                )
+                screen.line(f"  {printable(line)}", {"-": "red", "+": "green"}.get(line[0], ""))
             if len(shown) < len(lines):
                 screen.line(f"  … {len(lines) - len(shown)} more; `| cat` shows all", "dim")
     if not differs:

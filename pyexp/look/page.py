@@ -231,11 +231,12 @@ def about(command: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _when(command: Mapping[str, Any]) -> str:
-    started, ended = command.get("started"), command.get("ended")
+    started: Any = command.get("started")
+    ended = command.get("ended")
     try:
-        begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+        begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(0 + started))  # None would be now
         if not isinstance(ended, (int, float)):
             return f"{begun}, not ended when this page was made"
-        return f"{begun}, for {history.age(ended - (started or 0))}, {command.get('status')}"
+        return f"{begun}, for {history.age(ended - started)}, {command.get('status')}"
     except (TypeError, ValueError, OverflowError, OSError):
         return f"{started} to {ended}"

@@ -384,6 +384,7 @@ def test_a_damaged_description_of_a_command_is_told_as_far_as_it_goes(command: d
 
 
 def test_a_run_that_has_not_ended_says_so() -> None:
+    assert dict(page.about({"ended": 90.0}))["ran"] == "None to 90.0"  # and not now, for as long as there were dates
     assert "not ended when this page was made" in dict(page.about({"started": 0.0, "ended": None}))["ran"]
     assert dict(page.about({"started": 0.0, "ended": 90.0, "status": "finished"}))["ran"].endswith(
         "for 1 min, finished"
