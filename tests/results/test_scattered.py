@@ -198,7 +198,7 @@ def test_a_mean_does_not_join_cells_that_differ_in_more_than_coordinates(name: s
     ]
     axis = flat_axis(one.axes, [0, 1, 2, 3, 0, 1, 2, 3])
     results = Results.of_cells(tuple(made), [axis])
-    words = r"^cells with the same coordinates differ in 'bias'; select"
+    words = r"^'e' and 'e' have the same coordinates, and their configs differ in 'bias'; select one of them first"
     with pytest.raises(SelectionError, match=words):
         getattr(results, name)("seed")
     assert getattr(results[:4], name)("seed").shape == (2,)
