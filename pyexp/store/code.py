@@ -135,6 +135,9 @@ _IDLE_METHODS = frozenset(["critical", "debug", "error", "exception", "info", "l
 #: The decorators of an experiment for functions that do not belong to it, or begin one.
 _ASIDE = (("configs",), ("report",), ("initializer",))
 
+#: The methods of an experiment that run nothing: a script that only calls these is not part of the code.
+_QUESTIONS = frozenset(["results", "plan"])
+
 #: Bases that give a class no use for the annotations in its body, by their last name.
 _PLAIN_BASES = frozenset(
     ["ABC", "Generic", "Module", "Protocol"]
@@ -796,8 +799,20 @@ class _Walk:
 
     # Following.
 
+    def _only_reads(self, module: str) -> bool:
+        """Whether a script asks an experiment for its results or its plan, and has no word of running one."""
+        nodes = [node for unit in self._module(module).statements for node in ast.walk(unit.node)]
+        words = {getattr(node, "attr", None) or getattr(node, "id", None) or _text(node) for node in nodes}
+        chains = [_chain(node)[0] for node in nodes if isinstance(node, ast.Attribute)]
+        asked = [chain[:-1] for chain in chains if chain[-1] in _QUESTIONS]
+        return "run" not in words and any(
+            self._is_experiment(at) for each in asked for at in self.stands_for(module, each)
+        )
+
     def _begin(self, entry: Entry) -> None:
         source = self._module(entry.module)
+        if not entry.name and self._only_reads(entry.module):
+            return
         self._load(entry.module)
         name = entry.name.partition(".")[0]
         at = [unit for unit in source.statements if entry.line is not None and unit.line <= entry.line][-1:]

@@ -125,6 +125,26 @@ def test_an_entry_without_a_name_is_what_its_module_does() -> None:
     assert [*fingerprint([Entry("main")], {"main": "import os\nos.go(1)\nx = 1"}).parts] == ["main.<module>"]
 
 
+@pytest.mark.parametrize(
+    ("body", "counts"),
+    [
+        ("print(main.exp.results('t').shape)", False),
+        ("def f(): return main.exp.results('t')\nprint(f())", False),
+        ("from main import exp as e\nr = e.plan()\nprint(max(r))", False),
+        ("main.setup()\nprint(main.exp.results('t'))\nmain.exp.run()", True),
+        ("main.setup()\nprint(main.exp.results('t'))\ngetattr(main.exp, 'run')()", True),
+        ("main.setup()\nprint(main.exp.fn)", True),
+        ("main.setup()\nprint(main.other.results('t'))", True),
+    ],
+)
+def test_a_script_that_only_reads_results_is_no_part_of_the_code(body: str, counts: bool) -> None:
+    known = "import pyexp\n@pyexp.experiment\ndef exp(config): return 1\ndef setup(): pass\nother = setup\n"
+    entries = [Entry("main", "exp"), Entry("look")]
+    parts = fingerprint(entries, {"main": known, "look": f"import main\n{body}\n"}).parts
+    assert ("look.<module>" in parts) == counts
+    assert "main.exp" in parts
+
+
 def test_an_entry_without_a_source_is_unknown() -> None:
     found = fingerprint([Entry("lib", "f"), Entry("main", "g"), Entry("other")], {"main": ""})
     assert found.parts == {
