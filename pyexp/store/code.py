@@ -757,7 +757,8 @@ class _Walk:
 
     def moment(self, module: str, name: str, line: int) -> str:
         """Which value of a global of several a statement on this line meets."""
-        values = [] if name in self._module(module).defined else self._units(module, name)
+        source = self._module(module)
+        values = source.units.get(name, []) if name in source.defined else self._units(module, name)
         return f"@{sum(each.line < line for each in values)}" if len(values) > 1 else ""
 
     def is_maker(self, module: str, node: ast.AST) -> bool:

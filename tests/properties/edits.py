@@ -320,6 +320,8 @@ PAIRS: list[tuple[str, dict[str, str], dict[str, str], str]] = [
         {"main": "from h import b as x, a as y\ndef f(c): return x(c) - y(c)", "h": "def a(c): return 1\ndef b(c): return 2"},
         "main.f changed",
     ),
+    ("a function used between its two definitions", {"main": "def g(c): return 1\nh = [g]\ndef g(c): return 2\ndef f(c): return h, g"},
+     {"main": "def g(c): return 1\ndef g(c): return 2\nh = [g]\ndef f(c): return h, g"}, "main.h changed"),
     ("library swapped", {"main": "import numpy as np\ndef f(c): return np.sum(c)"},
      {"main": "import cupy as np\ndef f(c): return np.sum(c)"}, "main.f changed"),
     ("star of the library", {"main": "def f(c): return sum(c)"},
