@@ -534,7 +534,10 @@ class _Reading:
         if home is None or found:
             self.uses.append((name, found, depth))
         self.tokens += found
-        return [self._walk.moment(self._module, name, self._line)] if not depth and home is None else []
+        if home is not None:
+            return []
+        here = self._walk.moment(self._module, name, self._line)
+        return [*self._walk.patched(self._module, name), *([] if depth else [here])]
 
     def _name(self, node: ast.Name) -> list[_Next]:
         if not isinstance(node.ctx, ast.Load) and not any(node.id in scope.declared for scope in self._scopes):
@@ -652,6 +655,7 @@ class _Walk:
         self._module = cache(lambda name: _Module(sources.get(name)))
         self._read = cache(lambda module, unit: _Reading(self, module, unit))
         self.stands_for = cache(self._stands_for)
+        self.patched = cache(lambda module, name: [*self._patched(module, name)])
         self._reached: dict[tuple[str, str], list[_Unit]] = {}
         self._unknown: dict[tuple[str, str], str] = {}
         self._loaded: set[str] = set()
@@ -760,6 +764,15 @@ class _Walk:
         source = self._module(module)
         values = source.units.get(name, []) if name in source.defined else self._units(module, name)
         return f"@{sum(each.line < line for each in values)}" if len(values) > 1 else ""
+
+    def _patched(self, module: str, name: str) -> Iterator[str]:
+        """How often a module has changed a global of another one, before each time that it imports it by this name."""
+        source = self._module(module)
+        for line, what in source.imports.get(name, ()):
+            own = {target[:2] for target in self.imported(module, what)} if what.attribute else set()
+            changes = [each for each in source.effects if own and not each.is_call and each.unit.line < line]
+            if met := sum(any(at[:2] in own for at in self.stands_for(module, each.chain)) for each in changes):
+                yield f"patched {met}"
 
     def is_maker(self, module: str, node: ast.AST) -> bool:
         """Whether this is pyexp's decorator, or a call of it."""
