@@ -19,6 +19,7 @@ from weakref import ref
 from pyrsistent import PVector
 
 from pyexp.configs import (
+    NOTHING,
     Config,
     FrozenConfig,
     FrozenList,
@@ -29,6 +30,7 @@ from pyexp.configs import (
     is_map,
     leaves,
     registered,
+    same,
     thaw,
 )
 from pyexp.errors import HashError, ResultError, UsageError, nearest
@@ -381,25 +383,26 @@ def labels(cells: Sequence[Named]) -> list[str]:
     for name, positions in alike.items():
         if name and len(positions) == 1:
             continue
-        for position, words in zip(positions, _differing([cells[i] for i in positions], whole=not name), strict=True):
+        for position, words in zip(positions, _told_apart([cells[i] for i in positions], whole=not name), strict=True):
             made[position] = (f"{name} ({words})" if words else name) if name else words or cells[position].hash
     return made
 
 
-def _differing(cells: Sequence[Named], *, whole: bool) -> list[str]:
+def _told_apart(cells: Sequence[Named], *, whole: bool) -> list[str]:
     """The keys in which the configs differ, with their values, in words; all keys if none does and `whole`."""
     found = [dict(leaves(cell.config)) for cell in cells]
-    keys = [key for key in dict.fromkeys(key for each in found for key in each) if key != "name"]
-    varying = [key for key in keys if not all(_has_same(each, found[0], key) for each in found)] or (
-        keys if whole else []
-    )
-    return [clipped(", ".join(f"{key}={_in_words(each[key])}" for key in varying if key in each)) for each in found]
+    keys = differing(found) or ([key for key in found[0] if key != "name"] if whole else [])
+    return [clipped(", ".join(f"{key}={_in_words(each[key])}" for key in keys if key in each)) for each in found]
 
 
-def _has_same(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
-    """Whether both have the key with the same value, of the same type, or neither has it."""
-    mine, theirs = one.get(key, _UNLOADED), other.get(key, _UNLOADED)
-    return mine is theirs or (type(mine) is type(theirs) and equal(mine, theirs))
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys, apart from the name, that not all configs have with the same value and type, or that some lack.
+
+    Each config is given as its leaves by dotted key.
+    """
+    keys = dict.fromkeys(key for each in configs for key in each if key != "name")
+    first = configs[0]
+    return [key for key in keys if not all(same(each.get(key, NOTHING), first.get(key, NOTHING)) for each in configs)]
 
 
 def _in_words(value: Any) -> str:

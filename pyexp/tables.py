@@ -24,6 +24,7 @@ from pyexp.results import (
     brief_error,
     cells_in_words,
     clipped,
+    differing,
     known_output,
     labels,
     records_of,
@@ -359,18 +360,8 @@ def clashing(results: Results) -> Iterator[tuple[Record, Record, list[str]]]:
         for position, codes in enumerate(along):
             record = records[position * stride]
             other = first.setdefault(codes, record) if record.has_run else record
-            if other is not record and (keys := _differing(other.config, record.config)):
+            if other is not record and (keys := differing([dict(leaves(each.config)) for each in (other, record)])):
                 yield other, record, keys
-
-
-def _differing(one: FrozenConfig, other: FrozenConfig) -> list[str]:
-    """The dotted paths, apart from the name, at which one of two configs has another value or type, or none."""
-    ours, theirs = dict(leaves(one)), dict(leaves(other))
-    return [
-        path
-        for path in ours | theirs
-        if path != "name" and not same(ours.get(path, NOTHING), theirs.get(path, NOTHING))
-    ]
 
 
 def _looked_up(result: Result, path: str) -> Any:
