@@ -172,7 +172,7 @@ class Results(Tensor[Result]):
             _warn_of(_others(records_of(self)), "to_pandas()", "arrays=False")
         rows = self.to_records(arrays=bool(arrays))
         columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
-        made: pandas.DataFrame = module.DataFrame({key: _column(module, values) for key, values in columns.items()})
+        made: pandas.DataFrame = module.DataFrame({key: _series(module, values) for key, values in columns.items()})
         return made
 
     @called("take a variable of the Dataset: results.to_xarray()['loss']")
@@ -618,7 +618,7 @@ def _kinds(values: Iterable[Any]) -> set[type]:
     }
 
 
-def _column(module: Any, values: list[Any]) -> Any:
+def _series(module: Any, values: list[Any]) -> Any:
     """The values as a Series, of objects if the type that pandas chooses for them changes one."""
     kind = _pandas_type(values)
     made = module.Series(values, dtype=kind)

@@ -145,7 +145,7 @@ def html_ends(size: int, most: int = MOST) -> list[int]:
     return list(range(size)) if size <= 2 * most else [*range(most), *range(size - most, size)]
 
 
-def brief(value: object) -> str:
+def short_repr(value: object) -> str:
     """A short repr of a value, whatever its own is."""
     try:
         return _BRIEF.repr(value)
@@ -153,13 +153,13 @@ def brief(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-def items(values: Iterable[object], size: int) -> str:
+def in_a_line(values: Iterable[object], size: int) -> str:
     """The first of so many values in a line.
 
-    >>> items([1, "a"], 2), items(range(3), 5)
+    >>> in_a_line([1, "a"], 2), in_a_line(range(3), 5)
     ("1, 'a'", '0, 1, 2, … (5 in all)')
     """
-    shown = [brief(value) for value in values]
+    shown = [short_repr(value) for value in values]
     return ", ".join(shown if len(shown) == size else [*shown, f"… ({size} in all)"])
 
 
