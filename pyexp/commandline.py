@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pyexp.errors import UsageError
+from pyexp.look.screen import own_screen
 from pyexp.options import (
     FLAGS,
     GROUPS,
@@ -197,15 +198,9 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
 
 def say(text: str) -> None:
     """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
-    try:
-        try:
-            print(text, flush=True)
-        except UnicodeEncodeError:
-            encoding = sys.stdout.encoding
-            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
-        with suppress(OSError, ValueError):  # keep Python from complaining again when it exits
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    screen = own_screen()
+    screen.write(f"{text}\n")
+    screen.flush()
 
 
 def command_again(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:

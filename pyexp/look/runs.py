@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from math import prod
 from operator import itemgetter
 from typing import Any
 
@@ -86,12 +87,7 @@ def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
     columns = (
         Column("  run", [f"  {printable(kept.name)}" for kept in found]),
         Column("age", [age(now - kept.started) for kept in found], rank=3, right=True),
-        Column(
-            "shape",
-            ["×".join(map(str, kept.shape)) if kept.grids < 2 else f"{kept.grids} grids" for kept in found],
-            rank=1,
-            right=True,
-        ),
+        Column("shape", [kept.extent for kept in found], rank=1, right=True),
         Column("cells", [in_words(kept.statuses) for kept in found], rank=5),
         Column("took", details["took"], rank=2, right=True),
         Column("commit", details["commit"], rank=0),
@@ -125,7 +121,12 @@ LEAST_COMMAND = 20
 
 def overview(found: Sequence[Kept], width: int | None) -> list[str]:
     """The runs of an experiment, a line each: with their counts and, as far as the width reaches, what made them."""
-    lines = history.listing(found).split("\n")
+    now, widest_name = time.time(), max(len(kept.name) for kept in found)
+    lines = [
+        f"{kept.name:<{widest_name}}  {f'{age(now - kept.started)} ago':>10}  {kept.extent:>9} = "
+        f"{cells_in_words(prod(kept.shape))}: {in_words(kept.statuses)}"
+        for kept in found
+    ]
     for what, cells in _details(found).items():
         longest, widest = max(map(columns_of, lines)), max(map(columns_of, cells))
         room = widest if width is None else width - longest - 2

@@ -44,7 +44,7 @@ class Screen:
             self.write(f"\x1b[{_CODES[colour]}m{shown}\x1b[0m\n" if colour and self.has_colours else f"{shown}\n")
 
     def write(self, text: str) -> None:
-        """Write the text as it is; what the stream cannot spell is spelled out."""
+        """Write the text as it is. Escape characters that the stream cannot encode."""
         if self.is_closed:
             return
         try:
@@ -57,7 +57,7 @@ class Screen:
             self._close()
 
     def flush(self) -> None:
-        """Have all be written that was given so far."""
+        """Flush the stream."""
         try:
             self.stream.flush()
         except BrokenPipeError:
@@ -65,7 +65,7 @@ class Screen:
 
     def _close(self) -> None:
         self.is_closed = True
-        with suppress(OSError, ValueError):  # else Python would complain once more at its end
+        with suppress(OSError, ValueError):  # keep Python from complaining again when it exits
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
