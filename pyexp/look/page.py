@@ -27,7 +27,7 @@ from pyexp.errors import ExtraError, ResultError
 from pyexp.look import charts
 from pyexp.look.folding import groups
 from pyexp.results import Record, cells_in_words, clipped, place, records_of, spelled
-from pyexp.store import files, history
+from pyexp.store import files, history, layout
 from pyexp.store.layout import LOG, RUN, Run
 from pyexp.tables import Results
 
@@ -63,7 +63,7 @@ def write(results: Results, path: str | os.PathLike[str] | None = None) -> str:
     folder = run_folder(results)
     if path is None and folder is None:
         raise ResultError("the results are not all from one run, so there is no folder for their page; give a path")
-    whole = os.path.abspath(os.path.expanduser(os.path.join(folder or "", PAGE) if path is None else path))
+    whole = layout.absolute(os.path.join(folder or "", PAGE) if path is None else path)
     if not os.path.isdir(os.path.dirname(whole)):
         raise FileNotFoundError(errno.ENOENT, "there is no folder for the page", os.path.dirname(whole))
     files.write(whole, [page(results, folder, os.path.dirname(whole)).encode("utf-8", "replace")], durable=False)

@@ -39,7 +39,7 @@ LOOK, OVER = 0.2, 5
 
 def ls(said: Namespace, screen: Screen) -> int:
     """List the runs below a folder, those of an experiment together."""
-    folder = os.path.abspath(os.path.expanduser(said.folder))
+    folder = layout.absolute(said.folder)
     paths = runs_below(folder)
     homes: dict[str, list[str]] = {}
     for path in paths:

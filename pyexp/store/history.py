@@ -407,7 +407,7 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
     """
     if not isinstance(path, (str, os.PathLike)):
         raise UsageError(f"path is {path!r}, of type {type(path).__name__}; it takes the folder of a run or a cell")
-    folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    folder = layout.absolute(os.fspath(path))
     if os.path.isfile(folder):
         raise NoRunError(f"{folder} is a file; give the folder of a run or a cell, such as {os.path.dirname(folder)}")
     run, above = Run(folder, trust=trust), Run(os.path.dirname(folder), trust=trust)
