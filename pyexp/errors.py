@@ -110,15 +110,19 @@ def called(remedy: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return explained
 
 
-def listing(known: Iterable[object], limit: int = 8) -> str:
-    """The known things as a short list in words, at most `limit` of them.
+#: Things that a `listing` shows.
+MOST_LISTED = 8
 
-    >>> listing(["a", "b", "c"], limit=2)
-    "'a', 'b', … (3 in all)"
+
+def listing(known: Iterable[object]) -> str:
+    """The known things as a short list in words.
+
+    >>> listing("ab"), listing(range(20))
+    ("'a', 'b'", '0, 1, 2, 3, 4, 5, 6, 7, … (20 in all)')
     """
     items = list(known)
-    shown = ", ".join(repr(item) for item in items[:limit]) or "nothing"
-    return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
+    shown = ", ".join(map(repr, items[:MOST_LISTED])) or "nothing"
+    return shown if len(items) <= MOST_LISTED else f"{shown}, … ({len(items)} in all)"
 
 
 def frames_of_users(trace: TracebackType | None) -> TracebackType | None:
@@ -152,10 +156,10 @@ def nearest(word: object, known: Iterable[object], otherwise: str = "there is") 
     return f"{otherwise} {listing(words)}" if words else "there is nothing"
 
 
-def closest(value: object, known: Iterable[object], limit: int = 8) -> str:
+def closest(value: object, known: Iterable[object]) -> str:
     """A hint to put before a `listing`: the known value nearest to one that is missing; `""` if the listing is enough.
 
-    If few numbers are known, the hint names only one that looks like the missing one when printed.
+    If the listing shows all numbers, the hint names only one that looks like the missing one when printed.
 
     >>> closest(0.57, [0.1, 0.5700000000000001]), closest(0.3, [0.1, 0.2]), closest(0.3, [i / 4 for i in range(20)])
     ('; nearest 0.5700000000000001', '', '; nearest 0.25')
@@ -174,7 +178,7 @@ def closest(value: object, known: Iterable[object], limit: int = 8) -> str:
         is_same = abs(near - value) <= 1e-6 * abs(value)
     except OverflowError:  # an int that no float holds
         return ""
-    return f"; nearest {near!r}" if is_same or len(items) > limit else ""
+    return f"; nearest {near!r}" if is_same or len(items) > MOST_LISTED else ""
 
 
 def slip_of(word: str, known: Iterable[str]) -> str | None:
