@@ -1,4 +1,4 @@
-"""The command line: which words are meant for a call of `run()`, what they say, and how to type them again."""
+"""The command line of a script: its words, what they say, how to type them again, and the lines that answer them."""
 
 import os
 import re
@@ -32,6 +32,13 @@ def tell(line: str) -> None:
     """Write a line to stderr. Ignore a stderr that is closed."""
     with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
         sys.stderr.write(f"{line}\n")
+
+
+def say(text: str) -> None:
+    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
+    screen = own_screen()
+    screen.write(f"{text}\n")
+    screen.flush()
 
 
 #: The options that choose the run or its cells.
@@ -194,13 +201,6 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
     said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
     repeated = {option.field for option in OPTIONS if option.repeats}
     return checked({k: tuple(v) if k in repeated else v for k, v in said.items()}, "the command line")
-
-
-def say(text: str) -> None:
-    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
-    screen = own_screen()
-    screen.write(f"{text}\n")
-    screen.flush()
 
 
 def command_again(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:

@@ -18,7 +18,7 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 class Screen:
     """Where a command writes: lines that fit the terminal, in colours where it has them.
 
-    Once nobody reads any more, it takes lines and writes none: a command's exit status is right all the same.
+    Once the reader has closed the pipe, it ignores all lines, so that a command still ends with its own exit status.
     """
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
@@ -29,12 +29,12 @@ class Screen:
 
     @property
     def width(self) -> int | None:
-        """Columns of the terminal as it is now; None if this is none."""
+        """Columns of the terminal as it is now; None without a terminal."""
         return max(shutil.get_terminal_size().columns, NARROWEST) if self.is_terminal else None
 
     @property
     def height(self) -> int | None:
-        """Lines of the terminal as it is now; None if this is none."""
+        """Lines of the terminal as it is now; None without a terminal."""
         return shutil.get_terminal_size().lines if self.is_terminal else None
 
     def line(self, text: str = "", colour: str = "") -> None:
@@ -83,7 +83,7 @@ def own_screen() -> Screen:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Columns of the terminal that the stream leads to, as it is now; None if there is none, or if nobody knows."""
+    """Columns of the terminal that the stream leads to, as it is now; None if it leads elsewhere or does not say."""
     if not is_terminal(stream):
         return None
     try:
