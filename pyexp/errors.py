@@ -110,19 +110,19 @@ def called(remedy: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return explained
 
 
-#: Things that a `listing` shows.
+#: Things that a message lists.
 MOST_LISTED = 8
 
 
-def listing(known: Iterable[object]) -> str:
-    """The known things as a short list in words.
+def listing(known: Iterable[object], limit: int = MOST_LISTED) -> str:
+    """The known things as a short list in words, at most `limit` of them.
 
-    >>> listing("ab"), listing(range(20))
-    ("'a', 'b'", '0, 1, 2, 3, 4, 5, 6, 7, … (20 in all)')
+    >>> listing(["a", "b", "c"], limit=2)
+    "'a', 'b', … (3 in all)"
     """
     items = list(known)
-    shown = ", ".join(map(repr, items[:MOST_LISTED])) or "nothing"
-    return shown if len(items) <= MOST_LISTED else f"{shown}, … ({len(items)} in all)"
+    shown = ", ".join(map(repr, items[:limit])) or "nothing"
+    return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
 
 
 def frames_of_users(trace: TracebackType | None) -> TracebackType | None:

@@ -384,7 +384,10 @@ def labels(cells: Sequence[Named]) -> list[str]:
         if name and len(positions) == 1:
             continue
         for position, words in zip(positions, _told_apart([cells[i] for i in positions], whole=not name), strict=True):
-            made[position] = (f"{name} ({words})" if words else name) if name else words or cells[position].hash
+            if name:
+                made[position] = f"{name} ({words})" if words else name
+            else:
+                made[position] = words or cells[position].hash
     return made
 
 

@@ -59,9 +59,8 @@ def ends(size: int, height: int | None) -> tuple[range, range]:
     ((range(0, 12), range(12, 12)), (range(0, 11), range(495, 500)))
     """
     most = size if height is None else max(height - 8, LEAST_ROWS)
-    return (
-        (range(size), range(size, size)) if size <= most else (range(most - most // 3), range(size - most // 3, size))
-    )
+    last = 0 if size <= most else most // 3
+    return range(min(size, most) - last), range(size - last, size)
 
 
 def in_words(counts: Mapping[str, int]) -> str:
@@ -82,7 +81,7 @@ def more(left: Mapping[str, int], rest: str, width: int | None) -> list[str]:
     number = sum(left.values())
     whole = f"… {number} more ({in_words(left)}); {rest}"
     fits = width is None or columns_of(whole) <= width
-    return [] if not number else [whole] if fits else [f"… {number} more; {rest}"]
+    return [whole if fits else f"… {number} more; {rest}"] if number else []
 
 
 class Column(NamedTuple):
