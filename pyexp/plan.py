@@ -309,9 +309,9 @@ class Plan(NamedTuple):
         return f"{cells_in_words(self.steps.size)}: {', '.join(counts)}"
 
     def lines(self) -> list[str]:
-        """A line for each step. One for a cell without a name has the keys that vary, too."""
+        """A line for each step. If a cell's own name does not tell it apart, the line has the keys that vary, too."""
         names = labels([step.cell for step in self.steps])
-        return [step.line("" if step.name else name) for step, name in zip(self.steps, names, strict=True)]
+        return [step.line("" if name == step.name else name) for step, name in zip(self.steps, names, strict=True)]
 
     def __str__(self) -> str:
         return "\n".join([*self.lines(), self.summary()])

@@ -195,7 +195,9 @@ def test_the_keys_that_vary_are_in_the_plan_the_table_and_the_lines(tmp_path: Pa
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(typed(*words), cwd=tmp_path, env=variables(), capture_output=True, text=True, check=True)
 
-    assert re.search(r"^run +unnamed-\w+  i=1, mlp\.width=8  \(new\)$", run("-n").stdout, re.M)
+    planned = run("-n").stdout
+    assert re.search(r"^run +unnamed-\w+  i=1, mlp\.width=8  \(new\)$", planned, re.M)
+    assert re.search(r"^run +twin-\w+  twin \(i=4\)  \(new\)$", planned, re.M)
     done = run()
     assert "[1/5] i=0, mlp.width=9 done in" in done.stderr
     assert "[3/5] i=2, mlp.width=8 failed after" in done.stderr
