@@ -376,8 +376,10 @@ class Named(Protocol):
 def labels(cells: Sequence[Named]) -> list[str]:
     """What to call each cell: its name. Cells of one name, or without one, are told apart by the keys that differ."""
     made = [cell.name for cell in cells]
+    if len({*made} - {""}) == len(made):  # each has a name of its own
+        return made
     alike: dict[str, list[int]] = {}
-    for position, cell in enumerate(cells if len({*made} - {""}) < len(made) else ()):
+    for position, cell in enumerate(cells):
         if not cell.name or len(cell.config) > 1:  # of a cell that has not run, no more than the name may be known
             alike.setdefault(cell.name, []).append(position)
     for name, positions in alike.items():

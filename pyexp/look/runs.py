@@ -78,7 +78,7 @@ def _has_runs(path: str) -> bool:
 def _kept(path: str) -> Kept:
     home, name = os.path.split(path)
     begun = layout.run_at(home, name)
-    return history.kept_run(Run(path, trust=ANYBODY), name, 0.0 if begun is None else begun.started, is_script=False)
+    return history.kept_run(Run(path, trust=ANYBODY), name, 0.0 if begun is None else begun.started, loads=False)
 
 
 def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:

@@ -335,20 +335,20 @@ def kept(base: str) -> list[Kept]:
     ]
 
 
-def kept_run(run: Run, name: str, started: float, *, is_script: bool = True) -> Kept:
-    """What there is to list of a run. Without `is_script`, the classes that results need need not be there."""
+def kept_run(run: Run, name: str, started: float, *, loads: bool = True) -> Kept:
+    """What there is to list of a run. With `loads`, a result whose classes are missing here does not count."""
     try:
         here = history(run)
     except StoreError:  # written by a newer pyexp
         here = History((), ())
     cells = here.cells
-    found = statuses(run, cells, loads=is_script)
+    found = statuses(run, cells, loads=loads)
     counts: dict[str, int] = {status.value: found.count(status) for status in Status if status in found}
     return Kept(name, run.path, started, cells.shape, counts, len(here.grids))
 
 
 def statuses(run: Run, cells: Sequence[Cell] | Tensor[Cell], *, loads: bool = False) -> list[Status]:
-    """The status of each cell. With `loads`, the classes that its result needs have to be there."""
+    """The status of each cell. With `loads`, a result whose classes are missing here does not count."""
     seen = records.look(run, cells, records.Program(loads=loads), exact=False)
     return [classify(seen.get(cell.folder, Facts())).status for cell in cells]
 
