@@ -265,7 +265,7 @@ class Results(Tensor[Result]):
         if any(not isinstance(each, (str, Iterable)) for each in given):
             raise SelectionError(f"a reduction names axes ({listing(self.coords)}), and not {listing(given)}")
         gone: set[str] = {name for each in given for name in ((each,) if isinstance(each, str) else each)}
-        outputs = gone - set(self.coords) & set(_outputs(records_of(self)))
+        outputs = (gone - set(self.coords)) & set(_outputs(records_of(self)))
         for name in outputs:
             raise SelectionError(
                 f"{name!r} is an output, and a reduction names axes ({listing(self.coords)}); take the "
