@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OWN_FILES = __file__.removesuffix("errors.py")
+#: Begins the path of each file of pyexp.
+OWN_FILES = __file__.removesuffix("errors.py")
 
 
 class PyexpError(Exception):
@@ -133,7 +134,7 @@ def frames_of_users(trace: TracebackType | None) -> TracebackType | None:
         trace = trace.tb_next
     kept = None
     for each in reversed(frames):
-        if not each.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+        if not each.tb_frame.f_code.co_filename.startswith(OWN_FILES):
             kept = type(each)(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return kept
 

@@ -33,7 +33,7 @@ from pyexp.configs import (
     same,
     thaw,
 )
-from pyexp.errors import HashError, ResultError, UsageError, nearest
+from pyexp.errors import OWN_FILES, HashError, ResultError, UsageError, nearest
 from pyexp.hashing import encode
 from pyexp.leaves import NoContent, NotLoaded, apart, detail, lacking, numpy_scalar, qualified, together
 
@@ -425,7 +425,6 @@ LOG_ENDS = "The log ends with:"
 _HEADER = re.compile(r"^(?:  \+ Exception Group )?Traceback \(most recent call last\):$", re.M)
 _FRAME = re.compile(r'^(?:  \| )?  File "(.+)", line (\d+), in (.+)$', re.M)
 _LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|/lib/python3\.|\\Lib\\|^<frozen |\.(?:pyx|pxd|pxi)$")
-_PYEXP = __file__.removesuffix("results.py")
 
 
 def place(traceback: str) -> str:
@@ -444,7 +443,7 @@ def place(traceback: str) -> str:
     """
     blocks = [] if traceback.startswith(LOG_ENDS) else list(_HEADER.finditer(traceback))
     found = _FRAME.findall(traceback, blocks[-1].end()) if blocks else []
-    frames = [frame for frame in found if not frame[0].startswith(_PYEXP)]
+    frames = [frame for frame in found if not frame[0].startswith(OWN_FILES)]
     if not frames:
         return ""
     own = [frame for frame in frames if not is_library(frame[0])]
@@ -460,7 +459,7 @@ def is_library(file: str) -> bool:
     >>> is_library("/usr/lib/python3.11/json/decoder.py"), is_library("index.pyx"), is_library("/home/me/main.py")
     (True, True, False)
     """
-    return bool(_LIBRARY.search(file)) or file.startswith(_PYEXP)
+    return bool(_LIBRARY.search(file)) or file.startswith(OWN_FILES)
 
 
 def known_output(record: Record, key: str, default: Any = None) -> Any:
