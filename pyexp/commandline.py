@@ -1,4 +1,4 @@
-"""The command line: which words are meant for a call of `run()`, what they say, and how to type them again."""
+"""The command line of a script: its words, what they say, how to type them again, and the lines that answer them."""
 
 import os
 import re
@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pyexp.errors import UsageError
+from pyexp.look.screen import own_screen
 from pyexp.options import (
     FLAGS,
     GROUPS,
@@ -31,6 +32,13 @@ def tell(line: str) -> None:
     """Write a line to stderr. Ignore a stderr that is closed."""
     with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
         sys.stderr.write(f"{line}\n")
+
+
+def say(text: str) -> None:
+    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
+    screen = own_screen()
+    screen.write(f"{text}\n")
+    screen.flush()
 
 
 #: The options that choose the run or its cells.
@@ -193,19 +201,6 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
     said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
     repeated = {option.field for option in OPTIONS if option.repeats}
     return checked({k: tuple(v) if k in repeated else v for k, v in said.items()}, "the command line")
-
-
-def say(text: str) -> None:
-    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
-    try:
-        try:
-            print(text, flush=True)
-        except UnicodeEncodeError:
-            encoding = sys.stdout.encoding
-            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
-        with suppress(OSError, ValueError):  # keep Python from complaining again when it exits
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_again(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:

@@ -186,7 +186,7 @@ class Config(dict[str, Any]):
         from pyexp import text  # only a notebook pays for it
 
         found = list(leaves(self))
-        rows = [(found[i][0], text.brief(found[i][1])) for i in text.html_ends(len(found), 100)]
+        rows = [(found[i][0], text.short_repr(found[i][1])) for i in text.html_ends(len(found), 100)]
         return text.html_table(["key", "value"], rows, len(found))
 
 

@@ -28,7 +28,7 @@ def tokens_of(given: Any) -> tuple[str, ...]:
     >>> tokens_of("0, 00,1+2"), tokens_of([0, "1"])
     (('0', '0', '1+2'), ('0', '1'))
 
-    Raises `UsageError` for what is none, or lists a GPU by its number and by its name.
+    Raises `UsageError` for anything else, and for a GPU that is listed by its number and by its name.
     """
     if isinstance(given, str):
         parts = given.split(",")
@@ -106,7 +106,7 @@ def inherited(environ: Mapping[str, str]) -> Seen | None:
 
 
 def _listed(told: str) -> tuple[str, ...]:
-    """The names in a variable, up to the first that is none, as CUDA reads it: `-1` hides all that follow."""
+    """The names in a variable, up to the first that names no GPU, as CUDA reads it: `-1` hides all that follow."""
     parts = (part.strip() for part in told.split(","))
     return _until_unknown(
         str(int(part)) if _NUMBER.fullmatch(part) else part if _NAME.fullmatch(part) else "" for part in parts

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OWN_FILES = __file__.removesuffix("errors.py")
+#: Begins the path of each file of pyexp.
+OWN_FILES = __file__.removesuffix("errors.py")
 
 
 class PyexpError(Exception):
@@ -110,14 +111,18 @@ def called(remedy: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return explained
 
 
-def listing(known: Iterable[object], limit: int = 8) -> str:
+#: Things that a message lists.
+MOST_LISTED = 8
+
+
+def listing(known: Iterable[object], limit: int = MOST_LISTED) -> str:
     """The known things as a short list in words, at most `limit` of them.
 
     >>> listing(["a", "b", "c"], limit=2)
     "'a', 'b', … (3 in all)"
     """
     items = list(known)
-    shown = ", ".join(repr(item) for item in items[:limit]) or "nothing"
+    shown = ", ".join(map(repr, items[:limit])) or "nothing"
     return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
 
 
@@ -129,7 +134,7 @@ def frames_of_users(trace: TracebackType | None) -> TracebackType | None:
         trace = trace.tb_next
     kept = None
     for each in reversed(frames):
-        if not each.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+        if not each.tb_frame.f_code.co_filename.startswith(OWN_FILES):
             kept = type(each)(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return kept
 
@@ -152,10 +157,10 @@ def nearest(word: object, known: Iterable[object], otherwise: str = "there is") 
     return f"{otherwise} {listing(words)}" if words else "there is nothing"
 
 
-def closest(value: object, known: Iterable[object], limit: int = 8) -> str:
+def closest(value: object, known: Iterable[object]) -> str:
     """A hint to put before a `listing`: the known value nearest to one that is missing; `""` if the listing is enough.
 
-    If few numbers are known, the hint names only one that looks like the missing one when printed.
+    If the listing shows all numbers, the hint names only one that looks like the missing one when printed.
 
     >>> closest(0.57, [0.1, 0.5700000000000001]), closest(0.3, [0.1, 0.2]), closest(0.3, [i / 4 for i in range(20)])
     ('; nearest 0.5700000000000001', '', '; nearest 0.25')
@@ -174,7 +179,7 @@ def closest(value: object, known: Iterable[object], limit: int = 8) -> str:
         is_same = abs(near - value) <= 1e-6 * abs(value)
     except OverflowError:  # an int that no float holds
         return ""
-    return f"; nearest {near!r}" if is_same or len(items) > limit else ""
+    return f"; nearest {near!r}" if is_same or len(items) > MOST_LISTED else ""
 
 
 def slip_of(word: str, known: Iterable[str]) -> str | None:

@@ -385,7 +385,7 @@ def validate_function(fn: Any) -> None:
     if not callable(fn):
         raise ConfigError(f"an experiment is a function of a config, not {fn!r}")
     name = getattr(fn, "__name__", type(fn).__name__)
-    body = _called(fn)
+    body = _innermost(fn)
     for is_kind, kind, remedy in _FRUITLESS:
         if is_kind(body):
             raise ConfigError(f"the experiment {name!r} is {kind}; {remedy}")
@@ -418,7 +418,7 @@ def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> 
     """Raise `ConfigError` for a function that clearly cannot be called with these arguments and do its work."""
     if not callable(fn):  # configs may be a list
         return
-    body, name = _called(fn), getattr(fn, "__name__", type(fn).__name__)
+    body, name = _innermost(fn), getattr(fn, "__name__", type(fn).__name__)
     is_lazy = inspect.isgeneratorfunction(body) and role != "configs"  # whose configs are listed
     if is_lazy or inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
         kind = "a generator function" if is_lazy else "async"
@@ -433,7 +433,7 @@ def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> 
         raise ConfigError(f"the {role} function {name!r} takes {signature}, and is called {how} ({error})") from None
 
 
-def _called(fn: Any) -> Any:
+def _innermost(fn: Any) -> Any:
     """The function whose body a call runs."""
     while True:
         if isinstance(fn, functools.partial):

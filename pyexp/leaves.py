@@ -174,8 +174,13 @@ def has_fields(kind: type) -> bool:
 
 
 def field_names(value: Any) -> list[str]:
+    return [field.name for field in _fields(value)]
+
+
+def _fields(value: Any) -> Iterable[Any]:
+    """The fields of a dataclass or attrs instance."""
     attrs = getattr(type(value), "__attrs_attrs__", None)
-    return [field.name for field in (fields(value) if attrs is None else attrs)]
+    return fields(value) if attrs is None else attrs
 
 
 def lacking(value: Any) -> str:
@@ -208,12 +213,10 @@ _PLAIN = frozenset({bool, int, float, str, bytes, NoneType})
 
 def _initialized(value: Any) -> list[str]:
     """The names of the fields that making an instance has set; none if its class has an `__init__` of its own."""
-    kind = type(value)
-    code = getattr(kind.__init__, "__code__", None)
+    code = getattr(type(value).__init__, "__code__", None)
     if code is None or not (code.co_filename == "<string>" or code.co_filename.startswith("<attrs generated")):
         return []
-    attrs = getattr(kind, "__attrs_attrs__", None)
-    return [field.name for field in (fields(value) if attrs is None else attrs) if field.init]
+    return [field.name for field in _fields(value) if field.init]
 
 
 def _refusal(value: Any) -> NoContent:

@@ -239,14 +239,8 @@ def _fitted(one: Override, there: Any) -> Any:
     """The frozen value with which the override replaces this one; `NOTHING` if the word is of another kind."""
     if one.word is None or there is NOTHING or there is None:
         return one.value
-    value = kind_of(_plain(there)).read(one.word)
+    value = kind_of(thaw(there)).read(one.word)
     return value if value is NOTHING else freeze_value(value)
-
-
-def _plain(there: Any) -> Any:
-    """The value as the experiment gets it. A NumPy number becomes the Python number that it equals."""
-    is_number = type(there).__module__ == "numpy" and getattr(there, "shape", None) == () and hasattr(there, "dtype")
-    return there.item() if is_number else thaw(there)
 
 
 def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> Tensor[FrozenConfig]:
@@ -329,7 +323,7 @@ def _validate_override(one: Override, cells: Sequence[FrozenConfig]) -> None:
     for config, value in kinds.values():
         if _fitted(one, value) is NOTHING:
             of = f" of config {config.get('name', '')!r}" if len(kinds) > 1 else ""
-            raise UsageError(_misfit(one, _plain(value), of))
+            raise UsageError(_misfit(one, thaw(value), of))
 
 
 def _misfit(one: Override, there: Any, of: str) -> str:

@@ -16,7 +16,7 @@ from pyrsistent import pmap
 from pyexp.configs import NOTHING, FrozenConfig, filled, leaves, lookup, thaw
 from pyexp.errors import ConfigError, UsageError
 from pyexp.hashing import digest, encode, encoder_of_many, without_defaults
-from pyexp.results import Record, cells_in_words, clipped, labels
+from pyexp.results import Record, cells_in_words, clipped, labels, spelled
 from pyexp.sweep import name_of
 from pyexp.tensor import Tensor
 from pyexp.text import html_ends, html_table
@@ -309,9 +309,9 @@ class Plan(NamedTuple):
         return f"{cells_in_words(self.steps.size)}: {', '.join(counts)}"
 
     def lines(self) -> list[str]:
-        """A line for each step. One for a cell without a name has the keys that vary, too."""
+        """A line for each step. If a cell's own name does not tell it apart, the line has the keys that vary, too."""
         names = labels([step.cell for step in self.steps])
-        return [step.line("" if step.name else name) for step, name in zip(self.steps, names, strict=True)]
+        return [step.line("" if name == step.name else name) for step, name in zip(self.steps, names, strict=True)]
 
     def __str__(self) -> str:
         return "\n".join([*self.lines(), self.summary()])
@@ -366,10 +366,10 @@ def _pairs(config: FrozenConfig) -> set[tuple[str, bytes]]:
     return {(path, encode(value)) for path, value in leaves(config) if path != "name"}
 
 
-def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str, bytes]], most: int = 3) -> str:
-    paths = sorted({path for path, _ in pairs})
+def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str, bytes]]) -> str:
+    paths, most = sorted({path for path, _ in pairs}), 3
     shown = [
-        f"{path}: {' → '.join('absent' if at is NOTHING else clipped(repr(thaw(at)), 40) for at in both)}"
+        f"{path}: {' → '.join('absent' if at is NOTHING else clipped(spelled(thaw(at), repr), 40) for at in both)}"
         for path in paths[:most]
         for both in [(lookup(old, path, NOTHING), lookup(new, path, NOTHING))]
     ]

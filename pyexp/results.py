@@ -19,6 +19,7 @@ from weakref import ref
 from pyrsistent import PVector
 
 from pyexp.configs import (
+    NOTHING,
     Config,
     FrozenConfig,
     FrozenList,
@@ -29,9 +30,10 @@ from pyexp.configs import (
     is_map,
     leaves,
     registered,
+    same,
     thaw,
 )
-from pyexp.errors import HashError, ResultError, UsageError, nearest
+from pyexp.errors import OWN_FILES, HashError, ResultError, UsageError, nearest
 from pyexp.hashing import encode
 from pyexp.leaves import NoContent, NotLoaded, apart, detail, lacking, numpy_scalar, qualified, together
 
@@ -374,32 +376,38 @@ class Named(Protocol):
 def labels(cells: Sequence[Named]) -> list[str]:
     """What to call each cell: its name. Cells of one name, or without one, are told apart by the keys that differ."""
     made = [cell.name for cell in cells]
+    if len({*made} - {""}) == len(made):  # each has a name of its own
+        return made
     alike: dict[str, list[int]] = {}
-    for position, cell in enumerate(cells if len({*made} - {""}) < len(made) else ()):
+    for position, cell in enumerate(cells):
         if not cell.name or len(cell.config) > 1:  # of a cell that has not run, no more than the name may be known
             alike.setdefault(cell.name, []).append(position)
     for name, positions in alike.items():
         if name and len(positions) == 1:
             continue
-        for position, words in zip(positions, _differing([cells[i] for i in positions], whole=not name), strict=True):
-            made[position] = (f"{name} ({words})" if words else name) if name else words or cells[position].hash
+        for position, words in zip(positions, _told_apart([cells[i] for i in positions], whole=not name), strict=True):
+            if name:
+                made[position] = f"{name} ({words})" if words else name
+            else:
+                made[position] = words or cells[position].hash
     return made
 
 
-def _differing(cells: Sequence[Named], *, whole: bool) -> list[str]:
+def _told_apart(cells: Sequence[Named], *, whole: bool) -> list[str]:
     """The keys in which the configs differ, with their values, in words; all keys if none does and `whole`."""
     found = [dict(leaves(cell.config)) for cell in cells]
-    keys = [key for key in dict.fromkeys(key for each in found for key in each) if key != "name"]
-    varying = [key for key in keys if not all(_has_same(each, found[0], key) for each in found)] or (
-        keys if whole else []
-    )
-    return [clipped(", ".join(f"{key}={_in_words(each[key])}" for key in varying if key in each)) for each in found]
+    keys = differing(found) or ([key for key in found[0] if key != "name"] if whole else [])
+    return [clipped(", ".join(f"{key}={_in_words(each[key])}" for key in keys if key in each)) for each in found]
 
 
-def _has_same(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
-    """Whether both have the key with the same value, of the same type, or neither has it."""
-    mine, theirs = one.get(key, _UNLOADED), other.get(key, _UNLOADED)
-    return mine is theirs or (type(mine) is type(theirs) and equal(mine, theirs))
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys, apart from the name, that not all configs have with the same value and type, or that some lack.
+
+    Each config is given as its leaves by dotted key.
+    """
+    keys = dict.fromkeys(key for each in configs for key in each if key != "name")
+    first = configs[0]
+    return [key for key in keys if not all(same(each.get(key, NOTHING), first.get(key, NOTHING)) for each in configs)]
 
 
 def _in_words(value: Any) -> str:
@@ -417,7 +425,6 @@ LOG_ENDS = "The log ends with:"
 _HEADER = re.compile(r"^(?:  \+ Exception Group )?Traceback \(most recent call last\):$", re.M)
 _FRAME = re.compile(r'^(?:  \| )?  File "(.+)", line (\d+), in (.+)$', re.M)
 _LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|/lib/python3\.|\\Lib\\|^<frozen |\.(?:pyx|pxd|pxi)$")
-_PYEXP = __file__.removesuffix("results.py")
 
 
 def place(traceback: str) -> str:
@@ -436,7 +443,7 @@ def place(traceback: str) -> str:
     """
     blocks = [] if traceback.startswith(LOG_ENDS) else list(_HEADER.finditer(traceback))
     found = _FRAME.findall(traceback, blocks[-1].end()) if blocks else []
-    frames = [frame for frame in found if not frame[0].startswith(_PYEXP)]
+    frames = [frame for frame in found if not frame[0].startswith(OWN_FILES)]
     if not frames:
         return ""
     own = [frame for frame in frames if not is_library(frame[0])]
@@ -452,7 +459,7 @@ def is_library(file: str) -> bool:
     >>> is_library("/usr/lib/python3.11/json/decoder.py"), is_library("index.pyx"), is_library("/home/me/main.py")
     (True, True, False)
     """
-    return bool(_LIBRARY.search(file)) or file.startswith(_PYEXP)
+    return bool(_LIBRARY.search(file)) or file.startswith(OWN_FILES)
 
 
 def known_output(record: Record, key: str, default: Any = None) -> Any:

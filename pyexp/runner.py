@@ -145,7 +145,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             stack.enter_context(history.journal(folder, head, snapshot.cells, git, _sources(job)))
         display = stack.enter_context(closing(_display(len(waiting), options, executor)))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
-        display.names = _nameless(step.cell for step in steps)
+        display.names = _labelled(step.cell for step in steps)
         display.holders = partial(_processes, os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
         about = of_other_code(snapshot, accepts=options.accept_code)
@@ -178,8 +178,8 @@ def _processes(folder: str) -> dict[str, str]:
     return {name: words for name, words in claims.holders(folder).items() if not words.startswith(own)}
 
 
-def _nameless(cells: Iterable[Cell]) -> dict[str, str]:
-    """What to call the cells that have no name of their own, by hash."""
+def _labelled(cells: Iterable[Cell]) -> dict[str, str]:
+    """What to call the cells that their own names do not tell apart, by hash."""
     known = list(cells)
     found = zip(known, labels(known), strict=True)
     return {cell.hash: label for cell, label in found if label != cell.name}
@@ -294,7 +294,7 @@ def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, 
         retries=options.retries,
         capture=options.capture and not options.pdb,
         durable=options.durable,
-        results=layout.top(options.output_dir),
+        results=layout.absolute(options.output_dir),
         initializer=job.initializer,
         grace=options.grace,
         pdb=options.pdb,
@@ -454,7 +454,7 @@ class Runner:
             turned_away = 0
             if cell.folder in self.held:
                 _, claim = self.held[cell.folder]
-                self.begun.append((cell.folder, cell.name or self.display.names[cell.hash]))
+                self.begun.append((cell.folder, self.display.names.get(cell.hash) or cell.name))
                 yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor)
 
     def _claim(self, step: Step) -> bool:

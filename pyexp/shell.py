@@ -344,11 +344,9 @@ def look(job: Job, options: Options) -> Snapshot:
     """
     cells, chosen = cells_for(job.configs, job.defaults, options)
     run, notes = find_run(job, options)
-    notes += _unmatched(cells, options.select)
-    if options.mode is not Mode.REPORT:
-        notes += _slips(job)
+    notes += _unmatched(cells, options.select) + _slips(job, options)
     if run is None:
-        notes += _finished_before(job, options, chosen) if options.dry_run else ()
+        notes += _finished_before(job, options, chosen)
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
     if options.latest and options.mode is not Mode.REPORT and not options.extend:
         validate_common(run, cells)
@@ -360,9 +358,9 @@ def look(job: Job, options: Options) -> Snapshot:
     return Snapshot(run, plan(chosen, found, options.mode), facts, cells, is_described, notes)
 
 
-def _slips(job: Job) -> tuple[str, ...]:
+def _slips(job: Job, options: Options) -> tuple[str, ...]:
     """A note on each key of a variation that looks like a slip of another key: a sweep creates what is missing."""
-    found = {} if job.configs is None else slips(job.configs, job.defaults)
+    found = {} if job.configs is None or options.mode is Mode.REPORT else slips(job.configs, job.defaults)
     return tuple(
         f"note: a variation sets {key!r}, beside the key {other!r}; if you mean two keys, put both in the base configs"
         for key, other in found.items()
@@ -370,10 +368,12 @@ def _slips(job: Job) -> tuple[str, ...]:
 
 
 def _finished_before(job: Job, options: Options, cells: Tensor[Cell]) -> tuple[str, ...]:
-    """A note on the cells of a new run that the latest run has finished: the user may mean to continue that."""
+    """A note in the plan of a new run on the cells that the latest run has finished: the user may mean that one."""
+    if not options.dry_run or options.timestamp is not True:
+        return ()
     base = layout.home(options.output_dir, job.name)
     name = layout.latest_run(base, job.began)
-    if name is None or options.timestamp is not True:
+    if name is None:
         return ()
     facts = records.look(Run(os.path.join(base, name)), cells, records.Program(job.code, job.defaults))
     number = sum(classify(seen).status in FINISHED for seen in facts.values())
@@ -507,7 +507,7 @@ def perform(job: Job, options: Options) -> Performed:
     """
     validate_executor(options.executor)
     if options.mode is Mode.REPORT and (options.as_run or job.configs is None):
-        return _told(_as_run(job, options))
+        return _reported_on(_as_run(job, options))
     snapshot = look(job, options)
     if options.mode is not Mode.REPORT:
         return runner.run(job, options, snapshot)
@@ -525,11 +525,11 @@ def perform(job: Job, options: Options) -> Performed:
         tell(f"note: this grid leaves out {more}")
     for line in runner.of_other_code(snapshot):
         tell(line)
-    return _told(records.reported(run, snapshot.plan.steps, snapshot.facts))
+    return _reported_on(records.reported(run, snapshot.plan.steps, snapshot.facts))
 
 
-def _told(results: Results) -> Performed:
-    """The results as what was performed, after a note on those that belong to a user you do not trust."""
+def _reported_on(results: Results) -> Performed:
+    """The results of a run that are only reported on. Write a note on those that belong to a user you do not trust."""
     reasons = [record.message for record in records_of(results) if record.status == Status.FOREIGN.value]
     for note in runner.of_other_users(reasons):
         tell(note)
@@ -551,18 +551,18 @@ def _as_run(job: Job, options: Options) -> Results:
 
 def refuse_without_page() -> None:
     """Raise `ExtraError` if no page can be made: better now than after days of work."""
-    from pyexp.look import page  # only who wants a page pays for it
+    from pyexp.look import page  # imported only for a page
 
     page.require()
 
 
 def write_page(results: Results) -> str:
-    """Write the page of the run, and return a line that names it; where the disk is full, what went wrong."""
+    """Write the page of the run, and return a line that names it. If that fails, write a warning and return `""`."""
     from pyexp.look import page
 
     try:
         return f"page: {page.write(results)}"
-    except (OSError, ResultError) as error:  # the report on what has run is not lost for it
+    except (OSError, ResultError) as error:  # the report comes all the same
         tell(f"warning: the page could not be written: {error}")
         return ""
 

@@ -510,7 +510,7 @@ def _axis(
     If they were zipped from several keys, each key is a coordinate.
     """
     default = next(free for i in count(number) if (free := f"axis_{i}") not in taken)
-    key = _differing(variations) if len(zipped) < 2 else None
+    key = _varied_key(variations) if len(zipped) < 2 else None
     if key is not None and (name or key not in taken):
         values = tuple(variation.values[key] for variation in variations)
         is_key = not _touches(variations, key, besides=True)
@@ -547,7 +547,7 @@ def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
     return all(any(parts[: len(path)] == path for path in each) for each in paths)
 
 
-def _differing(variations: tuple[Variation, ...]) -> str | None:
+def _varied_key(variations: tuple[Variation, ...]) -> str | None:
     """The only key in which the variations differ, if each sets it; the only key of a single variation; or None."""
     tables = [variation.values for variation in variations]
     keys = list(tables[0]) if tables else []

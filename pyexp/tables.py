@@ -24,6 +24,7 @@ from pyexp.results import (
     brief_error,
     cells_in_words,
     clipped,
+    differing,
     known_output,
     labels,
     records_of,
@@ -171,7 +172,7 @@ class Results(Tensor[Result]):
             _warn_of(_others(records_of(self)), "to_pandas()", "arrays=False")
         rows = self.to_records(arrays=bool(arrays))
         columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
-        made: pandas.DataFrame = module.DataFrame({key: _column(module, values) for key, values in columns.items()})
+        made: pandas.DataFrame = module.DataFrame({key: _series(module, values) for key, values in columns.items()})
         return made
 
     @called("take a variable of the Dataset: results.to_xarray()['loss']")
@@ -264,7 +265,7 @@ class Results(Tensor[Result]):
         if any(not isinstance(each, (str, Iterable)) for each in given):
             raise SelectionError(f"a reduction names axes ({listing(self.coords)}), and not {listing(given)}")
         gone: set[str] = {name for each in given for name in ((each,) if isinstance(each, str) else each)}
-        outputs = gone - set(self.coords) & set(_outputs(records_of(self)))
+        outputs = (gone - set(self.coords)) & set(_outputs(records_of(self)))
         for name in outputs:
             raise SelectionError(
                 f"{name!r} is an output, and a reduction names axes ({listing(self.coords)}); take the "
@@ -359,18 +360,8 @@ def clashing(results: Results) -> Iterator[tuple[Record, Record, list[str]]]:
         for position, codes in enumerate(along):
             record = records[position * stride]
             other = first.setdefault(codes, record) if record.has_run else record
-            if other is not record and (keys := _differing(other.config, record.config)):
+            if other is not record and (keys := differing([dict(leaves(each.config)) for each in (other, record)])):
                 yield other, record, keys
-
-
-def _differing(one: FrozenConfig, other: FrozenConfig) -> list[str]:
-    """The dotted paths, apart from the name, at which one of two configs has another value or type, or none."""
-    ours, theirs = dict(leaves(one)), dict(leaves(other))
-    return [
-        path
-        for path in ours | theirs
-        if path != "name" and not same(ours.get(path, NOTHING), theirs.get(path, NOTHING))
-    ]
 
 
 def _looked_up(result: Result, path: str) -> Any:
@@ -627,7 +618,7 @@ def _kinds(values: Iterable[Any]) -> set[type]:
     }
 
 
-def _column(module: Any, values: list[Any]) -> Any:
+def _series(module: Any, values: list[Any]) -> Any:
     """The values as a Series, of objects if the type that pandas chooses for them changes one."""
     kind = _pandas_type(values)
     made = module.Series(values, dtype=kind)

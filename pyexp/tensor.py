@@ -28,7 +28,7 @@ from pyexp.axes import (
 )
 from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, shown, thaw, unescaped
 from pyexp.errors import SelectionError, UsageError, called, closest, listing, nearest
-from pyexp.text import html_table, items
+from pyexp.text import html_table, in_a_line
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -284,13 +284,13 @@ class Tensor(Collection[T_co], Generic[T_co]):
     def _repr_html_(self) -> str:
         """The dimensions, the coordinates and the first items, as a notebook shows them."""
         rows = [
-            (name, axis.name, items((thaw(coords[i]) for i in range(min(axis.size, 8))), axis.size))
+            (name, axis.name, in_a_line((thaw(coords[i]) for i in range(min(axis.size, 8))), axis.size))
             for axis in self._axes
             for name, coords in axis.known.items()
         ]
         shape = ", ".join(f"{axis.name}: {axis.size}" for axis in self._axes)
         shown = (self[i] for i in range(min(self.size, 3)))
-        first = items((thaw(item) if isinstance(item, FrozenConfig) else item for item in shown), self.size)
+        first = in_a_line((thaw(item) if isinstance(item, FrozenConfig) else item for item in shown), self.size)
         head = f"{type(self).__name__} ({shape}): {first}"
         return html_table(["coordinate", "dimension", "values"], rows, len(rows), head)
 

@@ -59,9 +59,8 @@ def ends(size: int, height: int | None) -> tuple[range, range]:
     ((range(0, 12), range(12, 12)), (range(0, 11), range(495, 500)))
     """
     most = size if height is None else max(height - 8, LEAST_ROWS)
-    return (
-        (range(size), range(size, size)) if size <= most else (range(most - most // 3), range(size - most // 3, size))
-    )
+    last = 0 if size <= most else most // 3
+    return range(min(size, most) - last), range(size - last, size)
 
 
 def in_words(counts: Mapping[str, int]) -> str:
@@ -82,7 +81,7 @@ def more(left: Mapping[str, int], rest: str, width: int | None) -> list[str]:
     number = sum(left.values())
     whole = f"… {number} more ({in_words(left)}); {rest}"
     fits = width is None or columns_of(whole) <= width
-    return [] if not number else [whole] if fits else [f"… {number} more; {rest}"]
+    return [whole if fits else f"… {number} more; {rest}"] if number else []
 
 
 class Column(NamedTuple):
@@ -145,7 +144,7 @@ def html_ends(size: int, most: int = MOST) -> list[int]:
     return list(range(size)) if size <= 2 * most else [*range(most), *range(size - most, size)]
 
 
-def brief(value: object) -> str:
+def short_repr(value: object) -> str:
     """A short repr of a value, whatever its own is."""
     try:
         return _BRIEF.repr(value)
@@ -153,13 +152,13 @@ def brief(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-def items(values: Iterable[object], size: int) -> str:
+def in_a_line(values: Iterable[object], size: int) -> str:
     """The first of so many values in a line.
 
-    >>> items([1, "a"], 2), items(range(3), 5)
+    >>> in_a_line([1, "a"], 2), in_a_line(range(3), 5)
     ("1, 'a'", '0, 1, 2, … (5 in all)')
     """
-    shown = [brief(value) for value in values]
+    shown = [short_repr(value) for value in values]
     return ", ".join(shown if len(shown) == size else [*shown, f"… ({size} in all)"])
 
 

@@ -67,8 +67,8 @@ def packed(fn: Function, settings: RunSettings, path: list[str] | None = None) -
 class PackedCell:
     """One cell, to be run elsewhere.
 
-    It begins, and goes on, as long as the file `wanted` is there, and is asked to stop when that is empty; with `""` it
-    is wanted always.
+    `wanted` is the path of a file. If it is missing, the cell does not begin, or is killed. If it is empty, the
+    cell is asked to stop. With `""`, nothing stops the cell.
     """
 
     luggage: Luggage
@@ -157,7 +157,8 @@ class PackedSession(WorkerSession):
         """Run the cell with this config in its folder; None if it was stopped. `look` is called again and again."""
         self._config = config
         task = Task(os.path.basename(folder), _nothing, freeze({}), folder)
-        return next(iter(list(schedule(self, iter([task]), look))), None)
+        endings = list(schedule(self, iter([task]), look))  # to its end
+        return endings[0] if endings else None
 
     def _pickled_config(self, task: Task) -> bytes:
         return self._config

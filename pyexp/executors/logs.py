@@ -12,12 +12,16 @@ from pyexp.results import LOG_ENDS
 _PIECE = 1 << 20
 
 
-def log_tail(path: str, size: int = 16_000) -> str:
-    """The end of a log, at most `size` bytes (a crash leaves a long traceback), with a line that says what it is."""
+#: Bytes of the end of a log in the record of a cell that died: a crash leaves a long traceback.
+LOG_TAIL = 16_000
+
+
+def log_tail(path: str) -> str:
+    """The end of a log, with a line that says what it is."""
     try:
         with open(path, "rb") as log:
-            log.seek(max(os.path.getsize(path) - size, 0))
-            text = log.read(size).decode("utf-8", "replace")
+            log.seek(max(os.path.getsize(path) - LOG_TAIL, 0))
+            text = log.read(LOG_TAIL).decode("utf-8", "replace")
     except OSError:
         return ""
     return f"{LOG_ENDS}\n{text}" if text.strip() else ""

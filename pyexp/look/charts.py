@@ -121,7 +121,7 @@ def _telling(rows: Sequence[Row], names: Sequence[str]) -> list[Dimension]:
 
 
 def numeric(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
-    """Those columns in which every value that is there is a number or a bool, and at least one is there."""
+    """The columns with at least one value in which all values are numbers or bools. None does not count as a value."""
     return [
         key
         for key in keys
@@ -224,7 +224,7 @@ def _marks(
 
 
 def _parts(values: Sequence[Spec], encoding: Spec | None = None) -> list[Spec]:
-    """The marks on means that lack some of their cells; of no data at all, Vega would warn."""
+    """The marks on means that lack some of their cells. None without such a mean: Vega would warn of no data."""
     mark = {"type": "text", "text": "✕", "color": "#c0392b", "dy": -9 if encoding else 0}
     there = any(value["part"] and value["value"] is not None for value in values)
     return [{"transform": [{"filter": "datum.part"}], "mark": mark, "encoding": encoding or {}}] if there else []
@@ -281,7 +281,7 @@ def _ordered(of: Dimension, is_up: bool = False) -> Spec:
 
 
 def _told(point: Mapping[str, Any], output: str, at: Mapping[str, Any]) -> str:
-    """What is said of a point on which the mouse rests."""
+    """The tooltip of a point."""
     spread = f" ± {point['sd']:.6g}" if point["n"] > 1 and point["sd"] is not None else ""
     value = "not finite" if point["value"] is None else f"{point['value']:.6g}{spread} ({cells_in_words(point['n'])})"
     return "\n".join([*(f"{name}: {spelled(each)}" for name, each in at.items()), f"{output}: {value}"])

@@ -27,7 +27,9 @@ def diff(said: Namespace, screen: Screen) -> int:
     """Say what is only in A (`-`), only in B (`+`), and not the same in both (`~`); 1 if there is anything."""
     (a, one), (b, other) = (history.find(path, trust=ANYBODY) for path in (said.a, said.b))
     if (one is None) != (other is None):
-        raise UsageError(f"{said.a} is a {'run' if one is None else 'cell'}, and {said.b} is none; give two of a kind")
+        raise UsageError(
+            f"{said.a} is a {'run' if one is None else 'cell'}, and {said.b} is not; give two runs or two cells"
+        )
     if one is None or other is None:
         sections = _of_runs(a, b)
         names = near(a.path), near(b.path)
@@ -111,7 +113,7 @@ def _made_by(commands: Commands, record: Record) -> Commands:
 
 
 def _of_parts(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
-    """What changed in the code that made the first of each pair, as their fingerprints say."""
+    """What changed in the code between the two of each pair, by their fingerprints."""
     coded = [(one, other) for one, other in pairs if one.code and other.code]
     codes = [tuple(Code(record.code["hash"], record.code["parts"]) for record in pair) for pair in coded]
     found = Counter(difference(old.parts, new.parts) for old, new in codes if same(old, new) is False)
@@ -124,7 +126,7 @@ def _of_parts(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
 def _of_code(
     pairs: Sequence[tuple[Record, Record]], mine: tuple[Run, Commands], theirs: tuple[Run, Commands]
 ) -> Sections:
-    """What changed in the code, and how the latest of the commands that ran it differed, as far as they have said."""
+    """What changed in the code, and how the latest commands that ran it differ: in what is known of both."""
     lines = _of_parts(pairs)
     if not mine[1] or not theirs[1]:
         yield "code", lines
@@ -181,7 +183,7 @@ def _of_runs(a: Run, b: Run) -> Sections:
 
 
 def _of_twins(one: Result, other: Result) -> list[str]:
-    """How two cells differ that are the same config, or have the same name."""
+    """How two cells of one config, or of one name, differ."""
     mine, theirs = one.record, other.record
     lines = changes({"status": _status(mine)}, {"status": _status(theirs)})
     if mine.hash != theirs.hash:

@@ -1,4 +1,4 @@
-"""A run as one HTML file, which opens from a disk without a network: `page` makes it of Results, `write` puts it down.
+"""A run as one HTML file, which opens from a disk without a network: `page` makes it of Results, `write` saves it.
 
 Only records are read. The table is DataTables', from itables; the charts are Vega-Lite's, from vl-convert. Their code
 and the data stand in the file compressed. What comes from a run is text everywhere: in the HTML it is escaped, in the
@@ -27,7 +27,7 @@ from pyexp.errors import ExtraError, ResultError
 from pyexp.look import charts
 from pyexp.look.folding import groups
 from pyexp.results import Record, cells_in_words, clipped, place, records_of, spelled
-from pyexp.store import files, history
+from pyexp.store import files, history, layout
 from pyexp.store.layout import LOG, RUN, Run
 from pyexp.tables import Results
 
@@ -43,7 +43,7 @@ _HERE = Path(__file__).parent
 
 
 def require() -> None:
-    """Raise `ExtraError` (an ImportError) if a library is missing that a page and a plot are made with."""
+    """Raise `ExtraError` (an ImportError) if a library is missing that pages and plots need."""
     for name in ("itables", "vl_convert"):
         try:
             import_module(name)
@@ -63,7 +63,7 @@ def write(results: Results, path: str | os.PathLike[str] | None = None) -> str:
     folder = run_folder(results)
     if path is None and folder is None:
         raise ResultError("the results are not all from one run, so there is no folder for their page; give a path")
-    whole = os.path.abspath(os.path.expanduser(os.path.join(folder or "", PAGE) if path is None else path))
+    whole = layout.absolute(os.path.join(folder or "", PAGE) if path is None else path)
     if not os.path.isdir(os.path.dirname(whole)):
         raise FileNotFoundError(errno.ENOENT, "there is no folder for the page", os.path.dirname(whole))
     files.write(whole, [page(results, folder, os.path.dirname(whole)).encode("utf-8", "replace")], durable=False)
@@ -126,13 +126,13 @@ def _datatables(end: str) -> str:
 
 
 def content(results: Results, rows: Sequence[Mapping[str, Any]], base: str) -> dict[str, Any]:
-    """What the page's script shows: the columns of the table, its charts, and where each cell's files are."""
+    """The data for the page's script: the columns of the table, the charts, and a link to each cell's files."""
     axes = tables.coord_labels(results)
     outputs = tables.output_labels(results)
     columns = [column(key, [row[key] for row in rows]) for key in (rows[0] if rows else ())]
     known = {*tables.FIRST, *axes, *outputs, *tables.LAST}
     for each in columns:
-        # What is the same in all cells, or only repeats the names, is not worth a column; nor is a key that is an axis.
+        # Hide a column that is the same in all cells or repeats the names, and a key that is an axis.
         name, values = each["name"], each["values"]
         is_same = len(rows) > 1 and len(set(values)) == 1 and name not in (*tables.FIRST, *outputs, "status")
         is_name = name not in tables.FIRST and values == columns[0]["values"]
@@ -141,7 +141,7 @@ def content(results: Results, rows: Sequence[Mapping[str, Any]], base: str) -> d
     return {
         "columns": columns,
         "links": [
-            # What has ended has a folder; whether other cells have one is worth a look.
+            # A cell that is done has a folder. Any other may have none.
             _link(out, base) if out is not None and (not record.failed or os.path.isdir(out)) else ""
             for out, record in zip((result.out for result in results), records_of(results), strict=True)
         ],
@@ -215,7 +215,7 @@ def identity(commands: Sequence[Mapping[str, Any]]) -> str:
 
 
 def about(command: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is known of a command, as pairs of texts. Whatever part of it is damaged is left out or shown as it is."""
+    """What is known of a command, as pairs of texts. A damaged part is left out, or shown as it is."""
     git = command.get("git")
     git = git if isinstance(git, dict) else {}
     yield "command", str(command.get("command", "unknown"))

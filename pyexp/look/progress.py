@@ -29,7 +29,8 @@ HEARTBEAT = 60.0
 class Progress:
     """Plain lines on a stream, one as each cell ends. `quiet` writes only failures and warnings.
 
-    `names` calls cells without a name, by hash. `holders` returns the processes of running cells, by folder.
+    `names` has what to call cells that their own names do not tell apart, by hash. `holders` returns the processes of
+    running cells, by folder.
     """
 
     #: Whether a line is written for each cell that is done.
@@ -100,10 +101,8 @@ class Progress:
         self.running.pop(folder, None)
         self.failed += record.failed
         self.done += not record.failed
-        count, name = (
-            f"[{self.ended}/{self.total}]",
-            printable(record.name or self.names.get(record.hash) or record.hash),
-        )
+        count = f"[{self.ended}/{self.total}]"
+        name = printable(self.names.get(record.hash) or record.name or record.hash)
         is_told = self.verbose or (self.failed <= MOST_FAILURES if record.failed else self.tells_each)
         if is_told and (record.failed or not self.quiet):
             self.line(end_line(count, name, record, self.width))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from math import prod
 from operator import itemgetter
 from typing import Any
 
@@ -28,17 +29,17 @@ from pyexp.store.layout import LOG, RUN, Run
 from pyexp.tables import Results, brief, clashing, instead, table
 from pyexp.text import Column, aligned, columns_of, cut, in_words, padded, printable
 
-#: Who the results are of does not matter: none is loaded.
+#: Results of any user may be listed: none is loaded.
 ANYBODY = "all"
 #: Lines of a log that are shown.
 TAIL = 20
-#: Seconds between two looks at a run that is followed, and how often in a row nothing is claimed where it is over.
+#: Seconds between two looks at a run that is followed, and the number of looks without a claim after which it is over.
 LOOK, OVER = 0.2, 5
 
 
 def ls(said: Namespace, screen: Screen) -> int:
     """List the runs below a folder, those of an experiment together."""
-    folder = os.path.abspath(os.path.expanduser(said.folder))
+    folder = layout.absolute(said.folder)
     paths = runs_below(folder)
     homes: dict[str, list[str]] = {}
     for path in paths:
@@ -57,13 +58,13 @@ def runs_below(folder: str) -> list[str]:
     if found:
         return found
     if not os.path.isdir(folder):
-        history.find(folder)  # which says what may have been meant
+        history.find(folder)  # raises: its message says what is there
     inside = [name for name in sorted(os.listdir(folder))[:MOST_INSIDE] if _has_runs(os.path.join(folder, name))]
     hint = f"; {' and '.join(map(repr, inside))} in it has runs" if inside else ""
     raise NoRunError(f"there is no run in {near(folder)}: it is no output folder of pyexp{hint}")
 
 
-#: Folders that are looked into for what may have been meant.
+#: Folders in which to look for runs, for a hint.
 MOST_INSIDE = 100
 
 
@@ -77,7 +78,7 @@ def _has_runs(path: str) -> bool:
 def _kept(path: str) -> Kept:
     home, name = os.path.split(path)
     begun = layout.run_at(home, name)
-    return history.kept_run(Run(path, trust=ANYBODY), name, 0.0 if begun is None else begun.started, is_script=False)
+    return history.kept_run(Run(path, trust=ANYBODY), name, 0.0 if begun is None else begun.started, loads=False)
 
 
 def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
@@ -86,12 +87,7 @@ def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
     columns = (
         Column("  run", [f"  {printable(kept.name)}" for kept in found]),
         Column("age", [age(now - kept.started) for kept in found], rank=3, right=True),
-        Column(
-            "shape",
-            ["×".join(map(str, kept.shape)) if kept.grids < 2 else f"{kept.grids} grids" for kept in found],
-            rank=1,
-            right=True,
-        ),
+        Column("shape", [kept.extent for kept in found], rank=1, right=True),
         Column("cells", [in_words(kept.statuses) for kept in found], rank=5),
         Column("took", details["took"], rank=2, right=True),
         Column("commit", details["commit"], rank=0),
@@ -125,7 +121,12 @@ LEAST_COMMAND = 20
 
 def overview(found: Sequence[Kept], width: int | None) -> list[str]:
     """The runs of an experiment, a line each: with their counts and, as far as the width reaches, what made them."""
-    lines = history.listing(found).split("\n")
+    now, widest_name = time.time(), max(len(kept.name) for kept in found)
+    lines = [
+        f"{kept.name:<{widest_name}}  {f'{age(now - kept.started)} ago':>10}  {kept.extent:>9} = "
+        f"{cells_in_words(prod(kept.shape))}: {in_words(kept.statuses)}"
+        for kept in found
+    ]
     for what, cells in _details(found).items():
         longest, widest = max(map(columns_of, lines)), max(map(columns_of, cells))
         room = widest if width is None else width - longest - 2
@@ -209,7 +210,7 @@ def _show_cell(run: Run, folder: str, screen: Screen, *, follow: bool) -> None:
         screen.line(printable(f"  tried before, for {span(attempt.seconds)}: {attempt.type}: {attempt.message}"))
     config = dotted(record.config)
     _section(screen, "config", config)
-    if not config:  # its record will have it; a coordinate need not be what is in the config, as with seeds
+    if not config:  # without a record; a coordinate may differ from the value in the config, as with seeds
         _section(screen, "coordinates", _coordinates(run, folder))
     if record.status == "done":
         _section(screen, "outputs", outputs_of(record))
@@ -241,7 +242,7 @@ def _claimed(run: Run, folder: str) -> float | None:
 
 
 def _coordinates(run: Run, folder: str) -> dict[str, str]:
-    """The coordinates of a cell in the run's grid, in words, but for those that only count."""
+    """The coordinates of a cell in the run's grid, in words, without those that only count positions."""
     cells = history.history(run).cells
     counting = {axis.name for axis in default_axes(cells.shape)}
     here = cells.filter(lambda cell: cell.folder == folder).coords
@@ -262,12 +263,12 @@ def dotted(config: FrozenConfig) -> dict[str, str]:
 
 
 def _spelled_out(text: str) -> str:
-    """The text line by line, with what would move the cursor spelled out."""
+    """The text line by line, with control characters escaped."""
     return "".join(f"  {printable(line.expandtabs())}\n" for line in text.split("\n"))
 
 
 def _read(path: str, start: int) -> tuple[bytes, int]:
-    """What a log has from a position on (negative: from its end), and where it ends. All of it if it is shorter now."""
+    """The content of a log from a position on (negative: from its end), and its length. All of it if it got shorter."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -278,14 +279,14 @@ def _read(path: str, start: int) -> tuple[bytes, int]:
 
 
 def _tail(path: str) -> list[str]:
-    """The last lines of a log; of a bar that was drawn again and again, its last state."""
+    """The last lines of a log. Of a progress bar, only its last state."""
     content, _ = _read(path, -(1 << 16))
     lines = content.decode("utf-8", "replace").rstrip().split("\n")
     return [line.rstrip("\r").rpartition("\r")[2] for line in lines[-TAIL:]] if content.strip() else []
 
 
 def _follow_log(run: Run, folder: str, screen: Screen) -> None:
-    """Write what comes to the cell's log, until no process has claimed the cell."""
+    """Write the cell's log as it grows, until no process has claimed the cell."""
     position, last = 0, b""
     for _ in _looks(run, lambda held: folder in held):
         content, position = _read(os.path.join(run.path, folder, LOG), position)
@@ -300,7 +301,7 @@ def _follow_log(run: Run, folder: str, screen: Screen) -> None:
 
 
 def _looks(run: Run, goes_on: Callable[[Mapping[str, str]], bool]) -> Iterable[Mapping[str, str]]:
-    """The claims in a run, time and again, until it has not gone on for several looks."""
+    """The claims in a run, again and again, until `goes_on` is False for several looks in a row."""
     over = 0
     while over < OVER:
         held = claims.holders(run.claims)
@@ -333,7 +334,7 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
     commands = history.history(run).commands
     if commands:
         screen.line("\ncommands", "bold")
-    # A claim is signed by the process of its cell, so of several commands that have not ended any may be running.
+    # A claim names the process of its cell, not the command. So any command that has not ended may be running.
     unended = sum(not command.get("status") for command in commands)
     running = "" if not claims.holders(run.claims) else "running" if unended == 1 else "running or killed"
     for command in commands:
@@ -348,7 +349,7 @@ def _show_run(run: Run, screen: Screen, *, follow: bool) -> None:
 
 
 def _how(command: Mapping[str, Any], running: str) -> str:
-    """How a command ended, and by which code, in a line. `running` says what one is that has not ended, if it may."""
+    """How a command ended, and its code, in a line. `running` is the word for a command that may still run, or `""`."""
     parts = [str(command.get("status") or running or "has not said how it ended")]
     if (seconds := _seconds(command)) is not None:
         parts[0] += f" after {span(seconds)}"
@@ -368,7 +369,7 @@ def _follow_run(run: Run, screen: Screen) -> None:
             stamp, cells = now, {cell.folder: cell for cell in history.history(run).cells}
             pending = {folder for folder in cells if folder not in told}
             names = dict(zip(cells, map(printable, labels(list(cells.values()))), strict=True))
-        pending |= held.keys() & cells.keys()  # also one that had ended, and runs again
+        pending |= held.keys() & cells.keys()  # a cell that has ended may run again
         seen = records.look(run, [cells[folder] for folder in pending], records.Program(loads=False), exact=False)
         ended = [
             (facts.record.started + facts.record.seconds, folder, facts.record, facts.version)
@@ -397,16 +398,7 @@ def best(said: Namespace, screen: Screen) -> int:
         raise UsageError(f"-n is {said.number}, and should be at least 1")
     results = _results(said.run, "best")
     found = records_of(results)
-    having = [record for record in found if said.metric in record.outputs]
-    if not having:
-        known = dict.fromkeys(key for record in found for key in record.kinds)
-        if said.metric in known:
-            raise SelectionError(f"{said.metric!r} is not a scalar, so its cells have no order")
-        raise SelectionError(
-            f"no cell has the output {said.metric!r}; {nearest(said.metric, known, 'the outputs are')}"
-        )
-    ranked, left_out = _ranked(having, said.metric, largest=said.largest)
-    left_out += [record.status for record in found if said.metric not in record.outputs]
+    ranked, left_out = _ranked(found, said.metric, largest=said.largest)
     values = f"values of {said.metric}"
     numbers: dict[int, str] = {}
     if said.mean and ranked:
@@ -436,9 +428,9 @@ def best(said: Namespace, screen: Screen) -> int:
 
 
 def _means(results: Results, metric: str, over: Sequence[str]) -> tuple[dict[int, str], list[Record]]:
-    """The records of the means over some axes, and by record of how many values it is the mean.
+    """For each mean over some axes, by the id of its record, the number of its values; and these records.
 
-    Cells whose coordinates are the same and whose configs are not are kept apart.
+    Cells with the same coordinates and different configs are kept apart.
     """
     keys = dict.fromkeys(key for _, _, keys in clashing(results) for key in keys)
     parts: dict[Any, list[int]] = {}
@@ -451,8 +443,17 @@ def _means(results: Results, metric: str, over: Sequence[str]) -> tuple[dict[int
     return {id(m): str(n.outputs[metric]) for m, n in zip(means, counts, strict=True)}, means
 
 
-def _ranked(having: Sequence[Record], metric: str, *, largest: bool) -> tuple[list[Record], list[str]]:
-    """The records in the order of an output, and for each that has no place in it why."""
+def _ranked(found: Sequence[Record], metric: str, *, largest: bool) -> tuple[list[Record], list[str]]:
+    """The records in the order of an output, and for each record without a place in it the reason.
+
+    Raises `SelectionError` if no record has the output, or if it is not a number.
+    """
+    having = [record for record in found if metric in record.outputs]
+    if not having:
+        known = dict.fromkeys(key for record in found for key in record.kinds)
+        if metric in known:
+            raise SelectionError(f"{metric!r} is not a scalar, so its cells have no order")
+        raise SelectionError(f"no cell has the output {metric!r}; {nearest(metric, known, 'the outputs are')}")
     wrong = next((r for r in having if not isinstance(r.outputs[metric], (bool, int, float, type(None)))), None)
     if wrong is not None:
         value = clipped(repr(wrong.outputs[metric]), 40)
@@ -460,11 +461,12 @@ def _ranked(having: Sequence[Record], metric: str, *, largest: bool) -> tuple[li
     values = [(record, record.outputs[metric]) for record in having]
     ranked = [record for record, value in values if value is not None and value == value]
     left_out = ["None" if value is None else "nan" for _, value in values if value is None or value != value]
+    left_out += [record.status for record in found if metric not in record.outputs]
     return sorted(ranked, key=lambda record: record.outputs[metric], reverse=largest), left_out
 
 
 def _varying(found: Sequence[Record], top: Sequence[Record]) -> Iterable[tuple[str, list[str]]]:
-    """The keys in which the configs differ, with what they are in the top records."""
+    """The keys in which the configs differ, with their values in the top records."""
     known = [dotted(record.config) for record in found if record.has_run]
     shown = [dotted(record.config) for record in top]
     for path in sorted({path for each in known for path in each}):
@@ -473,7 +475,7 @@ def _varying(found: Sequence[Record], top: Sequence[Record]) -> Iterable[tuple[s
 
 
 def _results(path: str, what: str) -> Results:
-    """The results of the run at a path. Raises `UsageError` naming `what` is wanted of it if a cell is there."""
+    """The results of the run at a path. Raises `UsageError` if a cell is there; `what` says what needs a run."""
     run, folder = history.find(path, trust=ANYBODY)
     if folder is not None:
         raise UsageError(f"{path} is the folder of a cell, and the {what} is of a run's")
@@ -498,7 +500,7 @@ def html(said: Namespace, screen: Screen) -> int:
 
 
 def _cell(value: Any) -> str:
-    """The value as CSV has it: a text as it is, nothing for None, a number so that it is read back as the same."""
+    """The value in CSV: text as it is, nothing for None, and a number with all its digits."""
     return "" if value is None else spelled(value)
 
 

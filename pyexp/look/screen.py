@@ -18,7 +18,7 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 class Screen:
     """Where a command writes: lines that fit the terminal, in colours where it has them.
 
-    Once nobody reads any more, it takes lines and writes none: a command's exit status is right all the same.
+    Once the reader has closed the pipe, it ignores all lines, so that a command still ends with its own exit status.
     """
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
@@ -29,12 +29,12 @@ class Screen:
 
     @property
     def width(self) -> int | None:
-        """Columns of the terminal as it is now; None if this is none."""
+        """Columns of the terminal as it is now; None without a terminal."""
         return max(shutil.get_terminal_size().columns, NARROWEST) if self.is_terminal else None
 
     @property
     def height(self) -> int | None:
-        """Lines of the terminal as it is now; None if this is none."""
+        """Lines of the terminal as it is now; None without a terminal."""
         return shutil.get_terminal_size().lines if self.is_terminal else None
 
     def line(self, text: str = "", colour: str = "") -> None:
@@ -44,7 +44,7 @@ class Screen:
             self.write(f"\x1b[{_CODES[colour]}m{shown}\x1b[0m\n" if colour and self.has_colours else f"{shown}\n")
 
     def write(self, text: str) -> None:
-        """Write the text as it is; what the stream cannot spell is spelled out."""
+        """Write the text as it is. Escape characters that the stream cannot encode."""
         if self.is_closed:
             return
         try:
@@ -57,7 +57,7 @@ class Screen:
             self._close()
 
     def flush(self) -> None:
-        """Have all be written that was given so far."""
+        """Flush the stream."""
         try:
             self.stream.flush()
         except BrokenPipeError:
@@ -65,7 +65,7 @@ class Screen:
 
     def _close(self) -> None:
         self.is_closed = True
-        with suppress(OSError, ValueError):  # else Python would complain once more at its end
+        with suppress(OSError, ValueError):  # keep Python from complaining again when it exits
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
@@ -83,7 +83,7 @@ def own_screen() -> Screen:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Columns of the terminal that the stream leads to, as it is now; None if there is none, or if nobody knows."""
+    """Columns of the terminal that the stream leads to, as it is now; None if it leads elsewhere or does not say."""
     if not is_terminal(stream):
         return None
     try:

@@ -1,12 +1,11 @@
 """The commands that look after an output folder: what is damaged, what can go, and two folders in one."""
 
-import os
 from argparse import Namespace
 
 from pyexp.look.runs import near, runs_below
 from pyexp.look.screen import Screen, size
 from pyexp.results import cells_in_words
-from pyexp.store import garbage, union
+from pyexp.store import garbage, layout, union
 from pyexp.store.garbage import Item
 from pyexp.store.layout import Run
 from pyexp.store.verify import verified
@@ -16,7 +15,7 @@ from pyexp.text import in_words, printable
 def verify(said: Namespace, screen: Screen) -> int:
     """Name each damaged file below a folder and what is wrong with it."""
     sound, damaged, unknown = 0, 0, 0
-    for path in runs_below(os.path.abspath(os.path.expanduser(said.folder))):
+    for path in runs_below(layout.absolute(said.folder)):
         found = verified(Run(path))
         sound += found.sound
         for finding in found.findings:
@@ -32,19 +31,19 @@ def verify(said: Namespace, screen: Screen) -> int:
 
 def gc(said: Namespace, screen: Screen) -> int:
     """Remove what no run needs below a folder."""
-    folder = os.path.abspath(os.path.expanduser(said.folder))
+    folder = layout.absolute(said.folder)
     items = garbage.found(runs_below(folder))
     return _cleared(items, screen, does=said.yes)
 
 
 def rm(said: Namespace, screen: Screen) -> int:
-    """Remove runs, all of them or, if one of them has to stay, none."""
-    items = garbage.of_runs([os.path.abspath(os.path.expanduser(run)) for run in said.runs])
+    """Remove runs: all of them, or none if one of them has to stay."""
+    items = garbage.of_runs([layout.absolute(run) for run in said.runs])
     return _cleared(items, screen, does=said.yes)
 
 
 def _cleared(items: list[Item], screen: Screen, *, does: bool) -> int:
-    """List what goes, and remove it if that was asked for; 1 if some of it had to stay."""
+    """List the items, and remove them if `does`. Return 1 if one of them had to stay."""
     total, stayed = 0, 0
     for item in items:
         fault = garbage.remove(item) if does else ""
@@ -64,7 +63,7 @@ def _cleared(items: list[Item], screen: Screen, *, does: bool) -> int:
 
 def merge(said: Namespace, screen: Screen) -> int:
     """Add what is in one output folder to another."""
-    one, other = (os.path.abspath(os.path.expanduser(path)) for path in (said.a, said.b))
+    one, other = map(layout.absolute, (said.a, said.b))
     added, left = 0, 0
     for event in union.merged(one, other, durable=said.durable):
         added += event.is_added

@@ -1,8 +1,8 @@
 """What can be removed below an output folder, and its removal.
 
-What is older than an experiment's newest complete run is not needed by it. So these go: temporary files of dead
-writers; a cell's folder or file that was set aside, once the cell has a new result or the experiment a newer complete
-run. Whole runs go only by name. What a living process has claimed stays, whatever it is.
+These can: temporary files of dead writers, and a cell's folder or file that was set aside, once the cell has a new
+result or the experiment a newer complete run. A whole run can only be removed by name. What a living process has
+claimed stays.
 """
 
 import os
@@ -20,7 +20,7 @@ from pyexp.tensor import Tensor
 
 
 class Item(NamedTuple):
-    """A file or folder that can go: where it is, the run it is in, what has to be claimed for that, and why it can."""
+    """A file or folder that can be removed: its path, its run, the name to claim first, its size, and the reason."""
 
     path: str
     run: Run
@@ -45,9 +45,9 @@ def found(paths: Iterable[str]) -> list[Item]:
 
 
 def newest_complete(path: str) -> layout.Begun | None:
-    """The newest run whose cells are all done, of the experiment of the run at this path.
+    """The newest run whose cells are all done, among the runs beside this path that are of the same experiment.
 
-    It is looked for beside that: where there is no level of timestamps, the runs there are of other experiments.
+    Without a level of timestamps, the runs beside it are of other experiments.
     """
     home, name = os.path.split(path)
     experiment = _experiment(path)
@@ -81,7 +81,7 @@ _ASIDE = tuple(f"{own}{UNREADABLE}" for own in (RESULT, RECORD, LOG))
 
 
 def _in_run(run: Run, *, is_old: bool) -> Iterator[Item]:
-    """What can go in a run, if no process is at it. `is_old` says that its experiment has a newer complete run."""
+    """What can be removed in a run; nothing while a process runs there. `is_old`: there is a newer complete run."""
     if claims.holders(run.claims):
         return
     is_done = cache(lambda cell: _are_done(run, [history.cell_at(cell)]))
@@ -126,7 +126,7 @@ def of_runs(paths: Iterable[str]) -> list[Item]:
 
 
 def remove(item: Item) -> str:
-    """Remove what can go; returns why it had to stay, or `""`. Nothing goes of a run that a living process is at."""
+    """Remove an item. Return why it had to stay, or `""`. Remove nothing of a run in which a living process runs."""
     folder = item.run.claims
     try:
         held = claims.claim(folder, item.claim)
@@ -140,7 +140,7 @@ def remove(item: Item) -> str:
             held.release()
         with suppress(OSError):  # others have claims there
             os.rmdir(folder)
-        if item.path == item.run.path:  # its description last: where this is interrupted, what is left is still a run
+        if item.path == item.run.path:  # its description last: after an interruption, the rest is still a run
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(item.path, RUN))
             os.rmdir(item.path)

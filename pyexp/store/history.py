@@ -12,13 +12,11 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyexp.axes import MISSING, Axis, Level
 from pyexp.configs import FrozenConfig
-from pyexp.errors import NoRunError, StoreError, UsageError, nearest
-from pyexp.errors import listing as enumerated
+from pyexp.errors import NoRunError, StoreError, UsageError, listing, nearest
 from pyexp.plan import Cell, Facts, Mode, Status, classify, folder_name, plan, unused
 from pyexp.results import FORMAT, Result, cells_in_words, plain, restored
 from pyexp.store import claims, files, layout, records
@@ -310,6 +308,11 @@ class Kept(NamedTuple):
     statuses: Mapping[str, int]
     grids: int = 1
 
+    @property
+    def extent(self) -> str:
+        """The shape in words; the number of grids if there are several."""
+        return "×".join(map(str, self.shape)) if self.grids < 2 else f"{self.grids} grids"
+
 
 def age(seconds: float) -> str:
     """A time span in its largest unit.
@@ -332,33 +335,22 @@ def kept(base: str) -> list[Kept]:
     ]
 
 
-def kept_run(run: Run, name: str, started: float, *, is_script: bool = True) -> Kept:
-    """What there is to list of a run. Without `is_script`, the classes that results need need not be there."""
+def kept_run(run: Run, name: str, started: float, *, loads: bool = True) -> Kept:
+    """What there is to list of a run. With `loads`, a result whose classes are missing here does not count."""
     try:
         here = history(run)
     except StoreError:  # written by a newer pyexp
         here = History((), ())
     cells = here.cells
-    found = statuses(run, cells, loads=is_script)
+    found = statuses(run, cells, loads=loads)
     counts: dict[str, int] = {status.value: found.count(status) for status in Status if status in found}
     return Kept(name, run.path, started, cells.shape, counts, len(here.grids))
 
 
 def statuses(run: Run, cells: Sequence[Cell] | Tensor[Cell], *, loads: bool = False) -> list[Status]:
-    """The status of each cell. With `loads`, the classes that its result needs have to be there."""
+    """The status of each cell. With `loads`, a result whose classes are missing here does not count."""
     seen = records.look(run, cells, records.Program(loads=loads), exact=False)
     return [classify(seen.get(cell.folder, Facts())).status for cell in cells]
-
-
-def listing(found: Sequence[Kept]) -> str:
-    """The runs as text, one a line."""
-    width, lines = max(len(one.name) for one in found), []
-    for one in found:
-        counts = ", ".join(f"{number} {status}" for status, number in one.statuses.items())
-        shape = "×".join(map(str, one.shape)) if one.grids < 2 else f"{one.grids} grids"
-        when = f"{age(time.time() - one.started)} ago"
-        lines.append(f"{one.name:<{width}}  {when:>10}  {shape:>9} = {cells_in_words(prod(one.shape))}: {counts}")
-    return "\n".join(lines)
 
 
 def cell_at(folder: str, name: str = "") -> Cell:
@@ -402,7 +394,7 @@ def _warn_of_foreign(results: Sequence[Result]) -> None:
     if found:
         named = [f"trust={owner!r} or " for owner in owners if len(owners) == 1]
         warnings.warn(
-            f"another user's results are not loaded: {cells_in_words(len(found))} of {enumerated(sorted(owners))}. "
+            f"another user's results are not loaded: {cells_in_words(len(found))} of {listing(sorted(owners))}. "
             f"Loading a result runs code; if you trust its owner, pass {''.join(named)}trust='all'",
             stacklevel=3,
         )
@@ -415,7 +407,7 @@ def find(path: str | os.PathLike[str], *, trust: str = "") -> tuple[Run, str | N
     """
     if not isinstance(path, (str, os.PathLike)):
         raise UsageError(f"path is {path!r}, of type {type(path).__name__}; it takes the folder of a run or a cell")
-    folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    folder = layout.absolute(os.fspath(path))
     if os.path.isfile(folder):
         raise NoRunError(f"{folder} is a file; give the folder of a run or a cell, such as {os.path.dirname(folder)}")
     run, above = Run(folder, trust=trust), Run(os.path.dirname(folder), trust=trust)
@@ -442,7 +434,7 @@ def _what_there_is(folder: str) -> str:
             return f"the experiments in it are {', '.join(map(repr, inside))}"
         below = {os.path.dirname(os.path.relpath(path, folder)) for path in layout.runs_below(folder, 3)}
         if below:
-            return f"below it is {enumerated(sorted(below))}"
+            return f"below it is {listing(sorted(below))}"
     above = os.path.dirname(folder)
     if not os.path.isdir(above):
         return f"there is no folder {above}"

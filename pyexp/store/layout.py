@@ -61,14 +61,14 @@ class Run(NamedTuple):
         return f"{self.path}{os.sep}{cell.folder}{os.sep}{name}"
 
 
-def top(output_dir: str | os.PathLike[str]) -> str:
-    """The absolute path of the folder for all results. Expands `~`."""
-    return os.path.abspath(os.path.expanduser(output_dir))
+def absolute(path: str | os.PathLike[str]) -> str:
+    """The absolute path. Expands `~`."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def home(output_dir: str | os.PathLike[str], name: str) -> str:
     """The folder of an experiment's runs."""
-    return os.path.join(top(output_dir), name)
+    return os.path.join(absolute(output_dir), name)
 
 
 class Begun(NamedTuple):
@@ -183,7 +183,7 @@ def make_run(
 
     Raises `StoreError` if it cannot be made or written to.
     """
-    above = top(output_dir)
+    above = absolute(output_dir)
     base = os.path.join(above, name)
     try:
         files.make_folders(above, durable=durable)

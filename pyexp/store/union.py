@@ -84,7 +84,7 @@ def _refuse_other_kind(one: str, mine: Mapping[str, Run], other: str, theirs: Ma
             raise StoreError(f"there is no run in {one}, and other things ({name}): it is no output folder of pyexp")
         return
     levels = [set(map(_level, runs.items())) - {None} for runs in (mine, theirs)]
-    if not all(levels):  # they have other names by now
+    if not all(levels):  # their folders were renamed
         levels = [set(map(_depth, runs)) for runs in (mine, theirs)]
     if levels[0].isdisjoint(levels[1]):
         raise StoreError(
@@ -106,7 +106,7 @@ def _level(item: tuple[str, Run]) -> int | None:
 
 
 def _merge_descriptions(to: Run, run: Run) -> None:
-    """Have the run describe the grids and commands of both. The history is first: it may tell twice, and never less."""
+    """Write the grids and commands of both into the run. The history first: after a kill, a grid is there twice."""
     with history.alone(to):
         here, there = os.path.join(to.path, CODE), os.path.join(run.path, CODE)
         for name in sorted(os.listdir(there)) if os.path.isdir(there) else ():  # a source's name tells its content
@@ -127,15 +127,12 @@ def _merge_descriptions(to: Run, run: Run) -> None:
 
 
 def parts_of(run: Run) -> list[dict[str, Any]]:
-    """What the run says of itself, a part for each grid: without those for which nothing is known but the cells."""
+    """The parts of a run's history, one for each grid, without their checksums."""
     return [{key: value for key, value in part.items() if key != "checksum"} for part in history.parts(run)]
 
 
 def joined_parts(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The parts of a description with each grid and each command once, the one that was last begun last.
-
-    The order in which they come does not matter.
-    """
+    """The parts with each grid and each command once, the one that was last begun last. Their order does not matter."""
     grids: dict[str, list[Mapping[str, Any]]] = {}
     best: dict[str, Mapping[str, Any]] = {}
     where: dict[str, set[str]] = {}
@@ -183,12 +180,12 @@ def _begun_last(part: Mapping[str, Any]) -> float:
 
 
 def _completeness(command: Mapping[str, Any]) -> tuple[float, int, str]:
-    """Of two entries for one command, that counts which says how it ended, and more."""
+    """A sort key for the entries of one command: the entry that says how it ended wins, then the longer one."""
     return (_seconds(command, "ended"), len(command), _text(command))
 
 
 def _with_patches(to: Run, run: Run) -> Iterator[dict[str, Any]]:
-    """The parts of the added run with the patches that their commands name, which are copied."""
+    """The parts of the added run. Copy the patches that their commands name."""
     for part in parts_of(run):
         commands = commands_of(part)
         for i, command in enumerate(commands):
@@ -239,7 +236,7 @@ def _merge_cells(to: Run, run: Run) -> Iterator[Event]:
 
 
 def standing(facts: Facts) -> tuple[int, float]:
-    """How far a cell has come: of two, the further stays."""
+    """A sort key for the states of a cell: the one that is further along stays."""
     status = classify(facts).status
     if status in FINISHED:
         return 3, 0.0
@@ -249,7 +246,7 @@ def standing(facts: Facts) -> tuple[int, float]:
 
 
 def difference(to: Run, run: Run, folder: str, mine: Facts, theirs: Facts) -> str:
-    """Why the two states of a cell cannot both be had; `""` if they can, or one of them is of no use."""
+    """Why a cell has to be left as it is, in words; `""` if the state that is further along stays."""
     if theirs.fault:
         return f"its result is unreadable: {theirs.fault}"
     if standing(mine)[0] < 3 or standing(theirs)[0] < 3:
@@ -259,7 +256,7 @@ def difference(to: Run, run: Run, folder: str, mine: Facts, theirs: Facts) -> st
 
 
 def _reveal(staging: str, target: str) -> None:
-    """Give a copy its name. What stood there is kept as what was before a rerun."""
+    """Give a copy its name. Set apart what is there."""
     if os.path.lexists(target):
         above, folder = os.path.split(target)
         before = os.path.join(above, f"{BEFORE}{folder}")

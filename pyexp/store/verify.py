@@ -1,7 +1,7 @@
-"""What is damaged below a folder: every seal and checksum, read through. Nothing is changed or unpickled.
+"""What is damaged in a run: reads every file that has a seal or a checksum. Changes and unpickles nothing.
 
-Logs, patches and the experiments' own files have no checksum. A run's description has one since it is written with
-one; of an older one only its form can be told.
+Logs, patches and the experiments' own files have no checksum. Neither has the description of a run that an earlier
+pyexp wrote: only its form is checked.
 """
 
 import os
@@ -40,12 +40,12 @@ class Verified(NamedTuple):
 def verified(run: Run) -> Verified:
     """What is found in a run: its description, its history, and each cell's result and record. Raises OSError."""
     busy = claims.holders(run.claims)
-    # Also those of cells as they were before they began to run again.
+    # Also the folders that were set apart for a rerun.
     earlier = (name for name in os.listdir(run.path) if name.startswith(BEFORE))
     folders = sorted({*cell_folders(run), *(each for each in earlier if os.path.isdir(os.path.join(run.path, each)))})
     found = [*_descriptions(run, bool(folders))]
     for folder in folders:
-        if folder in busy:  # what is being written may be half there
+        if folder in busy:  # its files may be half written
             found.append(Finding(os.path.join(run.path, folder), UNKNOWN, f"it is running {busy[folder]}"))
         else:
             found += _cell(os.path.join(run.path, folder), folder.rpartition("-")[2])
@@ -53,7 +53,7 @@ def verified(run: Run) -> Verified:
 
 
 def _descriptions(run: Run, has_cells: bool) -> Iterator[Finding | None]:
-    """What is found of what the run says of itself, now and before."""
+    """What is found of the run's description and its history; None for each sound part."""
     for name in (RUN, HISTORY):
         path = os.path.join(run.path, name)
         try:
@@ -72,9 +72,9 @@ def _descriptions(run: Run, has_cells: bool) -> Iterator[Finding | None]:
 
 
 def _part(path: str, where: str, content: bytes) -> Finding | None:
-    """What is wrong with what a run says of itself. An older one ends with its list, where now a checksum stands.
+    """What is wrong with a part of a run's description; None if it is sound.
 
-    No flipped bit makes the one end from the other.
+    An earlier pyexp's ends with a list, a present one with its checksum. No flipped bit turns one end into the other.
     """
     is_old = content.removesuffix(b"\n").endswith((b"]\n}", b"]}"))
     if not (is_old or files.is_checked(content)):
@@ -91,7 +91,7 @@ def _part(path: str, where: str, content: bytes) -> Finding | None:
 
 
 def _cell(folder: str, digest: str) -> Iterator[Finding | None]:
-    """What is found of a cell: its record, and its result."""
+    """What is found of a cell's record and result; None for each sound file."""
     record, result = os.path.join(folder, RECORD), os.path.join(folder, RESULT)
     has_record, has_result = os.path.lexists(record), os.path.lexists(result)
     seal, status = "", ""
@@ -109,7 +109,7 @@ def _cell(folder: str, digest: str) -> Iterator[Finding | None]:
                 yield None
             except ResultError as error:
                 yield Finding(record, UNKNOWN, str(error))
-    if has_result and status != "failed":  # of what failed, no file of that name counts
+    if has_result and status != "failed":  # a failed cell has no result: a file of that name does not count
         yield _result(result, digest, seal)
     elif status == "done":
         yield Finding(result, MISSING, "its record says that it was there")
@@ -118,7 +118,7 @@ def _cell(folder: str, digest: str) -> Iterator[Finding | None]:
 
 
 def _result(path: str, digest: str, expected: str) -> Finding | None:
-    """What is wrong with a result, whose seal stands in a record if it has one."""
+    """What is wrong with a result; None if it is sound. `expected` is its seal in the record, if it has one."""
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return Finding(path, DAMAGED, "it is not a regular file")

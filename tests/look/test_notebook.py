@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pyexp import Config, Tensor, sweep
 from pyexp.testing.strategies import values
-from pyexp.text import brief, html_ends, html_table
+from pyexp.text import html_ends, html_table, short_repr
 
 # The libraries around a kernel warn of their own affairs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -88,7 +88,7 @@ def test_every_tensor_and_config_has_a_table(items: list[Any]) -> None:
 
 
 def test_what_python_does_not_spell_has_a_name() -> None:
-    assert brief(10**5000) == "<int>"
+    assert short_repr(10**5000) == "<int>"
     assert "&lt;int&gt;" in Config({"x": 10**5000})._repr_html_()
 
 

@@ -189,16 +189,19 @@ def pmap_of(config: Mapping[str, object]) -> object:
 
 
 def test_the_keys_that_vary_are_in_the_plan_the_table_and_the_lines(tmp_path: Path) -> None:
-    nameless = MANY.replace('"name": f"cell{i}", ', "").replace("range(500)", "range(3)")
-    (tmp_path / "many.py").write_text(nameless.replace('"wait": 0', '"wait": 0, "mlp": {"width": 8 if i else 9}'))
+    alike = MANY.replace('f"cell{i}"', '"twin" if i > 2 else ""').replace("range(500)", "range(5)")
+    (tmp_path / "many.py").write_text(alike.replace('"wait": 0', '"wait": 0, "mlp": {"width": 8 if i else 9}'))
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(typed(*words), cwd=tmp_path, env=variables(), capture_output=True, text=True, check=True)
 
-    assert re.search(r"^run +unnamed-\w+  i=1, mlp\.width=8  \(new\)$", run("-n").stdout, re.M)
+    planned = run("-n").stdout
+    assert re.search(r"^run +unnamed-\w+  i=1, mlp\.width=8  \(new\)$", planned, re.M)
+    assert re.search(r"^run +twin-\w+  twin \(i=4\)  \(new\)$", planned, re.M)
     done = run()
-    assert "[1/3] i=0, mlp.width=9 done in" in done.stderr
-    assert "[3/3] i=2, mlp.width=8 failed after" in done.stderr
+    assert "[1/5] i=0, mlp.width=9 done in" in done.stderr
+    assert "[3/5] i=2, mlp.width=8 failed after" in done.stderr
+    assert "[5/5] twin (i=4) done in" in done.stderr
     assert re.search(r"^  i=2, mlp\.width=8: ValueError", done.stderr, re.M)
     assert re.search(r"^i=1, mlp\.width=8 +0\.14", done.stdout, re.M)
     shown = subprocess.run(

@@ -125,3 +125,9 @@ def test_more_differences_than_are_shown_are_counted() -> None:
     assert str(told["n-h"].detail) == (
         "(nearest: f, differs in a: absent → 1, b: absent → 1, c: absent → 1 and 2 more)"
     )
+
+
+def test_a_difference_is_named_also_where_python_does_not_spell_a_number() -> None:
+    new = Cell(freeze({"name": "n", "a": 10**5000}), "n", "h", "n-h")
+    told = explained([new], {}, [freeze({"name": "f", "a": 1})])
+    assert str(told["n-h"].detail).startswith("(nearest: f, differs in a: 1 → 0x")

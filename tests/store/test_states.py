@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import pyexp
+from pyexp.look import runs
 from pyexp.store import history, modules
 
 SCRIPT = """
@@ -146,7 +147,7 @@ def test_every_grid_that_was_run_is_there(tmp_path: Path) -> None:
     assert [(result.name, result.value) for result in kept_results] == [(f"c{x}", x) for x in range(6)]
     (kept,) = history.kept(str(tmp_path / "e"))
     assert (kept.shape, kept.statuses, kept.grids) == ((6,), {"done": 6}, 3)
-    assert "3 grids = 6 cells: 6 done" in history.listing([kept])
+    assert "3 grids = 6 cells: 6 done" in runs.overview([kept], None)[0]
     # A line that a crash has cut off costs no other.
     path = tmp_path / "e" / "s" / "history.jsonl"
     path.write_bytes(path.read_bytes()[:-10])

@@ -127,9 +127,8 @@ class _Session(PackedSession):
 
     def answer(self, config: bytes, folder: str, *, durable: bool) -> Answer:
         """How the cell with this config ends in that folder."""
-        unix.signal.pthread_sigmask(
-            unix.signal.SIG_UNBLOCK, guardian.STOPPING
-        )  # Ray blocks SIGINT here, and cells inherit that
+        # Ray blocks SIGINT here, and cells inherit that.
+        unix.signal.pthread_sigmask(unix.signal.SIG_UNBLOCK, guardian.STOPPING)
         self.settings = replace(self.settings, durable=durable)
         began = time.monotonic()
         ended = self.run(config, folder, self._check_head)
