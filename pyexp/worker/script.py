@@ -109,14 +109,29 @@ def _started_in(file: str) -> str:
 
 
 #: Names in a script that reach an experiment without naming it: they look names up, or belong to programs that do.
-_REACHING = frozenset("globals locals vars eval exec __all__ __main__ unittest doctest pytest fire Fire".split())
+_REACHING = frozenset(
+    [
+        "globals",
+        "locals",
+        "vars",
+        "eval",
+        "exec",
+        "__all__",
+        "__main__",
+        "unittest",
+        "doctest",
+        "pytest",
+        "fire",
+        "Fire",
+    ]
+)
 
 
 def is_used(source: bytes, experiments: Collection[str]) -> bool:
     r"""Whether a script does anything with the experiments of these names, apart from defining them.
 
-    A statement `train.run`, without a call, does nothing. Neither does the block under `if __name__ == "main"`. A script
-    that looks names up, or imports a program that does so, is taken to use them.
+    A statement `train.run`, without a call, does nothing. Neither does the block under `if __name__ == "main"`.
+    A script that looks names up, or imports a program that does so, is taken to use them.
 
     >>> is_used(b"@train.configs\ndef configs(): ...\ntrain.run", ["train"]), is_used(b"train.run()", ["train"])
     (False, True)
