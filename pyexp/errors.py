@@ -142,8 +142,8 @@ def frames_of_users(trace: TracebackType | None) -> TracebackType | None:
 def nearest(word: object, known: Iterable[object], otherwise: str = "there is") -> str:
     """A hint for the end of a message: the known word nearest to `word`, or a list of the known words.
 
-    >>> nearest("lerning_rate", ["learning_rate", "epochs"])
-    "did you mean 'learning_rate'?"
+    >>> nearest("lerning_rate", ["learning_rate", "epochs"]), nearest("LR", ["lr", "epochs"])
+    ("did you mean 'learning_rate'?", "did you mean 'lr'?")
     >>> nearest("lr", ["config.lr", "loss"]), nearest("x", ["learning_rate", "epochs"])
     ("did you mean 'config.lr'?", "there is 'learning_rate', 'epochs'")
     """
@@ -151,7 +151,8 @@ def nearest(word: object, known: Iterable[object], otherwise: str = "there is") 
 
     words = [str(item) for item in known]
     inside = [known for known in words if known.endswith(f".{word}")]  # the word is the end of a dotted path
-    close = inside[:3] or get_close_matches(str(word), words, n=3, cutoff=0.6)
+    alike = [known for known in words if _without_joints(known) == _without_joints(str(word))]
+    close = inside[:3] or alike[:3] or get_close_matches(str(word), words, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(repr(item) for item in close)}?"
     return f"{otherwise} {listing(words)}" if words else "there is nothing"
@@ -186,8 +187,8 @@ def slip_of(word: str, known: Iterable[str]) -> str | None:
     """The known name that differs from `word` as a slip of the pen does; None if there is none.
 
     A slip is another case, another way to join words, a plural, two letters in the wrong order, or in names of five
-    letters and more one letter more or less, or a wrong one inside. Digits and the ends tell names apart: `beta1` and
-    `beta2`, `xmin` and `ymin`.
+    letters and more one letter more or less, or a wrong one inside a word. Names of one letter, digits and the ends of
+    words tell names apart: `N` and `n`, `beta1` and `beta2`, `xmin` and `ymin`, `use_bn` and `use_ln`.
 
     >>> slip_of("Lr", ["lr"]), slip_of("lerning_rate", ["learning_rate"]), slip_of("ymin", ["xmin", "y"])
     ('lr', 'learning_rate', None)
@@ -196,19 +197,20 @@ def slip_of(word: str, known: Iterable[str]) -> str | None:
 
 
 def _is_slip(one: str, other: str) -> bool:
-    if _without_joints(one) == _without_joints(other):
-        return True
     shortest = min(len(one), len(other))
+    if _without_joints(one) == _without_joints(other):
+        return shortest > 1
     start = next((i for i in range(shortest) if one[i] != other[i]), shortest)
     end = next((i for i in range(shortest - start) if one[-1 - i] != other[-1 - i]), shortest - start)
     ours, theirs = one[start : len(one) - end], other[start : len(other) - end]
     if shortest < 4 or any(letter.isdigit() for letter in ours + theirs):
         return False
+    letters = sum(map(str.isalpha, one[max(start - 1, 0) : start] + one[start + len(ours) :][:1]))  # on both sides
     if len(ours) == 2 and ours == theirs[::-1]:
-        return True
+        return letters > 0
     if len(ours) + len(theirs) == 1:
         return shortest > 4 or (ours + theirs == "s" and end == 0)
-    return shortest > 4 and len(ours) == len(theirs) == 1 and start > 0 and end > 0
+    return shortest > 4 and len(ours) == len(theirs) == 1 and letters == 2
 
 
 def _without_joints(name: str) -> str:

@@ -311,7 +311,7 @@ def _validate_override(one: Override, cells: Sequence[FrozenConfig]) -> None:
         if value is not known[0] and not equal(value, known[0]):
             raise UsageError(
                 f"{one.key!r} cannot be overridden: the configs differ in it ({known[0]!r}, {value!r}, …); "
-                "select some of them with -k, or change them in the script"
+                "select some of them with -k instead, or change them in the script"
             )
     if one.adds:
         _validate_addition(one, cells)

@@ -51,7 +51,8 @@ class Job(NamedTuple):
 
     `command` starts it again, without the options that choose the run; `""` if no script was started. `script` is the
     module name of the script, `function` the name of the experiment's function in it, and `others` those of its other
-    experiments. `code` is the fingerprint of the experiment's code.
+    experiments. `code` is the fingerprint of the experiment's code. `like` is the name of the run that the script's
+    first experiment has; a new run gets it too.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Job(NamedTuple):
     others: frozenset[str] = frozenset()
     code: "Code | None" = None
     defaults: FrozenConfig = FrozenConfig()
+    like: str = ""
 
     def began(self, run: layout.Begun) -> bool:
         """Whether this experiment may have begun the run: its own script did, and no other experiment of that."""
@@ -105,6 +107,8 @@ class Interrupted(KeyboardInterrupt):
 def again(job: Job, options: Options, run: Run, *flags: str) -> str:
     """The command to type, or the call to make, to continue this run."""
     name = [] if options.timestamp is False else [Path(run.path).name]
+    if job.command and job.others and options.latest:  # the latest runs of the other experiments have other names
+        return " ".join([job.command, *(flags or ["--continue"])])
     if job.command:
         return " ".join([job.command, *(f"--timestamp {each}" for each in name), *flags])
     said = [*(f"timestamp={each!r}" for each in name), *("last_failed=True" for _ in flags)]
@@ -135,8 +139,9 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
                 tokens, about_gpus = tokens_for(executor, options.gpus, options.jobs)
             session = stack.enter_context(_session(executor, job, options, tokens, StopRequest(last_start)))
         folder = snapshot.run or layout.make_run(
-            options.output_dir, job.name, options.timestamp, durable=options.durable, trust=options.trust or ""
-        )
+            options.output_dir, job.name, options.timestamp,
+            durable=options.durable, trust=options.trust or "", like=job.like,
+        )  # fmt: skip
         if waiting or not snapshot.is_described:
             from pyexp.store.provenance import Git, code_folder
 

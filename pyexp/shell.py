@@ -63,8 +63,8 @@ if TYPE_CHECKING:
 NO_CONFIGS = "there are no configs: register a function with @experiment.configs, or pass run(configs=…)"
 #: Mistakes on the command line, or in what it names; not in the script.
 _MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
-#: Filled once an experiment of the script has run with the command line.
-_taken: set[bool] = set()
+#: For each experiment that has read the command line, the name of its run if that was new, or else `""`.
+_taken: list[str] = []
 #: Filled once an experiment fails under `--check` while others of the script have yet to run.
 _failed: list[bool] = []
 
@@ -90,8 +90,8 @@ class Call(NamedTuple):
         """The configs, or the function that returns them; None if there are none."""
         return self.experiment.registered.get("configs") if self.configs is None else self.configs
 
-    def job(self, options: Options, configs: Tensor[FrozenConfig] | None, command: str = "") -> Job:
-        """What these options run for these configs. `command` starts it again."""
+    def job(self, options: Options, configs: Tensor[FrozenConfig] | None, command: str = "", like: str = "") -> Job:
+        """What these options run for these configs. `command` starts it again; `like` is a name for a new run."""
         initializer, own = self.experiment.registered.get("initializer"), _function(self.experiment)
         return Job(
             name=_folder(self.experiment, options),
@@ -104,6 +104,7 @@ class Call(NamedTuple):
             others=frozenset(map(_function, self.siblings)) - {own},
             code=_code(self.experiment.fn, initializer),
             defaults=self.experiment.defaults,
+            like=like,
         )
 
 
@@ -129,7 +130,10 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
             refuse_without_page()
     # Not deeper, as the frames of pyexp stand above those of the user's function if that raises.
     made = grid(call.given, options.mode)
-    job = call.job(options, made, command_again(typed, words if argv is None else list(argv)))
+    command = command_again(typed, words if argv is None else list(argv))
+    # One name for the new runs of a command, so that --timestamp names them all.
+    like = next(filter(None, _taken), "") if by_command_line and argv is None else ""
+    job = call.job(options, made, command, like)
     with _exit_on_error(by_command_line):
         try:
             if options.dry_run:
@@ -140,8 +144,8 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
                 raise
             tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
             return Results([])
-        if words and argv is None:
-            _taken.add(True)
+        if by_command_line and argv is None:
+            _taken.append(done[0].out.parent.name if options.timestamp is True and not options.latest else "")
     given = report if callable(report) else experiment.registered.get("report")
     value = _reported(done, given, options, by_command_line)
     if options.check:

@@ -106,25 +106,25 @@ def aligned(
     those the last. `instead` has texts to show in place of all cells of a row but the first.
     """
     texts = instead or {}
-    first, *kept = columns
-    widths = {id(each): max(map(columns_of, (each.head, *each.cells))) for each in columns}
-
-    def rest() -> int:
-        return sum(widths[id(each)] + 2 for each in kept)
-
+    widths = [max(map(columns_of, (each.head, *each.cells))) for each in columns]
+    kept = dict.fromkeys(range(1, len(columns)))
     if width is not None:
-        while kept and rest() + min(widths[id(first)], max(LEAST, columns_of(first.head))) > width:
-            kept.remove(min(kept, key=lambda each: (each.rank, -columns.index(each))))
-        widths[id(first)] = min(widths[id(first)], width - rest())
+        used = sum(widths[i] + 2 for i in kept) + min(widths[0], max(LEAST, columns_of(columns[0].head)))
+        for i in sorted(kept, key=lambda i: (columns[i].rank, -i)):
+            if used <= width:
+                break
+            used -= widths[i] + 2
+            del kept[i]
+        widths[0] = min(widths[0], width - sum(widths[i] + 2 for i in kept))
 
-    def shown(each: Column, cell: str) -> str:
-        return padded(cut(cell, widths[id(each)]), widths[id(each)], right=each.right)
+    def shown(i: int, cell: str) -> str:
+        return padded(cut(cell, widths[i]), widths[i], right=columns[i].right)
 
-    lines = ["  ".join(shown(each, each.head) for each in (first, *kept)).rstrip()]
-    for i, head in enumerate(first.cells):
-        cells = [texts[i]] if i in texts else [shown(each, each.cells[i]) for each in kept]
-        lines.append(cut("  ".join([shown(first, head), *cells]).rstrip(), width))
-    return lines, [each.head for each in columns[1:] if each not in kept]
+    lines = ["  ".join(shown(i, columns[i].head) for i in (0, *kept)).rstrip()]
+    for row, head in enumerate(columns[0].cells):
+        cells = [texts[row]] if row in texts else [shown(i, columns[i].cells[row]) for i in kept]
+        lines.append(cut("  ".join([shown(0, head), *cells]).rstrip(), width))
+    return lines, [each.head for i, each in enumerate(columns) if i and i not in kept]
 
 
 #: Rows of a table in a notebook that are shown at each of its ends, where it has more than both together.

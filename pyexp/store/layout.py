@@ -177,9 +177,12 @@ def latest_run(base: str, is_meant: Callable[[Begun], bool] = lambda begun: True
 
 
 def make_run(
-    output_dir: str | os.PathLike[str], name: str, timestamp: str | bool, *, durable: bool, trust: str = ""
-) -> Run:
+    output_dir: str | os.PathLike[str], name: str, timestamp: str | bool, *,
+    durable: bool, trust: str = "", like: str = "",
+) -> Run:  # fmt: skip
     """Make the folder for a run, unless it exists. `timestamp` is its name, True: a new one, False: no such level.
+
+    A new name is `like` if that is given and free.
 
     Raises `StoreError` if it cannot be made or written to.
     """
@@ -195,9 +198,10 @@ def make_run(
         path = os.path.join(base, timestamp) if isinstance(timestamp, str) else base
         while timestamp is True and path == base:  # two runs that begin in the same second get two folders
             with suppress(FileExistsError):
-                new = os.path.join(base, unused(time.strftime(TIMESTAMP), os.listdir(base)))
-                os.mkdir(new)
-                path = new
+                there = os.listdir(base)
+                new = like if like and like not in there else unused(time.strftime(TIMESTAMP), there)
+                os.mkdir(os.path.join(base, new))
+                path = os.path.join(base, new)
         files.make_folders(path, durable=durable)
     except OSError as error:
         raise unusable(base, error) from None

@@ -108,10 +108,30 @@ def _started_in(file: str) -> str:
     return os.getcwd()
 
 
+#: Names in a script that reach an experiment without naming it: they look names up, or belong to programs that do.
+_REACHING = frozenset(
+    [
+        "globals",
+        "locals",
+        "vars",
+        "eval",
+        "exec",
+        "__all__",
+        "__main__",
+        "unittest",
+        "doctest",
+        "pytest",
+        "fire",
+        "Fire",
+    ]
+)
+
+
 def is_used(source: bytes, experiments: Collection[str]) -> bool:
     r"""Whether a script does anything with the experiments of these names, apart from defining them.
 
     A statement `train.run`, without a call, does nothing. Neither does the block under `if __name__ == "main"`.
+    A script that looks names up, or imports a program that does so, is taken to use them.
 
     >>> is_used(b"@train.configs\ndef configs(): ...\ntrain.run", ["train"]), is_used(b"train.run()", ["train"])
     (False, True)
@@ -127,6 +147,14 @@ def is_used(source: bytes, experiments: Collection[str]) -> bool:
                 pending += node.orelse
             case ast.Name(name, ast.Load()) if name in experiments:
                 return True
+            case ast.Name(name) | ast.alias(name) if name in _REACHING:
+                return True
+            case ast.Attribute(ast.Name("sys"), "modules"):
+                return True
+            case ast.FunctionDef(name, decorator_list=[above, _, *_]) if (
+                name in experiments and "xperiment" not in ast.unparse(above)
+            ):
+                return True  # a decorator above @experiment gets the experiment
             case _:
                 pending += ast.iter_child_nodes(node)
     return False

@@ -36,6 +36,14 @@ def other(config):
         ("registry = [train]", False),
         ("print(train.name, pyexp.config_hash({}))", False),
         ("def main():\n    return other({'x': 1})", False),
+        ("globals()[name].run()", False),
+        ("__all__ = ['train']", False),
+        ("getattr(sys.modules[__name__], name).run()", False),
+        ("import unittest\nunittest.main()", False),
+        ("from fire import Fire\nFire()", False),
+        ("model.eval()\ngetattr(torch, name)", True),
+        ("@register\n@pyexp.experiment\ndef train(config): ...", False),
+        ("@pyexp.experiment\n@torch.no_grad()\ndef train(config): ...", True),
     ],
 )
 def test_what_only_defines_experiments_is_told_from_what_uses_one(end: str, is_told: bool) -> None:
@@ -46,7 +54,7 @@ def test_what_only_defines_experiments_is_told_from_what_uses_one(end: str, is_t
     ("end", "said"),
     [
         ("train.run", "note: main.py defines the experiment 'mnist' and never runs it; call train.run()\n"),
-        ("for each in list(globals().values()):\n    getattr(each, 'run', str)(dry_run=True)", ""),
+        ("from importlib import import_module\nimport_module('__mai' 'n__').train.run(dry_run=True)", ""),
         ("1 / 0", "ZeroDivisionError: division by zero\n"),
         ("if __name__ == '__main__':\n    import main\n    getattr(main, 'train')({'x': 1})", ""),
     ],

@@ -371,6 +371,13 @@ def test_a_table_fits_and_says_what_it_left_out(width: int, data: st.DataObject)
         assert set(left_out) <= {column.head for column in columns}
 
 
+def test_a_table_of_many_columns_is_laid_out_at_once() -> None:
+    many = [Column("name", ["x"]), *(Column("y", ["1"]) for _ in range(3000))]
+    lines, left_out = aligned(many, 40)
+    assert lines == ["name  y  y  y  y  y  y  y  y  y  y  y  y", "x     1  1  1  1  1  1  1  1  1  1  1  1"]
+    assert left_out == ["y"] * 2988
+
+
 @given(st.text(), st.integers(1, 50))
 def test_a_text_is_cut_to_the_width_and_no_further(text: str, width: int) -> None:
     shown = cut(text, width)

@@ -592,6 +592,10 @@ BASE = {
     "xmin": 0,
     "batch": 8,
     "step": 1,
+    "n": 1,
+    "use_bn": True,
+    "noise_x_std": 0.1,
+    "std_xy": 0.1,
     "model": {"width": 32},
 }
 
@@ -608,6 +612,7 @@ BASE = {
         ("model.widht", "model.width"),
         ("steps", "step"),
         ("setp", "step"),
+        ("noise_x_sxd", "noise_x_std"),
         ("modle.width", "model"),
         *((key, None) for key in ("lr", "learning_rate", "model.width", "model.depth.width", "batch.norm")),
         *(
@@ -626,6 +631,12 @@ BASE = {
                 "batch_size",
                 "epochs",
                 "match",
+                "N",
+                "use_ln",
+                "use_bx",
+                "noise_y_std",
+                "std_yx",
+                "noise_x_sts",
             )
         ),
     ],
