@@ -68,8 +68,9 @@ class Job(NamedTuple):
     like: str = ""
 
     def began(self, run: layout.Begun) -> bool:
-        """Whether this experiment may have begun the run: its own script did, and no other experiment of that."""
-        return run.script in ("", self.script) and run.function not in self.others
+        """Whether this experiment has joined the run, or may have begun it: its script did, and no other of that."""
+        is_own = run.script in ("", self.script) and run.function not in self.others
+        return is_own or f"{self.script}.{self.function}" in run.joined.split("/")
 
 
 class Snapshot(NamedTuple):

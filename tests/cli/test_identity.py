@@ -67,6 +67,11 @@ def test_a_script_without_a_run_is_told_whose_runs_there_are(tmp_path: Path) -> 
     )
     go(tmp_path, "--timestamp", "t", "--extend", name="a.py")
     assert [result.name for result in pyexp.load(tmp_path / "out" / "trial" / "t")] == ["two", "one"]
+    for name in ("a.py", "b.py"):  # the run is of both now, and of no third
+        assert "finished" in go(tmp_path, "--continue", "-n", name=name)
+        assert "finished" in go(tmp_path, "--timestamp", "t", "-n", name=name)
+    write(tmp_path, "c.py", ONE)
+    assert "was begun by 'b'" in go(tmp_path, "--timestamp", "t", name="c.py", code=2)
 
 
 def test_a_run_without_a_cell_of_the_grid_is_not_continued(tmp_path: Path) -> None:
