@@ -247,18 +247,18 @@ def test_two_experiments_that_share_a_name_keep_their_runs_apart(tmp_path: Path)
     assert "the run t was begun by 'main.first', and this is 'main.second'" in told
 
 
-NAMED = "import itertools, time\ntick = itertools.count()\ntime.strftime = lambda *args: f't{next(tick)}'\n"
+NAMED = "import itertools, time\ntick = itertools.count()\ntime.strftime = lambda *args: f't {next(tick)}'\n"
 
 
 def test_the_runs_of_one_command_have_one_name_so_that_it_continues_them_all(tmp_path: Path) -> None:
     script = NAMED + SEVERAL.replace("IF ", "").replace('raise ValueError("no")', 'open("ran", "a").write("first ")')
     broken = script.replace('print("second", flush=True)', 'raise ValueError("no")')
     (tmp_path / "main.py").write_text(broken)
-    assert "to run them again: python main.py --timestamp t0 --lf\n" in go(tmp_path)
+    assert "to run them again: python main.py --timestamp 't 0' --lf\n" in go(tmp_path)
     assert "to run them again: python main.py --lf\n" in go(tmp_path, "--continue")
     (tmp_path / "main.py").write_text(script)
-    assert "second reported" in go(tmp_path, "--timestamp", "t0", "--lf", "--check")
-    assert [path.name for path in sorted((tmp_path / "out").glob("*/t*"))] == ["t0", "t0"]
+    assert "second reported" in go(tmp_path, "--timestamp", "t 0", "--lf", "--check")
+    assert [path.name for path in sorted((tmp_path / "out").glob("*/t*"))] == ["t 0", "t 0"]
     assert (tmp_path / "ran").read_text() == "first "
     assert "second reported" in go(tmp_path, "--name", "both")  # whose folder has that name already
     assert len(list((tmp_path / "out" / "both").glob("t*"))) == 2
