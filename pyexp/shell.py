@@ -120,7 +120,7 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
     said = {**call.said, "report": report} if isinstance(report, bool) else call.said
     validate_executor(settle(experiment.options, said, {}).executor)  # a mistake in the script keeps its traceback
     with _exit_on_error(by_command_line):
-        typed = parse(words or [], os.path.basename(sys.argv[0]))
+        typed = parse(words or [], os.path.basename(next(iter(sys.argv), "")))
         options = settle(experiment.options, said, typed)
         validate_executor(options.executor)
         if options.list_runs:
