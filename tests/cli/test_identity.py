@@ -51,6 +51,9 @@ def test_the_latest_run_is_that_of_the_script(tmp_path: Path) -> None:
         assert [result.name for result in pyexp.load(tmp_path / "out" / "trial" / "of_b")] == ["two"]
     assert "one" in go(tmp_path, "--report", name="a.py")
     assert "two" in go(tmp_path, "--report", name="b.py")
+    profile = [sys.executable, "-m", "cProfile", "-o", "profile", "a.py", "--timestamp", "of_a_too"]
+    subprocess.run(profile, check=True, cwd=tmp_path, capture_output=True)
+    assert "of_a_too" in go(tmp_path, "--continue", name="a.py")
 
 
 def test_a_script_without_a_run_is_told_whose_runs_there_are(tmp_path: Path) -> None:
