@@ -41,6 +41,8 @@ def say(text: str) -> None:
     screen.flush()
 
 
+#: Folders of installed packages.
+_INSTALLED = {"site-packages", "dist-packages"}
 #: The options that choose the run or its cells.
 _WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "list_runs"}
 
@@ -71,7 +73,7 @@ def command_line(caller: FrameType) -> Heard:
         if frame.f_back is None:  # a thread, or what runs without a script
             return Heard(None)
         frame = frame.f_back
-    if not was_started(frame.f_globals):
+    if not was_started(frame.f_globals) or _is_of_python(frame):
         return Heard(None)
     libraries = [each for each in between if _is_library(each, _package(caller))]
     if not libraries:
@@ -143,10 +145,16 @@ def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
+def _is_of_python(frame: FrameType) -> bool:
+    """Whether this is a program of the standard library: `python -m doctest main.py`."""
+    file = Path(frame.f_code.co_filename)
+    return Path(os.__file__).parent in file.parents and not _INSTALLED & set(file.parts)
+
+
 def _is_library(frame: FrameType, own: str) -> bool:
     """Whether this is the code of a library other than the caller's own package."""
     package = _package(frame)
-    is_installed = {"site-packages", "dist-packages"} & set(Path(frame.f_code.co_filename).parts)
+    is_installed = _INSTALLED & set(Path(frame.f_code.co_filename).parts)
     return package != own and (bool(is_installed) or package in ("unittest", "doctest"))
 
 

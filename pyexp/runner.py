@@ -7,6 +7,7 @@ within a run are `loop.is_tried_again`.
 
 import math
 import os
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -68,8 +69,9 @@ class Job(NamedTuple):
     like: str = ""
 
     def began(self, run: layout.Begun) -> bool:
-        """Whether this experiment may have begun the run: its own script did, and no other experiment of that."""
-        return run.script in ("", self.script) and run.function not in self.others
+        """Whether this experiment has joined the run, or may have begun it: its script did, and no other of that."""
+        is_own = run.script in ("", self.script) and run.function not in self.others
+        return is_own or f"{self.script}.{self.function}" in run.joined.split("/")
 
 
 class Snapshot(NamedTuple):
@@ -110,7 +112,7 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
     if job.command and job.others and options.latest:  # the latest runs of the other experiments have other names
         return " ".join([job.command, *(flags or ["--continue"])])
     if job.command:
-        return " ".join([job.command, *(f"--timestamp {each}" for each in name), *flags])
+        return " ".join([job.command, *(f"--timestamp {shlex.quote(each)}" for each in name), *flags])
     said = [*(f"timestamp={each!r}" for each in name), *("last_failed=True" for _ in flags)]
     return f"experiment.run({', '.join(said)})"
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from pyexp import executors, runner
@@ -55,6 +55,7 @@ from pyexp.store.layout import Run
 from pyexp.sweep import grid_of, slips, with_defaults
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
+from pyexp.worker.script import namespace_of
 
 if TYPE_CHECKING:
     from pyexp.experiment import Experiment
@@ -120,7 +121,7 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
     said = {**call.said, "report": report} if isinstance(report, bool) else call.said
     validate_executor(settle(experiment.options, said, {}).executor)  # a mistake in the script keeps its traceback
     with _exit_on_error(by_command_line):
-        typed = parse(words or [], os.path.basename(sys.argv[0]))
+        typed = parse(words or [], os.path.basename(next(iter(sys.argv), "")))
         options = settle(experiment.options, said, typed)
         validate_executor(options.executor)
         if options.list_runs:
@@ -179,7 +180,11 @@ def _function(experiment: "Experiment[Any]") -> str:
 def _script(fn: Any) -> str:
     """The module name of the script that defines the experiment; `""` if it has no file."""
     module = getattr(fn, "__module__", None) or "__main__"
-    name = script_name(sys.modules.get("__main__")) if module in pickling.MAIN else str(module)
+    if module in pickling.MAIN:  # below a profiler, the module of that name is the profiler's
+        own = namespace_of(fn)
+        name = script_name(SimpleNamespace(__spec__=own.get("__spec__"), __file__=own.get("__file__")))
+    else:
+        name = str(module)
     return "" if name == "__main__" else name.rpartition(".")[2]
 
 

@@ -186,6 +186,10 @@ class ProcessSession(Session):
 
     def __init__(self, settings: RunSettings, stop: StopRequest) -> None:
         super().__init__(settings, stop)
+        if not sys.executable:  # inside another program
+            raise ExecutorError(
+                "this Python does not know its interpreter: set sys.executable, or use executor='inline'"
+            )
         if guardian.facts_of(os.getpid()) is None:
             raise ExecutorError("nothing here tells which processes a cell has started; pip install psutil")
         self._cells: list[ProcessCell] = []
@@ -437,8 +441,6 @@ class SubprocessExecutor(SessionExecutor):
         self.fresh = fresh
 
     def session(self, fn: Function, settings: RunSettings, stop: StopRequest) -> "WorkerSession":
-        if not sys.executable:
-            raise ExecutorError("this Python does not know its own interpreter (sys.executable); use executor='fork'")
         shipment = Shipment(fn, settings.initializer, import_path())
         session = WorkerSession(settings, stop, shipment.kit, shipment.rest, serves=not self.fresh and can_serve())
         try:

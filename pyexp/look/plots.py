@@ -45,6 +45,8 @@ def asked(wanted: str, outputs: Sequence[str], known: Sequence[charts.Dimension]
         raise UsageError(
             f"--plot is {wanted!r}, and no output that is a number is called {output!r}; {nearest(output, outputs)}"
         )
+    if not known:
+        raise UsageError(f"--plot is {wanted!r}, and there is no axis to draw it over: a plot needs two cells or more")
     drawn = [each for each in known if not each.repeats] or list(known)
     names = rest.split(",") if rest else [each.name for each in drawn[:2]]
     by_name = {each.name: each for each in known}

@@ -401,6 +401,9 @@ def best(said: Namespace, screen: Screen) -> int:
     ranked, left_out = _ranked(found, said.metric, largest=said.largest)
     values = f"values of {said.metric}"
     numbers: dict[int, str] = {}
+    for name in said.mean or ():
+        if name not in (*results.coords, *results.dims):  # those left are flat, and have an axis more
+            raise SelectionError(f"no axis is named {name!r}; {nearest(name, results.coords, 'the axes are')}")
     if said.mean and ranked:
         kept = set(map(id, ranked))
         some = results[[i for i, record in enumerate(found) if id(record) in kept]]

@@ -235,11 +235,22 @@ def _enter(
                 above = run.path  # its maker may have been killed before it synced the names of all these folders
                 while above != (above := os.path.dirname(above)):
                     files.sync_folder(above)
-            about = {"format": FORMAT, "started": layout.beginning(run), **head}
+            about = {"format": FORMAT, "started": layout.beginning(run), **head, **_beginner(before, head)}
             told = {**about, "commands": [*others, entry], **grid}
             files.write(path, [files.checked_json(told)], durable=run.durable)
     except OSError as error:
         raise layout.unusable(run.path, error) from None
+
+
+def _beginner(before: Mapping[str, Any], head: Mapping[str, Any]) -> dict[str, str]:
+    """The script and function that began the run, and each `script.function` that has joined it, joined by slashes."""
+    began, own = ({key: str(data.get(key) or "") for key in ("script", "function")} for data in (before, head))
+    if not began["script"]:
+        return own
+    joined = dict.fromkeys(filter(None, str(before.get("joined") or "").split("/")))
+    if own["script"] and own != began:
+        joined[".".join(own.values())] = None
+    return {**began, "joined": "/".join(joined)} if joined else began
 
 
 @contextmanager

@@ -34,7 +34,7 @@ _HEAD = 4096
 _BEGAN = re.compile(rb'^ "started": ([0-9]{1,12}(?:\.[0-9]+)?),?$', re.MULTILINE)
 #: The names of cells' folders.
 CELL = re.compile("^[^.].*-[0-9a-f]{12}$")
-_MADE_BY = [re.compile(rb'^ "%b": "([^"]*)",?$' % key, re.MULTILINE) for key in (b"script", b"function")]
+_MADE_BY = [re.compile(rb'^ "%b": "([^"]*)",?$' % key, re.MULTILINE) for key in (b"script", b"function", b"joined")]
 
 
 class Run(NamedTuple):
@@ -72,14 +72,15 @@ def home(output_dir: str | os.PathLike[str], name: str) -> str:
 
 
 class Begun(NamedTuple):
-    """A run in an experiment's folder: its start (seconds since 1970), its name, and the script and function that began
-    it (`""` if unknown).
+    """A run in an experiment's folder: its start (seconds since 1970), its name, the script and function that began it
+    (`""` if unknown), and each `script.function` that has joined it, with slashes between them.
     """
 
     started: float
     name: str
     script: str = ""
     function: str = ""
+    joined: str = ""
 
 
 def runs(base: str) -> list[Begun]:

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from pyexp import Config, Experiment, Results, UsageError
+from pyexp import Config, ExecutorError, Experiment, Results, UsageError
 
 DEFINE = """
 import pyexp
@@ -147,6 +147,18 @@ def test_with_python_c_no_command_line_is_read(tmp_path: Path) -> None:
         [sys.executable, "-c", code, "--nonsense"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout == "1\n"
+
+
+def test_inside_a_program_that_is_not_python_it_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "executable", None)
+    trial = Experiment(work, output_dir=tmp_path, executor="inline", quiet=True)
+    assert trial.run(CONFIGS, argv=["-k", "b"]).shape == trial.run(CONFIGS[:1]).shape == (1,)
+    for name in ("fork", "subprocess"):
+        with pytest.raises(ExecutorError, match="or use executor='inline'"):
+            trial.run(CONFIGS, executor=name)
 
 
 def test_an_argv_list_is_read_wherever_it_is_given(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ def test_the_latest_run_is_that_of_the_script(tmp_path: Path) -> None:
         assert [result.name for result in pyexp.load(tmp_path / "out" / "trial" / "of_b")] == ["two"]
     assert "one" in go(tmp_path, "--report", name="a.py")
     assert "two" in go(tmp_path, "--report", name="b.py")
+    profile = [sys.executable, "-m", "cProfile", "-o", "profile", "a.py", "--timestamp", "of_a_too"]
+    subprocess.run(profile, check=True, cwd=tmp_path, capture_output=True)
+    assert "of_a_too" in go(tmp_path, "--continue", name="a.py")
 
 
 def test_a_script_without_a_run_is_told_whose_runs_there_are(tmp_path: Path) -> None:
@@ -67,6 +70,11 @@ def test_a_script_without_a_run_is_told_whose_runs_there_are(tmp_path: Path) -> 
     )
     go(tmp_path, "--timestamp", "t", "--extend", name="a.py")
     assert [result.name for result in pyexp.load(tmp_path / "out" / "trial" / "t")] == ["two", "one"]
+    for name in ("a.py", "b.py"):  # the run is of both now, and of no third
+        assert "finished" in go(tmp_path, "--continue", "-n", name=name)
+        assert "finished" in go(tmp_path, "--timestamp", "t", "-n", name=name)
+    write(tmp_path, "c.py", ONE)
+    assert "was begun by 'b'" in go(tmp_path, "--timestamp", "t", name="c.py", code=2)
 
 
 def test_a_run_without_a_cell_of_the_grid_is_not_continued(tmp_path: Path) -> None:
@@ -242,18 +250,18 @@ def test_two_experiments_that_share_a_name_keep_their_runs_apart(tmp_path: Path)
     assert "the run t was begun by 'main.first', and this is 'main.second'" in told
 
 
-NAMED = "import itertools, time\ntick = itertools.count()\ntime.strftime = lambda *args: f't{next(tick)}'\n"
+NAMED = "import itertools, time\ntick = itertools.count()\ntime.strftime = lambda *args: f't {next(tick)}'\n"
 
 
 def test_the_runs_of_one_command_have_one_name_so_that_it_continues_them_all(tmp_path: Path) -> None:
     script = NAMED + SEVERAL.replace("IF ", "").replace('raise ValueError("no")', 'open("ran", "a").write("first ")')
     broken = script.replace('print("second", flush=True)', 'raise ValueError("no")')
     (tmp_path / "main.py").write_text(broken)
-    assert "to run them again: python main.py --timestamp t0 --lf\n" in go(tmp_path)
+    assert "to run them again: python main.py --timestamp 't 0' --lf\n" in go(tmp_path)
     assert "to run them again: python main.py --lf\n" in go(tmp_path, "--continue")
     (tmp_path / "main.py").write_text(script)
-    assert "second reported" in go(tmp_path, "--timestamp", "t0", "--lf", "--check")
-    assert [path.name for path in sorted((tmp_path / "out").glob("*/t*"))] == ["t0", "t0"]
+    assert "second reported" in go(tmp_path, "--timestamp", "t 0", "--lf", "--check")
+    assert [path.name for path in sorted((tmp_path / "out").glob("*/t*"))] == ["t 0", "t 0"]
     assert (tmp_path / "ran").read_text() == "first "
     assert "second reported" in go(tmp_path, "--name", "both")  # whose folder has that name already
     assert len(list((tmp_path / "out" / "both").glob("t*"))) == 2

@@ -115,6 +115,11 @@ def test_a_program_that_is_another_s_has_a_command_line_of_its_own(folder: Path,
     assert "command line" not in done.stderr
 
 
+def test_a_program_of_python_itself_has_a_command_line_of_its_own(folder: Path) -> None:
+    (folder / "main.py").write_text('"""\n>>> from study import main\n>>> main()\n"""\n')
+    assert "1 done" in start(folder, "-m", "doctest", "main.py").stderr
+
+
 def test_where_a_library_calls_what_calls_run_a_line_says_that_nothing_is_read(folder: Path) -> None:
     (folder / "study" / "start.py").write_text("import library, study\ndef go():\n    library.call(study.main)\n")
     (folder / "main.py").write_text("from study.start import go\ngo()\n")

@@ -253,6 +253,7 @@ def test_nan_has_no_place_in_an_order(folder: Path, tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines[2:5]] == ["c2", "c4", "c0"]
     assert lines[5:] == ["left out: 1 nan, 1 None"]
     assert "it has to be a number" in refused(tmp_path, "best", "out/odd", "text")
+    assert "no axis is named 'axis_0'" in refused(tmp_path, "best", "out/odd", "y", "--mean", "axis_0")
 
 
 def test_the_csv_has_the_columns_of_the_records(folder: Path, first: Path) -> None:

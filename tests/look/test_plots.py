@@ -56,5 +56,5 @@ def test_what_is_not_there_is_refused(wanted: str) -> None:
 
 
 def test_a_single_cell_has_no_chart() -> None:
-    with pytest.raises(UsageError, match="it takes one or two axes of"):
+    with pytest.raises(UsageError, match="there is no axis to draw it over: a plot needs two cells or more"):
         asked("a", ["a"], [])

@@ -70,7 +70,7 @@ def test_when_a_run_began_is_read_from_its_first_lines(tmp_path: Path) -> None:
         cells = [{"name": "x" * 1000} for _ in range(1000)]
         text = json.dumps({"format": 1, "started": 1000.5 + number, "cells": cells}, indent=1)
         (tmp_path / name / "run.json").write_text(text[: len(text) // 2])  # only the head of it can be right
-    assert sorted(layout.runs(str(tmp_path))) == [(1000.5, "b", "", ""), (1001.5, "a", "", ""), (1002.5, "c", "", "")]
+    assert sorted(layout.runs(str(tmp_path))) == [(1000.5 + i, name, "", "", "") for i, name in enumerate("bac")]
     assert layout.latest_run(str(tmp_path)) == "c"
 
 
