@@ -66,6 +66,14 @@ def fingerprint(
     return code
 
 
+def holding(code: Code, values: Mapping[str, bytes]) -> Code:
+    """The fingerprint with values that its functions hold, by their names, each as a part of its own."""
+    if not values:
+        return code
+    parts = dict(sorted({**code.parts, **{name: _hash([value.hex()]) for name, value in values.items()}}.items()))
+    return Code(UNKNOWN if code.hash == UNKNOWN else _hash(map(ascii, parts.items())), parts)
+
+
 def as_data(code: Code | None) -> dict[str, Any]:
     """The fingerprint as a record has it; empty where it is not known.
 

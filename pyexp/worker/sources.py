@@ -8,13 +8,17 @@ import gc
 import linecache
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from enum import Enum
 from importlib.util import decode_source
-from types import BuiltinFunctionType, FunctionType, MethodType
+from pathlib import PurePath
+from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any
 
-from pyexp.store.code import Code, Entry, fingerprint
+from pyexp.errors import HashError
+from pyexp.hashing import encode
+from pyexp.store.code import Code, Entry, fingerprint, holding
 from pyexp.store.modules import is_project, spec_of
 from pyexp.store.pickling import MAIN
 from pyexp.worker import script
@@ -40,7 +44,7 @@ def code_of(fn: Callable[..., Any], initializer: Callable[..., Any] | None = Non
             if collects:
                 gc.enable()
     script.fingerprinted = sources.read
-    return _taken[entries][1]
+    return holding(_taken[entries][1], _held(begins, sources))
 
 
 class Sources(Mapping[str, str]):
@@ -151,6 +155,37 @@ def _begins(thing: Any, depth: int = 16) -> Iterator[Any]:
     wrapped = getattr(thing, "__dict__", {}).get("__wrapped__")
     for each in (*inside, *(() if wrapped is None else [wrapped])):
         yield from _begins(each, depth - 1)
+
+
+def _held(begins: Iterable[Any], sources: Sources) -> dict[str, bytes]:
+    """The values that functions hold in closures and partials, encoded: they tell the functions of one factory apart.
+
+    Only values that cannot change: a list may be a cache.
+    """
+    found = {}
+    for thing in begins:
+        fn = thing.func if isinstance(thing, functools.partial) else thing
+        named: list[tuple[str, Any]] = []
+        if fn is not thing:
+            named += [*((f"[{i}]", value) for i, value in enumerate(thing.args)), *thing.keywords.items()]
+        for name, cell in zip(*_closure(thing), strict=True):
+            with suppress(ValueError):  # it has no value yet
+                named.append((name, cell.cell_contents))
+        module = _key(getattr(fn, "__module__", None), sources)
+        home = f"{module.rpartition('.')[2]}.{getattr(fn, '__qualname__', '?')}"
+        for name, value in named if module in sources else ():
+            with suppress(HashError):
+                if isinstance(value, _FIXED):
+                    found[f"{home}.{name}"] = encode(value)
+    return found
+
+
+_FIXED = (bool, int, float, complex, str, bytes, NoneType, tuple, frozenset, PurePath, Enum)
+
+
+def _closure(thing: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """The names and cells of what a function takes from the functions around it."""
+    return (thing.__code__.co_freevars, thing.__closure__ or ()) if isinstance(thing, FunctionType) else ((), ())
 
 
 def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:

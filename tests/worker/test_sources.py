@@ -1,5 +1,6 @@
 """Where the code of an experiment is found: asked of scripts as they are run."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pyexp.store.code import difference
+from pyexp.worker.sources import code_of
 from tests.cli.scripts import environment
 
 #: Prints the fingerprints of functions of every kind, and which modules that loaded.
@@ -90,8 +93,8 @@ EXPECTED = {
         False,
         "colorsys.own helper.f helper.ready main.LR main.plain main.ready pkg.deep.h pkg.lazy.g pkg.space.far.k",
     ),
-    "made": (False, "helper.f main.made main.make"),
-    "experiment": (False, "helper.f main.made main.make"),
+    "made": (False, "helper.f main.made main.make main.make.<locals>.inner.n"),
+    "experiment": (False, "helper.f main.made main.make main.make.<locals>.inner.n"),
     "short": (False, "main.LR main.short"),
     "part": (False, "helper.f helper.two main.part"),
     "kind": (False, "helper.f main.Kind main.kind"),
@@ -100,7 +103,7 @@ EXPECTED = {
     "decorated": (False, "main.LR main.decorated main.wrapped"),
     "typed": (True, "<exec>.typed?"),
     "typed_elsewhere": (True, "<exec>.typed_elsewhere?"),
-    "nameless": (True, "<exec>.partial? helper.two"),
+    "nameless": (True, "<exec>.partial? helper.two helper.two.[0]"),
     "builtin": (True, "<exec>.len?"),
     "library": (True, "<exec>.reduce?"),
     "installed": (True, "sweep.sweep?"),
@@ -257,3 +260,24 @@ def test_what_is_typed_is_known_as_far_as_its_lines_are_kept(tmp_path: Path) -> 
     )
     said = run(tmp_path, "-c", code, PYTHONPATH=str(Path(__file__).parents[2])).splitlines()
     assert said == ["__main__.Net __main__.first", "__main__.LR? __main__.second"]
+
+
+def scaled(factor, seen=()):
+    def experiment(config):
+        return config.x * factor + len(seen)
+
+    return experiment
+
+
+def test_functions_of_one_factory_differ_by_the_values_that_they_hold() -> None:
+    """Only by values that cannot change: a list may be a cache."""
+    one, same, other, cached = (code_of(fn) for fn in (scaled(1), scaled(1), scaled(10), scaled(1, [5])))
+    assert one == same != other
+    assert difference(one.parts, other.parts) == "test_sources.scaled.<locals>.experiment.factor changed"
+    assert difference(one.parts, cached.parts) == "test_sources.scaled.<locals>.experiment.seen is gone"
+    first, second, named = (
+        code_of(fn).parts
+        for fn in (functools.partial(scaled, 1), functools.partial(scaled, 2), functools.partial(scaled, seen=(1,)))
+    )
+    assert difference(first, second).endswith("test_sources.scaled.[0] changed")
+    assert difference(first, named).endswith("test_sources.scaled.[0] is gone, test_sources.scaled.seen is new")
