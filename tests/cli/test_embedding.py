@@ -149,6 +149,7 @@ def test_with_python_c_no_command_line_is_read(tmp_path: Path) -> None:
     assert done.stdout == "1\n"
 
 
+@pytest.mark.filterwarnings("ignore:forking a process")  # other tests may have left a library's threads
 def test_inside_a_program_that_is_not_python_it_says_what_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
