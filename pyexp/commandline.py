@@ -43,7 +43,7 @@ def say(text: str) -> None:
 
 #: Folders of installed packages.
 _INSTALLED = {"site-packages", "dist-packages"}
-#: The options that choose the run or its cells.
+#: The options that choose the run and what to do with it. `-k` is not one: it is kept in the command to type again.
 _WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "list_runs"}
 
 

@@ -208,6 +208,8 @@ class Experiment(Generic[R]):
     ) -> Any:
         """Run the cells that have no result yet, and return what the report returns.
 
+        By default this begins a new run, in which all cells run; `resume=True` (`--continue`) continues the latest one.
+
         `configs` replaces what the function under `@experiment.configs` returns.
 
         `report` replaces the function under `@experiment.report`. It is a function of the Results, or True to run

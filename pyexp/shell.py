@@ -65,7 +65,7 @@ NO_CONFIGS = "there are no configs: register a function with @experiment.configs
 #: Mistakes on the command line, or in what it names; not in the script.
 _MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
 #: For each experiment that has read the command line, the name of its run if that was new, or else `""`.
-_taken: list[str] = []
+_new_runs: list[str] = []
 #: Filled once an experiment fails under `--check` while others of the script have yet to run.
 _failed: list[bool] = []
 
@@ -110,17 +110,22 @@ class Call(NamedTuple):
 
 
 def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) -> Any:
-    """Run an experiment as `Experiment.run` says. `caller` is the frame that called it."""
+    """Run an experiment as `Experiment.run` says. `caller` is the frame that called it.
+
+    Read the words and settle the options; `--list` ends here. Make the grid. Print the plan, or look, plan and run.
+    Report, and check.
+    """
     experiment = call.experiment
     _complete_if_asked(call)
     heard = command_line(caller) if argv is None else Heard(list(argv) or None)
     if heard.notice:
         tell(heard.notice)
     experiment.has_run = True
-    words, by_command_line = heard.words, heard.words is not None
+    words, has_words = heard.words, heard.words is not None
+    is_typed = has_words and argv is None
     said = {**call.said, "report": report} if isinstance(report, bool) else call.said
     validate_executor(settle(experiment.options, said, {}).executor)  # a mistake in the script keeps its traceback
-    with _exit_on_error(by_command_line):
+    with _exit_on_error(has_words):
         typed = parse(words or [], os.path.basename(next(iter(sys.argv), "")))
         options = settle(experiment.options, said, typed)
         validate_executor(options.executor)
@@ -133,9 +138,9 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
     made = grid(call.given, options.mode)
     command = command_again(typed, words if argv is None else list(argv))
     # One name for the new runs of a command, so that --timestamp names them all.
-    like = next(filter(None, _taken), "") if by_command_line and argv is None else ""
+    like = next(filter(None, _new_runs), "") if is_typed else ""
     job = call.job(options, made, command, like)
-    with _exit_on_error(by_command_line):
+    with _exit_on_error(has_words):
         try:
             if options.dry_run:
                 return _dry_run(job, options)
@@ -145,10 +150,10 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
                 raise
             tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
             return Results([])
-        if by_command_line and argv is None:
-            _taken.append(done[0].out.parent.name if options.timestamp is True and not options.latest else "")
+        if is_typed:
+            _new_runs.append(done[0].out.parent.name if options.timestamp is True and not options.latest else "")
     given = report if callable(report) else experiment.registered.get("report")
-    value = _reported(done, given, options, by_command_line)
+    value = _reported(done, given, options, has_words)
     if options.check:
         more = bool(words) and argv is None and any(not each.has_run for each in call.siblings)
         _check(not safe or _has_failed(done, options), wait=more)
@@ -201,7 +206,7 @@ def _code(fn: Any, initializer: Any) -> "Code | None":
 def _is_for_another(typed: Mapping[str, Any], others: "Sequence[Experiment[Any]]") -> bool:
     """Whether cells or keys that an experiment lacks may belong to another experiment of the script."""
     chooses = bool(typed.get("select") or typed.get("overrides"))
-    return chooses and (bool(_taken) or any(_takes(each, typed) for each in others if not each.has_run))
+    return chooses and (bool(_new_runs) or any(_takes(each, typed) for each in others if not each.has_run))
 
 
 def _takes(experiment: "Experiment[Any]", typed: Mapping[str, Any]) -> bool:
@@ -277,7 +282,7 @@ def _exit_on_error(wanted: bool) -> Iterator[None]:
         raise SystemExit(error.status) from None
 
 
-def _reported(done: Results, report: Any, options: Options, by_command_line: bool) -> Any:
+def _reported(done: Results, report: Any, options: Options, has_words: bool) -> Any:
     """What the report on the results returns. Write the page and the chart that the options ask for."""
     page = write_page(done) if options.html else ""
     value = done
@@ -289,7 +294,7 @@ def _reported(done: Results, report: Any, options: Options, by_command_line: boo
     if page:
         say(page)
     if options.plot:
-        with _exit_on_error(by_command_line):
+        with _exit_on_error(has_words):
             say(write_plot(done, options.plot))
     return value
 

@@ -219,8 +219,8 @@ class Results(Tensor[Result]):
 
         With `skipna`, missing results and NaN are left out, and an output without any number is NaN.
 
-        Raises `ResultError` if a cell has no result or lacks an output, unless `skipna`; and `SelectionError` for an
-        unknown axis.
+        Raises `ResultError` if a cell has no result or lacks an output, unless `skipna`. Raises `SelectionError` for an
+        unknown axis, and for a part of the coordinates if cells that agree in all of them have different configs.
 
         >>> results.reduce(lambda numbers: max(numbers) - min(numbers), "seed")["loss"].tolist()
         [[1.0, 4.0]]

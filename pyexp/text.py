@@ -15,10 +15,10 @@ def printable(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
-def columns_of(text: str) -> int:
+def display_width(text: str) -> int:
     """How many columns of a terminal the text takes.
 
-    >>> columns_of("abc"), columns_of("数据"), columns_of("e\\u0301")
+    >>> display_width("abc"), display_width("数据"), display_width("e\\u0301")
     (3, 4, 1)
     """
     return len(text) if text.isascii() else sum(map(_columns, text))
@@ -36,7 +36,7 @@ def cut(text: str, width: int | None) -> str:
     >>> cut("abcdef", 4), cut("abcd", 4), cut("数据数据", 4)
     ('abc…', 'abcd', '数…')
     """
-    if width is None or columns_of(text) <= width:
+    if width is None or display_width(text) <= width:
         return text
     kept = sum(taken < width for taken in accumulate(map(_columns, text)))
     return f"{text[:kept]}…" if width > 0 else ""
@@ -44,11 +44,11 @@ def cut(text: str, width: int | None) -> str:
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
     """The text filled up with blanks to so many columns."""
-    blanks = " " * (width - columns_of(text))
+    blanks = " " * (width - display_width(text))
     return blanks + text if right else text + blanks
 
 
-#: Rows of a table on a terminal, however low that is.
+#: A terminal shows at least so many rows, however low it is.
 LEAST_ROWS = 12
 
 
@@ -80,7 +80,7 @@ def more(left: Mapping[str, int], rest: str, width: int | None) -> list[str]:
     """
     number = sum(left.values())
     whole = f"… {number} more ({in_words(left)}); {rest}"
-    fits = width is None or columns_of(whole) <= width
+    fits = width is None or display_width(whole) <= width
     return [whole if fits else f"… {number} more; {rest}"] if number else []
 
 
@@ -106,10 +106,10 @@ def aligned(
     those the last. `instead` has texts to show in place of all cells of a row but the first.
     """
     texts = instead or {}
-    widths = [max(map(columns_of, (each.head, *each.cells))) for each in columns]
+    widths = [max(map(display_width, (each.head, *each.cells))) for each in columns]
     kept = dict.fromkeys(range(1, len(columns)))
     if width is not None:
-        used = sum(widths[i] + 2 for i in kept) + min(widths[0], max(LEAST, columns_of(columns[0].head)))
+        used = sum(widths[i] + 2 for i in kept) + min(widths[0], max(LEAST, display_width(columns[0].head)))
         for i in sorted(kept, key=lambda i: (columns[i].rank, -i)):
             if used <= width:
                 break

@@ -7,7 +7,7 @@ from pyexp.look.screen import own_screen
 from pyexp.plan import Plan
 from pyexp.results import Record, brief_error, clipped, place
 from pyexp.tables import Results, table
-from pyexp.text import columns_of, cut, ends, more, printable
+from pyexp.text import cut, display_width, ends, more, printable
 
 
 def reason(record: Record, width: int | None = None) -> str:
@@ -26,9 +26,9 @@ def failure_line(what: str, after: str, record: Record, width: int | None) -> st
     Where that is wider than a terminal, the time is left out, and the error is cut.
     """
     whole = f"{what}{after}: {reason(record)}"
-    if width is None or columns_of(whole) <= width:
+    if width is None or display_width(whole) <= width:
         return whole
-    rest = columns_of(f"{what}: {reason(record, 0)}")
+    rest = display_width(f"{what}: {reason(record, 0)}")
     return f"{what}: {reason(record, max(width - rest, LEAST_ERROR))}"
 
 

@@ -27,7 +27,7 @@ from pyexp.store import claims, files, history, layout, records
 from pyexp.store.history import Kept, age
 from pyexp.store.layout import LOG, RUN, Run
 from pyexp.tables import Results, brief, clashing, instead, table
-from pyexp.text import Column, aligned, columns_of, cut, in_words, padded, printable
+from pyexp.text import Column, aligned, cut, display_width, in_words, padded, printable
 
 #: Results of any user may be listed: none is loaded.
 ANYBODY = "all"
@@ -64,7 +64,7 @@ def runs_below(folder: str) -> list[str]:
     raise NoRunError(f"there is no run in {near(folder)}: it is no output folder of pyexp{hint}")
 
 
-#: Folders in which to look for runs, for a hint.
+#: For a hint, at most so many folders are searched.
 MOST_INSIDE = 100
 
 
@@ -128,7 +128,7 @@ def overview(found: Sequence[Kept], width: int | None) -> list[str]:
         for kept in found
     ]
     for what, cells in _details(found).items():
-        longest, widest = max(map(columns_of, lines)), max(map(columns_of, cells))
+        longest, widest = max(map(display_width, lines)), max(map(display_width, cells))
         room = widest if width is None else width - longest - 2
         if widest and room >= (min(widest, LEAST_COMMAND) if what == "command" else widest):
             lines = [f"{padded(line, longest)}  {cut(cell, room)}" for line, cell in zip(lines, cells, strict=True)]
@@ -481,7 +481,7 @@ def _results(path: str, what: str) -> Results:
     """The results of the run at a path. Raises `UsageError` if a cell is there; `what` says what needs a run."""
     run, folder = history.find(path, trust=ANYBODY)
     if folder is not None:
-        raise UsageError(f"{path} is the folder of a cell, and the {what} is of a run's")
+        raise UsageError(f"{path} is the folder of a cell; {what} needs the folder of a run")
     return history.load_run(run, unpickles=False)
 
 

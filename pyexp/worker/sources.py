@@ -30,21 +30,21 @@ NOWHERE = "<exec>"
 
 def code_of(fn: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> Code:
     """The fingerprint of an experiment's function and initializer, and of the script that is running."""
-    begins = [*_begins(fn), *(() if initializer is None else _begins(initializer))]
+    roots = [*_roots(fn), *(() if initializer is None else _roots(initializer))]
     sources = Sources(script.namespace_of(fn))
-    entries = tuple(entry for thing in begins for entry in _entries(thing, sources))
+    entries = tuple(entry for thing in roots for entry in _entries(thing, sources))
     if sources.script is not None and is_project(sources.script.file):
         entries += (Entry(sources.main),)
-    if entries not in _taken or not sources.agree_with(_taken[entries][0]):
+    if entries not in _fingerprints or not sources.agree_with(_fingerprints[entries][0]):
         collects = gc.isenabled()
         gc.disable()  # it would look at a growing syntax tree again and again: 40 % of the time
         try:
-            _taken[entries] = sources, fingerprint(entries, sources, sources.packages, sources.partial)
+            _fingerprints[entries] = sources, fingerprint(entries, sources, sources.packages, sources.partial)
         finally:
             if collects:
                 gc.enable()
     script.fingerprinted = sources.read
-    return holding(_taken[entries][1], _held(begins, sources))
+    return holding(_fingerprints[entries][1], _held(roots, sources))
 
 
 class Sources(Mapping[str, str]):
@@ -136,12 +136,12 @@ def _is_experiment(thing: Any) -> bool:
     return type(thing).__module__ == "pyexp.experiment"
 
 
-def _begins(thing: Any, depth: int = 16) -> Iterator[Any]:
+def _roots(thing: Any, depth: int = 16) -> Iterator[Any]:
     """The functions and classes inside a callable: a partial, a bound method, a decorator's wrapper."""
     if depth == 0:
         return
     if _is_experiment(thing):
-        yield from _begins(thing.fn, depth - 1)
+        yield from _roots(thing.fn, depth - 1)
         return
     inside: list[Any] = []
     if isinstance(thing, MethodType):
@@ -154,16 +154,16 @@ def _begins(thing: Any, depth: int = 16) -> Iterator[Any]:
         inside.append(type(thing))
     wrapped = getattr(thing, "__dict__", {}).get("__wrapped__")
     for each in (*inside, *(() if wrapped is None else [wrapped])):
-        yield from _begins(each, depth - 1)
+        yield from _roots(each, depth - 1)
 
 
-def _held(begins: Iterable[Any], sources: Sources) -> dict[str, bytes]:
+def _held(roots: Iterable[Any], sources: Sources) -> dict[str, bytes]:
     """The values that functions hold in closures and partials, encoded: they tell the functions of one factory apart.
 
     Only values that cannot change: a list may be a cache.
     """
     found = {}
-    for thing in begins:
+    for thing in roots:
         fn = thing.func if isinstance(thing, functools.partial) else thing
         named: list[tuple[str, Any]] = []
         if fn is not thing:
@@ -221,4 +221,4 @@ def _key(module: Any, sources: Sources) -> str:
 
 
 #: The fingerprints that this process has taken, with their sources: `run()` in a loop takes each once.
-_taken: dict[tuple[Entry, ...], tuple[Sources, Code]] = {}
+_fingerprints: dict[tuple[Entry, ...], tuple[Sources, Code]] = {}

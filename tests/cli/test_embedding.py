@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,6 @@ def test_with_python_c_no_command_line_is_read(tmp_path: Path) -> None:
     assert done.stdout == "1\n"
 
 
-@pytest.mark.filterwarnings("ignore:forking a process")  # other tests may have left a library's threads
 def test_inside_a_program_that_is_not_python_it_says_what_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +157,7 @@ def test_inside_a_program_that_is_not_python_it_says_what_it_needs(
     monkeypatch.setattr(sys, "executable", None)
     trial = Experiment(work, output_dir=tmp_path, executor="inline", quiet=True)
     assert trial.run(CONFIGS, argv=["-k", "b"]).shape == trial.run(CONFIGS[:1]).shape == (1,)
+    warnings.simplefilter("ignore", RuntimeWarning)  # other tests may have left a library's threads
     for name in ("fork", "subprocess"):
         with pytest.raises(ExecutorError, match="or use executor='inline'"):
             trial.run(CONFIGS, executor=name)

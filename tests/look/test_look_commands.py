@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import pyexp
 from pyexp.look.commands import COMMANDS, main
 from pyexp.look.screen import NARROWEST, size
-from pyexp.text import LEAST, Column, aligned, columns_of, cut
+from pyexp.text import LEAST, Column, aligned, cut, display_width
 from tests.cli.scripts import SCRIPT, go
 from tests.look.outside import ESCAPE, copied, look, on_terminal, refused, variables
 
@@ -86,7 +86,7 @@ def test_what_is_listed_fits_the_terminal(folder: Path, words: list[str], column
     words = [word.replace("first", "2026-01-01_" + "x" * 60) for word in words]
     lines = ESCAPE.sub("", on_terminal(folder, *words, columns=columns)).splitlines()
     assert lines
-    assert [line for line in lines if columns_of(line) > columns] == []
+    assert [line for line in lines if display_width(line) > columns] == []
 
 
 def test_the_narrowest_list_has_the_name_and_the_counts(folder: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_table_without_a_report_folds_to_the_terminal(tmp_path: Path, column
     seen = ESCAPE.sub("", on_terminal(tmp_path, words=words, columns=columns))
     rows = seen.splitlines()[seen.splitlines().index(next(row for row in seen.splitlines() if row[:4] == "name")) :]
     assert len(rows) < 24
-    assert [row for row in rows if columns_of(row) > columns] == []
+    assert [row for row in rows if display_width(row) > columns] == []
     assert rows[-2:] == ["500 cells: 499 done, 1 failed", "(500,)"]
     assert any(row.startswith("… 484 more") for row in rows)
     assert ("too wide: output_0" in seen) == (columns == 40)
@@ -362,13 +362,16 @@ def test_a_table_fits_and_says_what_it_left_out(width: int, data: st.DataObject)
         for i in range(data.draw(st.integers(1, 6)))
     ]
     lines, left_out = aligned(columns, width)
-    assert all(columns_of(line) <= width for line in lines)
+    assert all(display_width(line) <= width for line in lines)
     assert len(lines) == number + 1
     assert len(left_out) < len(columns)
     whole, nothing = aligned(columns, None)
     assert nothing == []
     assert all(column.head in whole[0] for column in columns)
-    if all(columns_of(line) <= width for line in whole) and columns_of(max(columns[0].cells, key=columns_of)) <= LEAST:
+    if (
+        all(display_width(line) <= width for line in whole)
+        and display_width(max(columns[0].cells, key=display_width)) <= LEAST
+    ):
         assert set(left_out) <= {column.head for column in columns}
 
 
@@ -382,8 +385,8 @@ def test_a_table_of_many_columns_is_laid_out_at_once() -> None:
 @given(st.text(), st.integers(1, 50))
 def test_a_text_is_cut_to_the_width_and_no_further(text: str, width: int) -> None:
     shown = cut(text, width)
-    assert columns_of(shown) <= max(width, 0)
-    assert (shown == text) == (columns_of(text) <= width)
+    assert display_width(shown) <= max(width, 0)
+    assert (shown == text) == (display_width(text) <= width)
 
 
 @given(st.integers(0, 10**15))

@@ -18,7 +18,7 @@ from pyexp.plan import Mode, cells_of, plan
 from pyexp.results import labels, record_of
 from pyexp.sweep import grid_of
 from pyexp.testing import configs
-from pyexp.text import columns_of, ends
+from pyexp.text import display_width, ends
 from pyexp.worker.outcome import failed
 from tests.look.outside import ESCAPE, on_terminal, variables
 
@@ -75,7 +75,7 @@ def test_the_display_fits_and_what_is_left_at_ctrl_c_is_what_it_has_shown(folder
     words = typed("wait=600", "-j", "3", "--grace", "0")
     seen = on_terminal(folder, columns=columns, words=words, interrupt=r"1/500.*3 running")
     frames = [line for line in ESCAPE.sub("\n", seen).splitlines() if "500  " in line or re.search(r"\d s  cell", line)]
-    assert all(columns_of(frame) <= columns for frame in frames)
+    assert all(display_width(frame) <= columns for frame in frames)
     assert any(re.search(r"\d s  cell3$", frame) for frame in frames)
     shown = [re.search(r"(\d+)/500  .*?(\d+) left", frame) for frame in frames]
     left = [int(found[2]) for found in shown if found][-1]
@@ -115,8 +115,8 @@ def test_a_failure_is_a_line_that_fits_with_its_frame(name: str, message: str, w
     assert line.startswith("[1/2] c failed")
     assert line.endswith(" in fail)")
     frame = line[line.rindex(" (") :]
-    assert columns_of(line) <= max(width, len("[1/2] c failed: ") + LEAST_ERROR + len(frame))
-    assert columns_of(failure_line("[1/2] c failed", " after 1.0 s", record, None)) >= columns_of(line)
+    assert display_width(line) <= max(width, len("[1/2] c failed: ") + LEAST_ERROR + len(frame))
+    assert display_width(failure_line("[1/2] c failed", " after 1.0 s", record, None)) >= display_width(line)
 
 
 @given(st.integers(0, 1000), st.integers(1, 100))
