@@ -167,12 +167,13 @@ UNSEEN = Found(Status.NEW)
 class Facts(NamedTuple):
     """What the store sees of one cell on disk. `classify` says what it means.
 
-    `there`: what is in the place of its folder (`""`: nothing). `record`: its record, if that can be read. `stamp`: the
-    stamp of its result file (`()`: there is none). `fits`: whether the record belongs to this result. `fault`: what is
-    wrong with the result. `ended`: when the cell ended, as an object that becomes text when it is shown. `holder`: the
-    process that has claimed the cell, in words. `owner`: the owner of the files, if that is a user you do not trust.
-    `difference`: how the code that made the result differs from the present code, in words. `default`: the default
-    that has changed since, in words.
+    `there`: what is in the place of its folder (`""`: nothing). `record`: its record, if that can be read. `stamp`:
+    the stamp of its result file (`()`: there is none). `fits`: whether the record belongs to this result. `fault`:
+    what is wrong with the result. `ended`: when the cell ended, as an object that becomes text when it is shown.
+    `holder`: the process that has claimed the cell, in words. `owner`: the owner of the files, if that is a user
+    you do not trust. `code`: what the seal has of the code that made the result, if no record tells. `difference`:
+    how the code that made the result differs from the present code, in words. `default`: the default that has
+    changed since, in words.
     """
 
     there: str = ""
@@ -183,6 +184,7 @@ class Facts(NamedTuple):
     ended: object = ""
     holder: str = ""
     owner: str = ""
+    code: str = ""
     difference: str = ""
     default: str = ""
 

@@ -121,7 +121,8 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
     """Carry out the plan, and return a result for each cell. Raises `Interrupted` if the run ends before its cells."""
     last_start = math.inf if options.stop_after is None else time.monotonic() + options.stop_after
     steps = snapshot.plan.steps
-    loaded, warnings = _loaded(snapshot, job.code if options.accept_code else None)
+    program = Program(job.code, job.defaults)
+    loaded, warnings = _loaded(snapshot, program, accepts=options.accept_code)
     waiting = deque(
         step for step in steps
         if step.action in (Action.RUN, Action.WAIT) or (step.action is Action.LOAD and step.cell.folder not in loaded)
@@ -166,7 +167,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
 
             runner = Runner(
                 job, options, snapshot, folder, session, type(executor).__name__, display, loaded,
-                Program(job.code, job.defaults), as_data(job.code),
+                program, as_data(job.code),
             )  # fmt: skip
             runner.run(waiting)
             loaded = runner.records
@@ -230,10 +231,10 @@ def of_other_users(reasons: Sequence[str]) -> list[str]:
     return [f"note: {cells_in_words(len(reasons))} not loaded: {reasons[0]}"] if reasons else []
 
 
-def _loaded(snapshot: Snapshot, accepted: "Code | None") -> tuple[dict[str, Record], list[str]]:
+def _loaded(snapshot: Snapshot, program: Program, *, accepts: bool) -> tuple[dict[str, Record], list[str]]:
     """The records of the finished cells, and warnings. Repairs records on disk.
 
-    Leaves out a cell whose result cannot be loaded. Marks results of other code as made by the `accepted` code.
+    Leaves out a cell whose result cannot be loaded. With `accepts`, marks results of other code as made by this one.
     """
     found: dict[str, Record] = {}
     warnings: list[str] = []
@@ -243,12 +244,12 @@ def _loaded(snapshot: Snapshot, accepted: "Code | None") -> tuple[dict[str, Reco
         if step.action is not Action.LOAD or snapshot.run is None or folder not in snapshot.facts:
             continue
         try:
-            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder], accepted)
+            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder], program, accepts=accepts)
         except ResultError as error:
             warnings.append(f"warning: {folder}: its result is unreadable: {error}; the cell is run again")
         except OSError as error:
             unwritten.append((folder, error))
-            found[folder] = records.record_for(snapshot.run, step.cell, snapshot.facts[folder])
+            found[folder] = records.record_for(snapshot.run, step.cell, snapshot.facts[folder], program)
     if unwritten:
         folder, why = unwritten[0]
         more = f" and {len(unwritten) - 1} more" if len(unwritten) > 1 else ""
@@ -256,17 +257,17 @@ def _loaded(snapshot: Snapshot, accepted: "Code | None") -> tuple[dict[str, Reco
     return found, warnings
 
 
-def _recorded(run: Run, cell: Cell, facts: Facts, accepted: "Code | None" = None) -> Record:
+def _recorded(run: Run, cell: Cell, facts: Facts, program: Program, *, accepts: bool) -> Record:
     """The record of a cell that has ended. Repairs it on disk if necessary.
 
     Raises `ResultError` if the result cannot be loaded, and OSError if the record cannot be written.
     """
-    record, is_accepted = records.record_for(run, cell, facts), bool(accepted and facts.difference)
-    if accepted and is_accepted:
+    record, is_accepted = records.record_for(run, cell, facts, program), accepts and bool(facts.difference)
+    if is_accepted and program.code is not None:
         from pyexp.store.code import identity
 
         record = record._replace(
-            code={**record.code, "accepted": [*record.code.get("accepted", ()), identity(accepted)]}
+            code={**record.code, "accepted": [*record.code.get("accepted", ()), identity(program.code)]}
         )
     if not record.failed and (facts.needs_repair or is_accepted) and (claim := records.claim(run, cell)) is not None:
         try:
@@ -292,6 +293,7 @@ def _sources(job: Job) -> dict[str, bytes]:
 def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, ...], stop: "StopRequest") -> "Session":
     """A session of the executor, ready to run the job's cells, each with one of the tokens if there are any."""
     from pyexp.executors.base import RunSettings
+    from pyexp.store.code import short_identity
 
     jobs = executor.auto_jobs() if options.jobs == "auto" else options.jobs or len(gpus) or executor.default_jobs()
     settings = RunSettings(
@@ -301,6 +303,7 @@ def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, 
         retries=options.retries,
         capture=options.capture and not options.pdb,
         durable=options.durable,
+        code=short_identity(job.code),
         results=layout.absolute(options.output_dir),
         initializer=job.initializer,
         grace=options.grace,
@@ -489,7 +492,7 @@ class Runner:
         action, why = after_claim(step, seen, now, self.options.mode).action, now.fault
         if action is Action.LOAD:
             try:
-                record = records.record_for(self.folder, cell, now)
+                record = records.record_for(self.folder, cell, now, self.program)
                 if not record.failed and now.needs_repair:
                     records.repair(self.folder, cell, record)
                 self._take(cell, record)

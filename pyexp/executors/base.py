@@ -30,6 +30,7 @@ ExecutorName: TypeAlias = Literal["inline", "subprocess", "fork", "ray"]
 class RunSettings:
     """What holds for every cell of a run; `results` is the folder that all runs are kept in.
 
+    `code` is the short identity of the experiment's code, for the seals of its results.
     `initializer` is called once in each process that gets ready for cells. `grace` is the seconds that a cell has to
     stop when it is asked to, before it is killed. With `pdb`, an executor that runs cells in this process opens the
     debugger where one raises. Each cell holds one of the tokens `gpus` while it runs; without tokens, cells
@@ -41,6 +42,7 @@ class RunSettings:
     retries: int = 0
     capture: bool = True
     durable: bool = True
+    code: str = ""
     results: str = ""
     grace: float = 10.0
     pdb: bool = False

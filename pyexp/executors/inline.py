@@ -80,7 +80,9 @@ class InlineSession(Session):
 
         def save(value: Any) -> list[str]:
             os.umask(mask)
-            return pickling.save(task.result_path, value, durable=settings.durable) if os.getpid() == here else []
+            if os.getpid() != here:
+                return []
+            return pickling.save(task.result_path, value, durable=settings.durable, code=settings.code)
 
         with captured(task.log_path) if settings.capture else ExitStack():
             outcome = attempt(call, save, _has_terminal())

@@ -137,8 +137,7 @@ class _Scheduler:
         """Give a cell that has ended, unless it is tried again; then its log is kept beside the next one's."""
         self.running.remove(running)
         task, tries = running.task, len(running.task.failures)
-        if outcome["status"] != "done":
-            outcome = committed(task) or outcome
+        outcome = finished(task, outcome) or outcome
         ended = _ended(running, outcome)
         if not is_tried_again(outcome, tries, 0 if self.session.stop.is_late else self.session.settings.retries):
             yield ended
@@ -153,20 +152,20 @@ class _Scheduler:
 
         Return the cells that finished before they were killed.
         """
-        finished = []
+        ended: list[tuple[Running, Outcome | None]] = []
         for running in self.running:
             self.session.ask_to_stop(running)
         deadline = time.monotonic() + self.session.settings.grace
         while self.running and time.monotonic() < deadline and self.session.stop.count < 2:
             for running, outcome in self.session.wait(self.running, TICK):
                 self.running.remove(running)
-                if outcome["status"] == "done":
-                    finished.append(_ended(running, outcome))
+                ended.append((running, outcome))
             if self.running:
                 self.tick()
         while self.running:
-            self.session.kill(self.running.pop())
-        return finished
+            running = self.running.pop()
+            ended.append((running, self.session.kill(running)))
+        return [_ended(running, last) for running, told in ended if (last := finished(running.task, told)) is not None]
 
 
 def _ended(running: Running, outcome: Outcome) -> Ended:
@@ -174,11 +173,14 @@ def _ended(running: Running, outcome: Outcome) -> Ended:
     return Ended(running.task, outcome, running.started, seconds)
 
 
-def committed(task: Task) -> Outcome | None:
-    """Return the outcome that the cell's result shows, or None if pyexp has not sealed it.
+def finished(task: Task, told: Outcome | None) -> Outcome | None:
+    """The outcome of a cell that has finished: the one it told, or else the one that its result shows. None if neither.
 
-    A worker that dies between its commit and its last word leaves such a result, which is not to be computed again.
+    A worker that dies or is stopped between its commit and its last word leaves a sealed result, which is not to be
+    computed again.
     """
+    if told is not None and told["status"] == "done":
+        return told
     try:
         content = files.read(task.result_path, trust="")
         size, sealed = files.unsealed(content)

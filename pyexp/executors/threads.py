@@ -66,7 +66,9 @@ class ThreadSession(Session):
             elif returned:
                 outcome = attempt(
                     returned.pop,
-                    lambda value: pickling.save(task.result_path, value, durable=self.settings.durable),
+                    lambda value: pickling.save(
+                        task.result_path, value, durable=self.settings.durable, code=self.settings.code
+                    ),
                 )
             if outcome["status"] != "done":
                 with suppress(OSError):  # it may have written a result before it failed

@@ -94,6 +94,11 @@ def identity(code: Code) -> str:
     return f"{UNKNOWN} {sha256(repr(sorted(code.parts.items())).encode()).hexdigest()[:16]}"
 
 
+def short_identity(code: Code | None) -> str:
+    """The last 16 characters of the identity, for the seal of a result; `""` without code."""
+    return "" if code is None else identity(code)[-16:]
+
+
 def same(old: Code, new: Code) -> bool | None:
     """Whether two fingerprints are of the same code; None if that cannot be told."""
     changes = list(_changes(old.parts, new.parts))

@@ -19,10 +19,13 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 #: The seal comes after the STOP opcode, where `pickle.load` stops reading: the pickle's length, a CRC-32, the hash of
-#: the cell, and the magic. In version 1 the magic came first, and the hash was missing.
-MAGIC = b"\npyexp-seal-2\n"
-_FIELDS = struct.Struct(">QI12s")
+#: the cell, the short identity of the code, and the magic. Version 2 had no code. Version 1 had no hash either, and the
+#: magic came first.
+MAGIC = b"\npyexp-seal-3\n"
+_FIELDS = struct.Struct(">QI12s16s")
 SEAL = _FIELDS.size + len(MAGIC)
+_MAGIC_2, _FIELDS_2 = b"\npyexp-seal-2\n", struct.Struct(">QI12s")
+_SEAL_2 = _FIELDS_2.size + len(_MAGIC_2)
 _MAGIC_1, _FIELDS_1 = b"\npyexp-seal-1\n", struct.Struct(">QI")
 _SEAL_1 = len(_MAGIC_1) + _FIELDS_1.size
 _CELL = re.compile("-([0-9a-f]{12})$")
@@ -155,14 +158,16 @@ def size_of(path: str) -> int:
 
 
 class Seal(NamedTuple):
-    """The seal of a result file: the pickle's length in bytes, the CRC-32 of pickle and hash, and the cell's hash.
+    """The seal of a result file: the pickle's length in bytes, a CRC-32, the cell's hash, and the code.
 
-    The hash has twelve characters, blank if it is unknown. Version 1 had no hash.
+    The CRC-32 is that of the pickle, the hash and the code. These have 12 and 16 characters, blank if they are unknown.
+    Version 2 had no code, version 1 no hash either.
     """
 
     size: int
     crc: int
     cell: bytes = b""
+    code: bytes = b""
 
     @property
     def words(self) -> str:
@@ -172,14 +177,14 @@ class Seal(NamedTuple):
     @property
     def length(self) -> int:
         """Its own length in the file, in bytes."""
-        return SEAL if self.cell else _SEAL_1
+        return SEAL if self.code else _SEAL_2 if self.cell else _SEAL_1
 
     def __bytes__(self) -> bytes:
         return _FIELDS.pack(*self) + MAGIC
 
     def validate(self, size: int, crc: int) -> None:
         """Raise `DamagedError` unless the content before the seal has this length and CRC-32."""
-        if (size, zlib.crc32(self.cell, crc)) != (self.size, self.crc):
+        if (size, zlib.crc32(self.cell + self.code, crc)) != (self.size, self.crc):
             raise DamagedError("its checksum is wrong")
 
 
@@ -187,6 +192,8 @@ def _seal_in(tail: bytes) -> Seal | None:
     """The seal at the end of a file; None if there is none."""
     if tail.endswith(MAGIC) and len(tail) >= SEAL:
         return Seal(*_FIELDS.unpack(tail[-SEAL : -len(MAGIC)]))
+    if tail.endswith(_MAGIC_2) and len(tail) >= _SEAL_2:
+        return Seal(*_FIELDS_2.unpack(tail[-_SEAL_2 : -len(_MAGIC_2)]))
     tail = tail[-_SEAL_1:]
     if tail.startswith(_MAGIC_1) and len(tail) == _SEAL_1:
         return Seal(*_FIELDS_1.unpack(tail[len(_MAGIC_1) :]))
@@ -261,14 +268,16 @@ def _opened(path: str, *, trust: str | None = None) -> Iterator[tuple[int, int]]
         os.close(descriptor)
 
 
-def commit(path: str, payload: bytes, *, durable: bool) -> None:
+def commit(path: str, payload: bytes, *, durable: bool, code: str = "") -> None:
     """Commit the pickle, with the seal of the cell whose folder it is in. Make the folder again if it was removed.
+
+    `code` is the short identity of the code that made it: only the seal has it until the record is written.
 
     Raises OSError if writing fails; then nothing is at `path`.
     """
     found = _CELL.search(os.path.dirname(path))
-    cell = (found[1] if found else "").encode().ljust(12)
-    seal = Seal(len(payload), zlib.crc32(cell, zlib.crc32(payload)), cell)
+    cell, made_by = (found[1] if found else "").encode().ljust(12), code.encode().ljust(16)
+    seal = Seal(len(payload), zlib.crc32(cell + made_by, zlib.crc32(payload)), cell, made_by)
     try:
         make_folders(os.path.dirname(path), durable=durable)
         write(path, (payload, bytes(seal)), durable=durable)

@@ -17,14 +17,16 @@ MAIN = ("__main__", "__mp_main__")
 _MAIN = b"_main__"
 
 
-def save(path: str, value: Any, *, durable: bool) -> list[str]:
+def save(path: str, value: Any, *, durable: bool, code: str = "") -> list[str]:
     """Commit `value` as the sealed pickle at `path`, and return what loading it needs, as `module:name`.
+
+    `code` is the short identity of the code that made it.
 
     Load it once before the commit (unless it is plain data), so that a value that cannot be loaded is an error now.
     Raises what pickling, loading or writing raises; then nothing is at `path`.
     """
     payload, needs = packed(value)
-    files.commit(path, payload, durable=durable)
+    files.commit(path, payload, durable=durable, code=code)
     return needs
 
 

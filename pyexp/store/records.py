@@ -53,9 +53,16 @@ class Program:
                 return need.replace(":", ".")
         return ""
 
-    def difference(self, record: Record) -> str:
-        """How the code that made the result differs from this program's, in words; `""` if no difference is known."""
-        made_by = record.code
+    def made_by(self, identity: str) -> Mapping[str, Any]:
+        """The code of a result as a record has it, from its short identity. Without parts, unless it is this code."""
+        if not identity:
+            return {}
+        from pyexp.store.code import as_data, short_identity
+
+        return as_data(self.code) if short_identity(self.code) == identity else {"hash": identity, "parts": {}}
+
+    def difference(self, made_by: Mapping[str, Any]) -> str:
+        """How the code that made a result differs from this program's, in words; `""` if no difference is known."""
         if self.code is None or not made_by:
             return ""
         from pyexp.store.code import Code, difference, identity, same  # loaded with the code of this program
@@ -64,6 +71,8 @@ class Program:
         key = identity(old)
         if identity(self.code) in (key, *made_by.get("accepted", ())):
             return ""
+        if not old.parts:  # its record was lost
+            return "what changed is not known"
         if key not in self._differences:
             is_other = same(old, self.code) is False
             self._differences[key] = difference(old.parts, self.code.parts) if is_other else ""
@@ -123,18 +132,21 @@ def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Fact
     owner = "" if files.is_trusted(status, run.trust) else files.owner_of(status)
     if owner or default or (record is not None and record.failed):
         return Facts("folder", record, stamp, ended=ended, owner=owner, default=default)
-    fits, fault = record is not None and record.stamp == stamp, ""
+    fits, fault, code = record is not None and record.stamp == stamp, "", ""
     if not fits:
-        fits, fault = _verified(run, cell, record)
-    other = ""
+        fits, fault, code = _verified(run, cell, record)
     if fits and record is not None:
-        lost, other = program.lacks(record), program.difference(record)
+        lost, other, code = program.lacks(record), program.difference(record.code), ""
         fault = f"loading it needs {lost}, which is missing" if lost else ""
-    return Facts("folder", record, stamp, fits, fault, ended if fits else _when(status.st_mtime), difference=other)
+    else:
+        ended, other = _when(status.st_mtime), program.difference(program.made_by(code))
+    return Facts("folder", record, stamp, fits, fault, ended, code=code, difference=other)
 
 
-def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
-    """Whether the record belongs to the result, and what is wrong with the result. Reads the whole file.
+def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str, str]:
+    """Whether the record belongs to the result, what is wrong with the result, and the short identity of its code.
+
+    Reads the whole file.
 
     A file that was copied or moved keeps its seal, which its record names.
     """
@@ -142,10 +154,10 @@ def _verified(run: Run, cell: Cell, record: Record | None) -> tuple[bool, str]:
     try:
         seal = files.seal_of(path, cell.hash, run.trust)
     except (files.DamagedError, OSError) as error:
-        return False, files.why(error)
+        return False, files.why(error), ""
     if seal is None:  # a custom executor's: a plain pickle
-        return False, "" if pickling.is_whole(path) else "its pickle is incomplete"
-    return record is not None and record.seal == seal.words, ""
+        return False, "" if pickling.is_whole(path) else "its pickle is incomplete", ""
+    return record is not None and record.seal == seal.words, "", seal.code.decode("ascii", "replace").strip()
 
 
 def _when(seconds: float) -> str:
@@ -176,7 +188,7 @@ def _is_there(module: str, name: str) -> bool:
         return False
 
 
-def record_for(run: Run, cell: Cell, seen: Facts, *, unpickles: bool = True) -> Record:
+def record_for(run: Run, cell: Cell, seen: Facts, program: Program, *, unpickles: bool = True) -> Record:
     """The record of a cell that has ended. If it is missing or does not fit, load the result and make it again.
 
     Raises `ResultError` if the result cannot be loaded, or is not to be, without `unpickles`.
@@ -192,7 +204,8 @@ def record_for(run: Run, cell: Cell, seen: Facts, *, unpickles: bool = True) -> 
     about: dict[str, Any] = {"started": status.st_mtime}
     if known is not None:
         about = {each: getattr(known, each) for each in ("started", "seconds", "attempts", "host", "executor")}
-    return _stamped(record_of(cell.name, cell.config, cell.hash, done(value, needs), **about), path)
+    made = record_of(cell.name, cell.config, cell.hash, done(value, needs), code=program.made_by(seen.code), **about)
+    return _stamped(made, path)
 
 
 def _stamped(record: Record, path: str) -> Record:
@@ -259,7 +272,7 @@ def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpick
         here = seen.get(cell.folder)
         if here is not None and classify(here).status in ENDED:
             try:
-                records[cell.folder] = record_for(run, cell, here, unpickles=unpickles)
+                records[cell.folder] = record_for(run, cell, here, Program(), unpickles=unpickles)
             except (ResultError, OSError) as error:
                 words = f"its result is unreadable: {error}"
                 records[cell.folder] = missing(cell.name, cell.config, cell.hash, words, Status.UNFINISHED.value)

@@ -55,12 +55,15 @@ class Rest(NamedTuple):
 class Assignment(NamedTuple):
     """One cell for a worker: its pickled config, its files, and the mark, environment and title of its process.
 
+    `code` is the short identity of the code, for the seal of its result.
+
     A child of a server gets the descriptor of the cell's claim with it, if the cell is `claimed`.
     """
 
     config: bytes
     result_path: str
     durable: bool
+    code: str
     log_path: str
     mark: str
     environment: dict[str, str]

@@ -128,6 +128,36 @@ def test_an_edit_that_changes_no_result_is_no_other_code(folder: Path, file: str
     assert "other code" not in go(folder).stderr
 
 
+THREADS = """
+from pyexp import Executor
+
+class Own(Executor):
+    def run(self, fn, config, result_path):
+        return fn(config)
+"""
+
+
+@pytest.mark.parametrize("executor", ["subprocess", "fork", "inline", "own:Own"])
+def test_a_result_whose_record_is_lost_knows_its_code(folder: Path, executor: str) -> None:
+    (folder / "own.py").write_text(THREADS)
+    go(folder, "--rerun", "--executor", executor)
+    records = {path: json.loads(path.read_text())["code"] for path in folder.glob("out/trial/t/*/record.json")}
+    lost = next(iter(records))
+    lost.unlink()  # as after a kill between the result and the record
+    assert "other code" not in go(folder).stderr
+    assert json.loads(lost.read_text())["code"] == records[lost]
+
+    lost.unlink()
+    edit(folder / "helper.py", "x ** 2", "x ** 3")
+    assert "3 cells: 3 to load (3 made by other code)" in go(folder, "-n").stdout
+    assert "3 of 3 loaded results were made by other code: " in go(folder).stderr
+    assert json.loads(lost.read_text())["code"] == {"hash": records[lost]["hash"], "parts": {}}
+    assert "by other code: what changed is not known" in go(folder, "-n").stdout
+    assert go(folder, "-n", "--rerun-changed").stdout.splitlines()[-1] == "3 cells: 3 to run"
+    go(folder, "--accept-code")
+    assert "other code" not in go(folder).stderr
+
+
 def test_a_result_of_before_there_was_a_fingerprint_is_loaded_without_a_word(folder: Path) -> None:
     from pyexp.store.files import checked_json
 

@@ -1,5 +1,6 @@
 """Ctrl-C and its kin: nothing finished is lost, nothing stays behind, and a line says how to go on."""
 
+import json
 import os
 import pty
 import re
@@ -127,6 +128,36 @@ if __name__ == "__main__":
     assert run.returncode == 143, errors
     assert "waiting up to 60 s for 1 cell to stop" in errors
     assert [path.read_text() for path in script.folder.glob("out/e/run/a-*/checkpoint")] == ["whole"]
+
+
+def test_a_cell_that_commits_its_result_but_cannot_say_so_has_finished(script):
+    script.write("""
+import os, signal, time
+import pyexp
+
+@pyexp.experiment(name="e")
+def experiment(config):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    (config.out / "began").write_text("yes")
+    while not (config.out.parent / "go").exists():
+        time.sleep(0.01)
+    os.closerange(3, 4096)  # also the pipe to its supervisor
+    return {"x": 1}
+
+if __name__ == "__main__":
+    experiment.run(configs=[{"name": "a"}])
+""")
+    run = script.start()
+    script.wait_for("out/e/run/a-*/began")
+    run.send_signal(signal.SIGINT)
+    assert "waiting up to " in run.stderr.readline() + run.stderr.readline()
+    (script.folder / "out/e/run/go").touch()
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, errors
+    (record,) = script.folder.glob("out/e/run/a-*/record.json")
+    told = json.loads(record.read_text())
+    assert (told["status"], told["outputs"]) == ("done", {"x": 1})
+    assert told["code"]["parts"]
 
 
 def test_what_was_interrupted_goes_on_where_it_was(script):

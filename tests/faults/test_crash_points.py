@@ -89,6 +89,7 @@ def checked_continuation(bench: Bench, options: dict[str, Any], reported: set[st
     assert [result.get("x", result.get("type")) for result in results] == [1, 2, "ValueError"]
     assert [result.value["blob"] for result in results[:2]] == [[1] * 1000, [2] * 1000]
     assert {result["generation"] for result in results[:2]} <= generations
+    assert all(result.record.code["parts"] for result in results), "a result does not know its code"
     assert bench.left_over() == []
 
 

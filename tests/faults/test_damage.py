@@ -381,10 +381,24 @@ def test_a_result_of_the_first_seal_is_one(tmp_path: Path) -> None:
         payload + b"\npyexp-seal-1\n" + len(payload).to_bytes(8, "big") + zlib.crc32(payload).to_bytes(4, "big")
     )
     assert records.load_verified(str(path))[0] == {"loss": 0.5}
-    assert files.seal_of(str(path)) == files.trailer(str(path)) == (len(payload), zlib.crc32(payload), b"")
+    assert files.seal_of(str(path)) == files.trailer(str(path)) == (len(payload), zlib.crc32(payload), b"", b"")
     flipped(0.3)(path)
     with pytest.raises(files.DamagedError):
         files.seal_of(str(path))
+
+
+def test_a_result_of_the_second_seal_is_one(tmp_path: Path) -> None:
+    payload, cell = pickle.dumps({"loss": 0.5}), b"0123456789ab"
+    path = tmp_path / "result.pkl"
+    crc = zlib.crc32(payload + cell)
+    path.write_bytes(payload + len(payload).to_bytes(8, "big") + crc.to_bytes(4, "big") + cell + b"\npyexp-seal-2\n")
+    assert records.load_verified(str(path))[0] == {"loss": 0.5}
+    assert files.seal_of(str(path), cell.decode()) == files.trailer(str(path)) == (len(payload), crc, cell, b"")
+    for position in (0.3, 0.6):
+        flipped(position)(path)
+        with pytest.raises(files.DamagedError):
+            files.seal_of(str(path), cell.decode())
+        flipped(position)(path)
 
 
 def test_every_flipped_bit_of_a_record_is_noticed(tmp_path: Path) -> None:
