@@ -183,11 +183,15 @@ def _environment(pid: int) -> bytes:
 
 
 def _tracks(pid: int) -> bool:
-    """Whether the process is a resource tracker of multiprocessing or loky."""
+    """Whether the process is a resource tracker of multiprocessing or loky, or may be one.
+
+    For an instant, a process that begins a program has no command line.
+    """
+    command = _content(pid, "cmdline")
     if psutil := _psutil():
         with suppress(psutil.Error, OSError):
-            return any("resource_tracker" in word for word in psutil.Process(pid).cmdline())
-    return b"resource_tracker" in (_content(pid, "cmdline") or b"")
+            command = " ".join(psutil.Process(pid).cmdline()).encode(errors="replace")
+    return command is not None and (not command or b"resource_tracker" in command)
 
 
 def _content(pid: int, name: str) -> bytes | None:

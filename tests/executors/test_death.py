@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pyexp.worker import guardian
 from tests.look.outside import look
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="processes are looked up in /proc")
@@ -220,3 +221,21 @@ if __name__ == "__main__":
     ended = script.run("--executor", executor, "--retries", "1")
     assert (ended.returncode, ended.stdout) == (0, "42\n"), ended.stderr
     assert list(script.folder.rglob("*.pyexp-tmp")) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "is_spared"),
+    [
+        (b"python\0-c\0from multiprocessing.resource_tracker import main;main(5)\0", True),
+        (b"", True),  # for an instant, a process that begins a program has none
+        (b"python\0main.py\0", False),
+        (None, False),  # it has ended
+    ],
+)
+def test_what_may_become_a_resource_tracker_is_spared(tmp_path, monkeypatch, command, is_spared):
+    (tmp_path / "self").mkdir()
+    (tmp_path / "7").mkdir()
+    if command is not None:
+        (tmp_path / "7" / "cmdline").write_bytes(command)
+    monkeypatch.setattr(guardian, "PROC", str(tmp_path))
+    assert guardian._tracks(7) is is_spared
