@@ -4,10 +4,10 @@ The hash and the record share this one table, so they agree on what a value is. 
 is not put together when it is read from disk: a `NotLoaded` stands for it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, Flag
-from functools import reduce
+from functools import partial, reduce
 from itertools import takewhile
 from math import prod
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pyrsistent import pmap
 
-from pyexp.configs import encoders, registered
+from pyexp.configs import FrozenList, FrozenSet, encoders, registered
 from pyexp.errors import HashError
 
 Encoder = Callable[[Any], Any]
@@ -183,6 +183,28 @@ def _fields(value: Any) -> Iterable[Any]:
     return fields(value) if attrs is None else attrs
 
 
+def named_in(value: Any) -> Iterator[Any]:
+    """The functions and classes that a frozen value names: those in it, and the classes of the objects in it."""
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        inside: Iterable[Any] = ()
+        if isinstance(item, dict):
+            inside = item.values()
+        elif isinstance(item, partial):
+            inside = (item.func, *item.args, *item.keywords.values())
+        elif isinstance(item, type) or _is_function(item):
+            yield item
+        else:
+            if isinstance(item, (list, tuple, set, frozenset)):
+                inside = item
+            elif has_fields(type(item)):
+                inside = [getattr(item, name, None) for name in field_names(item)]
+            if type(item) not in _CONTAINERS:
+                yield type(item)
+        rest += [part for part in inside if type(part) not in _PLAIN]
+
+
 def lacking(value: Any) -> str:
     """The first field that an instance in a value lacks, as its class got it later, in words; `""` if there is none.
 
@@ -209,6 +231,7 @@ def lacking(value: Any) -> str:
 
 
 _PLAIN = frozenset({bool, int, float, str, bytes, NoneType})
+_CONTAINERS = frozenset({FrozenList, FrozenSet, list, tuple, set, frozenset})
 
 
 def _initialized(value: Any) -> list[str]:

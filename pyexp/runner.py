@@ -10,7 +10,7 @@ import os
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,8 +52,8 @@ class Job(NamedTuple):
 
     `command` starts it again, without the options that choose the run; `""` if no script was started. `script` is the
     module name of the script, `function` the name of the experiment's function in it, and `others` those of its other
-    experiments. `code` is the fingerprint of the experiment's code. `like` is the name of the run that the script's
-    first experiment has; a new run gets it too.
+    experiments. `code_for` gives the fingerprint of the code for a config. `like` is the name of the run that the
+    script's first experiment has; a new run gets it too.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Job(NamedTuple):
     script: str = ""
     function: str = ""
     others: frozenset[str] = frozenset()
-    code: "Code | None" = None
+    code_for: "Callable[[FrozenConfig], Code | None]" = lambda config: None
     defaults: FrozenConfig = FrozenConfig()
     like: str = ""
 
@@ -121,12 +121,14 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
     """Carry out the plan, and return a result for each cell. Raises `Interrupted` if the run ends before its cells."""
     last_start = math.inf if options.stop_after is None else time.monotonic() + options.stop_after
     steps = snapshot.plan.steps
-    program = Program(job.code, job.defaults)
+    program = Program(job.code_for, job.defaults)
     loaded, warnings = _loaded(snapshot, program, accepts=options.accept_code)
     waiting = deque(
         step for step in steps
         if step.action in (Action.RUN, Action.WAIT) or (step.action is Action.LOAD and step.cell.folder not in loaded)
     )  # fmt: skip
+    for step in waiting:
+        program.code_for(step.cell.config)  # reads the sources of what its config names, before a worker does
     with ExitStack() as stack:
         executor = session = None
         tokens: tuple[str, ...] = ()
@@ -156,18 +158,16 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         display.names = _labelled(step.cell for step in steps)
         display.holders = partial(_processes, os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
-        about = of_other_code(snapshot, accepts=options.accept_code)
+        about = of_other_code(differences(snapshot), accepts=options.accept_code)
         about += of_other_users([step.reason for step in steps if step.status is Status.FOREIGN])
         for line in (*snapshot.notes, *about, *warnings, *(() if safe else (NO_LOCKS,))):
             display.line(line)
         if about_gpus:
             display.note(about_gpus)
         if executor is not None and session is not None:
-            from pyexp.store.code import as_data
-
             runner = Runner(
                 job, options, snapshot, folder, session, type(executor).__name__, display, loaded,
-                program, as_data(job.code),
+                program,
             )  # fmt: skip
             runner.run(waiting)
             loaded = runner.records
@@ -207,18 +207,22 @@ NO_LOCKS = (
 )
 
 
-def of_other_code(snapshot: Snapshot, *, accepts: bool = False) -> list[str]:
+def differences(snapshot: Snapshot) -> list[str]:
+    """How the code of each loaded result differs from the present code, in words; `""` where it does not."""
+    loaded = [step for step in snapshot.plan.steps if step.action is Action.LOAD]
+    return [snapshot.facts[step.cell.folder].difference if step.status is Status.CHANGED else "" for step in loaded]
+
+
+def of_other_code(loaded: Sequence[str], *, accepts: bool = False) -> list[str]:
     """A note on loaded results that other code made: how many, what changed, and what to do. Empty without any.
 
-    `accepts` says that the run marks them as made by this code.
+    `loaded` has the `differences` of all. `accepts` says that the run marks them as made by this code.
     """
-    loaded = [step for step in snapshot.plan.steps if step.action is Action.LOAD]
-    other = [step for step in loaded if step.status is Status.CHANGED]
+    other = [*filter(None, loaded)]
     if not other:
         return ["note: --accept-code has nothing to accept: every loaded result is of this code"] if accepts else []
     were = "result was" if len(other) == 1 else "results were"
-    facts = (snapshot.facts[step.cell.folder] for step in other)
-    changes = dict.fromkeys(change for seen in facts for change in seen.difference.split(", "))
+    changes = dict.fromkeys(change for words in other for change in words.split(", "))
     what = clipped(", ".join(changes))
     if accepts:
         return [f"note: {len(other)} of {len(loaded)} loaded results accepted as made by this code: {what}"]
@@ -263,12 +267,10 @@ def _recorded(run: Run, cell: Cell, facts: Facts, program: Program, *, accepts: 
     Raises `ResultError` if the result cannot be loaded, and OSError if the record cannot be written.
     """
     record, is_accepted = records.record_for(run, cell, facts, program), accepts and bool(facts.difference)
-    if is_accepted and program.code is not None:
+    if is_accepted and (code := program.code_for(cell.config)) is not None:
         from pyexp.store.code import identity
 
-        record = record._replace(
-            code={**record.code, "accepted": [*record.code.get("accepted", ()), identity(program.code)]}
-        )
+        record = record._replace(code={**record.code, "accepted": [*record.code.get("accepted", ()), identity(code)]})
     if not record.failed and (facts.needs_repair or is_accepted) and (claim := records.claim(run, cell)) is not None:
         try:
             records.repair(run, cell, record)
@@ -293,7 +295,6 @@ def _sources(job: Job) -> dict[str, bytes]:
 def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, ...], stop: "StopRequest") -> "Session":
     """A session of the executor, ready to run the job's cells, each with one of the tokens if there are any."""
     from pyexp.executors.base import RunSettings
-    from pyexp.store.code import short_identity
 
     jobs = executor.auto_jobs() if options.jobs == "auto" else options.jobs or len(gpus) or executor.default_jobs()
     settings = RunSettings(
@@ -303,7 +304,6 @@ def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, 
         retries=options.retries,
         capture=options.capture and not options.pdb,
         durable=options.durable,
-        code=short_identity(job.code),
         results=layout.absolute(options.output_dir),
         initializer=job.initializer,
         grace=options.grace,
@@ -360,7 +360,6 @@ class Runner:
     display: Progress
     records: dict[str, Record]
     program: Program
-    code: Mapping[str, Any]
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
     earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
@@ -448,6 +447,7 @@ class Runner:
     def _tasks(self, waiting: deque[Step]) -> Iterator["Task | None"]:
         """A task for each cell that no other process has claimed; None while others have claimed all that are left."""
         from pyexp.executors.base import Task
+        from pyexp.store.code import short_identity
 
         turned_away = 0
         while waiting and not (self.options.fail_fast and self.failures):
@@ -465,7 +465,8 @@ class Runner:
             if cell.folder in self.held:
                 _, claim = self.held[cell.folder]
                 self.begun.append((cell.folder, self.display.names.get(cell.hash) or cell.name))
-                yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor)
+                code = short_identity(self.program.code_for(cell.config))
+                yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor, code)
 
     def _claim(self, step: Step) -> bool:
         """Claim the cell and prepare it, or take its record if it has ended. False if another process has claimed it.
@@ -525,6 +526,8 @@ class Runner:
         """Commit the record of a cell that has ended, and release its claim."""
         from socket import gethostname
 
+        from pyexp.store.code import as_data
+
         cell = self.held[ended.task.label][0]
         record = record_of(
             cell.name,
@@ -537,7 +540,7 @@ class Runner:
             host=ended.outcome.get("host") or gethostname(),
             executor=self.executor,
             gpu=ended.task.gpu,
-            code=self.code,
+            code=as_data(self.program.code_for(cell.config)),
         )
         try:
             record = records.commit(self.folder, cell, record)

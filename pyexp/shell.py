@@ -8,7 +8,7 @@ import atexit
 import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from types import FrameType, SimpleNamespace
@@ -103,7 +103,7 @@ class Call(NamedTuple):
             script=_script(self.experiment.fn),
             function=own,
             others=frozenset(map(_function, self.siblings)) - {own},
-            code=_code(self.experiment.fn, initializer),
+            code_for=_code_for(self.experiment.fn, initializer),
             defaults=self.experiment.defaults,
             like=like,
         )
@@ -193,14 +193,19 @@ def _script(fn: Any) -> str:
     return "" if name == "__main__" else name.rpartition(".")[2]
 
 
-def _code(fn: Any, initializer: Any) -> "Code | None":
-    """The fingerprint of the code; None if it cannot be taken."""
-    from pyexp.worker.sources import code_of
+def _code_for(fn: Any, initializer: Any) -> "Callable[[FrozenConfig], Code | None]":
+    """The fingerprint of the code for a config; None if it cannot be taken."""
+    from pyexp.worker.sources import Codes
 
-    try:
-        return code_of(fn, initializer)
-    except Exception:  # a source may hold anything, and must not fail the run
-        return None
+    def code_for(config: FrozenConfig) -> "Code | None":
+        try:
+            return codes().of(config)
+        except Exception:  # a source may hold anything, and must not fail the run
+            return None
+
+    codes = functools.cache(functools.partial(Codes, fn, initializer))
+    code_for(FrozenConfig())  # reads the sources now
+    return code_for
 
 
 def _is_for_another(typed: Mapping[str, Any], others: "Sequence[Experiment[Any]]") -> bool:
@@ -364,7 +369,7 @@ def look(job: Job, options: Options) -> Snapshot:
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
     if options.latest and options.mode is not Mode.REPORT and not options.extend:
         validate_common(run, cells)
-    facts = records.look(run, chosen, records.Program(job.code, job.defaults))
+    facts = records.look(run, chosen, records.Program(job.code_for, job.defaults))
     found = {folder: classify(seen) for folder, seen in facts.items()}
     if options.dry_run:
         found |= explained(chosen, found, _finished(run, facts, cells), job.defaults)
@@ -389,7 +394,7 @@ def _finished_before(job: Job, options: Options, cells: Tensor[Cell]) -> tuple[s
     name = layout.latest_run(base, job.began)
     if name is None:
         return ()
-    facts = records.look(Run(os.path.join(base, name)), cells, records.Program(job.code, job.defaults))
+    facts = records.look(Run(os.path.join(base, name)), cells, records.Program(job.code_for, job.defaults))
     number = sum(classify(seen).status in FINISHED for seen in facts.values())
     return (f"note: {number} of these cells are finished in {name}; --continue loads them",) if number else ()
 
@@ -537,7 +542,7 @@ def perform(job: Job, options: Options) -> Performed:
         raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report{has}{why}")
     if left_out and not options.quiet:
         tell(f"note: this grid leaves out {more}")
-    for line in runner.of_other_code(snapshot):
+    for line in runner.of_other_code(runner.differences(snapshot)):
         tell(line)
     return _reported_on(records.reported(run, snapshot.plan.steps, snapshot.facts))
 
@@ -556,11 +561,15 @@ def _as_run(job: Job, options: Options) -> Results:
     if run is None:
         raise ConfigError(NO_CONFIGS)
     results = history.load_run(run)
-    if options.select is None:
-        return results
-    cells = results.map(lambda result: Cell(result.record.config, result.name, result.record.hash, str(result.out)))
-    found = {cell.folder for cell in selected(cells, options.select)}
-    return Results.of(results.filter(lambda result: str(result.out) in found))
+    if options.select is not None:
+        cells = results.map(lambda result: Cell(result.record.config, result.name, result.record.hash, str(result.out)))
+        chosen = {cell.folder for cell in selected(cells, options.select)}
+        results = Results.of(results.filter(lambda result: str(result.out) in chosen))
+    program, ran = records.Program(job.code_for), [record for record in records_of(results) if record.has_run]
+    differences = ["" if each.failed else program.difference(each.config, each.code, exact=False) for each in ran]
+    for line in runner.of_other_code(differences):
+        tell(line)
+    return results
 
 
 def refuse_without_page() -> None:

@@ -68,18 +68,19 @@ class PackedCell:
     """One cell, to be run elsewhere.
 
     `wanted` is the path of a file. If it is missing, the cell does not begin, or is killed. If it is empty, the
-    cell is asked to stop. With `""`, nothing stops the cell.
+    cell is asked to stop. With `""`, nothing stops the cell. `code` is the short identity of its code.
     """
 
     luggage: Luggage
     config: bytes
     folder: str
     wanted: str = ""
+    code: str = ""
 
     @classmethod
-    def of(cls, luggage: Luggage, config: FrozenConfig, folder: str, wanted: str = "") -> "PackedCell":
+    def of(cls, luggage: Luggage, config: FrozenConfig, folder: str, wanted: str = "", code: str = "") -> "PackedCell":
         """The cell with this config and folder."""
-        return cls(luggage, dumps(thaw(config), "config"), folder, wanted)
+        return cls(luggage, dumps(thaw(config), "config"), folder, wanted, code)
 
 
 def attempt(
@@ -118,7 +119,8 @@ def perform(cell: PackedCell) -> Outcome:
                 def look() -> None:
                     session.stop.count = max(session.stop.count, _wanted(cell))
 
-                if (ended := session.run(cell.config, cell.folder, look)) is not None:
+                ended = session.run(cell.config, cell.folder, cell.code, look)
+                if ended is not None and _wanted(cell) < 2:  # else a result in the folder may be of another attempt
                     outcome, began = {**ended.outcome, "seconds": ended.seconds}, ended.started
     except Exception as error:  # this machine has no process or no disk to give: that is how the cell ended
         outcome = failed(error)
@@ -153,10 +155,10 @@ class PackedSession(WorkerSession):
         super().__init__(luggage.settings, StopRequest(), kit, lambda _: luggage.rest, serves=serves)
         self._rest, self._flags, self._config = luggage.rest, luggage.flags, b""
 
-    def run(self, config: bytes, folder: str, look: Callable[[], None]) -> Ended | None:
+    def run(self, config: bytes, folder: str, code: str, look: Callable[[], None]) -> Ended | None:
         """Run the cell with this config in its folder; None if it was stopped. `look` is called again and again."""
         self._config = config
-        task = Task(os.path.basename(folder), _nothing, freeze({}), folder)
+        task = Task(os.path.basename(folder), _nothing, freeze({}), folder, code=code)
         endings = list(schedule(self, iter([task]), look))  # to its end
         return endings[0] if endings else None
 

@@ -30,7 +30,6 @@ ExecutorName: TypeAlias = Literal["inline", "subprocess", "fork", "ray"]
 class RunSettings:
     """What holds for every cell of a run; `results` is the folder that all runs are kept in.
 
-    `code` is the short identity of the experiment's code, for the seals of its results.
     `initializer` is called once in each process that gets ready for cells. `grace` is the seconds that a cell has to
     stop when it is asked to, before it is killed. With `pdb`, an executor that runs cells in this process opens the
     debugger where one raises. Each cell holds one of the tokens `gpus` while it runs; without tokens, cells
@@ -42,7 +41,6 @@ class RunSettings:
     retries: int = 0
     capture: bool = True
     durable: bool = True
-    code: str = ""
     results: str = ""
     grace: float = 10.0
     pdb: bool = False
@@ -54,8 +52,9 @@ class RunSettings:
 class Task:
     """One cell to run: the function, its config, and the folder it has to itself.
 
-    `claim` is the descriptor of the lock on the cell, which a worker inherits, so that an orphan keeps it. `failures`
-    are the attempts that went before this one, and `gpu` is the token that the cell holds, `""` where there are none.
+    `claim` is the descriptor of the lock on the cell, which a worker inherits, so that an orphan keeps it. `code` is
+    the short identity of its code, for the seal of its result. `failures` are the attempts that went before this one,
+    and `gpu` is the token that the cell holds, `""` where there are none.
     """
 
     label: str
@@ -63,6 +62,7 @@ class Task:
     config: FrozenConfig
     folder: str
     claim: int | None = None
+    code: str = ""
     failures: tuple[Attempt, ...] = ()
     gpu: str = ""
 

@@ -97,7 +97,8 @@ class FuturesSession(Session):
         with open(wanted, "xb") as file:
             file.write(b"1")
         try:
-            future = self._pool.submit(perform, PackedCell.of(self._luggage, task.config, task.folder, wanted))
+            cell = PackedCell.of(self._luggage, task.config, task.folder, wanted, task.code)
+            future = self._pool.submit(perform, cell)
         except BaseException:
             os.unlink(wanted)
             raise

@@ -82,7 +82,7 @@ class InlineSession(Session):
             os.umask(mask)
             if os.getpid() != here:
                 return []
-            return pickling.save(task.result_path, value, durable=settings.durable, code=settings.code)
+            return pickling.save(task.result_path, value, durable=settings.durable, code=task.code)
 
         with captured(task.log_path) if settings.capture else ExitStack():
             outcome = attempt(call, save, _has_terminal())

@@ -221,7 +221,7 @@ class ProcessSession(Session):
             config=self._pickled_config(task),
             result_path=task.result_path,
             durable=self.settings.durable,
-            code=self.settings.code,
+            code=task.code,
             log_path=task.log_path,
             mark=mark,
             environment={**self._marked(mark), **devices.environment(task.gpu)},

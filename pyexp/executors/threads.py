@@ -66,9 +66,7 @@ class ThreadSession(Session):
             elif returned:
                 outcome = attempt(
                     returned.pop,
-                    lambda value: pickling.save(
-                        task.result_path, value, durable=self.settings.durable, code=self.settings.code
-                    ),
+                    lambda value: pickling.save(task.result_path, value, durable=self.settings.durable, code=task.code),
                 )
             if outcome["status"] != "done":
                 with suppress(OSError):  # it may have written a result before it failed

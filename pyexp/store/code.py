@@ -48,10 +48,15 @@ class Code(NamedTuple):
 
 
 def fingerprint(
-    entries: Iterable[Entry], sources: Mapping[str, str], packages: Container[str] = (), partial: Container[str] = ()
+    entries: Iterable[Entry],
+    sources: Mapping[str, str],
+    packages: Container[str] = (),
+    partial: Container[str] = (),
+    given: Iterable[Entry] = (),
 ) -> Code:
     """The fingerprint of what these reach in the sources, which are by module name.
 
+    `given` are the functions and classes that the code gets from a config: it reaches them too.
     `packages` are the modules that are packages; of a `partial` one, such as a notebook, the source has gaps: a name
     that it lacks is unknown. A module with an entry goes by its last name, so that `python pkg/main.py` and
     `python -m pkg.main` agree.
@@ -60,7 +65,7 @@ def fingerprint(
     ...     "helper": "LR = 0.1\\ndef g(x): return x * LR\\ndef h(x): return x"}).parts.keys()
     dict_keys(['helper.LR', 'helper.g', 'main.f'])
     """
-    walk = _Walk([*entries], sources, packages, partial)
+    walk = _Walk([*entries], sources, packages, partial, [*given])
     code = walk.code()
     vars(walk).clear()  # it refers to itself: without that the syntax trees would stay until they are collected
     return code
@@ -660,7 +665,12 @@ class _Walk:
     """What the entries reach, as far as that has been followed."""
 
     def __init__(
-        self, entries: Sequence[Entry], sources: Mapping[str, str], packages: Container[str], partial: Container[str]
+        self,
+        entries: Sequence[Entry],
+        sources: Mapping[str, str],
+        packages: Container[str],
+        partial: Container[str],
+        given: Sequence[Entry],
     ) -> None:
         self._packages = packages
         self._partial = partial
@@ -675,7 +685,7 @@ class _Walk:
         self._whole: set[str] = set()
         self._left: list[tuple[str, _Unit]] = []
         self._asks_subclasses = False
-        for entry in entries:
+        for entry in (*entries, *given):
             self._begin(entry)
         self._follow_all()
 

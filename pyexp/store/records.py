@@ -9,7 +9,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -32,19 +32,23 @@ if TYPE_CHECKING:
 
 
 class Program:
-    """The present program: which classes it can import, and the fingerprint of its code.
+    """The present program: which classes it can import, and the fingerprint of its code for a config, if it is known.
 
     `loads=False` skips the check for classes: a record is useful without them.
     """
 
     def __init__(
-        self, code: "Code | None" = None, defaults: FrozenConfig = FrozenConfig(), *, loads: bool = True
+        self,
+        code_for: "Callable[[FrozenConfig], Code | None]" = lambda config: None,
+        defaults: FrozenConfig = FrozenConfig(),
+        *,
+        loads: bool = True,
     ) -> None:
-        self.code = code
+        self.code_for = code_for
         self._defaults = defaults
         self._loads = loads
         self._is_there = cache(_is_there)
-        self._differences: dict[str, str] = {}
+        self._differences: dict[tuple[str, str], str] = {}
 
     def lacks(self, record: Record) -> str:
         """The first class or function that loading the result needs and that is missing here; `""` if none is."""
@@ -53,29 +57,37 @@ class Program:
                 return need.replace(":", ".")
         return ""
 
-    def made_by(self, identity: str) -> Mapping[str, Any]:
+    def made_by(self, config: FrozenConfig, identity: str) -> Mapping[str, Any]:
         """The code of a result as a record has it, from its short identity. Without parts, unless it is this code."""
         if not identity:
             return {}
         from pyexp.store.code import as_data, short_identity
 
-        return as_data(self.code) if short_identity(self.code) == identity else {"hash": identity, "parts": {}}
+        code = self.code_for(config)
+        return as_data(code) if short_identity(code) == identity else {"hash": identity, "parts": {}}
 
-    def difference(self, made_by: Mapping[str, Any]) -> str:
-        """How the code that made a result differs from this program's, in words; `""` if no difference is known."""
-        if self.code is None or not made_by:
+    def difference(self, config: FrozenConfig, made_by: Mapping[str, Any], *, exact: bool = True) -> str:
+        """How the code that made a result differs from this program's, in words; `""` if no difference is known.
+
+        If the config is not `exact`, as it is from a record, parts that only the result's code has are left out: the
+        config may have named them.
+        """
+        code = self.code_for(config) if made_by else None
+        if code is None:
             return ""
         from pyexp.store.code import Code, difference, identity, same  # loaded with the code of this program
 
         old = Code(made_by["hash"], made_by["parts"])
-        key = identity(old)
-        if identity(self.code) in (key, *made_by.get("accepted", ())):
+        key = identity(old), identity(code)
+        if key[1] in (key[0], *made_by.get("accepted", ())):
             return ""
         if not old.parts:  # its record was lost
             return "what changed is not known"
         if key not in self._differences:
-            is_other = same(old, self.code) is False
-            self._differences[key] = difference(old.parts, self.code.parts) if is_other else ""
+            if not exact:
+                old = old._replace(parts={name: old.parts[name] for name in old.parts if name in code.parts})
+            is_other = same(old, code) is False
+            self._differences[key] = difference(old.parts, code.parts) if is_other else ""
         return self._differences[key]
 
     def changed_default(self, cell: Cell, data: Mapping[str, Any]) -> str:
@@ -136,10 +148,10 @@ def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Fact
     if not fits:
         fits, fault, code = _verified(run, cell, record)
     if fits and record is not None:
-        lost, other, code = program.lacks(record), program.difference(record.code), ""
+        lost, other, code = program.lacks(record), program.difference(cell.config, record.code), ""
         fault = f"loading it needs {lost}, which is missing" if lost else ""
     else:
-        ended, other = _when(status.st_mtime), program.difference(program.made_by(code))
+        ended, other = _when(status.st_mtime), program.difference(cell.config, program.made_by(cell.config, code))
     return Facts("folder", record, stamp, fits, fault, ended, code=code, difference=other)
 
 
@@ -204,7 +216,9 @@ def record_for(run: Run, cell: Cell, seen: Facts, program: Program, *, unpickles
     about: dict[str, Any] = {"started": status.st_mtime}
     if known is not None:
         about = {each: getattr(known, each) for each in ("started", "seconds", "attempts", "host", "executor")}
-    made = record_of(cell.name, cell.config, cell.hash, done(value, needs), code=program.made_by(seen.code), **about)
+    made = record_of(
+        cell.name, cell.config, cell.hash, done(value, needs), code=program.made_by(cell.config, seen.code), **about
+    )
     return _stamped(made, path)
 
 

@@ -16,8 +16,10 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any
 
+from pyexp.configs import FrozenConfig
 from pyexp.errors import HashError
 from pyexp.hashing import encode
+from pyexp.leaves import named_in
 from pyexp.store.code import Code, Entry, fingerprint, holding
 from pyexp.store.modules import is_project, spec_of
 from pyexp.store.pickling import MAIN
@@ -28,23 +30,42 @@ from pyexp.worker.script import Script, Source
 NOWHERE = "<exec>"
 
 
-def code_of(fn: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> Code:
-    """The fingerprint of an experiment's function and initializer, and of the script that is running."""
-    roots = [*_roots(fn), *(() if initializer is None else _roots(initializer))]
-    sources = Sources(script.namespace_of(fn))
-    entries = tuple(entry for thing in roots for entry in _entries(thing, sources))
-    if sources.script is not None and is_project(sources.script.file):
-        entries += (Entry(sources.main),)
-    if entries not in _fingerprints or not sources.agree_with(_fingerprints[entries][0]):
-        collects = gc.isenabled()
-        gc.disable()  # it would look at a growing syntax tree again and again: 40 % of the time
-        try:
-            _fingerprints[entries] = sources, fingerprint(entries, sources, sources.packages, sources.partial)
-        finally:
-            if collects:
-                gc.enable()
-    script.fingerprinted = sources.read
-    return holding(_fingerprints[entries][1], _held(roots, sources))
+class Codes:
+    """The fingerprints of an experiment's code: its function and initializer, and the script that is running.
+
+    What a config names counts for the cells that have it.
+    """
+
+    def __init__(self, fn: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> None:
+        roots = [*_roots(fn), *(() if initializer is None else _roots(initializer))]
+        self._sources = sources = Sources(script.namespace_of(fn))
+        self._entries = tuple(entry for thing in roots for entry in _entries(thing, sources))
+        if sources.script is not None and is_project(sources.script.file):
+            self._entries += (Entry(sources.main),)
+        self._held = _held(roots, sources)
+        self._known: dict[tuple[Entry, ...], Code] = {}
+
+    def of(self, config: FrozenConfig = FrozenConfig()) -> Code:
+        """The fingerprint of the code of the cells with this config."""
+        named = [(_key(getattr(thing, "__module__", None), self._sources), thing) for thing in named_in(config)]
+        given = tuple(dict.fromkeys(Entry(key, thing.__qualname__) for key, thing in named if key in self._sources))
+        if given not in self._known:
+            self._known[given] = holding(self._fingerprint(given), self._held)
+        return self._known[given]
+
+    def _fingerprint(self, given: tuple[Entry, ...]) -> Code:
+        sources, key = self._sources, (self._entries, given)
+        if key not in _fingerprints or not sources.agree_with(_fingerprints[key][0]):
+            collects = gc.isenabled()
+            gc.disable()  # it would look at a growing syntax tree again and again: 40 % of the time
+            try:
+                code = fingerprint(self._entries, sources, sources.packages, sources.partial, given)
+                _fingerprints[key] = sources, code
+            finally:
+                if collects:
+                    gc.enable()
+        script.fingerprinted = sources.read
+        return _fingerprints[key][1]
 
 
 class Sources(Mapping[str, str]):
@@ -93,7 +114,8 @@ class Sources(Mapping[str, str]):
         """Whether all that the others have read reads the same now."""
         for name in others._texts:
             self.get(name)
-        return (self._texts, self.packages, self.partial) == (others._texts, others.packages, others.partial)
+        own = {name: self._texts[name] for name in others._texts}
+        return own == others._texts and others.packages <= self.packages and others.partial <= self.partial
 
     def _text(self, name: str) -> str | None:
         top, spec = name.partition(".")[0], self.spec(name)
@@ -221,4 +243,4 @@ def _key(module: Any, sources: Sources) -> str:
 
 
 #: The fingerprints that this process has taken, with their sources: `run()` in a loop takes each once.
-_fingerprints: dict[tuple[Entry, ...], tuple[Sources, Code]] = {}
+_fingerprints: dict[tuple[tuple[Entry, ...], tuple[Entry, ...]], tuple[Sources, Code]] = {}

@@ -131,3 +131,10 @@ def test_a_difference_is_named_also_where_python_does_not_spell_a_number() -> No
     new = Cell(freeze({"name": "n", "a": 10**5000}), "n", "h", "n-h")
     told = explained([new], {}, [freeze({"name": "f", "a": 1})])
     assert str(told["n-h"].detail).startswith("(nearest: f, differs in a: 1 → 0x")
+
+
+def test_how_a_cell_ended_is_said_in_words() -> None:
+    failed = Record("exp", CELL.config, "abc", "failed", type="E", message="no")
+    assert str(classify(Facts("folder", failed, ended="at 12:03")).detail) == "at 12:03 with E: no"
+    other = Facts("folder", stamp=(1, 2), fits=True, ended="at 12:03", difference="helper.f changed")
+    assert str(classify(other).detail) == "at 12:03, by other code: helper.f changed"

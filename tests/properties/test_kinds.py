@@ -5,6 +5,7 @@ import json
 import struct
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePath
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from pyexp import HashError, NotLoaded, config_hash, freeze, register_encoder, t
 from pyexp import results as plain_form
 from pyexp.configs import equal
 from pyexp.hashing import encode
+from pyexp.leaves import named_in
 from pyexp.results import MOST_CHARACTERS, config_data, plain, restored
 from pyexp.testing.strategies import CONFUSABLE, SAME, Colour, Couple, Point, Right, configs, confusable, first
 
@@ -237,3 +239,20 @@ def test_a_damaged_leaf_is_marked():
     for tag in ("numpy.ndarray", "datetime.date", "builtins.range", "nothing", "numpy.generic:numpy.x"):
         for content in (None, "x", [None], {"!": "tuple", "value": ["<f8", [9**9], []]}):
             assert isinstance(restored({"!": tag, "value": content}), NotLoaded)
+
+
+@given(st.data())
+def test_what_a_config_names_is_found_wherever_it_stands(data):
+    """A function, a class, and the classes of objects; the rest of the config names the same as without them."""
+    config = data.draw(configs())
+    thing, named = data.draw(
+        st.sampled_from([(first, {first}), (Couple, {Couple}), (Colour.ONE, {Colour}), (Point(1), {Point})])
+    )
+    for _ in range(data.draw(st.integers(0, 4))):
+        wrap = data.draw(
+            st.sampled_from([lambda x: {"a": x}, lambda x: [1, x], lambda x: (x, 2.0), lambda x: partial(len, x)])
+        )
+        thing = wrap(thing)
+    found = {*named_in(freeze({**config, "planted": thing}))}
+    assert found - {len} == {*named_in(freeze(config))} - {len} | named
+    assert {*named_in(freeze({"x": Point([first, {"b": Colour.ONE}])}))} == {Point, first, Colour}

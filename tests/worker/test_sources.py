@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pyexp.store.code import difference
-from pyexp.worker.sources import code_of
+from pyexp.worker.sources import Codes
 from tests.cli.scripts import environment
 
 #: Prints the fingerprints of functions of every kind, and which modules that loaded.
@@ -19,7 +19,7 @@ import functools
 import sys
 import pyexp
 import helper
-from pyexp.worker.sources import code_of
+from pyexp.worker.sources import Codes
 
 LR = 0.1
 
@@ -66,7 +66,7 @@ def ready():
 def show(**functions):
     for name, fn in functions.items():
         before = set(sys.modules)
-        code = code_of(fn, ready if name == "plain" else None)
+        code = Codes(fn, ready if name == "plain" else None).of()
         parts = [part + ("?" if digest.startswith("unknown") else "") for part, digest in code.parts.items()]
         if "-v" in sys.argv:
             print(code)
@@ -158,9 +158,9 @@ def test_a_script_has_the_same_code_however_it_is_started(tmp_path: Path) -> Non
 def test_a_cell_has_the_code_of_its_parent(executor: str, tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("def f(x): return x\n")
     (tmp_path / "main.py").write_text(
-        "import pyexp, helper\nfrom pyexp.worker.sources import code_of\nLR = 0.1\n"
-        "@pyexp.experiment\ndef experiment(config):\n    helper.f(LR)\n    return code_of(experiment).hash\n"
-        "if __name__ == '__main__':\n    hash = code_of(experiment).hash\n"
+        "import pyexp, helper\nfrom pyexp.worker.sources import Codes\nLR = 0.1\n"
+        "@pyexp.experiment\ndef experiment(config):\n    helper.f(LR)\n    return Codes(experiment).of().hash\n"
+        "if __name__ == '__main__':\n    hash = Codes(experiment).of().hash\n"
         f"    (result,) = experiment.run([{{'name': 'a'}}], executor={executor!r}, report=list, argv=[])\n"
         "    print(hash == result.value, result.name, hash)\n"
     )
@@ -169,11 +169,11 @@ def test_a_cell_has_the_code_of_its_parent(executor: str, tmp_path: Path) -> Non
 
 def test_an_edit_during_a_run_is_not_of_its_code(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(
-        "import pyexp\nfrom pyexp.worker.sources import code_of\n"
+        "import pyexp\nfrom pyexp.worker.sources import Codes\n"
         "@pyexp.experiment\ndef experiment(config): return 1\n"
-        "before = code_of(experiment)\n"
+        "before = Codes(experiment).of()\n"
         "with open(__file__, 'a') as file: file.write('def experiment(config): return 2')\n"
-        "print(code_of(experiment) == before)\n"
+        "print(Codes(experiment).of() == before)\n"
     )
     assert run(tmp_path, "main.py") == "True\n"
 
@@ -181,12 +181,12 @@ def test_an_edit_during_a_run_is_not_of_its_code(tmp_path: Path) -> None:
 def test_code_is_taken_again_once_a_source_has_changed(tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("def f(x): return 1\n")
     (tmp_path / "main.py").write_text(
-        "import gc, helper, pathlib, pyexp\nfrom pyexp.worker.sources import code_of\n"
+        "import gc, helper, pathlib, pyexp\nfrom pyexp.worker.sources import Codes\n"
         "def experiment(config): return helper.f(config)\n"
         "for number, is_on in (1, True), (2, False), (1, False), (1, True):\n"
         "    (gc.enable if is_on else gc.disable)()\n"
         "    pathlib.Path(helper.__file__).write_text(f'def f(x): return {number}\\n')\n"
-        "    hash = code_of(experiment).hash\n    print(number, is_on == gc.isenabled(), hash)\n"
+        "    hash = Codes(experiment).of().hash\n    print(number, is_on == gc.isenabled(), hash)\n"
     )
     one, two, *others = run(tmp_path, "main.py").splitlines()
     assert others == [one, one]
@@ -218,7 +218,7 @@ def test_a_module_is_found_if_it_is_the_users_own(files: dict[str, bytes], expec
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     (tmp_path / "use.py").write_text(
-        "import sys, types\nfrom pyexp.worker.sources import code_of\n"
+        "import sys, types\nfrom pyexp.worker.sources import Codes\n"
         "for name in ('broken', 'compiled'):\n"
         "    sys.modules[name] = types.ModuleType(name)\n    del sys.modules[name].__spec__\n"
         "import lib\nfor name in ('broken', 'compiled'): del sys.modules[name]\n"
@@ -231,7 +231,7 @@ def test_a_module_is_found_if_it_is_the_users_own(files: dict[str, bytes], expec
         "            return spec_from_file_location(name, __file__.replace('use.py', 'compiled.so'), loader=object())\n"
         "sys.meta_path.insert(0, Finder())\n"
         "def show():\n"
-        "    for name, digest in code_of(lib.f).parts.items(): print(name + '?' * digest.startswith('unknown'))\n"
+        "    for name, digest in Codes(lib.f).of().parts.items(): print(name + '?' * digest.startswith('unknown'))\n"
     )
     path = os.pathsep.join([str(tmp_path), str(tmp_path / "site-packages"), str(Path(__file__).parents[2])])
     assert parts(tmp_path, PYTHONPATH=path) == expected
@@ -253,9 +253,9 @@ def test_what_is_typed_is_known_as_far_as_its_lines_are_kept(tmp_path: Path) -> 
             for i, cell in enumerate(cells)
         )
         + (
-            "from pyexp.worker.sources import code_of\n"
+            "from pyexp.worker.sources import Codes\n"
             "for fn in (first, second):\n"
-            "    print(*[name + '?' * digest.startswith('unknown') for name, digest in code_of(fn).parts.items()])\n"
+            "    print(*[name + '?' * digest.startswith('unknown') for name, digest in Codes(fn).of().parts.items()])\n"
         )
     )
     said = run(tmp_path, "-c", code, PYTHONPATH=str(Path(__file__).parents[2])).splitlines()
@@ -271,12 +271,12 @@ def scaled(factor, seen=()):
 
 def test_functions_of_one_factory_differ_by_the_values_that_they_hold() -> None:
     """Only by values that cannot change: a list may be a cache."""
-    one, same, other, cached = (code_of(fn) for fn in (scaled(1), scaled(1), scaled(10), scaled(1, [5])))
+    one, same, other, cached = (Codes(fn).of() for fn in (scaled(1), scaled(1), scaled(10), scaled(1, [5])))
     assert one == same != other
     assert difference(one.parts, other.parts) == "test_sources.scaled.<locals>.experiment.factor changed"
     assert difference(one.parts, cached.parts) == "test_sources.scaled.<locals>.experiment.seen is gone"
     first, second, named = (
-        code_of(fn).parts
+        Codes(fn).of().parts
         for fn in (functools.partial(scaled, 1), functools.partial(scaled, 2), functools.partial(scaled, seen=(1,)))
     )
     assert difference(first, second).endswith("test_sources.scaled.[0] changed")

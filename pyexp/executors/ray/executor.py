@@ -176,7 +176,7 @@ class RaySession(Session):
         # travel where all nodes that were heard of see it.
         left = [] if self._sights == {True} else ray_files.pack(one.task.folder, self._ray.put)
         config = dumps(thaw(one.task.config), "config")
-        order = Order(config, one.task.folder, self._token_beside(one.task.folder), left)
+        order = Order(config, one.task.folder, self._token_beside(one.task.folder), left, one.task.code)
         self._idle = [other for other in self._idle if other is not place]
         one.place, one.handed_over, one.has_begun = place, time.monotonic(), True
         one.ref = place.actor.run.remote(order)

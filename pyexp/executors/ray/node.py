@@ -32,12 +32,16 @@ _GUARD = '"$@" $$ && rm -rf -- "$0"'
 
 
 class Order(NamedTuple):
-    """One cell: its config as a pickle, its folder in the run, a file that is seen where that is, what it holds."""
+    """One cell: its config as a pickle, its folder in the run, a file that is seen where that is, what it holds.
+
+    `code` is the short identity of its code.
+    """
 
     config: bytes
     folder: str
     token: str | None
     left: list[ray_files.Item]
+    code: str = ""
 
 
 class Answer(NamedTuple):
@@ -73,13 +77,15 @@ class Supervisor:
         if words := self._luggage.mismatch:
             return Answer(failure("ExecutorError", words), items=[])
         if order.token is not None and os.path.exists(order.token) and os.access(order.folder, os.W_OK):
-            return self._session.answer(order.config, order.folder, durable=self._luggage.settings.durable)
+            return self._session.answer(
+                order.config, order.folder, durable=self._luggage.settings.durable, code=order.code
+            )
         folder = os.path.join(self._session.top, os.path.basename(order.folder))
         os.makedirs(folder, exist_ok=True)
         try:
             ray_files.unpack(folder, order.left, self._ray.get, durable=False)
             # What is tried again is tried from there, and only the copy that is kept has to reach the disk.
-            answer = self._session.answer(order.config, folder, durable=False)
+            answer = self._session.answer(order.config, folder, durable=False, code=order.code)
             try:
                 return answer._replace(items=ray_files.pack(folder, self._ray.put))
             except Exception as error:  # the node's disk, or Ray's memory for objects, is full
@@ -125,13 +131,13 @@ class _Session(PackedSession):
     def make_guardian(self) -> _Lookout:
         return _Lookout(self.top)
 
-    def answer(self, config: bytes, folder: str, *, durable: bool) -> Answer:
+    def answer(self, config: bytes, folder: str, *, durable: bool, code: str = "") -> Answer:
         """How the cell with this config ends in that folder."""
         # Ray blocks SIGINT here, and cells inherit that.
         unix.signal.pthread_sigmask(unix.signal.SIG_UNBLOCK, guardian.STOPPING)
         self.settings = replace(self.settings, durable=durable)
         began = time.monotonic()
-        ended = self.run(config, folder, self._check_head)
+        ended = self.run(config, folder, code, self._check_head)
         words = "the cell was asked to stop"
         if self._watch.is_silent():
             words = f"the node had not heard from the head of the Ray cluster for {CUT_OFF:g} s, and ended the cell"

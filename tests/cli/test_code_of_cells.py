@@ -1,0 +1,162 @@
+"""What a config names is part of the code of the cells that have it, and of no other's."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.scripts import go
+
+MODELS = """
+import enum
+import functools
+from dataclasses import dataclass
+
+import helper
+
+def square(x):
+    return helper.times(x, x)
+
+def power(x, n):
+    return x ** n
+
+@functools.lru_cache
+def cached(x):
+    return x
+
+class Base:
+    def start(self, x):
+        return x + 1
+
+class Cube(Base):
+    def __call__(self, x):
+        return self.start(x) ** 3
+
+class Speed(enum.Enum):
+    FAST = 2
+
+@dataclass(frozen=True)
+class Scale:
+    factor: float
+
+    def apply(self, x):
+        return x * self.factor
+
+def unused(x):
+    return x
+"""
+HELPER = "def times(x, y):\n    return x * y\n"
+SCRIPT = """
+import functools, sys
+from collections import namedtuple
+from pyexp import experiment
+import models
+
+class Own:
+    def __call__(self, x):
+        return x - 1
+
+Pair = namedtuple("Pair", "one two")
+
+@experiment(executor="inline", timestamp="t", quiet=True)
+def trial(config):
+    return str(config.value)
+
+@trial.configs
+def configs():
+    return [{"name": name, "value": value} for name, value in {
+        "plain": 1,
+        "function": models.square,
+        "class": models.Cube,
+        "partial": functools.partial(models.power, n=2),
+        "cached": models.cached,
+        "enum": models.Speed.FAST,
+        "object": models.Scale(0.5),
+        "own": Own,
+        "deep": {"a": [{"b": (models.square, 1)}], "c": len, "d": functools.partial(max, 1)},
+    }.items()]
+
+if __name__ == "__main__":
+    trial.run()
+"""
+EDITS = [
+    ("models", "return helper.times(x, x)", "return helper.times(x, 2)", "function deep"),
+    ("helper", "return x * y", "return x + y", "function deep"),
+    ("models", "return x ** n", "return x ** -n", "partial"),
+    ("models", "    return x\n\nclass Base", "    return 2 * x\n\nclass Base", "cached"),
+    ("models", "** 3", "** 4", "class"),
+    ("models", "return x + 1", "return x + 2", "class"),
+    ("models", "FAST = 2", "FAST = 3", "enum"),
+    ("models", "x * self.factor", "x / self.factor", "object"),
+    ("main", "return x - 1", "return x - 2", "own"),
+    ("models", "def unused(x):\n    return x", "def unused(x):\n    return -x", ""),
+    ("models", "    return x ** n", "    # why\n    return (x ** n)", ""),
+    ("main", '"plain": 1', '"plain": 1, "new": models.unused', ""),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    for name, text in (("main", SCRIPT), ("models", MODELS), ("helper", HELPER)):
+        (folder / f"{name}.py").write_text(text)
+    go(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("module", "old", "new", "changed"), EDITS)
+def test_an_edit_of_what_a_config_names_is_seen_in_its_cells_alone(
+    finished: Path, module: str, old: str, new: str, changed: str
+) -> None:
+    path = finished / f"{module}.py"
+    before = path.read_text()
+    assert before.count(old) == 1
+    try:
+        path.write_text(before.replace(old, new))
+        plan = go(finished, "-n", "-v").stdout
+        found = re.findall(r"^load +(\S+?)-\S+ .*by other code", plan, re.M)
+        assert found == [name for name in re.findall(r'^        "(\w+)": ', SCRIPT, re.M) if name in changed.split()], (
+            plan
+        )
+        assert plan.count("run  ") == ('"new"' in new)
+    finally:
+        path.write_text(before)
+
+
+def test_a_grid_as_it_was_run_is_compared_too(finished: Path) -> None:
+    assert "other code" not in go(finished, "--report", "--as-run").stderr
+    main = finished / "main.py"
+    try:
+        main.write_text(SCRIPT.replace("str(config.value)", "repr(config.value)"))
+        said = go(finished, "--report", "--as-run", "-k", "p*").stderr
+        assert "1 of 2 loaded results" not in said
+        assert "2 of 2 loaded results were made by other code: main.trial changed; " in said
+    finally:
+        main.write_text(SCRIPT)
+
+
+def test_a_result_has_the_code_that_its_config_names_and_the_run_its_source(finished: Path) -> None:
+    (run,) = (finished / "out" / "trial").iterdir()
+    parts = {
+        path.parent.name.rpartition("-")[0]: set(json.loads(path.read_text())["code"]["parts"])
+        for path in run.glob("*/record.json")
+    }
+    more = {name: each - parts["plain"] for name, each in parts.items()}
+    assert more["plain"] == set()
+    assert more["function"] == more["deep"] == {"models.square", "helper.times"}
+    assert more["class"] == {"models.Cube", "models.Base"}
+    assert more["own"] == {"main.Own"}
+    assert MODELS in [path.read_text() for path in (run / "code").iterdir()]
+
+
+@pytest.mark.parametrize("executor", ["subprocess", "fork", "inline"])
+def test_a_result_whose_record_is_lost_knows_the_code_of_its_cell(tmp_path: Path, executor: str) -> None:
+    for name, text in (("main", SCRIPT), ("models", MODELS), ("helper", HELPER)):
+        (tmp_path / f"{name}.py").write_text(text)
+    go(tmp_path, "--executor", executor)
+    for record in tmp_path.glob("out/trial/t/*/record.json"):
+        record.unlink()
+    assert "other code" not in go(tmp_path, "-n").stdout
+    (tmp_path / "helper.py").write_text(HELPER.replace("x * y", "x + y"))
+    assert "9 to load (2 made by other code)" in go(tmp_path, "-n").stdout
