@@ -3,6 +3,7 @@
 Imports none of the user's modules: it finds one that is not loaded along the import path.
 """
 
+import dis
 import functools
 import gc
 import linecache
@@ -13,7 +14,7 @@ from contextlib import suppress
 from enum import Enum
 from importlib.util import decode_source
 from pathlib import PurePath
-from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, NoneType
 from typing import Any
 
 from pyexp.configs import FrozenConfig
@@ -192,7 +193,8 @@ def _held(roots: Iterable[Any], sources: Sources) -> dict[str, bytes]:
             named += [*((f"[{i}]", value) for i, value in enumerate(thing.args)), *thing.keywords.items()]
         for name, cell in zip(*_closure(thing), strict=True):
             with suppress(ValueError):  # it has no value yet
-                named.append((name, cell.cell_contents))
+                if not _assigns(thing.__code__, name):  # else it may be a counter
+                    named.append((name, cell.cell_contents))
         module = _key(getattr(fn, "__module__", None), sources)
         home = f"{module.rpartition('.')[2]}.{getattr(fn, '__qualname__', '?')}"
         for name, value in named if module in sources else ():
@@ -208,6 +210,13 @@ _FIXED = (bool, int, float, complex, str, bytes, NoneType, tuple, frozenset, Pur
 def _closure(thing: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     """The names and cells of what a function takes from the functions around it."""
     return (thing.__code__.co_freevars, thing.__closure__ or ()) if isinstance(thing, FunctionType) else ((), ())
+
+
+def _assigns(code: CodeType, name: str) -> bool:
+    """Whether a function assigns to a variable of the functions around it: `nonlocal`."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType) and name in each.co_freevars]
+    own = any(each.opname == "STORE_DEREF" and each.argval == name for each in dis.get_instructions(code))
+    return own or any(_assigns(each, name) for each in inner)
 
 
 def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:

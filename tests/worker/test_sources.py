@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import pyexp
 from pyexp.store.code import difference
 from pyexp.worker.sources import Codes
 from tests.cli.scripts import environment
@@ -267,6 +268,26 @@ def scaled(factor, seen=()):
         return config.x * factor + len(seen)
 
     return experiment
+
+
+def counted(fn):
+    calls = 0
+
+    @functools.wraps(fn)
+    def wrapper(config):
+        nonlocal calls
+        calls += 1
+        return fn(config)
+
+    return wrapper
+
+
+def test_a_count_of_calls_is_no_part_of_the_code() -> None:
+    fn = counted(scaled(3))
+    before = Codes(fn).of()
+    fn(pyexp.Config(x=1))
+    assert Codes(fn).of() == before
+    assert Codes(counted(scaled(4))).of() != before
 
 
 def test_functions_of_one_factory_differ_by_the_values_that_they_hold() -> None:
