@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pyrsistent import pmap
 
-from pyexp.configs import FrozenList, FrozenSet, encoders, registered
+from pyexp.configs import FrozenConfig, FrozenList, FrozenSet, encoders, registered
 from pyexp.errors import HashError
 
 Encoder = Callable[[Any], Any]
@@ -184,24 +184,34 @@ def _fields(value: Any) -> Iterable[Any]:
 
 
 def named_in(value: Any) -> Iterator[Any]:
-    """The functions and classes that a frozen value names: those in it, and the classes of the objects in it."""
+    """The functions and classes that a frozen value names: those in it, and the classes of the objects in it.
+
+    They come several times if they are named several times. A `NotLoaded` stands for what it names.
+    """
+    seen: dict[int, Any] = {}
     rest = [value]
     while rest:
         item = rest.pop()
+        if id(item) in seen:
+            continue
+        seen[id(item)] = item
+        kind = type(item)
+        is_named = isinstance(item, (type, NotLoaded)) or _is_function(item)
+        if is_named or kind not in _CONTAINERS:
+            yield item if is_named else kind
         inside: Iterable[Any] = ()
-        if isinstance(item, dict):
+        if is_named:
+            pass
+        elif isinstance(item, dict):
             inside = item.values()
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            inside = item
         elif isinstance(item, partial):
             inside = (item.func, *item.args, *item.keywords.values())
-        elif isinstance(item, type) or _is_function(item):
-            yield item
-        else:
-            if isinstance(item, (list, tuple, set, frozenset)):
-                inside = item
-            elif has_fields(type(item)):
-                inside = [getattr(item, name, None) for name in field_names(item)]
-            if type(item) not in _CONTAINERS:
-                yield type(item)
+        elif (parent := registered(kind)) is not None:
+            inside = (encoders[parent](item),)
+        elif has_fields(kind):
+            inside = [getattr(item, name, None) for name in field_names(item)]
         rest += [part for part in inside if type(part) not in _PLAIN]
 
 
@@ -231,7 +241,7 @@ def lacking(value: Any) -> str:
 
 
 _PLAIN = frozenset({bool, int, float, str, bytes, NoneType})
-_CONTAINERS = frozenset({FrozenList, FrozenSet, list, tuple, set, frozenset})
+_CONTAINERS = frozenset({FrozenConfig, FrozenList, FrozenSet, dict, list, tuple, set, frozenset, partial})
 
 
 def _initialized(value: Any) -> list[str]:

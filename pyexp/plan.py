@@ -16,7 +16,7 @@ from pyrsistent import pmap
 from pyexp.configs import NOTHING, FrozenConfig, filled, leaves, lookup, thaw
 from pyexp.errors import ConfigError, UsageError
 from pyexp.hashing import digest, encode, encoder_of_many, without_defaults
-from pyexp.results import Record, cells_in_words, clipped, labels, spelled
+from pyexp.results import Record, cells_in_words, clipped, labels, plain, restored, spelled
 from pyexp.sweep import name_of
 from pyexp.tensor import Tensor
 from pyexp.text import html_ends, html_table
@@ -363,12 +363,15 @@ def explained(
     return explanations
 
 
-def _pairs(config: FrozenConfig) -> set[tuple[str, bytes]]:
-    """The leaves of a config without its name. Two pairs are equal if path, value and type are."""
-    return {(path, encode(value)) for path, value in leaves(config) if path != "name"}
+def _pairs(config: FrozenConfig) -> set[tuple[str, str]]:
+    """The leaves of a config without its name, as they are after they were written and read: some are not loaded then.
+
+    Two pairs are equal if path, value and type are.
+    """
+    return {(path, repr(plain(restored(plain(value))))) for path, value in leaves(config) if path != "name"}
 
 
-def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str, bytes]]) -> str:
+def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str, str]]) -> str:
     paths, most = sorted({path for path, _ in pairs}), 3
     shown = [
         f"{path}: {' → '.join('absent' if at is NOTHING else clipped(spelled(thaw(at), repr), 40) for at in both)}"

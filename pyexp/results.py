@@ -76,6 +76,8 @@ def plain(value: Any, most: float = MOST_ITEMS) -> Any:
     if registered(kind):
         return _leaf_data(value, inner)
     if is_map(value):
+        if not all(type(key) is str for key in value):  # inside an object: JSON would make texts of the keys
+            return _marked("items", sorted([[inner(key), inner(item)] for key, item in value.items()], key=repr))
         return _map({key: inner(value[key]) for key in sorted(value)})
     if kind is list or isinstance(value, (FrozenList, PVector)):
         return [inner(item) for item in value]
@@ -284,7 +286,7 @@ class Record(NamedTuple):
     - `needs`: the classes and functions that loading the value needs.
     - `stamp` identifies the result file, `seal` its content.
     - `code`: the fingerprint of the code that made it, with its `hash`, its `parts` by name, and `accepted`, the hashes
-      of other code that the user declared equivalent.
+      of other code that the user declared equivalent. Without parts if other code has made the record again.
 
     >>> record = Record("fast", frozen_map({"lr": 0.1}), "d1", "done", outputs={"loss": 0.5}, seconds=1.5)
     >>> record.failed, record.outputs["loss"], record.seconds

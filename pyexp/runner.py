@@ -216,7 +216,7 @@ def differences(snapshot: Snapshot) -> list[str]:
 def of_other_code(loaded: Sequence[str], *, accepts: bool = False) -> list[str]:
     """A note on loaded results that other code made: how many, what changed, and what to do. Empty without any.
 
-    `loaded` has the `differences` of all. `accepts` says that the run marks them as made by this code.
+    `loaded` has the difference of each. `accepts` says that the run marks them as made by this code.
     """
     other = [*filter(None, loaded)]
     if not other:

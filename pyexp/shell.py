@@ -48,7 +48,7 @@ from pyexp.plan import (
     plan,
     validate_size,
 )
-from pyexp.results import cells_in_words, records_of
+from pyexp.results import Record, cells_in_words, records_of
 from pyexp.runner import Interrupted, Job, Performed, Snapshot
 from pyexp.store import history, layout, pickling, records
 from pyexp.store.layout import Run
@@ -194,18 +194,15 @@ def _script(fn: Any) -> str:
 
 
 def _code_for(fn: Any, initializer: Any) -> "Callable[[FrozenConfig], Code | None]":
-    """The fingerprint of the code for a config; None if it cannot be taken."""
+    """A function that gives the fingerprint of the code for a config; None if it cannot be taken."""
     from pyexp.worker.sources import Codes
 
-    def code_for(config: FrozenConfig) -> "Code | None":
-        try:
-            return codes().of(config)
-        except Exception:  # a source may hold anything, and must not fail the run
-            return None
-
-    codes = functools.cache(functools.partial(Codes, fn, initializer))
-    code_for(FrozenConfig())  # reads the sources now
-    return code_for
+    try:
+        codes = Codes(fn, initializer)
+    except Exception:  # a source may hold anything, and must not fail the run
+        return lambda config: None
+    codes.of()  # reads the sources now
+    return codes.of
 
 
 def _is_for_another(typed: Mapping[str, Any], others: "Sequence[Experiment[Any]]") -> bool:
@@ -565,9 +562,13 @@ def _as_run(job: Job, options: Options) -> Results:
         cells = results.map(lambda result: Cell(result.record.config, result.name, result.record.hash, str(result.out)))
         chosen = {cell.folder for cell in selected(cells, options.select)}
         results = Results.of(results.filter(lambda result: str(result.out) in chosen))
-    program, ran = records.Program(job.code_for), [record for record in records_of(results) if record.has_run]
-    differences = ["" if each.failed else program.difference(each.config, each.code, exact=False) for each in ran]
-    for line in runner.of_other_code(differences):
+    program = records.Program(job.code_for)
+
+    def difference(record: Record) -> str:
+        is_known = not record.failed and record.code.get("parts")  # a record that was lost has lost its config too
+        return program.difference(record.config, record.code) if is_known else ""
+
+    for line in runner.of_other_code([difference(record) for record in records_of(results) if record.has_run]):
         tell(line)
     return results
 

@@ -68,7 +68,9 @@ class PackedCell:
     """One cell, to be run elsewhere.
 
     `wanted` is the path of a file. If it is missing, the cell does not begin, or is killed. If it is empty, the
-    cell is asked to stop. With `""`, nothing stops the cell. `code` is the short identity of its code.
+    cell is asked to stop. With `""`, nothing stops the cell.
+
+    `code` is the short identity of its code.
     """
 
     luggage: Luggage

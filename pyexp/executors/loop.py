@@ -169,7 +169,9 @@ class _Scheduler:
 
 
 def _ended(running: Running, outcome: Outcome) -> Ended:
-    seconds = outcome.get("seconds", time.monotonic() - running.began)
+    began = running.began  # infinite if it ran elsewhere, and did not say when it began
+    lasted = time.monotonic() - began if math.isfinite(began) else time.time() - running.started
+    seconds = outcome.get("seconds", max(lasted, 0.0))
     return Ended(running.task, outcome, running.started, seconds)
 
 

@@ -12,7 +12,7 @@ from pyexp.look.runs import ANYBODY, dotted, near
 from pyexp.look.screen import Screen
 from pyexp.results import Record, Result, cells_in_words, clipped, outputs_of, records_of, spelled
 from pyexp.store import files, history
-from pyexp.store.code import Code, difference, same
+from pyexp.store.code import Code, change
 from pyexp.store.layout import RESULT, Run
 from pyexp.tensor import Tensor
 from pyexp.text import printable
@@ -115,8 +115,8 @@ def _made_by(commands: Commands, record: Record) -> Commands:
 def _of_parts(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
     """What changed in the code between the two of each pair, by their fingerprints."""
     coded = [(one, other) for one, other in pairs if one.code and other.code]
-    codes = [tuple(Code(record.code["hash"], record.code["parts"]) for record in pair) for pair in coded]
-    found = Counter(difference(old.parts, new.parts) for old, new in codes if same(old, new) is False)
+    codes = [[Code(record.code["hash"], record.code["parts"]) for record in pair] for pair in coded]
+    found = Counter(filter(None, (change(*pair) for pair in codes)))
     return [
         f"~ {words}{'' if number == len(coded) else f' ({number} of {cells_in_words(len(coded))})'}"
         for words, number in found.most_common()

@@ -5,13 +5,14 @@ the sources (the standard library, installed packages) is known by its name only
 counts and what does not.
 
 A source is taken apart into its top-level statements, `_Module`; a statement is read when it is reached, `_Reading`;
-`_Walk` follows the names. Where a rule is coarse, it counts more than it needs to, never less.
+`Reach` follows the names. Where a rule is coarse, it counts more than it needs to, never less.
 """
 
 import ast
 import builtins
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cache, partial
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -52,11 +53,8 @@ def fingerprint(
     sources: Mapping[str, str],
     packages: Container[str] = (),
     partial: Container[str] = (),
-    given: Iterable[Entry] = (),
 ) -> Code:
     """The fingerprint of what these reach in the sources, which are by module name.
-
-    `given` are the functions and classes that the code gets from a config: it reaches them too.
     `packages` are the modules that are packages; of a `partial` one, such as a notebook, the source has gaps: a name
     that it lacks is unknown. A module with an entry goes by its last name, so that `python pkg/main.py` and
     `python -m pkg.main` agree.
@@ -65,9 +63,9 @@ def fingerprint(
     ...     "helper": "LR = 0.1\\ndef g(x): return x * LR\\ndef h(x): return x"}).parts.keys()
     dict_keys(['helper.LR', 'helper.g', 'main.f'])
     """
-    walk = _Walk([*entries], sources, packages, partial, [*given])
-    code = walk.code()
-    vars(walk).clear()  # it refers to itself: without that the syntax trees would stay until they are collected
+    reach = Reach([*entries], sources, packages, partial)
+    code = reach.code()
+    vars(reach).clear()  # it refers to itself: without that the syntax trees would stay until they are collected
     return code
 
 
@@ -119,6 +117,21 @@ def difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     'helper.f changed, helper.g is new, main.LR is gone'
     """
     return ", ".join(f"{name} {words}" for name, words in _changes(old, new))
+
+
+def change(old: Code, new: Code) -> str:
+    """How two fingerprints differ, in words; `""` if they do not, or if that cannot be told.
+
+    One that was read from a seal has no parts.
+
+    >>> change(Code("1a", {"f": "1"}), Code("2b", {"f": "2"})), change(Code("1a", {}), Code("2b", {"f": "2"}))
+    ('f changed', 'what changed is not known')
+    """
+    if short_identity(old) == short_identity(new):
+        return ""
+    if not old.parts or not new.parts:
+        return "what changed is not known"
+    return difference(old.parts, new.parts) if same(old, new) is False else ""
 
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -475,7 +488,7 @@ class _Reading:
     What a node is read as is said by the method of its name, or by `_plain`. Nothing recurses: code may be deep.
     """
 
-    def __init__(self, walk: "_Walk", module: str, unit: _Unit) -> None:
+    def __init__(self, walk: "Reach", module: str, unit: _Unit) -> None:
         self.tokens: list[str | _Target] = []
         self.uses: list[_Use] = []
         self.imports: list[_Import] = []
@@ -661,8 +674,8 @@ _NOT_COUNTED = frozenset(["annotation", "ctx", "kind", "returns", "str", "type_c
 # From the entries to all that they reach.
 
 
-class _Walk:
-    """What the entries reach, as far as that has been followed."""
+class Reach:
+    """What the entries reach in the sources; for the arguments see `fingerprint`."""
 
     def __init__(
         self,
@@ -670,7 +683,6 @@ class _Walk:
         sources: Mapping[str, str],
         packages: Container[str],
         partial: Container[str],
-        given: Sequence[Entry],
     ) -> None:
         self._packages = packages
         self._partial = partial
@@ -685,9 +697,16 @@ class _Walk:
         self._whole: set[str] = set()
         self._left: list[tuple[str, _Unit]] = []
         self._asks_subclasses = False
-        for entry in (*entries, *given):
-            self._begin(entry)
-        self._follow_all()
+        self._follow_all(entries)
+
+    def with_also(self, entries: Iterable[Entry]) -> "Reach":
+        """What these reach too, such as the functions and classes in a config. This one stays as it is."""
+        more = copy(self)  # what a name stands for is the same: it depends on the sources alone
+        more._reached = {part: [*units] for part, units in self._reached.items()}
+        more._unknown, more._loaded, more._whole = {**self._unknown}, {*self._loaded}, {*self._whole}
+        more._left = []
+        more._follow_all(entries)
+        return more
 
     def code(self) -> Code:
         """The fingerprint of what is reached. A module with an entry goes by its last name, if no other goes by it."""
@@ -939,7 +958,9 @@ class _Walk:
                         return True
         return False
 
-    def _follow_all(self) -> None:
+    def _follow_all(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self._begin(entry)
         while self._left:
             while self._left:
                 self._follow(*self._left.pop())

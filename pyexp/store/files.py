@@ -160,7 +160,7 @@ def size_of(path: str) -> int:
 class Seal(NamedTuple):
     """The seal of a result file: the pickle's length in bytes, a CRC-32, the cell's hash, and the code.
 
-    The CRC-32 is that of the pickle, the hash and the code. These have 12 and 16 characters, blank if they are unknown.
+    The CRC-32 is that of the pickle, the hash and the code. Hash and code have 12 and 16 characters, blank if unknown.
     Version 2 had no code, version 1 no hash either.
     """
 
@@ -276,8 +276,8 @@ def commit(path: str, payload: bytes, *, durable: bool, code: str = "") -> None:
     Raises OSError if writing fails; then nothing is at `path`.
     """
     found = _CELL.search(os.path.dirname(path))
-    cell, made_by = (found[1] if found else "").encode().ljust(12), code.encode().ljust(16)
-    seal = Seal(len(payload), zlib.crc32(cell + made_by, zlib.crc32(payload)), cell, made_by)
+    cell, author = (found[1] if found else "").encode().ljust(12), code.encode().ljust(16)
+    seal = Seal(len(payload), zlib.crc32(cell + author, zlib.crc32(payload)), cell, author)
     try:
         make_folders(os.path.dirname(path), durable=durable)
         write(path, (payload, bytes(seal)), durable=durable)

@@ -57,37 +57,28 @@ class Program:
                 return need.replace(":", ".")
         return ""
 
-    def made_by(self, config: FrozenConfig, identity: str) -> Mapping[str, Any]:
-        """The code of a result as a record has it, from its short identity. Without parts, unless it is this code."""
-        if not identity:
+    def sealed_by(self, config: FrozenConfig, short: str) -> Mapping[str, Any]:
+        """The code in a seal, as a record has it, from its short identity. Without parts, unless it is this code."""
+        if not short:
             return {}
         from pyexp.store.code import as_data, short_identity
 
         code = self.code_for(config)
-        return as_data(code) if short_identity(code) == identity else {"hash": identity, "parts": {}}
+        return as_data(code) if short_identity(code) == short else {"hash": short, "parts": {}}
 
-    def difference(self, config: FrozenConfig, made_by: Mapping[str, Any], *, exact: bool = True) -> str:
-        """How the code that made a result differs from this program's, in words; `""` if no difference is known.
-
-        If the config is not `exact`, as it is from a record, parts that only the result's code has are left out: the
-        config may have named them.
-        """
+    def difference(self, config: FrozenConfig, made_by: Mapping[str, Any]) -> str:
+        """How the code that made a result differs from this program's, in words; `""` if no difference is known."""
         code = self.code_for(config) if made_by else None
         if code is None:
             return ""
-        from pyexp.store.code import Code, difference, identity, same  # loaded with the code of this program
+        from pyexp.store.code import Code, change, identity  # loaded with the code of this program
 
         old = Code(made_by["hash"], made_by["parts"])
         key = identity(old), identity(code)
-        if key[1] in (key[0], *made_by.get("accepted", ())):
+        if key[1] in made_by.get("accepted", ()):
             return ""
-        if not old.parts:  # its record was lost
-            return "what changed is not known"
         if key not in self._differences:
-            if not exact:
-                old = old._replace(parts={name: old.parts[name] for name in old.parts if name in code.parts})
-            is_other = same(old, code) is False
-            self._differences[key] = difference(old.parts, code.parts) if is_other else ""
+            self._differences[key] = change(old, code)
         return self._differences[key]
 
     def changed_default(self, cell: Cell, data: Mapping[str, Any]) -> str:
@@ -148,10 +139,10 @@ def facts(run: Run, cell: Cell, program: Program, *, exact: bool = True) -> Fact
     if not fits:
         fits, fault, code = _verified(run, cell, record)
     if fits and record is not None:
-        lost, other, code = program.lacks(record), program.difference(cell.config, record.code), ""
+        lost, other = program.lacks(record), program.difference(cell.config, record.code)
         fault = f"loading it needs {lost}, which is missing" if lost else ""
     else:
-        ended, other = _when(status.st_mtime), program.difference(cell.config, program.made_by(cell.config, code))
+        ended, other = _when(status.st_mtime), program.difference(cell.config, program.sealed_by(cell.config, code))
     return Facts("folder", record, stamp, fits, fault, ended, code=code, difference=other)
 
 
@@ -217,7 +208,7 @@ def record_for(run: Run, cell: Cell, seen: Facts, program: Program, *, unpickles
     if known is not None:
         about = {each: getattr(known, each) for each in ("started", "seconds", "attempts", "host", "executor")}
     made = record_of(
-        cell.name, cell.config, cell.hash, done(value, needs), code=program.made_by(cell.config, seen.code), **about
+        cell.name, cell.config, cell.hash, done(value, needs), code=program.sealed_by(cell.config, seen.code), **about
     )
     return _stamped(made, path)
 

@@ -20,8 +20,8 @@ from typing import Any
 from pyexp.configs import FrozenConfig
 from pyexp.errors import HashError
 from pyexp.hashing import encode
-from pyexp.leaves import named_in
-from pyexp.store.code import Code, Entry, fingerprint, holding
+from pyexp.leaves import NotLoaded, named_in
+from pyexp.store.code import Code, Entry, Reach, fingerprint, holding, may_bind
 from pyexp.store.modules import is_project, spec_of
 from pyexp.store.pickling import MAIN
 from pyexp.worker import script
@@ -44,15 +44,53 @@ class Codes:
         if sources.script is not None and is_project(sources.script.file):
             self._entries += (Entry(sources.main),)
         self._held = _held(roots, sources)
-        self._known: dict[tuple[Entry, ...], Code] = {}
+        self._known: dict[tuple[Entry, ...], Code | None] = {}
+        self._places: dict[int, tuple[Any, Entry | None]] = {}
+        self._reach: Reach | None = None
 
-    def of(self, config: FrozenConfig = FrozenConfig()) -> Code:
-        """The fingerprint of the code of the cells with this config."""
-        named = [(_key(getattr(thing, "__module__", None), self._sources), thing) for thing in named_in(config)]
-        given = tuple(dict.fromkeys(Entry(key, thing.__qualname__) for key, thing in named if key in self._sources))
+    def of(self, config: FrozenConfig = FrozenConfig()) -> Code | None:
+        """The fingerprint of the code of the cells with this config; None if it is not known."""
+        try:
+            given = tuple(sorted({place for thing in named_in(config) if (place := self._place_of(thing)) is not None}))
+        except Exception:  # it is not loaded, or an encoder of the user's raised
+            return None
         if given not in self._known:
-            self._known[given] = holding(self._fingerprint(given), self._held)
+            self._known[given] = None
+            with suppress(Exception):  # a source may hold anything, and must not fail the run
+                self._known[given] = holding(self._fingerprint(given), self._held)
         return self._known[given]
+
+    def _place_of(self, thing: Any) -> Entry | None:
+        """Where a thing that a config names is defined; None if it is not of the project.
+
+        Raises LookupError for a thing that was not loaded and whose parts are not known.
+        """
+        if id(thing) not in self._places:
+            module = getattr(thing, "__module__", None)
+            key = _key(module, self._sources)
+            if isinstance(thing, NotLoaded):
+                place = self._place_called(thing)
+            elif key in self._sources:  # a named tuple may be called otherwise than the name that it has
+                known = vars(sys.modules[module]) if module in sys.modules else {}
+                name = next((name for name, value in list(known.items()) if value is thing), thing.__qualname__)
+                place = Entry(key, name)
+            else:
+                place = None
+            self._places[id(thing)] = thing, place
+        return self._places[id(thing)][1]
+
+    def _place_called(self, thing: NotLoaded) -> Entry | None:
+        if thing.kind not in ("named", "enum"):
+            raise LookupError(f"it is not known what {thing!r} names")
+        names = thing.name.split(".")
+        modules = (i for i in range(len(names) - 1, 0, -1) if ".".join(names[:i]) in self._sources)
+        at = next(modules, None)
+        if at is None:
+            return None
+        place = Entry(".".join(names[:at]), ".".join(names[at:]))
+        if not may_bind(self._sources[place.module], names[at]):
+            raise LookupError(f"{place.module} does not define it")
+        return place
 
     def _fingerprint(self, given: tuple[Entry, ...]) -> Code:
         sources, key = self._sources, (self._entries, given)
@@ -60,13 +98,20 @@ class Codes:
             collects = gc.isenabled()
             gc.disable()  # it would look at a growing syntax tree again and again: 40 % of the time
             try:
-                code = fingerprint(self._entries, sources, sources.packages, sources.partial, given)
-                _fingerprints[key] = sources, code
+                _fingerprints[key] = sources, self._taken(given)
             finally:
                 if collects:
                     gc.enable()
         script.fingerprinted = sources.read
         return _fingerprints[key][1]
+
+    def _taken(self, given: tuple[Entry, ...]) -> Code:
+        known = self._entries, self._sources, self._sources.packages, self._sources.partial
+        if not given:
+            return fingerprint(*known)
+        if self._reach is None:  # kept for further configs that name something
+            self._reach = Reach(*known)
+        return self._reach.with_also(given).code()
 
 
 class Sources(Mapping[str, str]):
@@ -115,8 +160,9 @@ class Sources(Mapping[str, str]):
         """Whether all that the others have read reads the same now."""
         for name in others._texts:
             self.get(name)
-        own = {name: self._texts[name] for name in others._texts}
-        return own == others._texts and others.packages <= self.packages and others.partial <= self.partial
+        both = others._texts.keys()
+        own = {name: self._texts[name] for name in both}, self.packages & both, self.partial & both
+        return own == (others._texts, others.packages & both, others.partial & both)
 
     def _text(self, name: str) -> str | None:
         top, spec = name.partition(".")[0], self.spec(name)
@@ -191,9 +237,10 @@ def _held(roots: Iterable[Any], sources: Sources) -> dict[str, bytes]:
         named: list[tuple[str, Any]] = []
         if fn is not thing:
             named += [*((f"[{i}]", value) for i, value in enumerate(thing.args)), *thing.keywords.items()]
+        counters = _assigned(thing)
         for name, cell in zip(*_closure(thing), strict=True):
             with suppress(ValueError):  # it has no value yet
-                if not _assigns(thing.__code__, name):  # else it may be a counter
+                if cell not in counters:
                     named.append((name, cell.cell_contents))
         module = _key(getattr(fn, "__module__", None), sources)
         home = f"{module.rpartition('.')[2]}.{getattr(fn, '__qualname__', '?')}"
@@ -210,6 +257,21 @@ _FIXED = (bool, int, float, complex, str, bytes, NoneType, tuple, frozenset, Pur
 def _closure(thing: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     """The names and cells of what a function takes from the functions around it."""
     return (thing.__code__.co_freevars, thing.__closure__ or ()) if isinstance(thing, FunctionType) else ((), ())
+
+
+def _assigned(thing: Any) -> list[Any]:
+    """The cells of a closure that may hold counters: the function, or another one that it holds, assigns to them."""
+    found = []
+    for each in [thing, *_contents(thing)]:
+        found += [cell for name, cell in zip(*_closure(each), strict=True) if _assigns(each.__code__, name)]
+    return found
+
+
+def _contents(thing: Any) -> Iterator[Any]:
+    """What the cells of a closure hold."""
+    for cell in _closure(thing)[1]:
+        with suppress(ValueError):  # it has no value yet
+            yield cell.cell_contents
 
 
 def _assigns(code: CodeType, name: str) -> bool:

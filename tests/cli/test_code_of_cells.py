@@ -43,21 +43,25 @@ class Scale:
     def apply(self, x):
         return x * self.factor
 
+Alias = enum.Enum("Shade", {"DARK": 1})
+
+class Wrapped:
+    def __init__(self, loss):
+        self.loss, self.me = loss, self
+
 def unused(x):
     return x
 """
 HELPER = "def times(x, y):\n    return x * y\n"
 SCRIPT = """
 import functools, sys
-from collections import namedtuple
-from pyexp import experiment
+from pyexp import experiment, register_encoder
 import models
 
 class Own:
     def __call__(self, x):
         return x - 1
 
-Pair = namedtuple("Pair", "one two")
 
 @experiment(executor="inline", timestamp="t", quiet=True)
 def trial(config):
@@ -65,6 +69,7 @@ def trial(config):
 
 @trial.configs
 def configs():
+    register_encoder(models.Wrapped, lambda wrapped: wrapped.loss)
     return [{"name": name, "value": value} for name, value in {
         "plain": 1,
         "function": models.square,
@@ -74,6 +79,8 @@ def configs():
         "enum": models.Speed.FAST,
         "object": models.Scale(0.5),
         "own": Own,
+        "alias": models.Alias.DARK,
+        "wrapped": models.Wrapped(models.power),
         "deep": {"a": [{"b": (models.square, 1)}], "c": len, "d": functools.partial(max, 1)},
     }.items()]
 
@@ -83,7 +90,14 @@ if __name__ == "__main__":
 EDITS = [
     ("models", "return helper.times(x, x)", "return helper.times(x, 2)", "function deep"),
     ("helper", "return x * y", "return x + y", "function deep"),
-    ("models", "return x ** n", "return x ** -n", "partial"),
+    ("models", "return x ** n", "return x ** -n", "partial wrapped"),
+    (
+        "models",
+        '"DARK": 1',
+        '"DARK": 2',
+        "alias",
+    ),
+    ("models", "self.loss, self.me = loss, self", "self.me, self.loss = self, loss", "wrapped"),
     ("models", "    return x\n\nclass Base", "    return 2 * x\n\nclass Base", "cached"),
     ("models", "** 3", "** 4", "class"),
     ("models", "return x + 1", "return x + 2", "class"),
@@ -125,15 +139,26 @@ def test_an_edit_of_what_a_config_names_is_seen_in_its_cells_alone(
 
 
 def test_a_grid_as_it_was_run_is_compared_too(finished: Path) -> None:
-    assert "other code" not in go(finished, "--report", "--as-run").stderr
-    main = finished / "main.py"
+    """What its configs name is known by name. What an object holds is not: such cells are left out."""
+
+    def said(*words: str) -> str:
+        return go(finished, "--report", "--as-run", *words).stderr
+
+    assert "other code" not in said()
+    main, models = finished / "main.py", finished / "models.py"
     try:
         main.write_text(SCRIPT.replace("str(config.value)", "repr(config.value)"))
-        said = go(finished, "--report", "--as-run", "-k", "p*").stderr
-        assert "1 of 2 loaded results" not in said
-        assert "2 of 2 loaded results were made by other code: main.trial changed; " in said
+        assert "2 of 2 loaded results were made by other code: main.trial changed; " in said("-k", "[pf]*n")
+        main.write_text(SCRIPT.replace("\nclass Own", "\nimport warnings\nwarnings.simplefilter('error')\n\nclass Own"))
+        assert "6 of 11 loaded results were made by other code: main.<module> is new; " in said()
+        main.write_text(SCRIPT)
+        models.write_text(MODELS.replace("return helper.times(x, x)", "return helper.times(x, 2)"))
+        assert "1 of 11 loaded result was made by other code: models.square changed; " in said()
+        models.write_text(MODELS.replace("FAST = 2", "FAST = 3"))
+        assert "1 of 11 loaded result was made by other code: models.Speed changed; " in said()
     finally:
         main.write_text(SCRIPT)
+        models.write_text(MODELS)
 
 
 def test_a_result_has_the_code_that_its_config_names_and_the_run_its_source(finished: Path) -> None:
@@ -159,4 +184,4 @@ def test_a_result_whose_record_is_lost_knows_the_code_of_its_cell(tmp_path: Path
         record.unlink()
     assert "other code" not in go(tmp_path, "-n").stdout
     (tmp_path / "helper.py").write_text(HELPER.replace("x * y", "x + y"))
-    assert "9 to load (2 made by other code)" in go(tmp_path, "-n").stdout
+    assert "11 to load (2 made by other code)" in go(tmp_path, "-n").stdout

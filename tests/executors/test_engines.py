@@ -276,3 +276,44 @@ def test_cells_that_a_killed_run_left_on_an_engine_end_when_it_goes_on(script: S
         _wait_for(note)
         assert script.run(env={**os.environ, "SECONDS": "0"}).stdout == "ValueError b c d\n"
         assert left.result(timeout=60)["type"] == "Cancelled"
+
+
+class Silent(Future[Any]):
+    """A future that never says that it is done."""
+
+    def done(self) -> bool:
+        return False
+
+    def cancel(self) -> bool:
+        return False
+
+
+class SilentPool:
+    """An engine that runs a cell to its end, and does not notice."""
+
+    def submit(self, call: Any, cell: Any) -> Silent:
+        call(cell)
+        return Silent()
+
+
+def test_a_cell_that_finished_unnoticed_has_a_time_when_the_run_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyexp.executors import futures
+    from pyexp.executors.base import RunSettings, StopRequest, Task
+    from pyexp.executors.loop import schedule
+
+    monkeypatch.setattr(futures, "PATIENCE", 0.1)
+    stop = StopRequest()
+    folder = tmp_path / "a-0123456789ab"
+    folder.mkdir()
+
+    def stop_now() -> None:
+        stop.count = 1
+
+    task = Task("a", len, pyexp.freeze({"name": "a"}), str(folder), code="abcd")
+    settings = RunSettings(grace=0.1, durable=False)
+    with FuturesExecutor(SilentPool()).session(len, settings, stop) as session:
+        (ended,) = schedule(session, iter([task]), stop_now)
+    assert ended.outcome["status"] == "done"
+    assert 0 <= ended.seconds < 60

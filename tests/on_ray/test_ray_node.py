@@ -92,7 +92,7 @@ def ended(tmp_path) -> Callable[[ray_node._Session], ray_node.Answer]:
     def run(session: ray_node._Session) -> ray_node.Answer:
         folder = tmp_path / str(next(count))
         folder.mkdir()
-        return session.answer(pickle.dumps({}), str(folder), durable=False)
+        return session.answer(pickle.dumps({}), str(folder), durable=False, code="")
 
     return run
 
@@ -212,6 +212,6 @@ def command(pid: int) -> list[str]:
 def test_a_node_with_other_versions_says_what_it_has(version):
     supervisor = ray_node.Supervisor(kit()._replace(version=version))
     supervisor.stop()
-    words = supervisor.run(ray_node.Order(b"", "", None, [])).outcome["message"]
+    words = supervisor.run(ray_node.Order(b"", "", None, [], "")).outcome["message"]
     assert words.startswith(f"{socket.gethostname()} has pyexp {pyexp.__version__} on Python {sys.version_info.major}.")
     assert version in words

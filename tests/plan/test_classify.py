@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from pyexp.configs import freeze
 from pyexp.hashing import encode
+from pyexp.leaves import NotLoaded
 from pyexp.plan import POLICY, Action, Cell, Facts, Mode, Status, after_claim, classify, explained, step_of
-from pyexp.results import Record
+from pyexp.results import Record, plain, restored
+from pyexp.testing.strategies import Colour, Point, first
 
 CELL = Cell(freeze({"name": "exp"}), "exp", "abc", "exp-abc")
 
@@ -138,3 +140,12 @@ def test_how_a_cell_ended_is_said_in_words() -> None:
     assert str(classify(Facts("folder", failed, ended="at 12:03")).detail) == "at 12:03 with E: no"
     other = Facts("folder", stamp=(1, 2), fits=True, ended="at 12:03", difference="helper.f changed")
     assert str(classify(other).detail) == "at 12:03, by other code: helper.f changed"
+
+
+def test_a_config_that_was_not_loaded_is_compared_by_what_it_names() -> None:
+    config = {"name": "f", "colour": Colour.ONE, "at": Point([first]), "lr": 0.1}
+    read = restored(plain(freeze(config)))
+    assert isinstance(read["colour"], NotLoaded)
+    cell = CELL._replace(config=freeze({**config, "lr": 0.2}))
+    told = explained([cell], {}, [freeze(read)])[cell.folder]
+    assert str(told.detail) == "(nearest: f, differs in lr: 0.1 → 0.2)"

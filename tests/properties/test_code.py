@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyexp.store.code import Code, Entry, difference, fingerprint, same
+from pyexp.store.code import Code, Entry, Reach, change, difference, fingerprint, same, short_identity
 from tests.properties.edits import CHANGES, NEUTRAL, PACKAGES, PAIRS, PROJECT
 
 ENTRIES = [Entry("main", "experiment"), Entry("main", "prepare")]
@@ -234,6 +234,15 @@ def test_unknown_is_neither_equal_nor_changed(
 ) -> None:
     assert same(Code("", old), Code("", new)) is verdict
     assert difference(old, new) == words
+    told = words if verdict is False else ""
+    assert change(Code("1", old), Code("2", new)) == (told if old and new else "what changed is not known")
+
+
+def test_a_code_of_which_only_the_seal_is_left_is_the_same_or_another() -> None:
+    for code in (Code("0123456789abcdef", {"f": "1"}), Code("unknown", {"f": "1", "g": "unknown: exec"})):
+        seal = Code(short_identity(code), {})
+        assert change(seal, code) == change(code, seal) == ""
+        assert change(seal, code._replace(hash="fedcba9876543210")) == "what changed is not known"
 
 
 PRINT = """
@@ -423,6 +432,23 @@ def test_an_edit_that_changes_the_outcome_changes_the_fingerprint(pair: tuple[di
     if before is not None and after is not None and before != after:
         old, new = (fingerprint([Entry("main", "f")], each) for each in pair)
         assert same(old, new) is False
+
+
+@given(edits(), st.lists(st.sampled_from([Entry("h", "g"), Entry("main", "f"), Entry("h", "A"), Entry("h")])))
+def test_what_is_reached_besides_does_not_depend_on_the_order(
+    pair: tuple[dict[str, str], dict[str, str]], more: list[Entry]
+) -> None:
+    for program in pair:
+        reach = Reach([Entry("main", "f")], program, (), ())
+        together = reach.with_also(more).code()
+        one_by_one = reach
+        for entry in reversed(more):
+            one_by_one = one_by_one.with_also([entry])
+        last = Reach([], program, (), ())
+        last._entries = {("main", "f")}  # the experiment is known, and begun last
+        assert together == one_by_one.code() == last.with_also([*more, Entry("main", "f")]).code()
+        assert reach.code() == fingerprint([Entry("main", "f")], program)
+        assert together.parts.keys() >= reach.code().parts.keys()
 
 
 @given(edits())

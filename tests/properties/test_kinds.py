@@ -4,6 +4,7 @@ import io
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePath
@@ -256,3 +257,29 @@ def test_what_a_config_names_is_found_wherever_it_stands(data):
     found = {*named_in(freeze({**config, "planted": thing}))}
     assert found - {len} == {*named_in(freeze(config))} - {len} | named
     assert {*named_in(freeze({"x": Point([first, {"b": Colour.ONE}])}))} == {Point, first, Colour}
+
+
+def test_what_a_registered_type_names_is_what_its_encoder_gives():
+    """Its fields may refer to itself."""
+
+    @dataclass
+    class Node:
+        loss: object
+        parent: object = None
+
+    register_encoder(Node, lambda node: node.loss)
+    node = Node(first)
+    node.parent = node
+    assert {*named_in(freeze({"x": node}))} == {Node, first}
+    shared = (Colour.ONE, first)
+    for _ in range(40):
+        shared = (shared, shared)
+    assert {*named_in(shared)} == {Colour, first}
+
+
+def test_a_dict_inside_an_object_may_have_keys_of_any_kind():
+    value = {Colour.ONE: 1, 1: "b", "1": 3, (2, None): first}
+    one, other = (written({"x": Point(each)})["x"] for each in (value, {**value, 1: "c"}))
+    assert isinstance(one, NotLoaded)
+    assert one == written({"x": Point(dict(reversed(value.items())))})["x"]
+    assert one != other

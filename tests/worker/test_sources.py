@@ -290,6 +290,40 @@ def test_a_count_of_calls_is_no_part_of_the_code() -> None:
     assert Codes(counted(scaled(4))).of() != before
 
 
+def two_that_count():
+    calls = 0
+
+    def count():
+        nonlocal calls
+        calls += 1
+
+    def experiment(config):
+        count()
+        return calls
+
+    return experiment
+
+
+def test_a_count_that_another_function_keeps_is_no_part_of_the_code() -> None:
+    fn = two_that_count()
+    before = Codes(fn).of()
+    fn(None)
+    assert Codes(fn).of() == before
+
+
+def test_a_fingerprint_that_cannot_be_taken_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def fail(*_: Any) -> None:
+        tries.append(1)
+        raise RecursionError
+
+    codes = Codes(two_that_count())
+    monkeypatch.setattr(codes, "_fingerprint", fail)
+    assert [codes.of(pyexp.freeze({"x": i})) for i in range(3)] == [None, None, None]
+    assert tries == [1]
+
+
 def test_functions_of_one_factory_differ_by_the_values_that_they_hold() -> None:
     """Only by values that cannot change: a list may be a cache."""
     one, same, other, cached = (Codes(fn).of() for fn in (scaled(1), scaled(1), scaled(10), scaled(1, [5])))

@@ -41,7 +41,7 @@ class Order(NamedTuple):
     folder: str
     token: str | None
     left: list[ray_files.Item]
-    code: str = ""
+    code: str
 
 
 class Answer(NamedTuple):
@@ -131,7 +131,7 @@ class _Session(PackedSession):
     def make_guardian(self) -> _Lookout:
         return _Lookout(self.top)
 
-    def answer(self, config: bytes, folder: str, *, durable: bool, code: str = "") -> Answer:
+    def answer(self, config: bytes, folder: str, *, durable: bool, code: str) -> Answer:
         """How the cell with this config ends in that folder."""
         # Ray blocks SIGINT here, and cells inherit that.
         unix.signal.pthread_sigmask(unix.signal.SIG_UNBLOCK, guardian.STOPPING)
