@@ -301,10 +301,16 @@ def _stands_in(name: str, thing: Any) -> bool:
 def script_name(main: Any) -> str:
     """The name under which another process would import a script, from its `__spec__` or its `__file__`."""
     spec = getattr(main, "__spec__", None)
-    if spec is not None:  # python -m package.module
-        return str(spec.name).removesuffix(".__main__")
+    name = "__main__" if spec is None else str(spec.name).removesuffix(".__main__")  # python -m package.module
     file = getattr(main, "__file__", None) or "<"
-    return "__main__" if file.startswith("<") else PurePath(file).stem  # no file: a notebook, a prompt, a pipe
+    if name != "__main__" or file.startswith("<"):  # no file: a notebook, a prompt, a pipe
+        return name
+    path = PurePath(file)
+    if path.stem != "__main__":
+        return path.stem
+    above = path.parent  # python folder, python archive.pyz
+    is_archive = above.suffix in (".exe", ".pyz", ".pyzw", ".zip")
+    return (above.stem if is_archive else above.name).replace(".", "_")
 
 
 def _numpy_array(value: Any) -> Any:

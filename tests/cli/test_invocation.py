@@ -98,6 +98,21 @@ def test_the_command_line_of_an_entry_point_on_windows_is_read(folder: Path) -> 
     assert "(new)" in start(folder, "bin/train.exe", "-n").stdout
 
 
+def test_a_folder_and_an_archive_have_names_of_their_own(folder: Path) -> None:
+    """So that none of them continues the run of another."""
+    text = STUDY + "\nif __name__ == '__main__':\n    main()\n"
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        (folder / name / "__main__.py").write_text(text)
+    with zipfile.ZipFile(folder / "three.pyz", "w") as archive:
+        archive.writestr("__main__.py", text)
+    assert start(folder, "one").returncode == 0
+    assert "1 cell: 1 to load" in start(folder, "-m", "one", "--continue", "-n").stdout
+    for name in ("two", "three.pyz"):
+        said = start(folder, name, "--continue").stderr
+        assert f"was begun by '{name.partition('.')[0]}'; its runs were begun by 'one'" in said
+
+
 PROGRAMS = {
     "the program of a library": "from study import main\nfrom library import call\ncall(main)\n",
     "tests": "import unittest\nfrom study import main\n"

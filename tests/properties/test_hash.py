@@ -612,6 +612,16 @@ def test_a_script_is_named_by_its_spec_or_its_file():
         by_file = ModuleType("__main__")
         by_file.__file__ = file
         assert script_name(by_file) == name
+    by_folder = ModuleType("__main__")
+    by_folder.__spec__ = ModuleSpec("__main__", None)
+    for file, name in {
+        "/a/study/__main__.py": "study",
+        "/a/study.v2/__main__.py": "study_v2",
+        "/a/study.pyz/__main__.py": "study",
+        "/a/study.exe/__main__.py": "study",
+    }.items():
+        by_folder.__file__ = file
+        assert script_name(by_folder) == name
     assert script_name(ModuleType("__main__")) == "__main__"
 
 
