@@ -82,7 +82,7 @@ def _close(descriptor: int) -> None:
 @contextmanager
 def inherited(descriptor: int | None) -> Iterator[None]:
     """A fork that is made meanwhile holds the claim with this descriptor too. Any other fork holds no claim."""
-    lent = {descriptor} & _held
+    lent = _held & {descriptor}
     _held.difference_update(lent)
     try:
         yield
