@@ -139,8 +139,8 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
     command = command_again(typed, words if argv is None else list(argv))
     # One name for the new runs of a command, so that --timestamp names them all.
     like = next(filter(None, _new_runs), "") if is_typed else ""
-    job = call.job(options, made, command, like)
     with _exit_on_error(has_words):
+        job = call.job(options, made, command, like)
         try:
             if options.dry_run:
                 return _dry_run(job, options)
@@ -266,7 +266,7 @@ def _complete_if_asked(call: Call) -> None:
 
 @contextmanager
 def _exit_on_error(wanted: bool) -> Iterator[None]:
-    """If a command line was given, turn a mistake on it, or a signal, into one line and an exit status.
+    """If a command line was given, turn a mistake on it, or Ctrl-C, into one line and an exit status.
 
     The user's own functions do not run inside, so that their errors keep their tracebacks.
     """
@@ -277,26 +277,29 @@ def _exit_on_error(wanted: bool) -> Iterator[None]:
             raise
         tell(f"error: {error}")
         raise SystemExit(2) from error
-    except Interrupted as error:
+    except KeyboardInterrupt as error:
         if not wanted:
             raise
-        tell(str(error))
-        raise SystemExit(error.status) from None
+        told: BaseException | None = error
+        while told is not None and not isinstance(told, Interrupted):  # once more while the run was being closed
+            told = told.__context__
+        told = told or Interrupted("interrupted by Ctrl-C; no cell was running", 128 + runner.CTRL_C)
+        tell(str(told))
+        raise SystemExit(told.status) from None
 
 
 def _reported(done: Results, report: Any, options: Options, has_words: bool) -> Any:
     """What the report on the results returns. Write the page and the chart that the options ask for."""
-    page = write_page(done) if options.html else ""
-    value = done
-    if report is not None:
-        value = report(done)
-    else:
-        rest = "all are on the page" if options.html else "-v shows all"
-        say(for_stdout(done, rest, whole=options.verbose))
-    if page:
-        say(page)
-    if options.plot:
-        with _exit_on_error(has_words):
+    with _exit_on_error(has_words):
+        page = write_page(done) if options.html else ""
+        if report is None:
+            rest = "all are on the page" if options.html else "-v shows all"
+            say(for_stdout(done, rest, whole=options.verbose))
+    value = done if report is None else report(done)
+    with _exit_on_error(has_words):
+        if page:
+            say(page)
+        if options.plot:
             say(write_plot(done, options.plot))
     return value
 

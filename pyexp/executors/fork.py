@@ -12,6 +12,7 @@ from typing import Any
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import Function, RunSettings, SessionExecutor, StopRequest, Task
 from pyexp.executors.processes import Child, ProcessCell, ProcessSession, is_gone, status_pipe
+from pyexp.store import claims
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, script, unix
 from pyexp.worker.main import opened_device, reaped, separate, threads_after_fork
@@ -78,11 +79,12 @@ class ForkSession(ProcessSession):
             # A signal that comes before the child has its own handlers waits until it has.
             blocked = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
             try:
-                with _quietly():
-                    pid = unix.os.fork()
-                if pid == 0:
-                    with cells.leaving(cell):
-                        self._live(task, cell, status, writer, blocked)
+                with claims.inherited(task.claim):
+                    with _quietly():
+                        pid = unix.os.fork()
+                    if pid == 0:
+                        with cells.leaving(cell):
+                            self._live(task, cell, status, writer, blocked)
             finally:
                 unix.signal.pthread_sigmask(unix.signal.SIG_SETMASK, blocked)
             child = Child(pid, status, cell.mark, gone=lambda: is_gone(pid), reap=lambda: reaped(pid))
@@ -93,9 +95,9 @@ class ForkSession(ProcessSession):
         separate(cell.mark, self._guardian.pipe, self._parent, _handlers())
         before = cells.note_what_exists()
         sys.meta_path.insert(0, self._finder)
-        for other in self._cells:  # whose claims would be held for as long as this one lives
-            for descriptor in (other.child.status, other.child.watch, other.task.claim):
-                if descriptor is not None and descriptor != task.claim:
+        for other in self._cells:
+            for descriptor in (other.child.status, other.child.watch):
+                if descriptor is not None:
                     with suppress(OSError):
                         os.close(descriptor)
         os.close(parents)

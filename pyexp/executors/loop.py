@@ -179,14 +179,15 @@ def finished(task: Task, told: Outcome | None) -> Outcome | None:
     """The outcome of a cell that has finished: the one it told, or else the one that its result shows. None if neither.
 
     A worker that dies or is stopped between its commit and its last word leaves a sealed result, which is not to be
-    computed again.
+    computed again. The result of other code is that of a cell which an earlier run left on another machine.
     """
     if told is not None and told["status"] == "done":
         return told
     try:
         content = files.read(task.result_path, trust="")
-        size, sealed = files.unsealed(content)
-        return done(*pickling.load_noting(content, size)) if sealed else None
+        size, seal = files.unsealed(content)
+        is_own = seal is not None and seal.code.strip() in (b"", task.code.encode())
+        return done(*pickling.load_noting(content, size)) if is_own else None
     except Exception:  # there is none, or it is damaged
         return None
 

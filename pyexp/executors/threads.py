@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Collection
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from pyexp.executors.base import Executor, Running, RunSettings, Session, StopRe
 from pyexp.results import Outcome as Told
 from pyexp.store import pickling
 from pyexp.worker.outcome import attempt
+
+#: The short identity of the code of the cell that this thread runs, for the seal of a result that is made elsewhere.
+code_of_cell = ContextVar("code_of_cell", default="")
 
 
 class Outcome(dict[str, Any]):
@@ -54,6 +58,7 @@ class ThreadSession(Session):
     def _perform(self, running: ThreadCell) -> None:
         task = running.task
         returned: list[Any] = []
+        code_of_cell.set(task.code)
         outcome = attempt(
             lambda: returned.append(self._executor.run(task.fn, task.private_config(), Path(task.result_path))),
             lambda _: [],

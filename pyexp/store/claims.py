@@ -6,7 +6,8 @@ way. Ages and process ids are never used. Knows names and locks, not what is cla
 
 import errno
 import os
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -29,10 +30,12 @@ _fcntl, _msvcrt = _module("fcntl"), _module("msvcrt")
 _BYTE = 1 << 30
 # Windows' error for removing an open file.
 _IN_USE = 32
+# The descriptors of the claims of this process. Its forks close them: a pool's workers may outlive this process.
+_held: set[int] = set()
 
 
 class Claim(NamedTuple):
-    """A claimed name. A child that inherits the descriptor holds the claim too, where the system's locks allow it."""
+    """A claimed name. A child that is given the descriptor holds the claim too, where the system's locks allow it."""
 
     descriptor: int
     path: str
@@ -45,7 +48,7 @@ class Claim(NamedTuple):
                 os.unlink(self.path)
         except OSError as error:
             in_use = getattr(error, "winerror", None) == _IN_USE
-        os.close(self.descriptor)
+        _close(self.descriptor)
         if in_use:  # by this descriptor: now it is closed. On such a system another process's claim is safe too
             with suppress(OSError):
                 os.unlink(self.path)
@@ -60,14 +63,41 @@ def claim(folder: str, name: str) -> Claim | None:
         except FileNotFoundError:  # the folder does not exist yet, or another process has just tidied up
             os.makedirs(folder, exist_ok=True)
             continue
+        _held.add(descriptor)
         with ExitStack() as undo:
-            undo.callback(os.close, descriptor)
+            undo.callback(_close, descriptor)
             if not _locked(descriptor):
                 return None
             if _is_named(descriptor, path):
                 sign(descriptor, os.getpid())
                 undo.pop_all()
                 return Claim(descriptor, path)
+
+
+def _close(descriptor: int) -> None:
+    _held.discard(descriptor)
+    os.close(descriptor)
+
+
+@contextmanager
+def inherited(descriptor: int | None) -> Iterator[None]:
+    """A fork that is made meanwhile holds the claim with this descriptor too. Any other fork holds no claim."""
+    lent = _held & {descriptor}
+    _held.difference_update(lent)
+    try:
+        yield
+    finally:
+        _held.update(lent)
+
+
+def _close_all() -> None:
+    while _held:
+        with suppress(OSError):
+            os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all)
 
 
 def _locked(descriptor: int, *, shared: bool = False) -> bool:

@@ -287,17 +287,17 @@ def commit(path: str, payload: bytes, *, durable: bool, code: str = "") -> None:
         raise
 
 
-def unsealed(content: bytes) -> tuple[int, bool]:
-    """The length of the pickle in a file's content, in bytes, and whether it has a seal. A plain pickle has none.
+def unsealed(content: bytes) -> tuple[int, Seal | None]:
+    """The length of the pickle in a file's content, in bytes, and its seal. A plain pickle has none.
 
     Raises `DamagedError` if the content does not match its seal.
     """
     seal = _seal_in(content[-SEAL:])
     if seal is None:
-        return len(content), False
+        return len(content), None
     end = len(content) - seal.length
     seal.validate(end, zlib.crc32(memoryview(content)[:end]))
-    return end, True
+    return end, seal
 
 
 def read(path: str, size: int = -1, *, trust: str | None = None) -> bytes:

@@ -48,7 +48,7 @@ class Program:
         self._defaults = defaults
         self._loads = loads
         self._is_there = cache(_is_there)
-        self._differences: dict[tuple[str, str], str] = {}
+        self._differences: dict[tuple[str, str, bool], str] = {}
 
     def lacks(self, record: Record) -> str:
         """The first class or function that loading the result needs and that is missing here; `""` if none is."""
@@ -74,7 +74,7 @@ class Program:
         from pyexp.store.code import Code, change, identity  # loaded with the code of this program
 
         old = Code(made_by["hash"], made_by["parts"])
-        key = identity(old), identity(code)
+        key = identity(old), identity(code), bool(old.parts)
         if key[1] in made_by.get("accepted", ()):
             return ""
         if key not in self._differences:

@@ -278,6 +278,18 @@ def test_cells_that_a_killed_run_left_on_an_engine_end_when_it_goes_on(script: S
         assert left.result(timeout=60)["type"] == "Cancelled"
 
 
+def test_the_result_of_other_code_is_not_that_of_the_cell(tmp_path: Path):
+    """As a cell of an earlier run commits it, before it notices that the run goes on with edited code."""
+    from pyexp.executors.base import Task
+    from pyexp.executors.loop import finished
+    from pyexp.store import files, pickling
+
+    for code, status in (("1234", "done"), ("", "done"), ("5678", None)):
+        files.commit(str(tmp_path / "result.pkl"), pickling.dumps(7, "result"), durable=False, code=code)
+        outcome = finished(Task("a", lambda config: 7, pyexp.freeze({}), str(tmp_path), code="1234"), None)
+        assert (outcome and outcome["status"]) == status
+
+
 class Silent(Future[Any]):
     """A future that never says that it is done."""
 

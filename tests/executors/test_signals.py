@@ -309,3 +309,39 @@ def test_a_signal_at_any_moment_loses_nothing(script, executor, count):
     assert ended.stdout == "all\n"
     assert len(script.results()) == count
     assert len(re.findall("done in", ended.stderr)) == count - len(finished)
+
+
+def test_ctrl_c_while_no_cell_runs_ends_in_one_line(script):
+    """While the plan is made, and once more while the executor closes after a first one."""
+    script.write("""
+import os, signal
+import pyexp
+
+class Rate:
+    pass
+
+def encode(rate):
+    if "planning" in os.environ:
+        os.kill(os.getpid(), signal.SIGINT)
+    return "rate"
+
+pyexp.register_encoder(Rate, encode)
+
+class Own(pyexp.Executor):
+    def run(self, fn, config, result_path):
+        os.kill(os.getpid(), signal.SIGINT)
+        return 1
+
+    def close(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+experiment = pyexp.experiment(name="e", executor=Own())(lambda config: 1)
+if __name__ == "__main__":
+    experiment.run(configs=[{"name": name, "rate": Rate()} for name in "ab"])
+""")
+    ended = script.run(env={**os.environ, "planning": "1"})
+    assert (ended.returncode, ended.stderr) == (130, "interrupted by Ctrl-C; no cell was running\n")
+    ended = script.run()
+    assert ended.returncode == 130, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "; 1 of 2 cells are left; to go on: python main.py --no-durable --timestamp run" in ended.stderr

@@ -46,3 +46,24 @@ def test_nobody_waits_at_a_pipe_among_the_claims(tmp_path):
     taken.release()
     claims.tidy(str(tmp_path))
     assert not tmp_path.exists()
+
+
+FORKED = """
+import os, sys
+from pyexp.store import claims
+held, given = (claims.claim(sys.argv[1], name) for name in ("held", "given"))
+with claims.inherited(given.descriptor):
+    if os.fork() == 0:
+        print("forked", flush=True)
+        sys.stdin.read()
+os._exit(0)
+"""
+
+
+def test_a_fork_that_outlives_a_process_holds_only_the_claim_it_was_given(tmp_path):
+    """A pool that was begun while cells ran may never end."""
+    command = [sys.executable, "-c", FORKED, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "forked\n"
+        assert process.wait(60) == 0
+        assert list(claims.holders(str(tmp_path))) == ["given"]
