@@ -203,7 +203,7 @@ def named_in(value: Any) -> Iterator[Any]:
         if is_named:
             pass
         elif isinstance(item, dict):
-            inside = item.values()
+            inside = (*item, *item.values())
         elif isinstance(item, (list, tuple, set, frozenset)):
             inside = item
         elif isinstance(item, partial):

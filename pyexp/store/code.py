@@ -152,6 +152,15 @@ def may_bind(source: str, name: str) -> bool:
     return any(map(_Module(source).is_bound, (name, "*", "__getattr__")))
 
 
+def defines(source: str, name: str) -> bool:
+    """Whether a module of this source has a global of this name that it does not import.
+
+    >>> defines("A = make()", "A"), defines("from b import A", "A")
+    (True, False)
+    """
+    return name in _Module(source).units
+
+
 # What the names of functions say.
 
 #: Called for its effect also where its value is kept, as in `old = np.seterr(all="raise")`; a decorator that registers.
@@ -176,6 +185,11 @@ _PLAIN_BASES = frozenset(
 )
 
 _BUILTINS = frozenset([*dir(builtins), "__file__", "__path__", "__builtins__", "__class__", "__cached__"])
+
+#: Tokens of a class that may know the classes derived from it. The metaclasses of Python itself keep no list of them.
+_ASKS_SUBCLASSES = re.compile(
+    r"__subclasses__|__init_subclass__|arg=metaclass(?! value N([\w.]*\.)?(ABCMeta|EnumMeta|EnumType|type) )"
+)
 
 # Syntax.
 
@@ -818,8 +832,11 @@ class Reach:
 
     def is_maker(self, module: str, node: ast.AST) -> bool:
         """Whether this is pyexp's decorator, or a call of it."""
-        found = self.stands_for(module, _chain(node.func if isinstance(node, ast.Call) else node)[0])
-        return any(each.module.partition(".")[0] == "pyexp" and each.name == "experiment" for each in found)
+        return self._is_pyexps(module, _chain(node.func if isinstance(node, ast.Call) else node)[0], "experiment")
+
+    def _is_pyexps(self, module: str, chain: _Chain, name: str) -> bool:
+        found = self.stands_for(module, chain)
+        return any(each.module.partition(".")[0] == "pyexp" and each.name == name for each in found)
 
     def _is_experiment(self, target: _Target) -> bool:
         if target[:2] in self._entries:
@@ -881,6 +898,8 @@ class Reach:
             self._add(entry.module, name, at)
         elif name:
             self._unknown[entry.module, entry.name] = f"{entry.module} does not define it"
+            if entry.module not in self._partial:  # it is made there in some way, from what stands there
+                self._reach_all([_Target(entry.module, None)])
 
     def _add(self, module: str, name: str, units: Iterable[_Unit]) -> None:
         """Count statements as of a part."""
@@ -933,8 +952,10 @@ class Reach:
     def _act(self, module: str, source: _Module) -> None:
         """Sort what a module does when it is loaded: to its own globals, or to anything else."""
         run = [unit.line for unit in source.statements if not unit.waits and self._runs(module, unit.node)]
-        for unit, (root, *_), is_call in source.effects:
+        for unit, chain, is_call in source.effects:
+            root = chain[0]
             is_idle = is_call and root in _IDLE_BUILTINS and not source.is_bound(root)
+            is_idle |= self._is_pyexps(module, chain, "register_encoder")  # the hash has what an encoder gives
             if unit.waits or is_idle or any(line <= unit.line for line in run):
                 continue
             if any(map(self._is_experiment, self.stands_for(module, (root,)))):
@@ -979,7 +1000,7 @@ class Reach:
     def _follow(self, module: str, unit: _Unit) -> None:
         reading = self._read(module, unit)
         said = " ".join(each for each in reading.tokens if isinstance(each, str))
-        self._asks_subclasses |= any(each in said for each in ("__subclasses__", "__init_subclass__", "arg=metaclass"))
+        self._asks_subclasses |= _ASKS_SUBCLASSES.search(said) is not None
         self._load(*self._loads(module, reading.imports))
         for used, targets, _ in reading.uses:
             self._reach_all(targets)

@@ -5,6 +5,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec
+from typing import Any
 
 
 @cache
@@ -49,3 +50,25 @@ def spec_of(name: str) -> ModuleSpec | None:
     spec = ModuleSpec(name, None, is_package=True)
     spec.submodule_search_locations = folders
     return spec if folders else None
+
+
+def is_there(module: str, name: str) -> bool:
+    """Whether a class or function can be imported, as far as that can be told without importing anything."""
+    loaded: Any = sys.modules.get(module)
+    if loaded is not None:
+        for part in name.split("."):
+            loaded = getattr(loaded, part, None)
+        return loaded is not None
+    spec = spec_of(module)
+    if spec is None:
+        return False
+    origin = spec.origin or ""
+    if not origin.endswith(".py") or not is_project(origin):
+        return True
+    from pyexp.store.code import may_bind  # needed only where a result's module is not loaded
+
+    try:
+        with open(origin, encoding="utf-8") as file:
+            return may_bind(file.read(), name.partition(".")[0])
+    except (OSError, ValueError):
+        return False

@@ -7,7 +7,6 @@ be made again from the result. Gathering facts imports and unpickles nothing. `c
 import os
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -47,7 +46,7 @@ class Program:
         self.code_for = code_for
         self._defaults = defaults
         self._loads = loads
-        self._is_there = cache(_is_there)
+        self._is_there = cache(modules.is_there)
         self._differences: dict[tuple[str, str, bool], str] = {}
 
     def lacks(self, record: Record) -> str:
@@ -168,27 +167,6 @@ def _when(seconds: float) -> str:
         return time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(seconds))
     except (ValueError, OverflowError, OSError):
         return "at an unknown time"
-
-
-def _is_there(module: str, name: str) -> bool:
-    """Whether a class or function can be imported, as far as that can be told without importing anything."""
-    loaded: Any = sys.modules.get(module)
-    if loaded is not None:
-        for part in name.split("."):
-            loaded = getattr(loaded, part, None)
-        return loaded is not None
-    spec = modules.spec_of(module)
-    if spec is None:
-        return False
-    origin = spec.origin or ""
-    if not origin.endswith(".py") or not modules.is_project(origin):
-        return True
-    from pyexp.store.code import may_bind  # needed only where a result's module is not loaded
-
-    try:
-        return may_bind(Path(origin).read_text("utf-8"), name.partition(".")[0])
-    except (OSError, ValueError):
-        return False
 
 
 def record_for(run: Run, cell: Cell, seen: Facts, program: Program, *, unpickles: bool = True) -> Record:

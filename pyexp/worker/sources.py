@@ -21,8 +21,8 @@ from pyexp.configs import FrozenConfig
 from pyexp.errors import HashError
 from pyexp.hashing import encode
 from pyexp.leaves import NotLoaded, named_in
-from pyexp.store.code import Code, Entry, Reach, fingerprint, holding, may_bind
-from pyexp.store.modules import is_project, spec_of
+from pyexp.store.code import Code, Entry, Reach, defines, fingerprint, holding, may_bind
+from pyexp.store.modules import is_project, is_there, spec_of
 from pyexp.store.pickling import MAIN
 from pyexp.worker import script
 from pyexp.worker.script import Script, Source
@@ -66,31 +66,37 @@ class Codes:
         Raises LookupError for a thing that was not loaded and whose parts are not known.
         """
         if id(thing) not in self._places:
-            module = getattr(thing, "__module__", None)
-            key = _key(module, self._sources)
-            if isinstance(thing, NotLoaded):
-                place = self._place_called(thing)
-            elif key in self._sources:  # a named tuple may be called otherwise than the name that it has
-                known = vars(sys.modules[module]) if module in sys.modules else {}
-                name = next((name for name, value in list(known.items()) if value is thing), thing.__qualname__)
-                place = Entry(key, name)
-            else:
-                place = None
+            place = self._place_called(thing) if isinstance(thing, NotLoaded) else self._place_found(thing)
             self._places[id(thing)] = thing, place
         return self._places[id(thing)][1]
 
-    def _place_called(self, thing: NotLoaded) -> Entry | None:
-        if thing.kind not in ("named", "enum"):
-            raise LookupError(f"it is not known what {thing!r} names")
-        names = thing.name.split(".")
-        modules = (i for i in range(len(names) - 1, 0, -1) if ".".join(names[:i]) in self._sources)
-        at = next(modules, None)
-        if at is None:
-            return None
-        place = Entry(".".join(names[:at]), ".".join(names[at:]))
-        if not may_bind(self._sources[place.module], names[at]):
-            raise LookupError(f"{place.module} does not define it")
+    def _place_found(self, thing: Any) -> Entry | None:
+        """Where a function or class stands, which may be another name or module than it says."""
+        said, name = thing.__module__, thing.__qualname__
+        first, *inner = name.split(".")
+        own = _key(said, self._sources)
+        place = Entry(own, name) if own in self._sources else None
+        with suppress(Exception):  # it is missing, or a `__getattr__` of the user's raised
+            if functools.reduce(getattr, inner, _globals(said)[first]) is thing:
+                return place
+        for module in (said, *list(sys.modules)):
+            key = _key(module, self._sources)
+            names = [each for each, value in _globals(module).items() if value is thing] if key in self._sources else ()
+            for each in names:
+                if defines(self._sources[key], each):
+                    return Entry(key, each)
         return place
+
+    def _place_called(self, thing: NotLoaded) -> Entry | None:
+        names = thing.name.split(".")
+        splits = [(".".join(names[:i]), ".".join(names[i:])) for i in range(len(names) - 1, 0, -1)]
+        is_known = thing.kind in ("named", "enum")
+        for module, name in splits if is_known else ():
+            if module in self._sources and may_bind(self._sources[module], name.partition(".")[0]):
+                return Entry(module, name)
+            if module not in self._sources and self._sources.spec(module) is not None and is_there(module, name):
+                return None
+        raise LookupError(f"it is not known what {thing!r} names")
 
     def _fingerprint(self, given: tuple[Entry, ...]) -> Code:
         sources, key = self._sources, (self._entries, given)
@@ -307,6 +313,11 @@ def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
         if os.path.basename(thing.__code__.co_filename) != os.path.basename(file or ""):
             key = NOWHERE
     yield Entry(key, name, line)
+
+
+def _globals(module: Any) -> dict[str, Any]:
+    """The global names of a loaded module; none of one that is not."""
+    return dict(getattr(sys.modules.get(module), "__dict__", ()))
 
 
 def _key(module: Any, sources: Sources) -> str:

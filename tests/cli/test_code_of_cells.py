@@ -9,9 +9,10 @@ import pytest
 from tests.cli.scripts import go
 
 MODELS = """
+import abc
 import enum
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 
 import helper
 
@@ -49,14 +50,43 @@ class Wrapped:
     def __init__(self, loss):
         self.loss, self.me = loss, self
 
+class Shape(metaclass=abc.ABCMeta):
+    pass
+
+class Round(Shape):
+    sides = 0
+
+class Square(Shape):
+    sides = 4
+
+Made = make_dataclass("Made", ["x"], namespace={"apply": lambda self: self.x + 5})  # Python 3.11 says types.Made
+
+class Moved:
+    def __call__(self, x):
+        return x + 6
+
+Moved.__module__ = "elsewhere"
+
+def key(x):
+    return -x
+
 def unused(x):
     return x
+"""
+FAMILY = """
+def make(name):
+    return type(name, (), {"apply": lambda self: 1})
+
+ALL = {name: make(name) for name in ("One", "Two")}
 """
 HELPER = "def times(x, y):\n    return x * y\n"
 SCRIPT = """
 import functools, sys
 from pyexp import experiment, register_encoder
+import family
 import models
+
+register_encoder(models.Wrapped, lambda wrapped: wrapped.loss)
 
 class Own:
     def __call__(self, x):
@@ -69,7 +99,6 @@ def trial(config):
 
 @trial.configs
 def configs():
-    register_encoder(models.Wrapped, lambda wrapped: wrapped.loss)
     return [{"name": name, "value": value} for name, value in {
         "plain": 1,
         "function": models.square,
@@ -81,12 +110,19 @@ def configs():
         "own": Own,
         "alias": models.Alias.DARK,
         "wrapped": models.Wrapped(models.power),
+        "round": models.Round,
+        "four": models.Square,
+        "made": models.Made(1),
+        "moved": models.Moved,
+        "keyed": models.Scale({models.key: 1}),
+        "nameless": family.ALL["One"],
         "deep": {"a": [{"b": (models.square, 1)}], "c": len, "d": functools.partial(max, 1)},
     }.items()]
 
 if __name__ == "__main__":
     trial.run()
 """
+FILES = {"main": SCRIPT, "models": MODELS, "helper": HELPER, "family": FAMILY}
 EDITS = [
     ("models", "return helper.times(x, x)", "return helper.times(x, 2)", "function deep"),
     ("helper", "return x * y", "return x + y", "function deep"),
@@ -102,7 +138,12 @@ EDITS = [
     ("models", "** 3", "** 4", "class"),
     ("models", "return x + 1", "return x + 2", "class"),
     ("models", "FAST = 2", "FAST = 3", "enum"),
-    ("models", "x * self.factor", "x / self.factor", "object"),
+    ("models", "x * self.factor", "x / self.factor", "object keyed"),
+    ("models", "sides = 4", "sides = 5", "four"),
+    ("models", "self.x + 5", "self.x + 6", "made"),
+    ("models", "x + 6", "x + 7", "moved"),
+    ("models", "return -x", "return +x", "keyed"),
+    ("family", "self: 1", "self: 2", "nameless"),
     ("main", "return x - 1", "return x - 2", "own"),
     ("models", "def unused(x):\n    return x", "def unused(x):\n    return -x", ""),
     ("models", "    return x ** n", "    # why\n    return (x ** n)", ""),
@@ -113,7 +154,7 @@ EDITS = [
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    for name, text in (("main", SCRIPT), ("models", MODELS), ("helper", HELPER)):
+    for name, text in FILES.items():
         (folder / f"{name}.py").write_text(text)
     go(folder)
     return folder
@@ -150,12 +191,12 @@ def test_a_grid_as_it_was_run_is_compared_too(finished: Path) -> None:
         main.write_text(SCRIPT.replace("str(config.value)", "repr(config.value)"))
         assert "2 of 2 loaded results were made by other code: main.trial changed; " in said("-k", "[pf]*n")
         main.write_text(SCRIPT.replace("\nclass Own", "\nimport warnings\nwarnings.simplefilter('error')\n\nclass Own"))
-        assert "6 of 11 loaded results were made by other code: main.<module> is new; " in said()
+        assert "8 of 17 loaded results were made by other code: main.<module> is new; " in said()
         main.write_text(SCRIPT)
         models.write_text(MODELS.replace("return helper.times(x, x)", "return helper.times(x, 2)"))
-        assert "1 of 11 loaded result was made by other code: models.square changed; " in said()
+        assert "1 of 17 loaded result was made by other code: models.square changed; " in said()
         models.write_text(MODELS.replace("FAST = 2", "FAST = 3"))
-        assert "1 of 11 loaded result was made by other code: models.Speed changed; " in said()
+        assert "1 of 17 loaded result was made by other code: models.Speed changed; " in said()
     finally:
         main.write_text(SCRIPT)
         models.write_text(MODELS)
@@ -177,11 +218,11 @@ def test_a_result_has_the_code_that_its_config_names_and_the_run_its_source(fini
 
 @pytest.mark.parametrize("executor", ["subprocess", "fork", "inline"])
 def test_a_result_whose_record_is_lost_knows_the_code_of_its_cell(tmp_path: Path, executor: str) -> None:
-    for name, text in (("main", SCRIPT), ("models", MODELS), ("helper", HELPER)):
+    for name, text in FILES.items():
         (tmp_path / f"{name}.py").write_text(text)
     go(tmp_path, "--executor", executor)
     for record in tmp_path.glob("out/trial/t/*/record.json"):
         record.unlink()
     assert "other code" not in go(tmp_path, "-n").stdout
     (tmp_path / "helper.py").write_text(HELPER.replace("x * y", "x + y"))
-    assert "11 to load (2 made by other code)" in go(tmp_path, "-n").stdout
+    assert "17 to load (2 made by other code)" in go(tmp_path, "-n").stdout
