@@ -118,14 +118,14 @@ def test_a_result_of_another_user_is_neither_loaded_nor_renamed_nor_run_again(be
     result = bench.cell("b") / "result.pkl"
     os.chown(result, 12345, 12345)
     capfd.readouterr()
-    (before, content) = (result.lstat(), result.read_bytes())
+    (before, content) = (files.stamp(str(result)), result.read_bytes())
     shown = bench.run(timestamp="t")
     assert [each.get("type") for each in shown] == [None, "NotRun", "ValueError"]
     why = "its files belong to another user, and loading a result runs code (12345); --trust-owner 12345 loads it"
     assert shown[1]["message"] == why
     told = [line for line in capfd.readouterr().err.splitlines() if "another user" in line]
     assert told == [f"note: 1 cell not loaded: {why}"]
-    assert (bench.ran, result.lstat(), result.read_bytes()) == (["bad"], before, content)
+    assert (bench.ran, files.stamp(str(result)), result.read_bytes()) == (["bad"], before, content)
     for words in (["--report"], ["--as-run"]):
         capfd.readouterr()
         assert bench.run(*words, timestamp="t")[1]["message"] == why
