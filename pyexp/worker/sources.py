@@ -88,13 +88,15 @@ class Codes:
         return place
 
     def _place_called(self, thing: NotLoaded) -> Entry | None:
-        names = thing.name.split(".")
+        names, sources = thing.name.split("."), self._sources
         splits = [(".".join(names[:i]), ".".join(names[i:])) for i in range(len(names) - 1, 0, -1)]
         is_known = thing.kind in ("named", "enum")
         for module, name in splits if is_known else ():
-            if module in self._sources and may_bind(self._sources[module], name.partition(".")[0]):
-                return Entry(module, name)
-            if module not in self._sources and self._sources.spec(module) is not None and is_there(module, name):
+            text = sources.get(module)
+            if text is not None and may_bind(text, name.partition(".")[0]):
+                is_script = text == sources.get(sources.main)  # which has another name under `python -m`
+                return Entry(sources.main if is_script else module, name)
+            if text is None and sources.spec(module) is not None and is_there(module, name):
                 return None
         raise LookupError(f"it is not known what {thing!r} names")
 
