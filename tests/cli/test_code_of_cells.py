@@ -265,6 +265,5 @@ def test_a_class_of_the_script_has_one_name_however_the_script_is_started(tmp_pa
     said("-m", "pkg.main")
     assert said("pkg/main.py", "--report", "--as-run") == said("-m", "pkg.main", "--report", "--as-run") == ""
     script.write_text(OWN.replace("start = 1", "start = 2"))
-    assert "1 of 1 loaded result was made by other code: main.Own changed; " in said(
-        "pkg/main.py", "--report", "--as-run"
-    )
+    told = said("pkg/main.py", "--report", "--as-run")
+    assert "1 of 1 loaded result was made by other code: main.Own changed; " in told
