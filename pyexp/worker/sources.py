@@ -46,6 +46,7 @@ class Codes:
         self._held = _held(roots, sources)
         self._known: dict[tuple[Entry, ...], Code | None] = {}
         self._places: dict[int, tuple[Any, Entry | None]] = {}
+        self._places_called = functools.cache(self._places_of_name)
         self._reach: Reach | None = None
 
     def of(self, config: FrozenConfig = FrozenConfig()) -> Code | None:
@@ -65,9 +66,13 @@ class Codes:
 
         Raises LookupError for a thing that was not loaded and whose parts are not known.
         """
+        if isinstance(thing, NotLoaded):  # one for each record, so many are alike
+            places = self._places_called(thing.kind, thing.name)
+            if not places:
+                raise LookupError(f"it is not known what {thing!r} names")
+            return places[0]
         if id(thing) not in self._places:
-            place = self._place_called(thing) if isinstance(thing, NotLoaded) else self._place_found(thing)
-            self._places[id(thing)] = thing, place
+            self._places[id(thing)] = thing, self._place_found(thing)
         return self._places[id(thing)][1]
 
     def _place_found(self, thing: Any) -> Entry | None:
@@ -87,16 +92,18 @@ class Codes:
                     return Entry(key, each)
         return place
 
-    def _place_called(self, thing: NotLoaded) -> Entry | None:
-        names = thing.name.split(".")
+    def _places_of_name(self, kind: str, called: str) -> list[Entry | None]:
+        """What `_place_of` gives for a thing that is known by name; nothing if that is not known."""
+        names, sources = called.split("."), self._sources
         splits = [(".".join(names[:i]), ".".join(names[i:])) for i in range(len(names) - 1, 0, -1)]
-        is_known = thing.kind in ("named", "enum")
-        for module, name in splits if is_known else ():
-            if module in self._sources and may_bind(self._sources[module], name.partition(".")[0]):
-                return Entry(module, name)
-            if module not in self._sources and self._sources.spec(module) is not None and is_there(module, name):
-                return None
-        raise LookupError(f"it is not known what {thing!r} names")
+        for module, name in splits if kind in ("named", "enum") else ():
+            text = sources.get(module)
+            if text is not None and may_bind(text, name.partition(".")[0]):
+                is_script = text == sources.get(sources.main)  # which has another name under `python -m`
+                return [Entry(sources.main if is_script else module, name)]
+            if text is None and sources.spec(module) is not None and is_there(module, name):
+                return [None]
+        return []
 
     def _fingerprint(self, given: tuple[Entry, ...]) -> Code:
         sources, key = self._sources, (self._entries, given)

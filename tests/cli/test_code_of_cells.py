@@ -2,11 +2,13 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.scripts import go
+from tests.cli.scripts import environment, go
 
 MODELS = """
 import abc
@@ -226,3 +228,42 @@ def test_a_result_whose_record_is_lost_knows_the_code_of_its_cell(tmp_path: Path
     assert "other code" not in go(tmp_path, "-n").stdout
     (tmp_path / "helper.py").write_text(HELPER.replace("x * y", "x + y"))
     assert "17 to load (2 made by other code)" in go(tmp_path, "-n").stdout
+
+
+OWN = """
+import sys
+sys.path.append(__file__.rpartition("pkg")[0])
+from pyexp import experiment
+
+class Own:
+    start = 1
+
+@experiment(executor="inline", timestamp="t", quiet=True)
+def trial(config):
+    return config.model.start
+
+@trial.configs
+def configs():
+    return [{"name": "own", "model": Own}]
+
+if __name__ == "__main__":
+    trial.run()
+"""
+
+
+def test_a_class_of_the_script_has_one_name_however_the_script_is_started(tmp_path: Path) -> None:
+    """A record of `python -m pkg.main` names pkg.main.Own."""
+    script = tmp_path / "pkg" / "main.py"
+    script.parent.mkdir()
+    script.write_text(OWN)
+
+    def said(*words: str) -> str:
+        command = [sys.executable, *words]
+        ended = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        return ended.stderr
+
+    said("-m", "pkg.main")
+    assert said("pkg/main.py", "--report", "--as-run") == said("-m", "pkg.main", "--report", "--as-run") == ""
+    script.write_text(OWN.replace("start = 1", "start = 2"))
+    told = said("pkg/main.py", "--report", "--as-run")
+    assert "1 of 1 loaded result was made by other code: main.Own changed; " in told
