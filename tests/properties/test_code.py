@@ -514,3 +514,21 @@ def test_a_change_is_named_where_it_can_be_reached_and_only_there(data: st.DataO
     )
     assert [*old.parts] == sorted(f"{homes[i]}.f{i}" for i in reached)
     assert difference(old.parts, new.parts) == ", ".join(sorted(f"{homes[i]}.f{i} changed" for i in reached & changed))
+
+
+def test_a_class_under_no_name_may_be_made_of_all_in_its_module() -> None:
+    source = {"m": "def make(): return 1\nALL = [make()]"}
+    parts = fingerprint([Entry("m", "Made")], source).parts
+    assert {*parts} == {"m.ALL", "m.Made", "m.make"}
+    assert parts["m.Made"].startswith("unknown: ")
+    assert {*fingerprint([Entry("m", "Made")], source, partial={"m"}).parts} == {"m.Made"}  # in another cell
+
+
+@pytest.mark.parametrize("name", ["ABCMeta", "abc.ABCMeta", "EnumMeta", "type"])
+def test_only_a_metaclass_that_may_keep_a_list_makes_all_its_classes_count(name: str) -> None:
+    def parts(metaclass: str) -> set[str]:
+        text = f"class A(metaclass={metaclass}): pass\nclass B(A): pass\nclass C(A): pass"
+        return {*fingerprint([Entry("m", "B")], {"m": f"import abc\nfrom lib import *\n{text}"}).parts}
+
+    assert parts(name) == {"m.A", "m.B"}
+    assert parts(f"Own{name.rpartition('.')[2]}") == parts(f"{name}()") == {"m.A", "m.B", "m.C"}
