@@ -16,7 +16,7 @@ from pyrsistent import pmap
 from pyexp.configs import NOTHING, FrozenConfig, filled, leaves, lookup, thaw
 from pyexp.errors import ConfigError, UsageError
 from pyexp.hashing import digest, encode, encoder_of_many, without_defaults
-from pyexp.results import Record, cells_in_words, clipped, labels, plain, restored, spelled
+from pyexp.results import Record, cells_in_words, clipped, labels, plain, restored, safe_repr, spelled
 from pyexp.sweep import name_of
 from pyexp.tensor import Tensor
 from pyexp.text import html_ends, html_table
@@ -374,7 +374,7 @@ def _pairs(config: FrozenConfig) -> set[tuple[str, str]]:
 def _differences(old: FrozenConfig, new: FrozenConfig, pairs: Iterable[tuple[str, str]]) -> str:
     paths, most = sorted({path for path, _ in pairs}), 3
     shown = [
-        f"{path}: {' → '.join('absent' if at is NOTHING else clipped(spelled(thaw(at), repr), 40) for at in both)}"
+        f"{path}: {' → '.join('absent' if at is NOTHING else clipped(spelled(thaw(at), safe_repr), 40) for at in both)}"
         for path in paths[:most]
         for both in [(lookup(old, path, NOTHING), lookup(new, path, NOTHING))]
     ]

@@ -98,7 +98,7 @@ def _leaf_data(value: Any, inner: Callable[[Any], Any]) -> Any:
     try:
         parts = apart(value)
     except NoContent:  # in a coordinate that belongs to no config
-        return _marked("not loaded", ["unknown", qualified(type(value)), inner(_shown(value))])
+        return _marked("not loaded", ["unknown", qualified(type(value)), inner(safe_repr(value))])
     return _marked(f"{parts.kind}:{parts.name}" if parts.name else parts.kind, inner(parts.content))
 
 
@@ -179,7 +179,8 @@ _digests: dict[int, tuple[ref[Any], str]] = {}
 _THAWED = {qualified(kind): name for kind, name in ((FrozenConfig, "dict"), (FrozenList, "list"), (FrozenSet, "set"))}
 
 
-def _shown(value: Any) -> str:
+def safe_repr(value: Any) -> str:
+    """The value's repr, in characters that UTF-8 has; `<no repr>` if that raises."""
     try:
         return repr(value).encode("utf-8", "backslashreplace").decode()
     except Exception:  # a foreign __repr__
@@ -413,7 +414,7 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _in_words(value: Any) -> str:
-    return clipped(value if isinstance(value, str) else spelled(thaw(value), _shown), 30)
+    return clipped(value if isinstance(value, str) else spelled(thaw(value), safe_repr), 30)
 
 
 def spelled(value: Any, spell: Callable[[Any], str] = str) -> str:

@@ -142,6 +142,17 @@ def test_how_a_cell_ended_is_said_in_words() -> None:
     assert str(classify(other).detail) == "at 12:03, by other code: helper.f changed"
 
 
+class Shy(Point):
+    def __repr__(self) -> str:
+        raise AttributeError("later")
+
+
+def test_a_value_that_cannot_be_shown_is_named_all_the_same() -> None:
+    cell = CELL._replace(config=freeze({"name": "n", "a": Shy(1)}))
+    told = explained([cell], {}, [freeze({"name": "f", "a": 1})])[cell.folder]
+    assert str(told.detail) == "(nearest: f, differs in a: 1 → <no repr>)"
+
+
 def test_a_config_that_was_not_loaded_is_compared_by_what_it_names() -> None:
     config = {"name": "f", "colour": Colour.ONE, "at": Point([first]), "lr": 0.1}
     read = restored(plain(freeze(config)))
