@@ -165,10 +165,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         if about_gpus:
             display.note(about_gpus)
         if executor is not None and session is not None:
-            runner = Runner(
-                job, options, snapshot, folder, session, type(executor).__name__, display, loaded,
-                program,
-            )  # fmt: skip
+            runner = Runner(job, options, snapshot, folder, session, type(executor).__name__, display, loaded, program)
             runner.run(waiting)
             loaded = runner.records
         else:
