@@ -5,7 +5,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ class Script:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._started: list[subprocess.Popen] = []
 
     def write(self, text: str, name: str = "main.py") -> Path:
         path = self.folder / name
@@ -33,7 +34,16 @@ class Script:
 
     def start(self, *args: str, **options) -> subprocess.Popen:
         options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": self.folder, **options}
-        return subprocess.Popen(self.command(*args), text=True, start_new_session=True, **options)
+        run = subprocess.Popen(self.command(*args), text=True, start_new_session=True, **options)
+        self._started.append(run)
+        return run
+
+    def end(self) -> None:
+        """Kill what a test has started and not waited for, so that its failure is not the next test's too."""
+        for run in self._started:
+            if run.returncode is None:
+                run.kill()
+                run.communicate(timeout=60)
 
     def wait_for(self, pattern: str, count: int = 1) -> list[Path]:
         """The files that match, as soon as there are so many, and each holds something."""
@@ -57,8 +67,10 @@ class Script:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Script:
-    return Script(tmp_path)
+def script(tmp_path: Path) -> Iterator[Script]:
+    script = Script(tmp_path)
+    yield script
+    script.end()
 
 
 def alive(pid: int) -> bool:

@@ -66,9 +66,7 @@ def waiting(script):
     script.write(WAITING)
     run = script.start("-j", "2", stdout=subprocess.PIPE)
     script.wait_for("ran-*", 2)
-    yield run
-    run.kill()
-    run.communicate()
+    return run
 
 
 def go_on(script, run: subprocess.Popen) -> str:
@@ -80,6 +78,8 @@ def go_on(script, run: subprocess.Popen) -> str:
 
 
 WHOLE = "('old', 'old', ['told'])"
+#: Lines of a cell that kill its server, and wait until it is dead: on a busy machine that takes a while.
+KILL_SERVER = "server = os.getppid()\nos.kill(server, 9)\nwhile os.getppid() == server: pass"
 
 
 def test_a_server_that_is_killed_costs_no_cell(script, waiting):
@@ -102,7 +102,7 @@ def test_ctrl_c_is_heard_while_a_server_that_is_started_again_loads(script):
             open("loading", "w").write("x")
             time.sleep(600)
     """
-    script.write(of_two_cells("server", "open('killed', 'w').close()\nos.kill(os.getppid(), 9)\nreturn 1", top=top))
+    script.write(of_two_cells("server", f"open('killed', 'w').close()\n{KILL_SERVER}\nreturn 1", top=top))
     run = script.start()
     script.wait_for("loading")
     run.send_signal(signal.SIGINT)
@@ -165,7 +165,7 @@ def test_the_next_child_waits_while_a_cell_runs_and_its_death_costs_no_cell(scri
 
 
 def test_a_cell_that_kills_its_server_is_told_as_any_other(script):
-    script.write(of_two_cells("server", "os.kill(os.getppid(), 9); return 1"))
+    script.write(of_two_cells("server", f"{KILL_SERVER}\nreturn 1"))
     ended = script.run()
     assert (ended.returncode, ended.stdout) == (0, "1\n1\n"), ended.stderr
 
