@@ -14,12 +14,9 @@ from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple, TypeVar
 
-from pyrsistent import pmap
-
 from pyexp.configs import FrozenConfig, FrozenList, FrozenSet, encoders, registered
 from pyexp.errors import HashError
 
-Encoder = Callable[[Any], Any]
 T = TypeVar("T")
 
 #: The loaded modules by name, and a function that loads one. `pyexp/__init__.py` sets both when it loads this module.
@@ -447,7 +444,7 @@ _posix, _windows = Leaf(PurePath.as_posix, PurePosixPath), Leaf(PurePath.as_posi
 _path = Leaf(PurePath.as_posix, _of("pathlib", "Path"))  # of the system that reads it
 
 # Keyed by name, so that no type has to be imported. The rows of builtins serve their subclasses only.
-_LEAVES: dict[str, Leaf] = {
+LEAVES: dict[str, Leaf] = {
     "pathlib.PosixPath": _path,
     "pathlib.WindowsPath": _path,
     "pathlib.Path": _path,
@@ -485,7 +482,6 @@ _LEAVES: dict[str, Leaf] = {
     "uuid.UUID": Leaf(lambda value: value.hex, _of("uuid", "UUID")),
     "functools.partial": Leaf(lambda value: (value.func, value.args, value.keywords)),
 }
-LEAVES = pmap(_LEAVES)
 
 
 def has_encoders() -> bool:
