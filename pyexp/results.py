@@ -28,6 +28,7 @@ from pyexp.configs import (
     equal,
     frozen_map,
     is_map,
+    is_numpy,
     leaves,
     registered,
     same,
@@ -139,19 +140,15 @@ def _size(value: Any) -> float:
         return len(value) / 10
     if isinstance(value, (Mapping, Set, list, tuple, PVector)):
         return len(value)
-    if _is_array(value):  # NumPy cannot restore the dtype of another library by its name
+    if is_numpy(type(value), "ndarray"):  # NumPy cannot restore the dtype of another library by its name
         is_foreign = value.dtype.kind == "V" and value.dtype.names is None
         return inf if is_foreign else max(value.size, value.nbytes / 16)
     return 0
 
 
-def _is_array(value: Any) -> bool:
-    return any((at.__module__, at.__name__) == ("numpy", "ndarray") for at in type(value).__mro__)
-
-
 def _cut(value: Any) -> dict[str, Any]:
     """The placeholder for a value that is too long: its type, its length, and a digest of all of it."""
-    if _is_array(value):
+    if is_numpy(type(value), "ndarray"):
         size: dict[str, Any] = {"dtype": str(value.dtype), "shape": list(value.shape)}
     else:
         size = {"length": value.bit_length() if isinstance(value, int) else len(value)}

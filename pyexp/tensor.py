@@ -26,7 +26,7 @@ from pyexp.axes import (
     positions_agreeing_with,
     strides_of,
 )
-from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, shown, thaw, unescaped
+from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, is_numpy, leaves, lookup, shown, thaw, unescaped
 from pyexp.errors import SelectionError, UsageError, called, closest, listing, nearest
 from pyexp.text import html_table, in_a_line
 
@@ -659,8 +659,7 @@ def array_of(items: list[Any]) -> Any:
 
     made: Any
     kinds = set(map(type, items))
-    scalars = {(at.__module__, at.__name__) for kind in kinds for at in kind.__mro__} & {("numpy", "generic")}
-    if (scalars and len(kinds) == 1) or kinds in ({float}, {complex}):
+    if kinds in ({float}, {complex}) or (len(kinds) == 1 and is_numpy(type(items[0]), "generic")):
         return numpy.array(items)
     if kinds in ({int}, {bool}, {str}, {bytes}):
         made = numpy.array(items)

@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import typed
+from strategies import matches, typed
 
 from pyexp import Config, ConfigError, FrozenConfig, config_hash, freeze, merge, sweep, thaw
-from pyexp.configs import NOTHING, changes, joined, leaves, lookup, matches, parts_of, route, split, unescaped
+from pyexp.configs import NOTHING, changes, joined, leaves, lookup, parts_of, route, split, unescaped
 from pyexp.errors import UsageError
 from pyexp.options import overridden, override_of, overrides_of
 from pyexp.results import Result, config_data, done, record_of, restored
