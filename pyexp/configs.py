@@ -722,6 +722,35 @@ def _has_same_types(one: Any, other: Any) -> bool:
     return bool(getattr(one, "dtype", None) == getattr(other, "dtype", None))
 
 
+def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
+    """The leaves that are the same in all the configs."""
+    first, *others = configs
+    kept = {}
+    for key, value in first.items():
+        theirs = [other[key] for other in others if key in other]
+        if len(theirs) < len(others):
+            continue
+        if value and all(isinstance(each, FrozenConfig) for each in (value, *theirs)):
+            if common := common_config([value, *theirs]):
+                kept[key] = common
+        elif all(same(value, each) for each in theirs):
+            kept[key] = value
+    return frozen_map(kept)
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys, apart from the name, that not all configs have with the same value and type, or that some lack.
+
+    Each config is given as its leaves by dotted key.
+
+    >>> differing([{"lr": 1, "seed": 0}, {"lr": True, "seed": 0, "name": "a"}])
+    ['lr']
+    """
+    keys = dict.fromkeys(key for each in configs for key in each if key != "name")
+    first = configs[0] if configs else {}
+    return [key for key in keys if not all(same(each.get(key, NOTHING), first.get(key, NOTHING)) for each in configs)]
+
+
 def agreeing(values: Sequence[Any], wanted: Any) -> list[int]:
     """The positions of the values that match a query's value: they equal it, or contain it as a sub-map.
 

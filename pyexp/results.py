@@ -19,19 +19,18 @@ from weakref import ref
 from pyrsistent import PVector
 
 from pyexp.configs import (
-    NOTHING,
     Config,
     FrozenConfig,
     FrozenList,
     FrozenSet,
     as_python,
+    differing,
     equal,
     frozen_map,
     is_map,
     is_numpy,
     leaves,
     registered,
-    same,
     thaw,
 )
 from pyexp.errors import OWN_FILES, HashError, ResultError, UsageError, nearest
@@ -385,29 +384,17 @@ def labels(cells: Sequence[Named]) -> list[str]:
     for name, positions in alike.items():
         if name and len(positions) == 1:
             continue
-        for position, words in zip(positions, _told_apart([cells[i] for i in positions], whole=not name), strict=True):
+        found = [dict(leaves(cells[position].config)) for position in positions]
+        keys = differing(found)
+        if not keys and not name:
+            keys = [key for key in found[0] if key != "name"]
+        for position, each in zip(positions, found, strict=True):
+            words = clipped(", ".join(f"{key}={_in_words(each[key])}" for key in keys if key in each))
             if name:
                 made[position] = f"{name} ({words})" if words else name
             else:
                 made[position] = words or cells[position].hash
     return made
-
-
-def _told_apart(cells: Sequence[Named], *, whole: bool) -> list[str]:
-    """The keys in which the configs differ, with their values, in words; all keys if none does and `whole`."""
-    found = [dict(leaves(cell.config)) for cell in cells]
-    keys = differing(found) or ([key for key in found[0] if key != "name"] if whole else [])
-    return [clipped(", ".join(f"{key}={_in_words(each[key])}" for key in keys if key in each)) for each in found]
-
-
-def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys, apart from the name, that not all configs have with the same value and type, or that some lack.
-
-    Each config is given as its leaves by dotted key.
-    """
-    keys = dict.fromkeys(key for each in configs for key in each if key != "name")
-    first = configs[0]
-    return [key for key in keys if not all(same(each.get(key, NOTHING), first.get(key, NOTHING)) for each in configs)]
 
 
 def _in_words(value: Any) -> str:
@@ -733,7 +720,8 @@ def done(value: Any, needs: list[str]) -> Outcome:
     >>> done({"loss": 0.5, "w": [1]}, [])["outputs"], done(3, [])["outputs"]
     ({'loss': 0.5}, {'value': 3})
     """
-    is_named = is_spread(value)
+    # A mapping with names as keys: its items are the outputs.
+    is_named = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
     # `__error__` marks a failure, so no output can have this name.
     spread = {str(key): item for key, item in value.items() if key != "__error__"} if is_named else {"value": value}
     scalars = {key: scalar(item) for key, item in spread.items()}
@@ -744,11 +732,6 @@ def done(value: Any, needs: list[str]) -> Outcome:
         "kinds": {key: kind_of(item) for key, item in spread.items()},
         "needs": needs,
     }
-
-
-def is_spread(value: Any) -> bool:
-    """Whether a result is a mapping with names as keys, so that its items are the outputs."""
-    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
 def kind_of(value: Any) -> str:

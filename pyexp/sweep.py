@@ -21,13 +21,13 @@ from pyexp.configs import (
     cached_by_identity,
     changed_values,
     changes,
+    differing,
     filled,
     freeze_config,
     inside,
     is_map,
     joined,
     parts_of,
-    same,
     updated,
 )
 from pyexp.errors import ConfigError, SelectionError, called, slip_of
@@ -143,7 +143,7 @@ def sweep(
         )
     if axis in taken:
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
-    new = _axis(made, taken, axis, base.ndim, keys_of(variations))
+    new = _axis(made, taken, axis, base.ndim, variations)
     return Tensor.of_cells(Product(base.cells, made), (*before, new))
 
 
@@ -175,7 +175,9 @@ def _keys_of_cells(cells: Any, defaults: FrozenConfig, found: dict[str, str]) ->
             _add_keys(keys, _keys_of_cells(part, defaults, found))
     elif isinstance(cells, (Box, Derived, Product)):
         keys = _keys_of_cells(cells.cells, defaults, found)
-    for path, value in _changes_of(cells).items():
+    # The last value that the variations set at each path.
+    changed = dict(change for each in cells.variations for change in each.changes) if isinstance(cells, Product) else {}
+    for path, value in changed.items():
         beside = keys
         for depth, key in enumerate(path):
             if key not in beside and (other := slip_of(key, beside)) is not None:
@@ -184,11 +186,6 @@ def _keys_of_cells(cells: Any, defaults: FrozenConfig, found: dict[str, str]) ->
         if is_map(value):
             _add_keys(beside, value)
     return keys
-
-
-def _changes_of(cells: Any) -> dict[tuple[str, ...], Any]:
-    """The last value that the variations of a product set at each path."""
-    return dict(change for each in cells.variations for change in each.changes) if isinstance(cells, Product) else {}
 
 
 def _add_keys(keys: Keys, config: Mapping[str, Any]) -> None:
@@ -247,11 +244,6 @@ class Zipped(list[dict[str, Any]]):
     def __init__(self, keys: Iterable[str], variations: Iterable[dict[str, Any]]):
         super().__init__(variations)
         self.varied = tuple(key for key in keys if key != "name")
-
-
-def keys_of(variations: Any) -> Sequence[str]:
-    """The keys that `zipped` was given to make these variations; empty if it did not make them."""
-    return variations.varied if isinstance(variations, Zipped) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +309,7 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
         Variation(config.get("name", ""), tuple(((key,), value) for key, value in config.items() if key != "name"))
         for config in frozen
     )
-    return Tensor.of_cells(frozen, (_axis(first, [], None, 0, keys_of(configs)),))
+    return Tensor.of_cells(frozen, (_axis(first, [], None, 0, configs),))
 
 
 @called("write replicate(configs, 3, seed=0)")
@@ -502,13 +494,12 @@ def _variation(variation: Any, where: str) -> Variation:
     return Variation(_name(name, where), tuple(change for change in made if change[0] != ("name",)))
 
 
-def _axis(
-    variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, zipped: Sequence[str]
-) -> Axis:
+def _axis(variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, given: Any) -> Axis:
     """The axis of these variations. It is the one of this number, and its name is none of the `taken` ones.
 
-    If they were zipped from several keys, each key is a coordinate.
+    If they were `given` as a zip of several keys, each key is a coordinate.
     """
+    zipped = given.varied if isinstance(given, Zipped) else ()
     default = next(free for i in count(number) if (free := f"axis_{i}") not in taken)
     key = _varied_key(variations) if len(zipped) < 2 else None
     if key is not None and (name or key not in taken):
@@ -550,9 +541,5 @@ def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
 def _varied_key(variations: tuple[Variation, ...]) -> str | None:
     """The only key in which the variations differ, if each sets it; the only key of a single variation; or None."""
     tables = [variation.values for variation in variations]
-    keys = list(tables[0]) if tables else []
-    if any(table.keys() != tables[0].keys() for table in tables):
-        return None
-    if len(tables) > 1:
-        keys = [key for key in keys if not all(same(table[key], tables[0][key]) for table in tables)]
-    return keys[0] if len(keys) == 1 else None
+    keys = differing(tables) if len(tables) != 1 else list(tables[0])
+    return keys[0] if len(keys) == 1 and all(keys[0] in table for table in tables) else None

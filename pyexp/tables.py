@@ -14,7 +14,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyexp.axes import MISSING, Axis, codes_along, strides_of
-from pyexp.configs import NOTHING, FrozenConfig, as_python, equal, frozen_map, leaves, lookup, parts_of, same, thaw
+from pyexp.configs import NOTHING, as_python, common_config, differing, equal, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, called, listing, nearest
 from pyexp.results import (
     EXACT,
@@ -24,7 +24,6 @@ from pyexp.results import (
     brief_error,
     cells_in_words,
     clipped,
-    differing,
     known_output,
     labels,
     records_of,
@@ -125,14 +124,13 @@ class Results(Tensor[Result]):
             return [lookup(record.config, path.removeprefix("config."), NOTHING) for record in records_of(self)]
         return [_looked_up(result, path) for result in self]
 
-    def _by_key(self, key: str, names: Sequence[str]) -> Any:
+    def _by_key(self, key: str, names: Sequence[str], hint: str = "") -> Any:
         outputs = [known for known in _outputs(records_of(self)) if known not in OWN]
         if key in outputs:
             return self.map(partial(_value, key))
-        words = self._unnamed(key, names)
         if key.startswith("config."):
-            words += f"; to select by a key of the configs, use results[{{{key!r}: value}}]"
-        raise SelectionError(f"{words}; the outputs are {listing(outputs)}" if outputs else words)
+            hint += f"; to select by a key of the configs, use results[{{{key!r}: value}}]"
+        return super()._by_key(key, names, f"{hint}; the outputs are {listing(outputs)}" if outputs else hint)
 
     def _hint(self, name: str) -> str:
         if name in _outputs(records_of(self)) and self.size > 1:
@@ -728,22 +726,6 @@ def common_name(names: Sequence[str]) -> str:
     if len(set(map(len, parts))) > 1:
         return "*"
     return "_".join(part[0] if len(set(part)) == 1 else "*" for part in zip(*parts, strict=True))
-
-
-def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
-    """The leaves that are the same in all the configs."""
-    first, *others = configs
-    kept = {}
-    for key, value in first.items():
-        theirs = [other[key] for other in others if key in other]
-        if len(theirs) < len(others):
-            continue
-        if value and all(isinstance(each, FrozenConfig) for each in (value, *theirs)):
-            if common := common_config([value, *theirs]):
-                kept[key] = common
-        elif all(same(value, each) for each in theirs):
-            kept[key] = value
-    return frozen_map(kept)
 
 
 def _mean(numbers: list[float]) -> float:

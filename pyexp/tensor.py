@@ -26,7 +26,7 @@ from pyexp.axes import (
     positions_agreeing_with,
     strides_of,
 )
-from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, is_numpy, leaves, lookup, shown, thaw, unescaped
+from pyexp.configs import NOTHING, FrozenConfig, equal, is_numpy, leaves, lookup, shown, thaw, unescaped
 from pyexp.errors import SelectionError, UsageError, called, closest, listing, nearest
 from pyexp.text import html_table, in_a_line
 
@@ -104,16 +104,6 @@ def box_of(positions: Positions, shape: Shape) -> tuple[Positions, ...] | None:
             return None
     # The positions are distinct members of the product, so they are all of it if there are as many.
     return tuple(map(tuple, sets)) if prod(map(len, sets)) == len(positions) else None
-
-
-def globbed(names: Sequence[str | None], pattern: str) -> list[int]:
-    """The positions of the names that match a glob, by the rules of `fnmatch`. None matches nothing.
-
-    >>> globbed(["exp_a1", None, "exp_a2_b", "a1"], "exp_a[0-9]")
-    [0]
-    """
-    fits = re.compile(translate(pattern)).match
-    return [i for i, name in enumerate(names) if name is not None and fits(name)]
 
 
 class Tensor(Collection[T_co], Generic[T_co]):
@@ -328,18 +318,17 @@ class Tensor(Collection[T_co], Generic[T_co]):
         kept: list[int | Positions] = []
         for axis, entry in zip(self._axes, _spread(index, self.ndim), strict=True):
             kept.append(_kept(entry, axis.size, f"axis {axis.name!r}"))
-        offset = sum(
-            entry * stride for entry, stride in zip(kept, self._strides, strict=True) if isinstance(entry, int)
-        )
+        strides = strides_of(self._shape)
+        offset = sum(entry * stride for entry, stride in zip(kept, strides, strict=True) if isinstance(entry, int))
         stays = {i: entry for i, entry in enumerate(kept) if not isinstance(entry, int)}
         return self._box(stays, offset) if stays else self._cells[offset]
 
     def _box(self, kept: Mapping[int, Positions], offset: int = 0, axes: Sequence[Axis] | None = None) -> Self:
         """The product of the positions kept along some axes; `offset` fixes the position along the others."""
-        strides = tuple(self._strides[i] for i in kept)
+        strides = strides_of(self._shape)
         if axes is None:
             axes = [self._axes[i].take(positions) for i, positions in kept.items()]
-        return self._view(Box(self._cells, tuple(kept.values()), strides, offset), axes)
+        return self._view(Box(self._cells, tuple(kept.values()), tuple(strides[i] for i in kept), offset), axes)
 
     def _flat(self, positions: Positions) -> Self:
         if self.ndim == 1:
@@ -355,10 +344,6 @@ class Tensor(Collection[T_co], Generic[T_co]):
         # Items that exist already are copied, so that a small selection does not keep a large tensor alive.
         return self.of_cells(tuple(box) if isinstance(self._cells, tuple) else box, axes)  # of a subclass: the same
 
-    @property
-    def _strides(self) -> tuple[int, ...]:
-        return strides_of(self._shape)
-
     def _by_mask(self, mask: Any) -> Self:
         if mask.shape != self.shape:
             raise SelectionError(f"a mask of shape {mask.shape} does not fit a tensor of shape {self.shape}")
@@ -369,21 +354,20 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     def _by_name(self, name: str) -> Any:
         names = [known if isinstance(known, str) else None for known in self._column("name")]
-        exact = names.count(name)
-        if exact == 1:
-            return self._cells[names.index(name)]
-        found = agreeing(names, name) if exact else globbed(names, name)
+        exact = [i for i, known in enumerate(names) if known == name]
+        if len(exact) == 1:
+            return self._cells[exact[0]]
+        fits = re.compile(translate(name)).match
+        found = exact or [i for i, known in enumerate(names) if known is not None and fits(known)]
         if not found:
             return self._by_key(name, [known for known in names if known is not None])
         return self._selected(found)
 
-    def _by_key(self, key: str, names: Sequence[str]) -> Any:
-        """What a string selects if no name matches it: nothing here, so raise `SelectionError`."""
-        raise SelectionError(self._unnamed(key, names))
-
-    def _unnamed(self, name: str, names: Sequence[str]) -> str:
-        words = f"no item is named {name!r} or matches it as a glob; {nearest(name, names, 'the names are')}"
-        return f"{words}; to look into its one item, use .item()[{name!r}]" if self.size == 1 else words
+    def _by_key(self, key: str, names: Sequence[str], hint: str = "") -> Any:
+        """What a string selects if no name matches it: nothing here, so raise `SelectionError`, with the hint."""
+        words = f"no item is named {key!r} or matches it as a glob; {nearest(key, names, 'the names are')}"
+        inside = f"; to look into its one item, use .item()[{key!r}]" if self.size == 1 else ""
+        raise SelectionError(f"{words}{inside}{hint}")
 
     @property
     def names(self) -> list[Any]:
@@ -401,17 +385,13 @@ class Tensor(Collection[T_co], Generic[T_co]):
         """
         return None if isinstance(self._cells, tuple) else path
 
-    def _along(self, path: str) -> tuple[int, Sequence[Any]] | None:
-        """The axis (its number) whose coordinates are the items' values at this path, and these; None without one."""
-        key = self._key_at(path)
-        along = ((number, axis.at_key(key)) for number, axis in enumerate(self._axes) if key is not None)
-        return next(((number, coords) for number, coords in along if coords is not None), None)
-
     def _by_query(self, query: Mapping[str, Any]) -> Self:
         boxed: dict[int, Positions] = {}
         rest = dict(query)
         for path, wanted in query.items():
-            number, coords = self._along(path) or (-1, ())
+            key = self._key_at(path)
+            along = ((i, axis.at_key(key)) for i, axis in enumerate(self._axes) if key is not None)
+            number, coords = next(((i, found) for i, found in along if found is not None), (-1, ()))
             if number >= 0 and number not in boxed:
                 boxed[number] = positions_agreeing_with(coords, rest.pop(path))
                 if not boxed[number]:
@@ -512,11 +492,10 @@ class Tensor(Collection[T_co], Generic[T_co]):
         >>> Tensor("abcd", (2, 2)).tolist()
         [['a', 'b'], ['c', 'd']]
         """
-        if not self.size:
-            return _hollow(self._shape)
         nested: list[Any] = list(self)
-        for size in self._shape[:0:-1]:
-            nested = [nested[i : i + size] for i in range(0, len(nested), size)]
+        for axis in range(self.ndim - 1, 0, -1):
+            size = self._shape[axis]
+            nested = [nested[i * size : (i + 1) * size] for i in range(prod(self._shape[:axis]))]
         return nested if self.ndim else nested[0]  # NumPy too gives a bare item for no axes
 
     @overload
@@ -572,7 +551,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         kept: dict[int, Positions] = {}
         axes: list[Axis] = []
         offset = 0
-        for number, (axis, stride) in enumerate(zip(self._axes, self._strides, strict=True)):
+        for number, (axis, stride) in enumerate(zip(self._axes, strides_of(self._shape), strict=True)):
             found, left = axis.select(by_number[number]) if number in by_number else (range(axis.size), axis)
             if isinstance(found, int):
                 offset += found * stride
@@ -693,11 +672,6 @@ def _positions(entries: Sequence[Any], size: int, what: str) -> Positions:
     if not all(isinstance(position, int) for position in kept):
         raise SelectionError(f"{what} cannot be indexed with a nested list; use a flat list of ints")
     return tuple(kept)  # type: ignore[arg-type]  # just seen to be ints
-
-
-def _hollow(shape: Shape) -> list[Any]:
-    """The nested lists of a shape without items."""
-    return [_hollow(shape[1:]) for _ in range(shape[0])] if len(shape) > 1 else []
 
 
 def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -19,9 +19,9 @@ from strategies import matches
 
 import pyexp
 from pyexp import ExtraError, Result, ResultError, Results, SelectionError, sweep
-from pyexp.configs import equal
+from pyexp.configs import common_config, equal
 from pyexp.results import done, missing, record_of
-from pyexp.tables import common_config, common_name, counts, table
+from pyexp.tables import common_name, counts, table
 from pyexp.worker.outcome import failed
 
 LRS, SEEDS = (0.1, 0.01), (1, 2, 3)
