@@ -477,27 +477,17 @@ _ERROR_FIELDS = ("type", "message", "traceback")
 
 def to_json(record: Record) -> dict[str, Any]:
     """The record as JSON data."""
-    fields = record._asdict()
-    shown: dict[str, Any] = {
+    fields = record._asdict() | {
         "format": FORMAT,
-        **{key: fields[key] for key in ("name", "hash", "status")},
         "config": config_data(record.config),
-        **{key: fields[key] for key in ("started", "seconds", "host", "executor", "gpu")},
         "attempts": [attempt._asdict() for attempt in record.attempts],
-    }
-    if record.code:
-        shown["code"] = record.code
-    if record.failed:
-        return {**shown, "error": {key: fields[key] for key in _ERROR_FIELDS}}
-    return {
-        **shown,
         "outputs": {key: plain(value) for key, value in record.outputs.items()},
-        "kinds": dict(record.kinds),
-        "spread": record.spread,
-        "needs": list(record.needs),
-        "stamp": list(record.stamp),
-        "seal": record.seal,
     }
+    shown = ["format", "name", "hash", "status", "config", "started", "seconds", "host", "executor", "gpu", "attempts"]
+    shown += ["code"] if record.code else []
+    if record.failed:
+        return {key: fields[key] for key in shown} | {"error": {key: fields[key] for key in _ERROR_FIELDS}}
+    return {key: fields[key] for key in (*shown, "outputs", "kinds", "spread", "needs", "stamp", "seal")}
 
 
 def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Record:

@@ -37,12 +37,8 @@ if TYPE_CHECKING:
     import xarray
 
 
-def _silent(_message: str, stacklevel: int) -> None:
-    """Do nothing."""
-
-
 #: `warnings.warn`. `pyexp/__init__.py` sets it when it loads this module.
-warn: Callable[..., None] = _silent
+warn: Any = None
 
 #: Characters of a value that a printed table shows.
 WIDEST = 60
@@ -150,7 +146,9 @@ class Results(Tensor[Result]):
         rows = list(_rows(self, arrays))
         labels = coord_labels(self)
         keys = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda key: _rank(key, labels))
-        names = _plain_names(keys)
+        names = {key: ".".join(parts_of(key)) if key.startswith("config.") else key for key in keys}
+        if len(set(names.values())) < len(names):  # with plain dots, two columns would have the same name
+            names = {key: key for key in keys}
         return [{name: row.get(key) for key, name in names.items()} for row in rows]
 
     @called("take a column of the DataFrame: results.to_pandas()['loss']")
@@ -414,12 +412,6 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
             "failure": brief_error(record) if record.failed else None,
         }
         yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}
-
-
-def _plain_names(columns: Sequence[str]) -> dict[str, str]:
-    """The name of each column: with plain dots, unless two columns would then have the same name."""
-    names = {key: ".".join(parts_of(key)) if key.startswith("config.") else key for key in columns}
-    return names if len(set(names.values())) == len(names) else dict(zip(columns, columns, strict=True))
 
 
 def _rank(key: str, axes: Sequence[str]) -> int:

@@ -626,10 +626,7 @@ def object_array(items: Sequence[Any]) -> Any:
     """A flat NumPy array of objects, which are the items themselves."""
     import numpy
 
-    made = numpy.empty(len(items), dtype=object)
-    for i, item in enumerate(items):
-        made[i] = item
-    return made
+    return numpy.fromiter(items, dtype=object, count=len(items))
 
 
 def array_of(items: list[Any]) -> Any:
