@@ -532,8 +532,9 @@ def _code(data: Any) -> Mapping[str, Any]:
 _texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "gpu", "seal")
 
 
+_PLAIN = (bool, int, float, str, NoneType)
 #: Kinds of scalars that a record holds exactly.
-EXACT = frozenset({"bool", "int", "float", "str", "NoneType"})
+EXACT = frozenset(kind.__name__ for kind in _PLAIN)
 
 
 class Result(Mapping[str, Any]):
@@ -699,9 +700,6 @@ class _Frozen(Result):
 
 #: A longer string does not count as a scalar: it is in the result, not in the record.
 LONGEST_TEXT = 1000
-
-
-_PLAIN = (bool, int, float, str, type(None))
 
 
 def done(value: Any, needs: list[str]) -> Outcome:

@@ -598,41 +598,28 @@ def _array(values: Iterable[Any]) -> Any:
     return array_of([math.nan if value is None else value for value in values])
 
 
-def _kinds(values: Iterable[Any]) -> set[type]:
-    """The kinds of the values: bool, int, float or str for these and their subclasses, or their class. Skips None."""
-    scalars = (bool, int, float, str)  # in this order: a bool is an int too
-    return {
-        next((kind for kind in scalars if isinstance(value, kind)), type(value))
-        for value in values
-        if value is not None
-    }
-
-
 def _series(module: Any, values: list[Any]) -> Any:
-    """The values as a Series, of objects if the type that pandas chooses for them changes one."""
-    kind = _pandas_type(values)
-    made = module.Series(values, dtype=kind)
-    if kind is not None or made.dtype == object or _kinds(values) <= {bool, int, float, str}:
+    """The values as a Series of a type that changes none of them; of objects if there is no such type."""
+    known = [value for value in values if value is not None]
+    scalars = (bool, int, float, str)  # in this order: a bool is an int too
+    kinds = {next((kind for kind in scalars if isinstance(value, kind)), type(value)) for value in known}
+    is_complete = len(known) == len(values)
+    dtype = None if len(kinds) < 2 else "object"  # pandas chooses for one kind
+    if kinds == {bool}:
+        dtype = "bool" if is_complete else "boolean"
+    elif kinds == {int}:
+        sizes = ((-(1 << 63), 1 << 63, "int64"), (0, 1 << 64, "uint64"))
+        fitting = (name for least, end, name in sizes if least <= min(known) and max(known) < end)
+        dtype = next(fitting, "object")
+        if not is_complete:
+            dtype = {"int64": "Int64", "uint64": "UInt64"}.get(dtype, dtype)
+    elif kinds == {int, float} and all(map(is_float, known)):
+        dtype = "float64"
+    made = module.Series(values, dtype=dtype)
+    if dtype is not None or made.dtype == object or kinds <= {*scalars}:
         return made
     is_same = all(value is None or equal(item, value) for item, value in zip(made, values, strict=True))
     return made if is_same else module.Series(values, dtype=object)
-
-
-def _pandas_type(values: list[Any]) -> Any:
-    """The type of a column that changes no value; None to let pandas choose."""
-    kinds = _kinds(values)
-    is_complete = all(value is not None for value in values)
-    if kinds == {bool}:
-        return "bool" if is_complete else "boolean"
-    if kinds == {int}:
-        numbers = [value for value in values if value is not None]
-        sizes = ((-(1 << 63), 1 << 63, "int64"), (0, 1 << 64, "uint64"))
-        fitting = (kind for least, end, kind in sizes if least <= min(numbers) and max(numbers) < end)
-        kind = next(fitting, "object")
-        return kind if is_complete or kind == "object" else kind.replace("i", "I").replace("u", "U")
-    if kinds == {int, float}:
-        return "float64" if all(value is None or is_float(value) for value in values) else "object"
-    return None if len(kinds) < 2 else "object"
 
 
 def _numeric(records: list[Record], skipna: bool) -> list[str]:
