@@ -213,10 +213,8 @@ def named_in(value: Any) -> Iterator[Any]:
     They come several times if they are named several times. A `NotLoaded` stands for what it names.
     """
     for item in _walked(value, encoded=True):
-        if isinstance(item, (type, NotLoaded)) or _is_function(item):
-            yield item
-        elif type(item) not in _CONTAINERS:
-            yield type(item)
+        if type(item) not in _CONTAINERS:
+            yield item if isinstance(item, (type, NotLoaded)) or _is_function(item) else type(item)
 
 
 def lacking(value: Any) -> str:

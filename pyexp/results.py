@@ -117,7 +117,7 @@ def _map(items: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: str) -> Any:
-    has_surrogates = any("\ud800" <= char <= "\udfff" for char in value)
+    has_surrogates = re.search(r"[\ud800-\udfff]", value)
     return _marked("str", value.encode("utf-8", "surrogatepass").hex()) if has_surrogates else value
 
 
