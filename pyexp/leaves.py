@@ -385,10 +385,8 @@ def _array(content: Any) -> Any:
         raise TypeError(f"NumPy reads fewer digits of a {dtype} than it writes")
     if prod(shape) != len(items):
         raise ValueError(f"{len(items)} items do not fill the shape {shape}")
-    made = numpy.empty(len(items), dtype)
-    for i, item in enumerate(items):  # one by one: an item may be a list
-        made[i] = dtype.type(item) if dtype.char == "g" else item
-    return made.reshape(shape)
+    # An iterator, as an item may be a list.
+    return numpy.fromiter(map(dtype.type, items) if dtype.char == "g" else items, dtype, len(items)).reshape(shape)
 
 
 def _dtype(kind: Any) -> Any:

@@ -193,9 +193,8 @@ def restored(value: Any, version: int = FORMAT) -> Any:
         return FrozenList([restored(item, version) for item in value])
     if not isinstance(value, dict):
         return value
-    if "!" not in value:
-        return frozen_map({key: restored(item, version) for key, item in value.items()})
-    kind, content = value["!"], value["value"]
+    tagged = value if "!" in value else _marked("map", value)
+    kind, content = tagged["!"], tagged["value"]
     make = (_MAKERS if version > 1 else _MAKERS_1).get(kind)
     if make is not None:
         return make(content, version)

@@ -499,12 +499,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         return nested if self.ndim else nested[0]  # NumPy too gives a bare item for no axes
 
     @overload
-    def isel(
-        self,
-        indexers: Mapping[str, slice | list[int]] | None = None,
-        /,
-        **kwargs: slice | list[int],
-    ) -> Self: ...
+    def isel(self, indexers: Mapping[str, slice | list[int]] | None = None, /, **kwargs: slice | list[int]) -> Self: ...
     @overload
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
     @called("name the axes: isel(lr=0)")
