@@ -31,7 +31,7 @@ from pyexp.configs import (
     updated,
 )
 from pyexp.errors import ConfigError, SelectionError, called, slip_of
-from pyexp.tensor import Box, Cells, Tensor, may_be_walked
+from pyexp.tensor import Box, Cells, Tensor
 
 T = TypeVar("T")
 
@@ -74,10 +74,6 @@ class Product:
         config = self.cells[base]
         return updated(config, self.variations[here].sets(config, name_of(config)))
 
-    @property
-    def may_be_walked(self) -> bool:
-        return may_be_walked(self.cells)
-
     def __iter__(self) -> Iterator[FrozenConfig]:
         shared = cached_by_identity(inside)
         for config in self.cells:
@@ -101,10 +97,6 @@ class Chain(Sequence[T]):
     def __getitem__(self, position: Any) -> Any:
         part = bisect_right(self.ends, position)
         return self.parts[part][position - (self.ends[part - 1] if part else 0)]
-
-    @property
-    def may_be_walked(self) -> bool:
-        return all(map(may_be_walked, self.parts))
 
     def __len__(self) -> int:
         return self.ends[-1]

@@ -6,12 +6,12 @@ changes. It may be lazy: `cells` is any object that returns the item at a flat p
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import translate
-from itertools import compress, product
+from itertools import product
 from math import prod
 from operator import index as as_int
-from operator import lt
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, SupportsIndex, TypeVar, overload
 
@@ -42,11 +42,6 @@ class Cells(Protocol[T_co]):
     def __iter__(self) -> Iterator[T_co]: ...
 
 
-def may_be_walked(cells: Cells[Any]) -> bool:
-    """Whether making more cells than asked for is harmless. False if a user's function makes them: it may fail."""
-    return isinstance(cells, tuple) or bool(getattr(cells, "may_be_walked", False))
-
-
 #: Positions along a longer axis are computed one by one, not listed.
 _LONG = 1_000_000
 
@@ -67,28 +62,11 @@ class Box(Generic[T]):
             source += positions[here] * stride
         return self.cells[source]
 
-    @property
-    def may_be_walked(self) -> bool:
-        return may_be_walked(self.cells)
-
     def __iter__(self) -> Iterator[T]:
         if any(count(positions) > _LONG for positions in self.kept):
             return (self[i] for i in range(prod(map(count, self.kept))))
-        is_worth_it = self.strides == (1,) and not isinstance(self.cells, tuple) and may_be_walked(self.cells)
-        if is_worth_it and (kept := _flags(self.kept[0], self.offset)):
-            return compress(self.cells, kept)
         steps = ([position * stride for position in kept] for kept, stride in zip(self.kept, self.strides, strict=True))
         return map(self.cells.__getitem__, map(sum, product([self.offset], *steps)))
-
-
-def _flags(positions: Positions, offset: int) -> bytearray:
-    """A flag for each item: whether its position is kept. Empty if looking the positions up one by one is faster."""
-    if not positions or positions[-1] + offset >= 8 * len(positions) or not all(map(lt, positions, positions[1:])):
-        return bytearray()
-    flags = bytearray(positions[-1] + offset + 1)
-    for position in positions:
-        flags[position + offset] = 1
-    return flags
 
 
 def box_of(positions: Positions, shape: Shape) -> tuple[Positions, ...] | None:
@@ -174,7 +152,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     def _hint(self, name: str) -> str:
         """What to use in place of an attribute that is missing, after a semicolon."""
-        if self.size == 1 and may_be_walked(self._cells):
+        with suppress(Exception):  # several items, or a user's function fails to make the one
             item = self.item()
             if hasattr(item, name) or lookup(item, name, NOTHING) is not NOTHING:
                 return f"; to look into its one item, use .item().{name}"
