@@ -399,24 +399,16 @@ def chained(grids: Sequence[Tensor[T]]) -> Tensor[T]:
 def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
     """The levels of one name, one after the other. None stands for cells that have no such level."""
     known = [level for level in levels if level is not None]
-    first = known[0].axis
-    tables: list[Sequence[int]]
-    if all(level.axis is first for level in known):
-        axis, tables = first, [range(first.size) for _ in known]
-    else:
-        axis, tables = _union([level.axis for level in known])
+    axis, tables = _union([level.axis for level in known])
     found = iter(tables)
-    parts = tuple(
-        # Where there is no such level, all codes are `MISSING`: they are the item at position 0 of a sequence of one.
-        Picked((MISSING,), Picked(Along(1, 1), range(end - start)))
-        if level is None
-        else Picked(next(found), level.codes, MISSING)
-        for level, start, end in zip(levels, (0, *ends), ends, strict=False)
-    )
-    above = {level.under for level in known}
-    is_everywhere = len(known) == len(levels)
-    under = above.pop() if len(above) == 1 else None
-    return Level(axis if is_everywhere else replace(axis, key=None), Chain(parts, ends), under)
+    parts: list[Sequence[int]] = []
+    for level, start, end in zip(levels, (0, *ends), ends, strict=False):
+        if level is None:  # all codes are `MISSING`: they are the item at position 0 of a sequence of one
+            parts.append(Picked((MISSING,), Picked(Along(1, 1), range(end - start))))
+        else:
+            parts.append(Picked(next(found), level.codes, MISSING))
+    under = known[0].under if len({level.under for level in known}) == 1 else None
+    return Level(axis if len(known) == len(levels) else replace(axis, key=None), Chain(tuple(parts), ends), under)
 
 
 def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
@@ -424,6 +416,8 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
 
     Positions with equal marks become one.
     """
+    if all(axis is axes[0] for axis in axes):
+        return axes[0], [range(axes[0].size)] * len(axes)
     marks = [
         [object() for _ in axis.coords]
         if axis.marks is None
@@ -435,8 +429,7 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
         for mark, at in zip(each, axis.coords, strict=True):
             coords.setdefault(mark, at)
     place = {mark: position for position, mark in enumerate(coords)}
-    keys = {axis.key for axis in axes}
-    key = keys.pop() if len(keys) == 1 else None
+    key = axes[0].key if len({axis.key for axis in axes}) == 1 else None
     union = Axis(axes[0].name, tuple(coords.values()), key, marks=tuple(coords))
     return union, [tuple(place[mark] for mark in each) for each in marks]
 

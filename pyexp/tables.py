@@ -123,7 +123,7 @@ class Results(Tensor[Result]):
     def _by_key(self, key: str, names: Sequence[str], hint: str = "") -> Any:
         outputs = [known for known in _outputs(records_of(self)) if known not in OWN]
         if key in outputs:
-            return self.map(partial(_value, key))
+            return self.map(lambda result: result[key] if key in result.record.kinds else math.nan)
         if key.startswith("config."):
             hint += f"; to select by a key of the configs, use results[{{{key!r}: value}}]"
         return super()._by_key(key, names, f"{hint}; the outputs are {listing(outputs)}" if outputs else hint)
@@ -368,11 +368,6 @@ def _looked_up(result: Result, path: str) -> Any:
     return lookup(result, path, NOTHING)
 
 
-def _value(key: str, result: Result) -> Any:
-    """The result's output of this name, NaN if it has none."""
-    return result[key] if key in result.record.kinds else math.nan
-
-
 def coord_labels(results: Tensor[Result]) -> list[str]:
     """The names of the coordinates in a table."""
     return [coord_label(name) for axis in results.axes for name in axis.known]
@@ -406,11 +401,8 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
             label_of(key, labels): known_output(record, key) if key in OWN or not arrays else as_python(result[key])
             for key in shown
         }
-        last = {
-            "status": record.status,
-            "seconds": record.seconds,
-            "failure": brief_error(record) if record.failed else None,
-        }
+        failure = brief_error(record) if record.failed else None
+        last = {"status": record.status, "seconds": record.seconds, "failure": failure}
         yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}
 
 
@@ -743,15 +735,10 @@ def table(
     keys = _keys(records)
     done = [record.outputs for record in records if width is not None and not record.failed]
     varies = {key: len({spelled(outputs.get(key), repr) for outputs in done}) > 1 for key in keys}
-    columns = [
-        Column("name", [printable(names[i]) for i in (*head, *last)]),
-        *(
-            Column(
-                printable(key), [printable(brief(known_output(r, key, ""))) for r in picked], varies[key], right=True
-            )
-            for key in keys
-        ),
-    ]
+    columns = [Column("name", [printable(names[i]) for i in (*head, *last)])]
+    for key in keys:
+        shown = [printable(brief(known_output(record, key, ""))) for record in picked]
+        columns.append(Column(printable(key), shown, varies[key], right=True))
     failures = {i: printable(instead(record)) for i, record in enumerate(picked) if record.failed}
     lines, hidden = aligned(columns, width, failures)
     left = Counter(record.status for record in records[len(head) : len(records) - len(last)])
