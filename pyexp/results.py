@@ -389,10 +389,7 @@ def labels(cells: Sequence[Named]) -> list[str]:
             keys = [key for key in found[0] if key != "name"]
         for position, each in zip(positions, found, strict=True):
             words = clipped(", ".join(f"{key}={_in_words(each[key])}" for key in keys if key in each))
-            if name:
-                made[position] = f"{name} ({words})" if words else name
-            else:
-                made[position] = words or cells[position].hash
+            made[position] = f"{name} ({words})" if name and words else name or words or cells[position].hash
     return made
 
 
