@@ -194,7 +194,7 @@ def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:
         for level in axis.levels
         if (axis.is_flat and level.under is None) or not _replaces(made, level.name)
     )
-    return replace(axis, key=None if _touches(made, axis.key) else axis.key, levels=levels)
+    return replace(axis, key=_untouched(axis.key, made), levels=levels)
 
 
 @called("give lists by key: zipped(lr=[0.1, 1.0], batch=[32, 64])")
@@ -489,8 +489,7 @@ def _axis(variations: tuple[Variation, ...], taken: Sequence[str], name: str | N
     key = _varied_key(variations) if len(zipped) < 2 else None
     if key is not None and (name or key not in taken):
         values = tuple(variation.values[key] for variation in variations)
-        is_key = not _touches(variations, key, besides=True)
-        return Axis(name or key, values, key if is_key else None, marks=variations)
+        return Axis(name or key, values, _untouched(key, variations, besides=True), marks=variations)
     names = tuple(variation.name for variation in variations)
     distinct = bool(names) and all(names) and len(set(names)) == len(names)
     # If one of the keys cannot be a name, the others alone would not distinguish the positions.
@@ -501,19 +500,22 @@ def _axis(variations: tuple[Variation, ...], taken: Sequence[str], name: str | N
 def _level(variations: tuple[Variation, ...], key: str) -> Level:
     """The level of a key that every variation sets."""
     values = [variation.values[key] for variation in variations]
-    place: dict[Any, int] = {}
-    codes = tuple(place.setdefault(content_key(value), len(place)) for value in values)
-    coords = tuple(values[codes.index(code)] for code in range(len(place)))
-    is_key = not _touches(variations, key, besides=True)
-    marks = tuple((None, ((parts_of(key), mark),)) for mark in place)  # as if nothing else were varied
-    return Level(Axis(key, coords, key if is_key else None, marks=marks), codes)
+    contents = [content_key(value) for value in values]
+    coords: dict[Any, Any] = {}
+    for content, value in zip(contents, values, strict=True):
+        coords.setdefault(content, value)
+    place = {content: code for code, content in enumerate(coords)}
+    marks = tuple((None, ((parts_of(key), content),)) for content in coords)  # as if nothing else were varied
+    axis = Axis(key, tuple(coords.values()), _untouched(key, variations, besides=True), marks=marks)
+    return Level(axis, tuple(place[content] for content in contents))
 
 
-def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
-    """Whether a variation changes the value at a key, by a path above or below it, or (not `besides`) by its own."""
+def _untouched(key: str | None, variations: tuple[Variation, ...], besides: bool = False) -> str | None:
+    """The key; None if a variation changes the value there, by a path above or below it, or (not `besides`) its own."""
     parts = parts_of(key or "")
     paths = {path for variation in variations for path, _ in variation.changes} - ({parts} if besides else set())
-    return any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
+    is_touched = any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
+    return None if is_touched else key
 
 
 def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
