@@ -137,8 +137,10 @@ def results(*configs):
 
 
 def test_a_column_is_called_as_its_key():
-    """Without a sign for the dots that belong to a key."""
+    """Without a sign for the dots that belong to a key, unless two columns would then have one name."""
     assert list(results({"files": {"train.csv": 1}}).to_records()[0])[2] == "config.files.train.csv"
+    (row,) = results({"m": {"a": {"b": 1}, "a.b": 2}}).to_records()
+    assert (row["config.m.a.b"], row[r"config.m.a\.b"]) == (1, 2)
 
 
 @given(st.lists(inner_maps(), min_size=1, max_size=3))
