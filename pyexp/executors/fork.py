@@ -101,7 +101,6 @@ class ForkSession(ProcessSession):
                     with suppress(OSError):
                         os.close(descriptor)
         os.close(parents)
-        cells.dress(cell)
         cells.become(cell)
         cells.reseed()
         status = cells.out_of_the_way(writer)

@@ -195,7 +195,7 @@ class ProcessSession(Session):
         self._cells: list[ProcessCell] = []
         self._environment = thread_limits(os.environ, settings.jobs)
         with ExitStack() as undo:
-            undo.enter_context(standard_descriptors())
+            undo.enter_context(cells.standard_descriptors())
             try:
                 self._guardian = self.make_guardian()
             except OSError as error:
@@ -339,23 +339,6 @@ def status_pipe() -> Iterator[tuple[int, int]]:
             theirs.callback(os.close, os.dup(status))
         yield status, writer
         ours.pop_all()
-
-
-@contextmanager
-def standard_descriptors() -> Iterator[None]:
-    """While this lasts, the descriptors 0, 1 and 2 are open, so that no pipe or lock gets one of these numbers.
-
-    Those that were closed lead to /dev/null, and are closed again after.
-    """
-    opened = []
-    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
-        opened.append(null)
-    os.close(null)
-    try:
-        yield
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
 
 
 def thread_limits(environment: Mapping[str, str], jobs: int) -> dict[str, str]:

@@ -46,17 +46,12 @@ STACKS_SIGNAL = getattr(signal, "SIGRTMAX", None) if hasattr(faulthandler, "regi
 in_cell = False
 
 
-def dress(cell: Assignment) -> None:
-    """Give this process the cell's environment and title."""
-    for name, value in cell.environment.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
-    entitle(f"pyexp {cell.title}")
-
-
 def become(cell: Assignment) -> None:
-    """Mark this process as that of the cell."""
+    """Give this process the environment of the cell, the title that `ps` shows, and the mark."""
     global in_cell
+    os.environ.update(cell.environment)
+    if module := titles():
+        module.setproctitle(f"pyexp {cell.title}")
     in_cell = True
     guardian.wear(cell.mark)  # after the title, which sets the same name
 
@@ -66,12 +61,6 @@ def reseed() -> None:
     with suppress(Exception):  # another module may be called numpy
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()
-
-
-def entitle(title: str) -> None:
-    """Set the title that `ps` shows, if setproctitle is installed."""
-    if module := titles():
-        module.setproctitle(title)
 
 
 @cache
@@ -292,6 +281,23 @@ def take_log(path: str, written: bytes) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+
+
+@contextmanager
+def standard_descriptors() -> Iterator[None]:
+    """While this lasts, the descriptors 0, 1 and 2 are open, so that no pipe, lock or log gets one of these numbers.
+
+    Those that were closed lead to /dev/null, and are closed again after.
+    """
+    opened = []
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        opened.append(null)
+    os.close(null)
+    try:
+        yield
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def unbuffered(descriptor: int) -> Any:

@@ -56,7 +56,6 @@ def main() -> None:
         os._exit(cells.UNTOLD)
     os.close(control)
     with cells.leaving(cell):
-        cells.dress(cell)
         cells.become(cell)
         if kit.answers:
             written = _written()
@@ -263,7 +262,6 @@ def _wait_for_cell(server: _Server, mark: str, status: int, link: int) -> NoRetu
             if cell.claimed:  # this process holds the claim for as long as it lives
                 cells.out_of_the_way(descriptors[0])
                 os.close(descriptors[0])
-            cells.dress(cell)
             cells.become(cell)
 
             def take_over() -> None:
