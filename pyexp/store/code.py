@@ -102,45 +102,29 @@ def short_identity(code: Code | None) -> str:
     return "" if code is None else identity(code)[-16:]
 
 
-def same(old: Code, new: Code) -> bool | None:
-    """Whether two fingerprints are of the same code; None if that cannot be told."""
-    changes = list(_changes(old.parts, new.parts))
-    if any(words != "is unknown" for _, words in changes):
-        return False
-    return None if changes else True
-
-
-def difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """The parts that differ, in words.
-
-    >>> difference({"helper.f": "1", "main.LR": "2"}, {"helper.f": "3", "helper.g": "4"})
-    'helper.f changed, helper.g is new, main.LR is gone'
-    """
-    return ", ".join(f"{name} {words}" for name, words in _changes(old, new))
-
-
 def change(old: Code, new: Code) -> str:
     """How two fingerprints differ, in words; `""` if they do not, or if that cannot be told.
 
     One that was read from a seal has no parts.
 
-    >>> change(Code("1a", {"f": "1"}), Code("2b", {"f": "2"})), change(Code("1a", {}), Code("2b", {"f": "2"}))
-    ('f changed', 'what changed is not known')
+    >>> change(Code("1a", {"f": "1", "g": "2"}), Code("2b", {"f": "3", "h": "4"}))
+    'f changed, g is gone, h is new'
+    >>> change(Code("1a", {}), Code("2b", {"f": "2"}))
+    'what changed is not known'
     """
     if short_identity(old) == short_identity(new):
         return ""
     if not old.parts or not new.parts:
         return "what changed is not known"
-    return difference(old.parts, new.parts) if same(old, new) is False else ""
-
-
-def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name in sorted({*old, *new}):
-        before, after = old.get(name), new.get(name)
-        if UNKNOWN in ((before or "")[: len(UNKNOWN)], (after or "")[: len(UNKNOWN)]):
-            yield name, "is unknown"
+    changes = {}
+    for name in sorted({*old.parts, *new.parts}):
+        before, after = old.parts.get(name), new.parts.get(name)
+        if any(each is not None and each.startswith(UNKNOWN) for each in (before, after)):
+            changes[name] = "is unknown"
         elif before != after:
-            yield name, "is new" if before is None else "is gone" if after is None else "changed"
+            changes[name] = "is new" if before is None else "is gone" if after is None else "changed"
+    is_told = any(words != "is unknown" for words in changes.values())
+    return ", ".join(f"{name} {words}" for name, words in changes.items()) if is_told else ""
 
 
 def may_bind(source: str, name: str) -> bool:
