@@ -109,22 +109,8 @@ def _started_in(file: str) -> str:
 
 
 #: Names in a script that reach an experiment without naming it: they look names up, or belong to programs that do.
-_REACHING = frozenset(
-    [
-        "globals",
-        "locals",
-        "vars",
-        "eval",
-        "exec",
-        "__all__",
-        "__main__",
-        "unittest",
-        "doctest",
-        "pytest",
-        "fire",
-        "Fire",
-    ]
-)
+_REACHING = frozenset(["globals", "locals", "vars", "eval", "exec", "__all__", "__main__"])
+_REACHING |= {"unittest", "doctest", "pytest", "fire", "Fire"}
 
 
 def is_used(source: bytes, experiments: Collection[str]) -> bool:
