@@ -114,7 +114,10 @@ def perform(cell: PackedCell) -> Outcome:
     began = time.time()
     outcome = failure("Cancelled", "the run ended the cell")
     try:
-        if words := _unfit(cell):
+        if cell.luggage.mismatch:
+            outcome = failure("ExecutorError", cell.luggage.mismatch)
+        elif not os.path.isdir(cell.folder):
+            words = f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
             outcome = failure("ExecutorError", words)
         elif _wanted(cell) == 0:
             with PackedSession(cell.luggage, pickle.loads(cell.luggage.kit), serves=False) as session:
@@ -128,15 +131,6 @@ def perform(cell: PackedCell) -> Outcome:
     except Exception as error:  # this machine has no process or no disk to give: that is how the cell ended
         outcome = failed(error)
     return Outcome({"seconds": time.time() - began, **outcome, "started": began, "host": socket.gethostname()})
-
-
-def _unfit(cell: PackedCell) -> str:
-    """Why the cell cannot run on this machine; `""` if it can."""
-    if cell.luggage.mismatch:
-        return cell.luggage.mismatch
-    if not os.path.isdir(cell.folder):
-        return f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
-    return ""
 
 
 def _wanted(cell: PackedCell) -> int:

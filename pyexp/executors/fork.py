@@ -12,9 +12,9 @@ from typing import Any
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import Function, RunSettings, SessionExecutor, StopRequest, Task
 from pyexp.executors.processes import Child, ProcessCell, ProcessSession, is_gone, status_pipe
-from pyexp.store import claims
+from pyexp.store import claims, unix
 from pyexp.worker import cell as cells
-from pyexp.worker import guardian, script, unix
+from pyexp.worker import guardian, script
 from pyexp.worker.main import opened_device, reaped, separate, threads_after_fork
 from pyexp.worker.messages import Assignment
 
@@ -92,7 +92,10 @@ class ForkSession(ProcessSession):
 
     def _live(self, task: Task, cell: Assignment, parents: int, writer: int, blocked: Any) -> None:
         """Live as the cell, after the fork, to its end: never return into the caller's code."""
-        separate(cell.mark, self._guardian.pipe, self._parent, _handlers())
+        # What this process ignores, the cell ignores too.
+        heeded = [each for each in guardian.STOPPING if signal.getsignal(each) is not signal.SIG_IGN]
+        handlers = {each: signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL for each in heeded}
+        separate(cell.mark, self._guardian.pipe, self._parent, handlers)
         before = cells.note_what_exists()
         sys.meta_path.insert(0, self._finder)
         for other in self._cells:
@@ -121,16 +124,6 @@ def _outside() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pyexp."):
         level, frame = level + 1, frame.f_back
     return level
-
-
-def _handlers() -> dict[int, Any]:
-    """What a cell does at the signals that stop it, in place of what this process does; what is ignored stays so."""
-    default = {signal.SIGINT: signal.default_int_handler}
-    return {
-        number: default.get(number, signal.SIG_DFL)
-        for number in guardian.STOPPING
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
 
 
 @contextmanager

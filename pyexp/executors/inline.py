@@ -123,15 +123,13 @@ def joining_threads() -> Iterator[None]:
         is_interrupted = True
         raise
     finally:
-        while not is_interrupted and (
-            left := [each for each in threading.enumerate() if each not in before and _is_to_end(each)]
-        ):
+        while not is_interrupted:
+            begun = [each for each in threading.enumerate() if not each.daemon and each not in before]
+            pools = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
+            left = [each for each in begun if each not in pools]
+            if not left:
+                break
             left[0].join()
-
-
-def _is_to_end(thread: threading.Thread) -> bool:
-    pools = sys.modules.get("concurrent.futures.thread")
-    return not thread.daemon and thread not in getattr(pools, "_threads_queues", ())
 
 
 def _has_terminal() -> bool:

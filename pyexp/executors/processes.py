@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,10 @@ from pyexp.errors import ExecutorError
 from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task, cores
 from pyexp.executors.logs import Echo, log_tail
 from pyexp.results import Outcome
-from pyexp.store import claims
+from pyexp.store import claims, unix
 from pyexp.store.pickling import dumps
 from pyexp.worker import cell as cells
-from pyexp.worker import guardian, messages, unix
+from pyexp.worker import guardian, messages
 from pyexp.worker.messages import Assignment, Fork, Kit, Lack, Reap
 from pyexp.worker.naming import Shipment
 from pyexp.worker.outcome import failure
@@ -193,7 +193,8 @@ class ProcessSession(Session):
         if guardian.facts_of(os.getpid()) is None:
             raise ExecutorError("nothing here tells which processes a cell has started; pip install psutil")
         self._cells: list[ProcessCell] = []
-        self._environment = thread_limits(os.environ, settings.jobs)
+        share = "" if settings.jobs == 1 else str(max(cores() // settings.jobs, 1))
+        self._environment = {name: share for name in THREADS if share and name not in os.environ}
         with ExitStack() as undo:
             undo.enter_context(cells.standard_descriptors())
             try:
@@ -339,13 +340,6 @@ def status_pipe() -> Iterator[tuple[int, int]]:
             theirs.callback(os.close, os.dup(status))
         yield status, writer
         ours.pop_all()
-
-
-def thread_limits(environment: Mapping[str, str], jobs: int) -> dict[str, str]:
-    """What to add to the environment of children, so that so many at a time share the cores."""
-    if jobs == 1:
-        return {}
-    return {name: str(max(cores() // jobs, 1)) for name in THREADS if name not in environment}
 
 
 def death(one: ProcessCell) -> Outcome:
@@ -567,11 +561,7 @@ class WorkerSession(ProcessSession):
                 **guardian.apart(),
             )
             child = Child(
-                process.pid,
-                status,
-                mark,
-                gone=lambda: is_gone(process.pid),
-                reap=lambda: exit_status(process),
+                process.pid, status, mark, gone=lambda: is_gone(process.pid), reap=lambda: exit_status(process)
             )
         try:
             self._guardian.begins(child.pid, mark)
@@ -594,7 +584,10 @@ class WorkerSession(ProcessSession):
             self._remove(child)
         if server is not None:
             try:
-                server.hang_up(0.0 if at_once else FAREWELL)
+                server.link.close()
+                last = time.monotonic() + (0.0 if at_once else FAREWELL)
+                while not server.child.has_ended and time.monotonic() < last:
+                    time.sleep(0.001)
             finally:
                 self._remove(server.child)
 
@@ -629,8 +622,8 @@ class Server:
 
     def __init__(self, child: Child, link: socket.socket) -> None:
         self.child = child
-        self._link = link
-        self._link.settimeout(ANSWER)
+        self.link = link
+        self.link.settimeout(ANSWER)
         self._done: list[int] = []
 
     def ask_for_child(self) -> Ahead:
@@ -640,7 +633,7 @@ class Server:
             undo.callback(ours.close)
             ahead = Ahead(guardian.new_mark(), status, ours)
             done, self._done = self._done, []
-            messages.send(self._link, pickle.dumps(Fork(ahead.mark, done)), [writer, theirs.fileno()])
+            messages.send(self.link, pickle.dumps(Fork(ahead.mark, done)), [writer, theirs.fileno()])
             undo.pop_all()
         return ahead
 
@@ -666,18 +659,11 @@ class Server:
             self._done.append(pid)
             return 0
         try:
-            messages.send(self._link, pickle.dumps(Reap(pid)))
-            status: int | None = pickle.loads(messages.read(self._link.recv))
+            messages.send(self.link, pickle.dumps(Reap(pid)))
+            status: int | None = pickle.loads(messages.read(self.link.recv))
         except (EOFError, OSError):  # the server has died, and how its child ended is not for us to know
             return cells.UNKNOWN if guardian.has_gone(pid) else None
         return status
-
-    def hang_up(self, patience: float) -> None:
-        """Let the server end as any Python process does, with its exit handlers, and wait for that a while."""
-        self._link.close()
-        last = time.monotonic() + patience
-        while not self.child.has_ended and time.monotonic() < last:
-            time.sleep(0.001)
 
 
 def rest_for_others(shipment: Shipment, settings: RunSettings) -> bytes:

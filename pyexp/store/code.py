@@ -49,10 +49,7 @@ class Code(NamedTuple):
 
 
 def fingerprint(
-    entries: Iterable[Entry],
-    sources: Mapping[str, str],
-    packages: Container[str] = (),
-    partial: Container[str] = (),
+    entries: Iterable[Entry], sources: Mapping[str, str], packages: Container[str] = (), partial: Container[str] = ()
 ) -> Code:
     """The fingerprint of what these reach in the sources, which are by module name.
     `packages` are the modules that are packages; of a `partial` one, such as a notebook, the source has gaps: a name
@@ -676,11 +673,7 @@ class Reach:
     """What the entries reach in the sources; for the arguments see `fingerprint`."""
 
     def __init__(
-        self,
-        entries: Sequence[Entry],
-        sources: Mapping[str, str],
-        packages: Container[str],
-        partial: Container[str],
+        self, entries: Sequence[Entry], sources: Mapping[str, str], packages: Container[str], partial: Container[str]
     ) -> None:
         self._packages = packages
         self._partial = partial

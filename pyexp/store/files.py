@@ -28,6 +28,8 @@ _CELL = re.compile("-([0-9a-f]{12})$")
 
 #: Without it, Windows writes a carriage return before each newline.
 BINARY = getattr(os, "O_BINARY", 0)
+#: Opens a file itself, not the target of a symlink, without waiting if it is a pipe. Only some systems have each flag.
+PLAIN = BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 # The errors of a file system that cannot sync or open a folder.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
@@ -250,9 +252,7 @@ def _seal_at_end(descriptor: int, size: int) -> Seal | None:
 @contextmanager
 def _opened(path: str, *, trust: str | None = None) -> Iterator[tuple[int, int]]:
     """The descriptor of a regular file, and its size. Does not follow a symlink. Raises as `read` does."""
-    # Without O_NONBLOCK, opening a pipe would wait for its writer.
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY
-    descriptor = os.open(path, flags)
+    descriptor = os.open(path, os.O_RDONLY | PLAIN)
     try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):

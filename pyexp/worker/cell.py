@@ -24,8 +24,8 @@ from functools import cache
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from pyexp.store import files, pickling
-from pyexp.worker import guardian, messages, unix
+from pyexp.store import files, pickling, unix
+from pyexp.worker import guardian, messages
 from pyexp.worker.outcome import attempt, failed, traceback_of
 
 if TYPE_CHECKING:

@@ -289,7 +289,7 @@ def lookup(namespace: Mapping[str, Any], path: str) -> Any:
 
 def of_main(path: str) -> Any:
     """The object at a dotted path in this process's script. Raises LookupError or AttributeError if it is missing."""
-    return lookup(vars(sys.modules["__main__"]), path)
+    return lookup(main_namespace(), path)
 
 
 def main_namespace() -> dict[str, Any]:
