@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,8 +63,7 @@ def packed(fn: Function, settings: RunSettings, path: list[str] | None = None) -
     return Luggage(pickle.dumps(shipment.kit), rest, interpreter_flags(), there)
 
 
-@dataclass(frozen=True, slots=True)
-class PackedCell:
+class PackedCell(NamedTuple):
     """One cell, to be run elsewhere.
 
     `wanted` is the path of a file. If it is missing, the cell does not begin, or is killed. If it is empty, the

@@ -5,8 +5,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 from pyexp.errors import ExecutorError
@@ -41,7 +40,8 @@ class ForkExecutor(SessionExecutor):
                 "executor='subprocess', or open GPUs inside the experiment only"
             )
         others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
-        with _quietly():
+        # Python's own warning about such forks says less than the one below.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             native = threads_after_fork() - 1 - len(others)
         if native > 0:
             others.append(f"{native} of a library's own")
@@ -80,7 +80,7 @@ class ForkSession(ProcessSession):
             blocked = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
             try:
                 with claims.inherited(task.claim):
-                    with _quietly():
+                    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # `session` has warned
                         pid = unix.os.fork()
                     if pid == 0:
                         with cells.leaving(cell):
@@ -124,11 +124,3 @@ def _outside() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pyexp."):
         level, frame = level + 1, frame.f_back
     return level
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without Python's own warning that a fork of a process with threads may hang: `session` says it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield

@@ -28,10 +28,11 @@ from pyexp.errors import ExecutorError
 from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task, cores
 from pyexp.executors.logs import Echo, log_tail
 from pyexp.results import Outcome
-from pyexp.store import claims, unix
+from pyexp.store import claims, files, unix
 from pyexp.store.pickling import dumps
 from pyexp.worker import cell as cells
 from pyexp.worker import guardian, messages
+from pyexp.worker.main import reaped
 from pyexp.worker.messages import Assignment, Fork, Kit, Lack, Reap
 from pyexp.worker.naming import Shipment
 from pyexp.worker.outcome import failure
@@ -297,12 +298,12 @@ class ProcessSession(Session):
     def overdue(self, running: ProcessCell) -> Outcome | None:
         """Kill a cell that exceeds its timeout, once it has written to its log where its threads are."""
         path, child = running.task.log_path, running.child
-        size = _size(path)
-        if cells.STACKS_SIGNAL is not None and size is not None and not child.has_ended:
+        before = files.stamp(path)
+        if cells.STACKS_SIGNAL is not None and before and not child.has_ended:
             with suppress(OSError):
                 os.kill(child.pid, cells.STACKS_SIGNAL)
             last = time.monotonic() + STACKS_WAIT
-            while _size(path) == size and not child.has_ended and time.monotonic() < last:
+            while files.stamp(path) == before and not child.has_ended and time.monotonic() < last:
                 time.sleep(0.005)
             time.sleep(0.02)  # it is written piece by piece
         return self.kill(running)
@@ -316,13 +317,6 @@ class ProcessSession(Session):
             with suppress(OSError, AttributeError):
                 getattr(os, name)(running.child.pid, signal.SIGINT)
                 return
-
-
-def _size(path: str) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return None
 
 
 @contextmanager
@@ -377,27 +371,17 @@ def signal_name(number: int) -> str:
 def is_gone(pid: int) -> bool:
     """Whether a child of this process has ended; it stays in the table."""
     try:
-        return _waited_for(pid) is not None
+        return unix.os.waitid(unix.os.P_PID, pid, unix.os.WEXITED | unix.os.WNOHANG | unix.os.WNOWAIT) is not None
     except AttributeError:  # this system has no such call
         return guardian.has_gone(pid)
     except ChildProcessError:  # somebody else took it
         return True
 
 
-def _waited_for(pid: int) -> Any:
-    return unix.os.waitid(unix.os.P_PID, pid, unix.os.WEXITED | unix.os.WNOHANG | unix.os.WNOWAIT)
-
-
 def exit_status(child: "subprocess.Popen[bytes]") -> int | None:
     """The child's exit status; None while it lives. If somebody else took it, `poll` alone would make one up."""
-    if child.returncode is None:
-        try:
-            _waited_for(child.pid)
-        except AttributeError:  # nobody can know
-            pass
-        except ChildProcessError:
-            child.poll()  # so that it knows that there is nothing to wait for
-            return cells.UNKNOWN
+    if child.returncode is None and hasattr(os, "fork"):
+        child.returncode = reaped(child.pid)
     return child.poll()
 
 
@@ -578,8 +562,8 @@ class WorkerSession(ProcessSession):
         if ahead is not None and (pid := ahead.give_up()) is not None:
             self._guardian.ended(pid)
         if first is not None:
-            child, *files = first
-            for file in files:
+            child, *opened = first
+            for file in opened:
                 file.close()
             self._remove(child)
         if server is not None:

@@ -497,10 +497,8 @@ class _Reading:
             if isinstance(each, str):
                 self.tokens.append(each)
             elif isinstance(each, ast.AST):
-                kind = each.__class__
-                if kind not in _RULES:
-                    _RULES[kind] = getattr(_Reading, f"_{kind.__name__.lower()}", _Reading._plain)
-                left += reversed(_RULES[kind](self, each))
+                rule = getattr(_Reading, f"_{each.__class__.__name__.lower()}", _Reading._plain)
+                left += reversed(rule(self, each))
             else:
                 each()
 
@@ -661,9 +659,6 @@ class _Reading:
     _setcomp = _dictcomp = _generatorexp = _listcomp
 
 
-#: The methods of `_Reading` by the nodes that they read, as far as they have been looked up.
-_RULES: dict[type[ast.AST], Callable[[_Reading, Any], list[_Next]]] = {}
-
 _NOT_COUNTED = frozenset(["annotation", "ctx", "kind", "returns", "str", "type_comment", "type_params"])
 
 # From the entries to all that they reach.
@@ -681,7 +676,6 @@ class Reach:
         self._module = cache(lambda name: _Module(sources.get(name)))
         self._read = cache(lambda module, unit: _Reading(self, module, unit))
         self.stands_for = cache(self._stands_for)
-        self.patched = cache(lambda module, name: [*self._patched(module, name)])
         self._reached: dict[tuple[str, str], list[_Unit]] = {}
         self._unknown: dict[tuple[str, str], str] = {}
         self._loaded: set[str] = set()
@@ -798,7 +792,7 @@ class Reach:
         values = source.units.get(name, []) if name in source.defined else self._units(module, name)
         return f"@{sum(each.line < line for each in values)}" if len(values) > 1 else ""
 
-    def _patched(self, module: str, name: str) -> Iterator[str]:
+    def patched(self, module: str, name: str) -> Iterator[str]:
         """How often a module has changed a global of another one, before each time that it imports it by this name."""
         source = self._module(module)
         for line, what in source.imports.get(name, ()):

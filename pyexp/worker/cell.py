@@ -297,7 +297,8 @@ def standard_descriptors() -> Iterator[None]:
         yield
     finally:
         for descriptor in opened:
-            os.close(descriptor)
+            with suppress(OSError):  # a cell that ran in this process has closed it
+                os.close(descriptor)
 
 
 def unbuffered(descriptor: int) -> Any:
