@@ -342,10 +342,10 @@ class _Module:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self.why = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
             return
-        if tree.body and isinstance(tree.body[0], ast.Expr) and _text(tree.body[0].value) is not None:
-            self.units["__doc__"] = [_Unit(0, ast.Assign(targets=[], value=tree.body[0].value))]
+        if (said := ast.get_docstring(tree, clean=False)) is not None:
+            self.units["__doc__"] = [_Unit(0, ast.Assign(targets=[], value=ast.Constant(said)))]
         self._sort(tree.body, waits=False)
-        for node in ast.walk(tree) if "global " in text else ():
+        for node in ast.walk(tree) if "global" in text else ():
             if isinstance(node, _FUNCTIONS):
                 self._find_setters(node.body)
 
