@@ -196,8 +196,8 @@ class Sources(Mapping[str, str]):
 def _decoded(source: bytes) -> str:
     """The text of a source. Bytes that are not text give a text that the parser refuses."""
     try:
-        return decode_source(source) if b"coding" in source[:400] else source.decode("utf-8-sig")
-    except (SyntaxError, UnicodeDecodeError, LookupError):
+        return decode_source(source)
+    except (SyntaxError, UnicodeDecodeError):
         return "these bytes are not text"
 
 

@@ -203,7 +203,7 @@ def parts(folder: Path, **changes: str) -> Any:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"lib.py": b"# coding: latin-1\ndef f(c): return '\xe9'"}, ["lib.f"]),
+        ({"lib.py": b"#" * 500 + b"\n# coding: latin-1\ndef f(c): return '\xe9'"}, ["lib.f"]),
         ({"lib.py": b"\xef\xbb\xbfdef f(c): return 1\r\n"}, ["lib.f"]),
         ({"lib.py": b"import broken\ndef f(c): return broken.x", "broken.py": b"x = '\xe9'"},
          ["broken.<module>?", "broken.x?", "lib.f"]),
