@@ -59,16 +59,11 @@ class ForkSession(ProcessSession):
     """Cells in forks of this process."""
 
     def __init__(self, settings: RunSettings, stop: StopRequest) -> None:
+        finder = script.Finder(script.project_sources())  # so that an edit meanwhile reaches no cell
+        if settings.initializer is not None:
+            settings.initializer()
         super().__init__(settings, stop)
-        self._parent = os.getpid()
-        self._finder = script.Finder(script.project_sources())  # so that an edit meanwhile reaches no cell
-        try:
-            if settings.initializer is not None:
-                settings.initializer()
-            self._streams = cells.streams()  # here once, and not in each child
-        except BaseException:
-            self.close()
-            raise
+        self._parent, self._finder = os.getpid(), finder
 
     def start(self, task: Task) -> ProcessCell:
         cell = self._cell(task, guardian.new_mark())
@@ -108,7 +103,7 @@ class ForkSession(ProcessSession):
         cells.reseed()
         status = cells.out_of_the_way(writer)
         os.close(writer)
-        cells.fresh_streams(self._streams)
+        cells.fresh_streams()
 
         def call() -> Any:
             cells.take_log(cell.log_path, b"")

@@ -315,17 +315,12 @@ def out_of_the_way(descriptor: int) -> int:
     return os.dup(descriptor)
 
 
-def streams() -> tuple[Any, Any, Any]:
-    """New streams for descriptors 0, 1 and 2."""
-    return open(0, encoding="utf-8", closefd=False), unbuffered(1), unbuffered(2)
-
-
-def fresh_streams(made: tuple[Any, Any, Any] | None = None) -> None:
+def fresh_streams() -> None:
     """Give this process an empty stdin, and an unbuffered stdout and stderr on descriptors 1 and 2."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    sys.stdin, sys.stdout, sys.stderr = made or streams()
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, encoding="utf-8", closefd=False), unbuffered(1), unbuffered(2)
     faulthandler.enable(2)  # a crash leaves its Python traceback in the log
     if STACKS_SIGNAL is not None:
         getattr(faulthandler, "register")(STACKS_SIGNAL, 2)  # noqa: B009  # not known to every type checker
