@@ -92,20 +92,14 @@ def _script(namespace: Mapping[str, Any]) -> Script | None:
         else:
             with open(file, "rb") as opened:
                 source = opened.read()
-        return Script(os.path.abspath(file), source, getattr(spec, "name", None), _started_in(file))
+        # The working directory that it was started in, which may have changed since: Python makes a relative path
+        # absolute by prefixing it.
+        given = sys.argv[0] if sys.argv else ""
+        is_relative = given and not os.path.isabs(given) and file.endswith(f"{os.sep}{given}")
+        folder = file.removesuffix(given) if is_relative else os.getcwd()
+        return Script(os.path.abspath(file), source, getattr(spec, "name", None), folder)
     except OSError:
         return None
-
-
-def _started_in(file: str) -> str:
-    """The working directory that the script was started in, if that can be known: it may have changed since.
-
-    Python makes a relative path absolute by prefixing the working directory.
-    """
-    given = sys.argv[0] if sys.argv else ""
-    if given and not os.path.isabs(given) and file.endswith(f"{os.sep}{given}"):
-        return file.removesuffix(given)
-    return os.getcwd()
 
 
 #: Names in a script that reach an experiment without naming it: they look names up, or belong to programs that do.
