@@ -13,7 +13,7 @@ from pyexp.executors.base import Function, Running, RunSettings, Session, Sessio
 from pyexp.results import Outcome, is_library
 from pyexp.store import pickling
 from pyexp.store.files import BINARY
-from pyexp.worker.cell import leave_if_forked, umask, unbuffered
+from pyexp.worker.cell import leave_if_forked, standard_descriptors, umask, unbuffered
 from pyexp.worker.outcome import attempt
 
 
@@ -123,15 +123,13 @@ def joining_threads() -> Iterator[None]:
         is_interrupted = True
         raise
     finally:
-        while not is_interrupted and (
-            left := [each for each in threading.enumerate() if each not in before and _is_to_end(each)]
-        ):
+        while not is_interrupted:
+            begun = [each for each in threading.enumerate() if not each.daemon and each not in before]
+            pools = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
+            left = [each for each in begun if each not in pools]
+            if not left:
+                break
             left[0].join()
-
-
-def _is_to_end(thread: threading.Thread) -> bool:
-    pools = sys.modules.get("concurrent.futures.thread")
-    return not thread.daemon and thread not in getattr(pools, "_threads_queues", ())
 
 
 def _has_terminal() -> bool:
@@ -145,13 +143,15 @@ def _has_terminal() -> bool:
 def captured(path: str) -> Iterator[None]:
     """Send what this process writes to descriptors 1 and 2, and to sys.stdout and sys.stderr, to the file at `path`."""
     with ExitStack() as undo:
+        undo.enter_context(standard_descriptors())
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | BINARY, 0o666)
         undo.callback(os.close, log)
         for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
             with suppress(Exception):  # a stream that is closed has nothing to flush
                 stream.flush()
-            saved = _saved(descriptor)
-            undo.callback(_restore, saved, descriptor)
+            saved = os.dup(descriptor)
+            undo.callback(os.close, saved)
+            undo.callback(os.dup2, saved, descriptor)
             os.dup2(log, descriptor)
         undo.enter_context(redirect_stdout(unbuffered(1)))
         undo.enter_context(redirect_stderr(unbuffered(2)))
@@ -188,18 +188,3 @@ def debug(error: Exception) -> None:
     debugger = Debugger(nosigint=True)  # Ctrl-C stays the run's own when the debugger is left by `continue`
     debugger.reset()
     debugger.interaction(None, error.__traceback__)
-
-
-def _saved(descriptor: int) -> int | None:
-    try:
-        return os.dup(descriptor)
-    except OSError:  # it is closed, and will be again
-        return None
-
-
-def _restore(saved: int | None, descriptor: int) -> None:
-    if saved is None:
-        os.close(descriptor)
-    else:
-        os.dup2(saved, descriptor)
-        os.close(saved)

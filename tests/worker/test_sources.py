@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pyexp
-from pyexp.store.code import difference
+from pyexp.store.code import change
 from pyexp.worker.sources import Codes
 from tests.cli.scripts import environment
 
@@ -203,7 +203,7 @@ def parts(folder: Path, **changes: str) -> Any:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"lib.py": b"# coding: latin-1\ndef f(c): return '\xe9'"}, ["lib.f"]),
+        ({"lib.py": b"#" * 500 + b"\n# coding: latin-1\ndef f(c): return '\xe9'"}, ["lib.f"]),
         ({"lib.py": b"\xef\xbb\xbfdef f(c): return 1\r\n"}, ["lib.f"]),
         ({"lib.py": b"import broken\ndef f(c): return broken.x", "broken.py": b"x = '\xe9'"},
          ["broken.<module>?", "broken.x?", "lib.f"]),
@@ -328,11 +328,11 @@ def test_functions_of_one_factory_differ_by_the_values_that_they_hold() -> None:
     """Only by values that cannot change: a list may be a cache."""
     one, same, other, cached = (Codes(fn).of() for fn in (scaled(1), scaled(1), scaled(10), scaled(1, [5])))
     assert one == same != other
-    assert difference(one.parts, other.parts) == "test_sources.scaled.<locals>.experiment.factor changed"
-    assert difference(one.parts, cached.parts) == "test_sources.scaled.<locals>.experiment.seen is gone"
+    assert change(one, other) == "test_sources.scaled.<locals>.experiment.factor changed"
+    assert change(one, cached) == "test_sources.scaled.<locals>.experiment.seen is gone"
     first, second, named = (
-        Codes(fn).of().parts
+        Codes(fn).of()
         for fn in (functools.partial(scaled, 1), functools.partial(scaled, 2), functools.partial(scaled, seen=(1,)))
     )
-    assert difference(first, second).endswith("test_sources.scaled.[0] changed")
-    assert difference(first, named).endswith("test_sources.scaled.[0] is gone, test_sources.scaled.seen is new")
+    assert change(first, second).endswith("test_sources.scaled.[0] changed")
+    assert change(first, named).endswith("test_sources.scaled.[0] is gone, test_sources.scaled.seen is new")
