@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pyexp.executors import Executor, ExecutorName
     from pyexp.plan import Plan
+    from pyexp.shell import Call
     from pyexp.tables import Results
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -231,11 +232,15 @@ class Experiment(Generic[R]):
         Raises `PyexpError` for mistakes in configs or options, before anything runs. Raises KeyboardInterrupt after a
         signal, or if `stop_after` left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
-        _validate_run(report, argv)
+        if isinstance(argv, str):
+            raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
+        if not (report is None or callable(report) or isinstance(report, bool)):
+            raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
         script.reached_run()
         from pyexp import shell
 
-        return shell.run(shell.Call(self, _others(self), configs, _said(options)), report, argv, sys._getframe(1))
+        said = {**options, "report": report} if isinstance(report, bool) else options
+        return shell.run(self._call(configs, said), report, argv, sys._getframe(1))
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing.
@@ -247,7 +252,7 @@ class Experiment(Generic[R]):
         """
         from pyexp import shell
 
-        return shell.plan_of(shell.Call(self, _others(self), configs, _said(options)))
+        return shell.plan_of(self._call(configs, options))
 
     def results(
         self,
@@ -273,19 +278,15 @@ class Experiment(Generic[R]):
         from pyexp import shell
 
         where = {"timestamp": timestamp, "name": name, "output_dir": output_dir}
-        which = {"select": select, "overrides": overrides, "as_run": as_run, "trust": trust}
-        return shell.results_of(shell.Call(self, _others(self), configs, _said({**where, **which})))
+        which = {"select": select, "overrides": overrides, "as_run": as_run, "trust": trust, "report": True}
+        return shell.results_of(self._call(configs, {**where, **which}))
 
+    def _call(self, configs: Any, options: Mapping[str, Any]) -> Call:
+        """A call of one of its methods, with the registered configs if it gives none."""
+        from pyexp.shell import Call
 
-def _others(experiment: Experiment[Any]) -> list[Experiment[Any]]:
-    return [other for other in list(_made) if other is not experiment]
-
-
-def _validate_run(report: Any, argv: Any) -> None:
-    if isinstance(argv, str):
-        raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
-    if not (report is None or callable(report) or isinstance(report, bool)):
-        raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
+        others = [other for other in list(_made) if other is not self]
+        return Call(self, others, self.registered.get("configs") if configs is None else configs, _said(options))
 
 
 def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:

@@ -131,18 +131,11 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         program.code_for(step.cell.config)  # reads the sources of what its config names, before a worker does
     with ExitStack() as stack:
         executor = session = None
-        tokens: tuple[str, ...] = ()
         about_gpus = ""
         if waiting:
-            from pyexp.executors import get_executor
-            from pyexp.executors.base import StopRequest
-            from pyexp.executors.gpus import tokens_for
-
             validate_picklable(step.cell for step in waiting)
-            executor = get_executor("inline" if options.pdb else options.executor)
-            if options.gpus not in (None, NO_GPUS):
-                tokens, about_gpus = tokens_for(executor, options.gpus, options.jobs)
-            session = stack.enter_context(_session(executor, job, options, tokens, StopRequest(last_start)))
+            executor, session, about_gpus = _session(job, options, last_start)
+            stack.enter_context(session)
         folder = snapshot.run or layout.make_run(
             options.output_dir, job.name, options.timestamp,
             durable=options.durable, trust=options.trust or "", like=job.like,
@@ -153,9 +146,13 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             git = stack.enter_context(closing(Git(code_folder())))
             head = {"experiment": job.name, "script": job.script, "function": job.function}
             stack.enter_context(history.journal(folder, head, snapshot.cells, git, _sources(job)))
-        display = stack.enter_context(closing(_display(len(waiting), options, executor)))
+        is_free = options.capture and not options.pdb and executor is not None and executor.has_own_streams
+        display = progress(len(waiting), quiet=options.quiet, verbose=options.verbose, terminal_is_free=is_free)
+        stack.enter_context(closing(display))
         safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
-        display.names = _labelled(step.cell for step in steps)
+        cells = [step.cell for step in steps]
+        named = zip(cells, labels(cells), strict=True)
+        display.names = {cell.hash: label for cell, label in named if label != cell.name}
         display.holders = partial(_processes, os.path.join(folder.path, layout.CLAIMS))
         display.began(folder.path, snapshot.plan.summary())
         about = of_other_code(differences(snapshot), accepts=options.accept_code)
@@ -172,7 +169,8 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             if options.mode is Mode.FAILED:
                 display.line("no cell of this run has failed: nothing to run again")
             records.tidy(folder)
-        if returned_nothing(loaded.values()):
+        done = [record for record in loaded.values() if not record.failed]
+        if done and all(not each.spread and each.kinds == {"value": "NoneType"} for each in done):
             display.note("every result is None: did the function forget to return it?")
     return Performed(records.results(folder, steps, _still_failed(snapshot, options) | loaded), safe)
 
@@ -181,13 +179,6 @@ def _processes(folder: str) -> dict[str, str]:
     """The processes of running cells by folder, as far as they are known: a claim in this one's name says nothing."""
     own = f"(process {os.getpid()} on "
     return {name: words for name, words in claims.holders(folder).items() if not words.startswith(own)}
-
-
-def _labelled(cells: Iterable[Cell]) -> dict[str, str]:
-    """What to call the cells that their own names do not tell apart, by hash."""
-    known = list(cells)
-    found = zip(known, labels(known), strict=True)
-    return {cell.hash: label for cell, label in found if label != cell.name}
 
 
 def _still_failed(snapshot: Snapshot, options: Options) -> dict[str, Record]:
@@ -276,12 +267,6 @@ def _recorded(run: Run, cell: Cell, facts: Facts, program: Program, *, accepts: 
     return record
 
 
-def returned_nothing(records: Iterable[Record]) -> bool:
-    """Whether every result is None, and there is at least one."""
-    done = [record for record in records if not record.failed]
-    return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
-
-
 def _sources(job: Job) -> dict[str, bytes]:
     """The sources of the experiment's code by module, from which the fingerprint was taken."""
     found = {name: source.text for name, source in script.fingerprinted.items()}
@@ -289,10 +274,15 @@ def _sources(job: Job) -> dict[str, bytes]:
     return found if main is None or not modules.is_project(main.file) else {**found, job.script: main.source}
 
 
-def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, ...], stop: "StopRequest") -> "Session":
-    """A session of the executor, ready to run the job's cells, each with one of the tokens if there are any."""
-    from pyexp.executors.base import RunSettings
+def _session(job: Job, options: Options, last_start: float) -> "tuple[Executor, Session, str]":
+    """The executor, a session of it that is ready to run the job's cells, and a line about the GPUs that they share."""
+    from pyexp.executors import get_executor
+    from pyexp.executors.base import RunSettings, StopRequest
+    from pyexp.executors.gpus import tokens_for
 
+    executor = get_executor("inline" if options.pdb else options.executor)
+    has_gpus = options.gpus not in (None, NO_GPUS)
+    gpus, about_gpus = tokens_for(executor, options.gpus, options.jobs) if has_gpus else ((), "")
     jobs = executor.auto_jobs() if options.jobs == "auto" else options.jobs or len(gpus) or executor.default_jobs()
     settings = RunSettings(
         jobs=min(jobs, len(gpus) or jobs),
@@ -307,17 +297,9 @@ def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, 
         pdb=options.pdb,
     )
     try:
-        return executor.session(job.fn, settings, stop)
+        return executor, executor.session(job.fn, settings, StopRequest(last_start)), about_gpus
     except KeyboardInterrupt:
         raise Interrupted("interrupted by Ctrl-C before the first cell began", 128 + CTRL_C) from None
-
-
-def _display(number: int, options: Options, executor: "Executor | None") -> Progress:
-    """The display for a number of cells. It is live only if the cells do not write to the terminal."""
-    elsewhere = options.capture and not options.pdb and executor is not None and executor.has_own_streams
-    return progress(
-        number, quiet=options.quiet, verbose=options.verbose, terminal_is_free=elsewhere, environ=os.environ
-    )
 
 
 def validate_picklable(cells: Iterable[Cell]) -> None:
@@ -337,11 +319,6 @@ def _failed(cell: Cell, error: Exception, started: float) -> Record:
     from pyexp.worker.outcome import failed
 
     return record_of(cell.name, cell.config, cell.hash, failed(error), started=started)
-
-
-def _attempts(record: Record) -> tuple[Attempt, ...]:
-    """All attempts at a failed cell, including the last one."""
-    return (*record.attempts, Attempt(record.type, record.message, record.started, record.seconds))
 
 
 @dataclass
@@ -387,11 +364,13 @@ class Runner:
             is_cut = is_cut and any(folder not in self.records for folder in asked)
             if stop.signal is not None or is_cut:
                 self.display.summary(self.failures)
-            if stop.signal is not None:
                 name = "Ctrl-C" if stop.signal == CTRL_C else f"signal {stop.signal}"
-                raise Interrupted(self._how_to_go_on(f"interrupted by {name}"), 128 + stop.signal)
-            if is_cut:
-                raise Interrupted(self._how_to_go_on(f"stopped after {self.options.stop_after:g} s"), LEFT)
+                why = (
+                    f"stopped after {self.options.stop_after:g} s" if stop.signal is None else f"interrupted by {name}"
+                )
+                left = f"{self.display.left} of {cells_in_words(self.snapshot.plan.steps.size)} are left"
+                how = again(self.job, self.options, self.folder)
+                raise Interrupted(f"{why}; {left}; to go on: {how}", LEFT if stop.signal is None else 128 + stop.signal)
         self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 
     def _tick(self, stop: "StopRequest", waiting: Collection[Step]) -> None:
@@ -504,7 +483,8 @@ class Runner:
         elif self._begins_anew(step):
             records.set_apart(self.folder, cell, seen.stamp)
         elif now.record is not None and now.record.failed:
-            self.earlier[cell.folder] = _attempts(now.record)
+            last = Attempt(now.record.type, now.record.message, now.record.started, now.record.seconds)
+            self.earlier[cell.folder] = (*now.record.attempts, last)
         aside = records.prepare(self.folder, cell)
         if aside:
             why = f"its result is unreadable: {why}" if why else "a run that failed left a result"
@@ -556,7 +536,3 @@ class Runner:
             log = path if os.path.exists(path) else ""  # a custom executor leaves none
             self.failures.append((record, log))
         self.display.cell(cell.folder, record, log)
-
-    def _how_to_go_on(self, why: str) -> str:
-        size = cells_in_words(self.snapshot.plan.steps.size)
-        return f"{why}; {self.display.left} of {size} are left; to go on: {again(self.job, self.options, self.folder)}"

@@ -368,23 +368,18 @@ def span(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
-def progress(
-    total: int, *, quiet: bool, terminal_is_free: bool, environ: Mapping[str, str], verbose: bool = False
-) -> Progress:
+def progress(total: int, *, quiet: bool, verbose: bool, terminal_is_free: bool) -> Progress:
     """The live display if stderr is a terminal that can show it and that cells do not write to; plain lines otherwise.
 
     In a notebook it is one output. Elsewhere `CI` or `TERM=dumb` give plain lines. rich respects `NO_COLOR`.
     """
     stream = own_stderr()
-    plain = (
-        quiet or not total or not terminal_is_free or not is_terminal(stream)
-        or environ.get("TERM", "") in ("", "dumb", "unknown") or environ.get("CI", "").lower() not in ("", "0", "false")
-    )  # fmt: skip
     ipython = sys.modules.get("IPython")
-    is_notebook = getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
-    if is_notebook and total and not quiet:
+    if total and not quiet and getattr(ipython and ipython.get_ipython(), "kernel", None) is not None:
         return Notebook(total, verbose=verbose, stream=stream)
-    if plain:
+    is_dumb = os.environ.get("TERM", "") in ("", "dumb", "unknown")
+    is_dumb = is_dumb or os.environ.get("CI", "").lower() not in ("", "0", "false")
+    if quiet or not total or is_dumb or not terminal_is_free or not is_terminal(stream):
         return Progress(total, quiet=quiet, verbose=verbose, stream=stream)
     return Live(total, verbose=verbose, stream=stream)
 
