@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyexp.errors import UsageError
-from pyexp.look.screen import own_screen
+from pyexp.look.screen import say, tell
 from pyexp.options import (
     FLAGS,
     GROUPS,
@@ -28,67 +28,50 @@ if TYPE_CHECKING:
     import argparse
 
 
-def tell(line: str) -> None:
-    """Write a line to stderr. Ignore a stderr that is closed."""
-    with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
-        sys.stderr.write(f"{line}\n")
-
-
-def say(text: str) -> None:
-    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
-    screen = own_screen()
-    screen.write(f"{text}\n")
-    screen.flush()
-
-
 #: Folders of installed packages.
 _INSTALLED = {"site-packages", "dist-packages"}
 #: The options that choose the run and what to do with it. `-k` is not one: it is kept in the command to type again.
 _WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "list_runs"}
 
 
-class Heard(NamedTuple):
-    """The words of the command line (None: not for this call), and a notice if words are ignored."""
-
-    words: list[str] | None
-    notice: str = ""
-
-
-def command_line(caller: FrameType) -> Heard:
-    """The command line, if it is meant for the call of `run()` in this frame.
+def command_line(caller: FrameType) -> list[str] | None:
+    """The words of the command line, if it is meant for the call of `run()` in this frame; None otherwise.
 
     It is meant for the script or installed entry point that was started, and for what these call. It is not meant for a
     call through a library: a test runner has its own arguments, and a library such as click has parsed them already.
-    A notebook, a prompt, `python -c` and a run inside a cell have no command line either.
+    A notebook, a prompt, `python -c` and a run inside a cell have no command line either. A note says that words are
+    not read.
     """
     if getattr(sys.modules.get("pyexp.worker.cell"), "in_cell", False):
-        return Heard(None)
+        return None
     if sys.argv[:1] == ["-c"]:
-        return Heard(None, _unread("the program was started with python -c") if sys.argv[1:] else "")
+        _unread("the program was started with python -c")
+        return None
     if caller.f_globals.get("__name__") == "__main__":
-        return Heard(sys.argv[1:] if was_started(caller.f_globals) else None)
+        return sys.argv[1:] if was_started(caller.f_globals) else None
     between, frame = [], caller
     while not (frame.f_globals.get("__name__") == "__main__" and frame.f_code.co_name == "<module>"):
         between.append(frame)
         if frame.f_back is None:  # a thread, or what runs without a script
-            return Heard(None)
+            return None
         frame = frame.f_back
     if not was_started(frame.f_globals) or _is_of_python(frame):
-        return Heard(None)
+        return None
     libraries = [each for each in between if _is_library(each, _package(caller))]
     if not libraries:
-        return Heard(sys.argv[1:])
-    if libraries[-1] is between[-1] or not sys.argv[1:]:  # the program is the library's
-        return Heard(None)
-    return Heard(None, _unread(f"{_package(libraries[0])!r} calls run()"))
+        return sys.argv[1:]
+    if libraries[-1] is not between[-1]:  # otherwise the program is the library's
+        _unread(f"{_package(libraries[0])!r} calls run()")
+    return None
 
 
-def _unread(reason: str) -> str:
-    """The note that the command line is not read, with the reason."""
-    return (
-        f"note: the command line ({' '.join(sys.argv[1:])}) is not read, because {reason}; "
-        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note"
-    )
+def _unread(reason: str) -> None:
+    """Write a note that the command line is not read, with the reason, if there are words on it."""
+    if sys.argv[1:]:
+        tell(
+            f"note: the command line ({' '.join(sys.argv[1:])}) is not read, because {reason}; "
+            "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note"
+        )
 
 
 def typed_words(started: Sequence[str], script: str | None) -> list[str]:
@@ -225,6 +208,5 @@ def command_again(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:
     with suppress(OSError, ValueError):  # the working directory is gone, or on another drive
         path = os.path.relpath(path)
     program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [path]
-    is_kept = {key: key not in _WHICH or value is False for key, value in typed.items()}
-    kept = spelled({key: value for key, value in typed.items() if is_kept[key]})
-    return shlex.join(["python", *program, *(without_flags(everything, _WHICH) if own else kept)])
+    kept = {key: value for key, value in typed.items() if key not in _WHICH or value is False}
+    return shlex.join(["python", *program, *(without_flags(everything, _WHICH) if own else spelled(kept))])

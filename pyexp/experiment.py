@@ -315,7 +315,8 @@ def _tell_unused(started: script.Script | None) -> None:
     is_alone = bool(mine) and {*mine.values()} == {*_made} and not any(each.has_run for each in _made)
     if started is None or not is_alone or sys.flags.interactive or hasattr(sys, "last_value"):
         return
-    from pyexp.commandline import tell, was_started
+    from pyexp.commandline import was_started
+    from pyexp.look.screen import tell
 
     if was_started({"__file__": started.file}) and not script.is_used(started.source, mine):
         name, first = next(iter(mine.items()))
@@ -350,27 +351,15 @@ def experiment(fn: Any = None, /, **options: Any) -> Any:
 
 #: Functions whose call returns no result: what they are, and what to do about it.
 _FRUITLESS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
-    (
-        inspect.iscoroutinefunction,
-        "an async function, and calling it runs nothing",
-        "decorate a plain function that runs it: return asyncio.run(work(config))",
-    ),
-    (
-        inspect.isasyncgenfunction,
-        "an async generator function, and calling it runs nothing",
-        "decorate a plain function that runs it, and return what it yields as a list",
-    ),
-    (
-        inspect.isgeneratorfunction,
-        "a generator function, and calling it runs nothing",
-        "use return in place of yield",
-    ),
-    (
-        lambda fn: isinstance(fn, functools._lru_cache_wrapper),
-        "cached by functools, which cannot take a config: a dict has no hash",
-        "leave out that cache: pyexp keeps each result on disk",
-    ),
-)
+    (inspect.iscoroutinefunction, "an async function, and calling it runs nothing",
+     "decorate a plain function that runs it: return asyncio.run(work(config))"),
+    (inspect.isasyncgenfunction, "an async generator function, and calling it runs nothing",
+     "decorate a plain function that runs it, and return what it yields as a list"),
+    (inspect.isgeneratorfunction, "a generator function, and calling it runs nothing", "use return in place of yield"),
+    (lambda fn: isinstance(fn, functools._lru_cache_wrapper),
+     "cached by functools, which cannot take a config: a dict has no hash",
+     "leave out that cache: pyexp keeps each result on disk"),
+)  # fmt: skip
 
 
 def validate_function(fn: Any) -> None:
@@ -392,29 +381,34 @@ def validate_function(fn: Any) -> None:
     for is_kind, kind, remedy in _FRUITLESS:
         if is_kind(body):
             raise ConfigError(f"the experiment {name!r} is {kind}; {remedy}")
-    _validate_signature(name, fn)
-
-
-def _validate_signature(name: str, fn: Any) -> None:
     while (inner := _behind(fn)) is not None:
         fn = inner
-    try:
-        signature = inspect.signature(fn, follow_wrapped=False)  # a wrapper may fill in what its function takes
-        parameters = list(signature.parameters.values())
-    except Exception:  # it is written in C, or hides what it takes
-        return
-    try:
-        signature.bind(None)
-    except TypeError as error:
+    misfit = _misfit(fn, None, follow_wrapped=False)  # a wrapper may fill in what its function takes
+    if misfit is not None:
+        signature, error = misfit
+        parameters = list(signature.parameters)
         remedy = (
             "give it a parameter: def experiment(config)" if not parameters else
             "decorate a function, or make one of a bound method: pyexp.experiment(Class().method)"
-            if parameters[0].name == "self" else
+            if parameters[0] == "self" else
             "give it one parameter, the config, and take the rest from there, or bind the rest by functools.partial"
         )  # fmt: skip
         raise ConfigError(
             f"the experiment {name!r} is called with one config, and takes {signature}: {error}; {remedy}"
-        ) from None
+        )
+
+
+def _misfit(fn: Any, *arguments: Any, follow_wrapped: bool = True) -> tuple[inspect.Signature, TypeError] | None:
+    """What a function takes that clearly cannot be called with these arguments, and why; None for any other."""
+    try:
+        signature = inspect.signature(fn, follow_wrapped=follow_wrapped)
+    except Exception:  # it is written in C, or hides what it takes
+        return None
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        return signature, error
+    return None
 
 
 def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> None:
@@ -426,14 +420,8 @@ def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> 
     if is_lazy or inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
         kind = "a generator function" if is_lazy else "async"
         raise ConfigError(f"the {role} function {name!r} is {kind}, and calling it runs nothing; use a plain function")
-    try:
-        signature = inspect.signature(fn)
-    except Exception:  # it is written in C, or hides what it takes
-        return
-    try:
-        signature.bind(*arguments)
-    except TypeError as error:
-        raise ConfigError(f"the {role} function {name!r} takes {signature}, and is called {how} ({error})") from None
+    if misfit := _misfit(fn, *arguments):
+        raise ConfigError(f"the {role} function {name!r} takes {misfit[0]}, and is called {how} ({misfit[1]})")
 
 
 def _innermost(fn: Any) -> Any:

@@ -84,7 +84,10 @@ def override_of(text: str) -> Override:
         remedy = f"; to name a run, write --timestamp {text}" if text[:1].isdigit() else ""
         raise UsageError(f"unexpected argument {text!r}; an override is written key=value, without spaces{remedy}")
     if key.endswith(":"):
-        return override(key.removesuffix(":"), _forced(key, word), text)
+        value = float(word) if _WORDS_FOR_FLOATS.fullmatch(word.strip()) else _literal(word)
+        if value is NOTHING:
+            raise UsageError(f"{key}={word} is not a Python literal; for text write {_typed(f'{key}={word!r}')}")
+        return override(key.removesuffix(":"), value, text)
     if _QUOTED.fullmatch(word.strip()) and (value := _literal(word)) is not NOTHING:
         return override(key, value, text)
     return override(key, _guessed(word), text, word)
@@ -145,14 +148,6 @@ def _guessed(word: str) -> Any:
     value = _literal(word)
     is_number = isinstance(value, (int, float, complex))
     return word if value is NOTHING or (is_number and "_" in word) else value
-
-
-def _forced(key: str, word: str) -> Any:
-    """The value typed after `:=`. Raises `UsageError` if it is not a literal."""
-    value = float(word) if _WORDS_FOR_FLOATS.fullmatch(word.strip()) else _literal(word)
-    if value is NOTHING:
-        raise UsageError(f"{key}={word} is not a Python literal; for text write {_typed(f'{key}={word!r}')}")
-    return value
 
 
 def _typed(text: str) -> str:
@@ -630,25 +625,23 @@ def without_flags(words: Sequence[str], fields: Collection[str]) -> list[str]:
 
 def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The options with their values read. Raises `UsageError` for an unknown option or a wrong value."""
-    return {field: _read(field, value, where) for field, value in said.items()}
-
-
-def _read(field: str, value: Any, where: str) -> Any:
-    if field == "overrides":
-        return overrides_of(value)
-    if field not in Options._fields:
-        known = sorted({*Options._fields, *_PARAMETERS.get(where, ())})
-        raise UsageError(f"{where} has no option {field!r}; {nearest(field, known)}")
-    option = BY_FIELD[field]
-    if value is None and getattr(Options(), field) is None:
-        return None
-    try:
-        return option.read(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        if isinstance(error, UsageError):
+    found: dict[str, Any] = {}
+    for field, value in said.items():
+        if field not in Options._fields:
+            known = sorted({*Options._fields, *_PARAMETERS.get(where, ())})
+            raise UsageError(f"{where} has no option {field!r}; {nearest(field, known)}")
+        if field == "overrides":
+            found[field] = overrides_of(value)
+            continue
+        option, is_unset = BY_FIELD[field], value is None and getattr(Options(), field) is None
+        try:
+            found[field] = None if is_unset else option.read(value)
+        except UsageError:
             raise
-        label = option.flags[-1] if where == "the command line" else field
-        raise UsageError(f"{label} is {value!r}; it takes {option.wanted}") from None
+        except (ValueError, TypeError, OverflowError):
+            label = option.flags[-1] if where == "the command line" else field
+            raise UsageError(f"{label} is {value!r}; it takes {option.wanted}") from None
+    return found
 
 
 #: Parameters that are not options.

@@ -15,7 +15,7 @@ from types import FrameType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from pyexp import executors, runner
-from pyexp.commandline import Heard, command_again, command_line, parse, parser, say, tell
+from pyexp.commandline import command_again, command_line, parse, parser
 from pyexp.configs import FrozenConfig
 from pyexp.errors import (
     ConfigError,
@@ -31,7 +31,7 @@ from pyexp.errors import (
 from pyexp.executors import validate_executor
 from pyexp.leaves import script_name
 from pyexp.look.folding import for_stdout, plan_for_stdout
-from pyexp.look.screen import own_screen
+from pyexp.look.screen import own_screen, say, tell
 from pyexp.options import Options, UnknownKeyError, keys_of, overridden, settle
 from pyexp.plan import (
     FINISHED,
@@ -119,11 +119,9 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
     experiment = call.experiment
     if "_ARGCOMPLETE" in os.environ:
         _complete(call)
-    heard = command_line(caller) if argv is None else Heard(list(argv) or None)
-    if heard.notice:
-        tell(heard.notice)
+    words = command_line(caller) if argv is None else list(argv) or None
     experiment.has_run = True
-    words, has_words = heard.words, heard.words is not None
+    has_words = words is not None
     is_typed = has_words and argv is None
     call.options({})  # a mistake in the script keeps its traceback
     with _exit_on_error(has_words):
