@@ -84,10 +84,8 @@ def __getattr__(name: str) -> object:
     """The public name, loaded from the module it lives in (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'pyexp' has no attribute {name!r}")
-    __import__(_HOME[name])
-    value = getattr(sys.modules[_HOME[name]], name)
-    globals()[name] = value
-    return value
+    globals()[name] = getattr(_load(_HOME[name]), name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -12,17 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyexp.errors import UsageError
 from pyexp.look.screen import say, tell
-from pyexp.options import (
-    FLAGS,
-    GROUPS,
-    OPTIONS,
-    OVERRIDE_HELP,
-    checked,
-    default_of,
-    spelled,
-    unknown_flag,
-    without_flags,
-)
+from pyexp.options import FLAGS, GROUPS, OVERRIDE_HELP, checked, default_of, spelled, unknown_flag, without_flags
 
 if TYPE_CHECKING:
     import argparse
@@ -189,9 +179,8 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
     single = [word for word in argv if re.match("-[^-]", word) and f"-{word.partition('=')[0]}" in FLAGS]
     for argument in [*single, *unknown]:  # argparse takes -jobs for -j with the value "obs"
         raise UsageError(unknown_flag(argument.partition("=")[0]))
-    said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
-    repeated = {option.field for option in OPTIONS if option.repeats}
-    return checked({k: tuple(v) if k in repeated else v for k, v in said.items()}, "the command line")
+    said = {key: tuple(value) if isinstance(value, list) else value for key, value in vars(found).items()}
+    return checked({key: value for key, value in said.items() if value != ()}, "the command line")
 
 
 def command_again(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:

@@ -37,7 +37,7 @@ from pyexp.configs import (
 )
 from pyexp.devices import AUTO, NO_GPUS, WANTED, tokens_of
 from pyexp.errors import ConfigError, UsageError, listing, nearest
-from pyexp.plan import Mode, component
+from pyexp.plan import Mode, component, validate_size
 from pyexp.tensor import Tensor
 
 #: A context without warnings. `pyexp/__init__.py` sets it when it loads this module.
@@ -244,10 +244,12 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
     A typed word is read as the kind of the value that it replaces, in each config separately.
 
     Raises `UsageError` for a key that a config lacks (unless it is added), naming the nearest known key; for a key in
-    which the configs differ, since the grid varies it; and for a word of the wrong kind.
+    which the configs differ, since the grid varies it; and for a word of the wrong kind. Raises `ConfigError` for a
+    grid that is too large to run.
     """
     if not overrides or not configs:
         return configs
+    validate_size(configs)
     cells = tuple(configs)
     for one in overrides:
         _validate_override(one, cells)
@@ -312,8 +314,12 @@ def _validate_override(one: Override, cells: Sequence[FrozenConfig]) -> None:
         _validate_addition(one, cells)
     elif len(known) < len(cells):
         lacking = next(config for config, value in zip(cells, values, strict=True) if value is NOTHING)
-        refusal = UsageError if known else UnknownKeyError
-        raise refusal(_unknown(one, lacking, len(known), len(cells)))
+        remedy = f"to add it, write +{one.key}=…"
+        if not known:
+            hint = nearest(one.key, keys_of(lacking), "the keys are")
+            raise UnknownKeyError(f"no config has the key {one.key!r}; {hint} ({remedy})")
+        some = f"{len(cells) - len(known)} of {len(cells)} configs, such as {lacking.get('name', '')!r},"
+        raise UsageError(f"{some} have no key {one.key!r}; {remedy}")
     kinds = {type(value): (config, value) for config, value in zip(cells, values, strict=True)}
     for config, value in kinds.values():
         if _fitted(one, value) is NOTHING:
@@ -335,14 +341,6 @@ def _misfit(one: Override, there: Any, of: str) -> str:
 
 def _kind_name(value: Any) -> str:
     return "dict" if isinstance(value, Config) else type(value).__name__
-
-
-def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:
-    remedy = f"to add it, write +{one.key}=…"
-    if known:
-        lacking = f"{size - known} of {size} configs, such as {config.get('name', '')!r},"
-        return f"{lacking} have no key {one.key!r}; {remedy}"
-    return f"no config has the key {one.key!r}; {nearest(one.key, keys_of(config), 'the keys are')} ({remedy})"
 
 
 def keys_of(config: FrozenConfig) -> list[str]:

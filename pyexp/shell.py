@@ -17,37 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from pyexp import executors, runner
 from pyexp.commandline import command_again, command_line, parse, parser
 from pyexp.configs import FrozenConfig
-from pyexp.errors import (
-    ConfigError,
-    ExecutorError,
-    ExtraError,
-    NoRunError,
-    ResultError,
-    SelectionError,
-    StoreError,
-    UsageError,
-    nearest,
-)
+from pyexp.errors import ConfigError, NoRunError, PyexpError, ResultError, SelectionError, StoreError, nearest
 from pyexp.executors import validate_executor
 from pyexp.leaves import script_name
 from pyexp.look.folding import for_stdout, plan_for_stdout
 from pyexp.look.screen import own_screen, say, tell
 from pyexp.options import Options, UnknownKeyError, keys_of, overridden, settle
-from pyexp.plan import (
-    FINISHED,
-    Action,
-    Cell,
-    Facts,
-    Mode,
-    Plan,
-    Status,
-    cells_of,
-    classify,
-    component,
-    explained,
-    plan,
-    validate_size,
-)
+from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, cells_of, classify, component, explained, plan
 from pyexp.results import cells_in_words, records_of
 from pyexp.runner import Interrupted, Job, Performed, Snapshot
 from pyexp.store import history, layout, pickling, records
@@ -62,8 +38,8 @@ if TYPE_CHECKING:
     from pyexp.store.code import Code
 
 NO_CONFIGS = "there are no configs: register a function with @experiment.configs, or pass run(configs=…)"
-#: Mistakes on the command line, or in what it names; not in the script.
-_MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
+#: Mistakes in the script. All others are on the command line, or in what it names.
+_OF_SCRIPT = (ConfigError, ResultError)
 #: For each experiment that has read the command line, the name of its run if that was new, or else `""`.
 _new_runs: list[str] = []
 #: Filled once an experiment fails under `--check` while others of the script have yet to run.
@@ -270,8 +246,8 @@ def _exit_on_error(wanted: bool) -> Iterator[None]:
     """
     try:
         yield
-    except _MISTAKES as error:
-        if not wanted:
+    except PyexpError as error:
+        if not wanted or isinstance(error, _OF_SCRIPT):
             raise
         tell(f"error: {error}")
         raise SystemExit(2) from error
@@ -423,7 +399,6 @@ def cells_for(
     """All cells of a grid, with overrides; the selected ones; and notes on the selection."""
     if configs is None:
         raise ConfigError(NO_CONFIGS)
-    validate_size(configs)
     configs = with_defaults(configs, defaults) if defaults else configs
     cells = cells_of(overridden(configs, options.overrides), defaults)
     return cells, *((cells, ()) if options.select is None else selected(cells, options.select))

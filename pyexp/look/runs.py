@@ -47,7 +47,18 @@ def ls(said: Namespace, screen: Screen) -> int:
     now = time.time()
     for number, (home, inside) in enumerate(homes.items()):
         screen.line(f"{chr(10) if number else ''}{printable(near(home))}", "bold")
-        for line in _listed(sorted((_kept(path) for path in inside), key=lambda kept: kept.started), now, screen.width):
+        found = sorted((_kept(path) for path in inside), key=lambda kept: kept.started)
+        details = _details(found)
+        columns = (
+            Column("  run", [f"  {printable(kept.name)}" for kept in found]),
+            Column("age", [age(now - kept.started) for kept in found], rank=3, right=True),
+            Column("shape", [kept.extent for kept in found], rank=1, right=True),
+            Column("cells", [in_words(kept.statuses) for kept in found], rank=5),
+            Column("took", details["took"], rank=2, right=True),
+            Column("commit", details["commit"], rank=0),
+            Column("size", details["size"], rank=4, right=True),
+        )
+        for line in aligned(columns, screen.width)[0]:
             screen.line(line)
     return 0
 
@@ -76,21 +87,6 @@ def _kept(path: str) -> Kept:
     home, name = os.path.split(path)
     begun = layout.run_at(home, name)
     return history.kept_run(Run(path, trust=ANYBODY), name, 0.0 if begun is None else begun.started, loads=False)
-
-
-def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
-    """The runs of an experiment as a table."""
-    details = _details(found)
-    columns = (
-        Column("  run", [f"  {printable(kept.name)}" for kept in found]),
-        Column("age", [age(now - kept.started) for kept in found], rank=3, right=True),
-        Column("shape", [kept.extent for kept in found], rank=1, right=True),
-        Column("cells", [in_words(kept.statuses) for kept in found], rank=5),
-        Column("took", details["took"], rank=2, right=True),
-        Column("commit", details["commit"], rank=0),
-        Column("size", details["size"], rank=4, right=True),
-    )
-    return aligned(columns, width)[0]
 
 
 def _details(found: Sequence[Kept]) -> dict[str, list[str]]:
