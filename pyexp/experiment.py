@@ -285,8 +285,8 @@ class Experiment(Generic[R]):
         """A call of one of its methods, with the registered configs if it gives none."""
         from pyexp.shell import Call
 
-        others = [other for other in list(_made) if other is not self]
-        return Call(self, others, self.registered.get("configs") if configs is None else configs, _said(options))
+        given = self.registered.get("configs") if configs is None else configs
+        return Call(self, list(_made), given, _said(options))
 
 
 def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:

@@ -6,7 +6,7 @@ too, as text. Does not know how facts are gathered or how an action is done.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -383,9 +383,9 @@ def cells_of(configs: Tensor[FrozenConfig], defaults: FrozenConfig = FrozenConfi
             )
         hashed = digest(encoded(without_defaults(config, defaults) if defaults else config))
         made.append(Cell(config, name, hashed, f"{folder_name(name)}-{hashed}"))
-    cells = Tensor.of_cells(tuple(made), configs.axes)
-    _validate_distinct(cells)
-    return cells
+    if len({cell.folder for cell in made}) < len(made):
+        raise ConfigError(_clash(made, configs.shape))
+    return Tensor.of_cells(tuple(made), configs.axes)
 
 
 def validate_size(configs: Tensor[FrozenConfig]) -> None:
@@ -397,17 +397,15 @@ def validate_size(configs: Tensor[FrozenConfig]) -> None:
         )
 
 
-def _validate_distinct(cells: Tensor[Cell]) -> None:
-    if len({cell.folder for cell in cells}) == cells.size:
-        return
+def _clash(cells: Sequence[Cell], shape: tuple[int, ...]) -> str:
+    """The message about the first two cells that share a folder."""
     first: dict[str, int] = {}
     known = (first.setdefault(cell.folder, position) for position, cell in enumerate(cells))
     position, other = next((here, there) for here, there in enumerate(known) if here != there)
-    cell = cells[position]
-    here, there = (place(number, cells.shape) for number in (position, other))
+    cell, here, there = cells[position], place(position, shape), place(other, shape)
     if encode(cells[other].config) == encode(cell.config):
-        raise ConfigError(f"cells {there} and {here} are the same config, {cell.name!r}; give replicates a seed")
-    raise ConfigError(
+        return f"cells {there} and {here} are the same config, {cell.name!r}; give replicates a seed"
+    return (
         f"cells {there} and {here} are different configs that would share the folder {cell.folder!r}; "
         "give them different names"
     )

@@ -149,11 +149,11 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         is_free = options.capture and not options.pdb and executor is not None and executor.has_own_streams
         display = progress(len(waiting), quiet=options.quiet, verbose=options.verbose, terminal_is_free=is_free)
         stack.enter_context(closing(display))
-        safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
+        safe = not waiting or claims.locks_work(folder.claims)
         cells = [step.cell for step in steps]
         named = zip(cells, labels(cells), strict=True)
         display.names = {cell.hash: label for cell, label in named if label != cell.name}
-        display.holders = partial(_processes, os.path.join(folder.path, layout.CLAIMS))
+        display.holders = partial(_processes, folder)
         display.began(folder.path, snapshot.plan.summary())
         about = of_other_code(differences(snapshot), accepts=options.accept_code)
         about += of_other_users([step.reason for step in steps if step.status is Status.FOREIGN])
@@ -175,10 +175,10 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
     return Performed(records.results(folder, steps, _still_failed(snapshot, options) | loaded), safe)
 
 
-def _processes(folder: str) -> dict[str, str]:
+def _processes(run: Run) -> dict[str, str]:
     """The processes of running cells by folder, as far as they are known: a claim in this one's name says nothing."""
     own = f"(process {os.getpid()} on "
-    return {name: words for name, words in claims.holders(folder).items() if not words.startswith(own)}
+    return {name: words for name, words in claims.holders(run.claims).items() if not words.startswith(own)}
 
 
 def _still_failed(snapshot: Snapshot, options: Options) -> dict[str, Record]:
@@ -364,13 +364,13 @@ class Runner:
             is_cut = is_cut and any(folder not in self.records for folder in asked)
             if stop.signal is not None or is_cut:
                 self.display.summary(self.failures)
-                name = "Ctrl-C" if stop.signal == CTRL_C else f"signal {stop.signal}"
-                why = (
-                    f"stopped after {self.options.stop_after:g} s" if stop.signal is None else f"interrupted by {name}"
-                )
+                if stop.signal is None:
+                    why, status = f"stopped after {self.options.stop_after:g} s", LEFT
+                else:
+                    name = "Ctrl-C" if stop.signal == CTRL_C else f"signal {stop.signal}"
+                    why, status = f"interrupted by {name}", 128 + stop.signal
                 left = f"{self.display.left} of {cells_in_words(self.snapshot.plan.steps.size)} are left"
-                how = again(self.job, self.options, self.folder)
-                raise Interrupted(f"{why}; {left}; to go on: {how}", LEFT if stop.signal is None else 128 + stop.signal)
+                raise Interrupted(f"{why}; {left}; to go on: {again(self.job, self.options, self.folder)}", status)
         self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 
     def _tick(self, stop: "StopRequest", waiting: Collection[Step]) -> None:
@@ -403,12 +403,9 @@ class Runner:
         """Set apart the results of all cells to rerun, before the first of them runs."""
         for step in steps:
             seen = self.snapshot.facts.get(step.cell.folder)
-            if (
-                self._begins_anew(step)
-                and seen is not None
-                and not seen.default
-                and (claim := records.claim(self.folder, step.cell))
-            ):
+            if seen is None or seen.default or not self._begins_anew(step):
+                continue
+            if (claim := records.claim(self.folder, step.cell)) is not None:
                 try:
                     records.set_apart(self.folder, step.cell, seen.stamp)
                 except OSError as error:
@@ -530,9 +527,8 @@ class Runner:
 
     def _take(self, cell: Cell, record: Record) -> None:
         self.records[cell.folder] = record
-        log = ""
+        path = self.folder.file(cell, layout.LOG)
+        log = path if record.failed and os.path.exists(path) else ""  # a custom executor leaves none
         if record.failed:
-            path = self.folder.file(cell, layout.LOG)
-            log = path if os.path.exists(path) else ""  # a custom executor leaves none
             self.failures.append((record, log))
         self.display.cell(cell.folder, record, log)

@@ -20,7 +20,7 @@ from pyexp.configs import FrozenConfig
 from pyexp.errors import ConfigError, NoRunError, PyexpError, ResultError, SelectionError, StoreError, nearest
 from pyexp.executors import validate_executor
 from pyexp.leaves import script_name
-from pyexp.look.folding import for_stdout, plan_for_stdout
+from pyexp.look.folding import plan_for_stdout
 from pyexp.look.screen import own_screen, say, tell
 from pyexp.options import Options, UnknownKeyError, keys_of, overridden, settle
 from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, cells_of, classify, component, explained, plan
@@ -29,7 +29,7 @@ from pyexp.runner import Interrupted, Job, Performed, Snapshot
 from pyexp.store import history, layout, pickling, records
 from pyexp.store.layout import Run
 from pyexp.sweep import grid_of, slips, with_defaults
-from pyexp.tables import Results
+from pyexp.tables import Results, table
 from pyexp.tensor import Tensor
 from pyexp.worker.script import namespace_of
 
@@ -49,18 +49,18 @@ _failed: list[bool] = []
 class Call(NamedTuple):
     """A call of a method of an experiment: its configs, or the function that returns them (None: neither), its options.
 
-    `others` are the experiments that this process has beside it.
+    `experiments` are all that this process has made.
     """
 
     experiment: "Experiment[Any]"
-    others: "Sequence[Experiment[Any]]"
+    experiments: "Sequence[Experiment[Any]]"
     configs: Any
     said: Mapping[str, Any]
 
     @property
     def siblings(self) -> "list[Experiment[Any]]":
-        """The other experiments of the same script."""
-        return [other for other in self.others if other.__module__ == self.experiment.__module__]
+        """The experiments of the same script."""
+        return [each for each in self.experiments if each.__module__ == self.experiment.__module__]
 
     def options(self, typed: Mapping[str, Any]) -> Options:
         """The options in force, with those that were typed. Raises `UsageError`, also for a wrong executor."""
@@ -122,7 +122,7 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
                 return _dry_run(job, options)
             done, safe = perform(job, options)
         except (SelectionError, UnknownKeyError) as error:
-            if argv is not None or not _is_for_another(typed, call.others):
+            if argv is not None or not _is_for_another(typed, call.experiments):
                 raise
             tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
             return Results([])
@@ -181,10 +181,10 @@ def _code_for(fn: Any, initializer: Any) -> "Callable[[FrozenConfig], Code | Non
     return codes.of
 
 
-def _is_for_another(typed: Mapping[str, Any], others: "Sequence[Experiment[Any]]") -> bool:
-    """Whether cells or keys that an experiment lacks may belong to another experiment of the script."""
+def _is_for_another(typed: Mapping[str, Any], experiments: "Sequence[Experiment[Any]]") -> bool:
+    """Whether cells or keys that an experiment lacks may belong to another experiment, which has run or has yet to."""
     chooses = bool(typed.get("select") or typed.get("overrides"))
-    return chooses and (bool(_new_runs) or any(_takes(each, typed) for each in others if not each.has_run))
+    return chooses and (bool(_new_runs) or any(_takes(each, typed) for each in experiments if not each.has_run))
 
 
 def _takes(experiment: "Experiment[Any]", typed: Mapping[str, Any]) -> bool:
@@ -274,8 +274,8 @@ def _reported(done: Results, report: Any, options: Options, has_words: bool) -> 
             except (OSError, ResultError) as error:  # the report comes all the same
                 tell(f"warning: the page could not be written: {error}")
         if report is None:
-            rest = "all are on the page" if options.html else "-v shows all"
-            say(for_stdout(done, rest, whole=options.verbose))
+            screen, rest = own_screen(), "all are on the page" if options.html else "-v shows all"
+            say(str(done) if options.verbose else table(done, screen.width, screen.height, rest))
     value = done if report is None else report(done)
     with _exit_on_error(has_words):
         if written:
