@@ -45,7 +45,9 @@ def command_line(caller: FrameType) -> list[str] | None:
         if frame.f_back is None:  # a thread, or what runs without a script
             return None
         frame = frame.f_back
-    if not was_started(frame.f_globals) or _is_of_python(frame):
+    file = Path(frame.f_code.co_filename)
+    is_of_python = Path(os.__file__).parent in file.parents and not _INSTALLED & set(file.parts)
+    if is_of_python or not was_started(frame.f_globals):  # of Python: python -m doctest main.py
         return None
     libraries = [each for each in between if _is_library(each, _package(caller))]
     if not libraries:
@@ -116,12 +118,6 @@ def _program(name: str) -> str:
 
 def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
-
-
-def _is_of_python(frame: FrameType) -> bool:
-    """Whether this is a program of the standard library: `python -m doctest main.py`."""
-    file = Path(frame.f_code.co_filename)
-    return Path(os.__file__).parent in file.parents and not _INSTALLED & set(file.parts)
 
 
 def _is_library(frame: FrameType, own: str) -> bool:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from itertools import product
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -311,7 +312,10 @@ def _validate_override(one: Override, cells: Sequence[FrozenConfig]) -> None:
                 "select some of them with -k instead, or change them in the script"
             )
     if one.adds:
-        _validate_addition(one, cells)
+        for above, config in product([joined(one.path[:depth]) for depth in range(1, len(one.path))], cells):
+            value = lookup(config, above, NOTHING)
+            if value is not NOTHING and not is_map(value):
+                raise UsageError(f"+{one.key} cannot be added: {above!r} is {value!r} and not a map of keys")
     elif len(known) < len(cells):
         lacking = next(config for config, value in zip(cells, values, strict=True) if value is NOTHING)
         remedy = f"to add it, write +{one.key}=…"
@@ -348,16 +352,6 @@ def keys_of(config: FrozenConfig) -> list[str]:
     paths = [path for path, _ in leaves(config) if path != "name"]
     maps = [joined(parts[:depth]) for parts in map(parts_of, paths) for depth in range(1, len(parts))]
     return [unescaped(config, path) for path in dict.fromkeys([*paths, *maps])]
-
-
-def _validate_addition(one: Override, cells: Iterable[FrozenConfig]) -> None:
-    """Raise `UsageError` if the added key would lead into a value that is not a map."""
-    for depth in range(1, len(one.path)):
-        above = joined(one.path[:depth])
-        for config in cells:
-            value = lookup(config, above, NOTHING)
-            if value is not NOTHING and not is_map(value):
-                raise UsageError(f"+{one.key} cannot be added: {above!r} is {value!r} and not a map of keys")
 
 
 class Options(NamedTuple):
@@ -406,9 +400,14 @@ class Options(NamedTuple):
         return Mode.CHANGED if self.rerun_changed else Mode.FAILED if self.last_failed else Mode.RUN
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the options mean a run that is there."""
+        return self.resume or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED)
+
+    @property
     def latest(self) -> bool:
         """Whether the options mean the latest run."""
-        return self.timestamp is True and (self.resume or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED))
+        return self.timestamp is True and self.goes_on
 
 
 def _number(kind: Callable[[Any], Any], least: float, given: Any) -> Any:

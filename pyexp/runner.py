@@ -88,13 +88,6 @@ class Snapshot(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Performed(NamedTuple):
-    """The results of a run. It is not `safe` if another process could have run the same cells at the same time."""
-
-    results: Results
-    safe: bool = True
-
-
 class Interrupted(KeyboardInterrupt):
     """Raised when a run ends before its cells: after a signal, or by `stop_after`. Says how to continue.
 
@@ -117,8 +110,11 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
     return f"experiment.run({', '.join(said)})"
 
 
-def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
-    """Carry out the plan, and return a result for each cell. Raises `Interrupted` if the run ends before its cells."""
+def run(job: Job, options: Options, snapshot: Snapshot) -> tuple[Results, bool]:
+    """Carry out the plan, and return a result for each cell, and whether no other process could run the same cells.
+
+    Raises `Interrupted` if the run ends before its cells.
+    """
     last_start = math.inf if options.stop_after is None else time.monotonic() + options.stop_after
     steps = snapshot.plan.steps
     program = Program(job.code_for, job.defaults)
@@ -172,7 +168,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         done = [record for record in loaded.values() if not record.failed]
         if done and all(not each.spread and each.kinds == {"value": "NoneType"} for each in done):
             display.note("every result is None: did the function forget to return it?")
-    return Performed(records.results(folder, steps, _still_failed(snapshot, options) | loaded), safe)
+    return records.results(folder, steps, _still_failed(snapshot, options) | loaded), safe
 
 
 def _processes(run: Run) -> dict[str, str]:
@@ -456,7 +452,6 @@ class Runner:
                 self._release(cell)
         except OSError as error:  # a disk error fails this cell only
             self._take(cell, _failed(cell, error, time.time()))
-            self._release(cell)
         return True
 
     def _make_ready(self, step: Step) -> bool:
@@ -497,7 +492,7 @@ class Runner:
             self._release(cell)
 
     def _commit(self, ended: "Ended") -> None:
-        """Commit the record of a cell that has ended, and release its claim."""
+        """Commit the record of a cell that has ended, and take it."""
         from socket import gethostname
 
         from pyexp.store.code import as_data
@@ -523,12 +518,13 @@ class Runner:
             if isinstance(error, FileNotFoundError) and not record.failed:  # the result has vanished
                 record = _failed(cell, error, record.started)
         self._take(cell, record)
-        self._release(cell)
 
     def _take(self, cell: Cell, record: Record) -> None:
+        """Take the record of a cell that has ended, and release the claim to it."""
         self.records[cell.folder] = record
         path = self.folder.file(cell, layout.LOG)
         log = path if record.failed and os.path.exists(path) else ""  # a custom executor leaves none
         if record.failed:
             self.failures.append((record, log))
         self.display.cell(cell.folder, record, log)
+        self._release(cell)

@@ -25,7 +25,7 @@ from pyexp.look.screen import own_screen, say, tell
 from pyexp.options import Options, UnknownKeyError, keys_of, overridden, settle
 from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, cells_of, classify, component, explained, plan
 from pyexp.results import cells_in_words, records_of
-from pyexp.runner import Interrupted, Job, Performed, Snapshot
+from pyexp.runner import Interrupted, Job, Snapshot
 from pyexp.store import history, layout, pickling, records
 from pyexp.store.layout import Run
 from pyexp.sweep import grid_of, slips, with_defaults
@@ -146,7 +146,7 @@ def plan_of(call: Call) -> Plan:
 def results_of(call: Call) -> Results:
     """The results of a run, as `Experiment.results` says."""
     options = call.options({})
-    return perform(call.job(options, grid(call.configs, options.mode)), options).results
+    return perform(call.job(options, grid(call.configs, options.mode)), options)[0]
 
 
 def _folder(experiment: "Experiment[Any]", options: Options) -> str:
@@ -456,7 +456,7 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
             )
         return Run(path, options.durable, options.trust or ""), ()
     known = [begun.name for begun in sorted(layout.runs(base))]
-    if options.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED) or options.resume:
+    if options.goes_on:
         hint = nearest(name or job.name, known, "the runs are") if known else f"{job.name!r} has no run yet"
         raise NoRunError(f"there is no run at {path}; {hint}")
     if not known or name is False:
@@ -479,8 +479,8 @@ def _no_run(base: str, job: Job) -> str:
     )
 
 
-def perform(job: Job, options: Options) -> Performed:
-    """Carry out what the options ask for, and return a result for each cell.
+def perform(job: Job, options: Options) -> tuple[Results, bool]:
+    """Carry out what the options ask for: a result for each cell, and whether no other process could run the same.
 
     Raises `Interrupted` after a signal. Raises what `look` raises, before anything runs.
     """
@@ -490,7 +490,7 @@ def perform(job: Job, options: Options) -> Performed:
     reasons = [record.message for record in records_of(results) if record.status == Status.FOREIGN.value]
     for note in runner.of_other_users(reasons):
         tell(note)
-    return Performed(results)
+    return results, True
 
 
 def _in_grid(job: Job, options: Options) -> Results:
