@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.devices import NO_GPUS
@@ -147,8 +147,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> tuple[Results, bool]:
         stack.enter_context(closing(display))
         safe = not waiting or claims.locks_work(folder.claims)
         cells = [step.cell for step in steps]
-        named = zip(cells, labels(cells), strict=True)
-        display.names = {cell.hash: label for cell, label in named if label != cell.name}
+        display.names = dict(zip((cell.hash for cell in cells), labels(cells), strict=True))
         display.holders = partial(_processes, folder)
         display.began(folder.path, snapshot.plan.summary())
         about = of_other_code(differences(snapshot), accepts=options.accept_code)
@@ -227,17 +226,18 @@ def _loaded(snapshot: Snapshot, program: Program, *, accepts: bool) -> tuple[dic
     found: dict[str, Record] = {}
     warnings: list[str] = []
     unwritten: list[tuple[str, OSError]] = []
+    run = cast(Run, snapshot.run)  # what is to load is there
     for step in snapshot.plan.steps:
-        folder = step.cell.folder
-        if step.action is not Action.LOAD or snapshot.run is None or folder not in snapshot.facts:
+        if step.action is not Action.LOAD:
             continue
+        folder = step.cell.folder
         try:
-            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder], program, accepts=accepts)
+            found[folder] = _recorded(run, step.cell, snapshot.facts[folder], program, accepts=accepts)
         except ResultError as error:
             warnings.append(f"warning: {folder}: its result is unreadable: {error}; the cell is run again")
         except OSError as error:
             unwritten.append((folder, error))
-            found[folder] = records.record_for(snapshot.run, step.cell, snapshot.facts[folder], program)
+            found[folder] = records.record_for(run, step.cell, snapshot.facts[folder], program)
     if unwritten:
         folder, why = unwritten[0]
         more = f" and {len(unwritten) - 1} more" if len(unwritten) > 1 else ""
@@ -433,7 +433,7 @@ class Runner:
             turned_away = 0
             if cell.folder in self.held:
                 _, claim = self.held[cell.folder]
-                self.begun.append((cell.folder, self.display.names.get(cell.hash) or cell.name))
+                self.begun.append((cell.folder, self.display.names[cell.hash]))
                 code = short_identity(self.program.code_for(cell.config))
                 yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor, code)
 

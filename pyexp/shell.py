@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from types import FrameType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from pyexp import executors, runner
 from pyexp.commandline import command_again, command_line, parse, parser
@@ -498,14 +498,13 @@ def _in_grid(job: Job, options: Options) -> Results:
     snapshot = look(job, options)
     for note in snapshot.notes:
         tell(note)
-    run = snapshot.run
-    left_out = 0 if run is None else len(history.history(run).folders - {cell.folder for cell in snapshot.cells})
-    more = f"{cells_in_words(left_out)} of other grids; --as-run shows all cells of the run" if left_out else ""
-    if run is None or all(step.action is Action.MISSING for step in snapshot.plan.steps):
-        where = "" if run is None else f" in {run.path}"
+    run = cast(Run, snapshot.run)  # a report is on a run that is there
+    left_out = len(history.history(run).folders - {cell.folder for cell in snapshot.cells})
+    more = f"{cells_in_words(left_out)} of other grids; --as-run shows all cells of the run"
+    if all(step.action is Action.MISSING for step in snapshot.plan.steps):
         has = f"; there {'is' if left_out == 1 else 'are'} {more}" if left_out else ""
         why = next((f": {step.reason}" for step in snapshot.plan.steps if step.status is Status.FOREIGN), "")
-        raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report{has}{why}")
+        raise NoRunError(f"no cell of this grid has ended in {run.path}: there is nothing to report{has}{why}")
     if left_out and not options.quiet:
         tell(f"note: this grid leaves out {more}")
     for line in runner.of_other_code(runner.differences(snapshot)):
@@ -515,10 +514,7 @@ def _in_grid(job: Job, options: Options) -> Results:
 
 def _as_run(job: Job, options: Options) -> Results:
     """The results of a run in the grid as it was run, with its overrides. Raises `NoRunError`."""
-    run, _ = find_run(job, options)
-    if run is None:
-        raise ConfigError(NO_CONFIGS)
-    results = history.load_run(run)
+    results = history.load_run(cast(Run, find_run(job, options)[0]))  # a report is on a run that is there
     if options.select is not None:
         cells = results.map(lambda result: Cell(result.record.config, result.name, result.record.hash, str(result.out)))
         chosen = {cell.folder for cell in selected(cells, options.select)[0]}

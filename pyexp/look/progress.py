@@ -29,8 +29,7 @@ HEARTBEAT = 60.0
 class Progress:
     """Plain lines on a stream, one as each cell ends. `quiet` writes only failures and warnings.
 
-    `names` has what to call cells that their own names do not tell apart, by hash. `holders` returns the processes of
-    running cells, by folder.
+    `names` has what to call the cells, by hash. `holders` returns the processes of running cells, by folder.
     """
 
     #: Whether a line is written for each cell that is done.
