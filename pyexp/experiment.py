@@ -143,9 +143,7 @@ class Experiment(Generic[R]):
 
         Raises `ConfigError` if the function takes an argument.
         """
-        _validate_call(fn, (), "configs", "without arguments: def configs()")
-        self.registered["configs"] = fn
-        return fn
+        return self._register("configs", fn, (), "without arguments: def configs()")
 
     @called("write @experiment.report without parentheses, above the function")
     def report(self, fn: F) -> F:
@@ -155,9 +153,7 @@ class Experiment(Generic[R]):
 
         Raises `ConfigError` if the function does not take one argument.
         """
-        _validate_call(fn, (None,), "report", "with one argument, the Results: def report(results)")
-        self.registered["report"] = fn
-        return fn
+        return self._register("report", fn, (None,), "with one argument, the Results: def report(results)")
 
     @called("write @experiment.initializer without parentheses, above the function")
     def initializer(self, fn: F) -> F:
@@ -168,8 +164,20 @@ class Experiment(Generic[R]):
 
         Raises `ConfigError` if the function takes an argument.
         """
-        _validate_call(fn, (), "initializer", "without arguments: def initialize()")
-        self.registered["initializer"] = fn
+        return self._register("initializer", fn, (), "without arguments: def initialize()")
+
+    def _register(self, role: str, fn: F, arguments: tuple[Any, ...], how: str) -> F:
+        """Register the function, unless it clearly cannot be called with these arguments and do its work."""
+        body, name = _innermost(fn), getattr(fn, "__name__", type(fn).__name__)
+        is_lazy = inspect.isgeneratorfunction(body) and role != "configs"  # whose configs are listed
+        if is_lazy or inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
+            kind = "a generator function" if is_lazy else "async"
+            raise ConfigError(
+                f"the {role} function {name!r} is {kind}, and calling it runs nothing; use a plain function"
+            )
+        if callable(fn) and (misfit := _misfit(fn, *arguments)):  # configs may be a list
+            raise ConfigError(f"the {role} function {name!r} takes {misfit[0]}, and is called {how} ({misfit[1]})")
+        self.registered[role] = fn
         return fn
 
     @overload
@@ -409,19 +417,6 @@ def _misfit(fn: Any, *arguments: Any, follow_wrapped: bool = True) -> tuple[insp
     except TypeError as error:
         return signature, error
     return None
-
-
-def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> None:
-    """Raise `ConfigError` for a function that clearly cannot be called with these arguments and do its work."""
-    if not callable(fn):  # configs may be a list
-        return
-    body, name = _innermost(fn), getattr(fn, "__name__", type(fn).__name__)
-    is_lazy = inspect.isgeneratorfunction(body) and role != "configs"  # whose configs are listed
-    if is_lazy or inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
-        kind = "a generator function" if is_lazy else "async"
-        raise ConfigError(f"the {role} function {name!r} is {kind}, and calling it runs nothing; use a plain function")
-    if misfit := _misfit(fn, *arguments):
-        raise ConfigError(f"the {role} function {name!r} takes {misfit[0]}, and is called {how} ({misfit[1]})")
 
 
 def _innermost(fn: Any) -> Any:
