@@ -156,10 +156,10 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
                 words, action = option.help + default_of(option), "append" if option.repeats else "store"
                 group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, action=action, help=words)
                 continue
-            on, off = ("store_true", "store_false") if option.sets else ("store_false", "store_true")
-            group.add_argument(*option.flags, dest=option.field, action=on, help=option.help)
+            switch: dict[str, Any] = {"dest": option.field, "action": "store_const"}
+            group.add_argument(*option.flags, const=option.sets, help=option.help, **switch)
             if option.off is not None:
-                group.add_argument(option.off, dest=option.field, action=off, help=argparse.SUPPRESS)
+                group.add_argument(option.off, const=not option.sets, help=argparse.SUPPRESS, **switch)
     return made
 
 

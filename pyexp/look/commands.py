@@ -115,11 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return does(said, screen)
     except KeyboardInterrupt:
         return 130
-    except PyexpError as error:
+    except (PyexpError, OSError) as error:
         message = str(error)
-    except OSError as error:
-        message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        if isinstance(error, OSError):
+            message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        tell(f"pyexp: {' '.join(message.splitlines())}")
+        return 2
     finally:
         screen.flush()
-    tell(f"pyexp: {' '.join(message.splitlines())}")
-    return 2
