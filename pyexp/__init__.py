@@ -4,6 +4,7 @@ The public names are loaded when they are first used, so that `import pyexp` cos
 """
 
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
@@ -98,24 +99,11 @@ def _load(name: str) -> object:
     return sys.modules[name]
 
 
-def _unwarned() -> object:
-    """A context in which nothing is warned of."""
-    import warnings
-
-    return warnings.catch_warnings(action="ignore")
-
-
-def _warn(message: str, stacklevel: int) -> None:
-    import warnings
-
-    warnings.warn(message, stacklevel=stacklevel + 1)
-
-
 #: What the pure modules need of the world, by module: each is given it when it is loaded.
 _WORLD: dict[str, dict[str, object]] = {
     "leaves": {"modules": sys.modules, "load": _load},
-    "options": {"unwarned": _unwarned},
-    "tables": {"warn": _warn},
+    "options": {"unwarned": lambda: warnings.catch_warnings(action="ignore")},
+    "tables": {"warn": lambda message, stacklevel: warnings.warn(message, stacklevel=stacklevel + 1)},
 }
 
 

@@ -138,10 +138,7 @@ class Updating(Progress):
 
     tells_each = False
     frame = FRAME
-
-    def __init__(self, total: int, *, verbose: bool = False, stream: TextIO | None = None) -> None:
-        super().__init__(total, verbose=verbose, stream=stream)
-        self._display: Any = None
+    _display: Any = None
 
     def started(self, folder: str, name: str) -> None:
         super().started(folder, name)
