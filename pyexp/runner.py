@@ -27,17 +27,18 @@ from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, Step, 
 from pyexp.results import Attempt, Record, cells_in_words, clipped, labels, record_of
 from pyexp.store import claims, files, history, layout, modules, records
 from pyexp.store.claims import Claim
+from pyexp.store.code import Code, as_data, identity, short_identity
 from pyexp.store.layout import Run
 from pyexp.store.pickling import dumps
 from pyexp.store.records import Program
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 from pyexp.worker import script
+from pyexp.worker.outcome import failed
 
 if TYPE_CHECKING:  # a finished run loads no executor, and a script that only imports pyexp loads none of these
     from pyexp.executors.base import Executor, Session, StopRequest, Task
     from pyexp.executors.loop import Ended
-    from pyexp.store.code import Code
 
 #: The exit status if `stop_after` has left cells: EX_TEMPFAIL of sysexits.h, which asks to run the command again.
 LEFT = 75
@@ -64,7 +65,7 @@ class Job(NamedTuple):
     script: str = ""
     function: str = ""
     others: frozenset[str] = frozenset()
-    code_for: "Callable[[FrozenConfig], Code | None]" = lambda config: None
+    code_for: Callable[[FrozenConfig], Code | None] = lambda config: None
     defaults: FrozenConfig = FrozenConfig()
     like: str = ""
 
@@ -252,8 +253,6 @@ def _recorded(run: Run, cell: Cell, facts: Facts, program: Program, *, accepts: 
     """
     record, is_accepted = records.record_for(run, cell, facts, program), accepts and bool(facts.difference)
     if is_accepted and (code := program.code_for(cell.config)) is not None:
-        from pyexp.store.code import identity
-
         record = record._replace(code={**record.code, "accepted": [*record.code.get("accepted", ()), identity(code)]})
     if not record.failed and (facts.needs_repair or is_accepted) and (claim := records.claim(run, cell)) is not None:
         try:
@@ -312,8 +311,6 @@ def validate_picklable(cells: Iterable[Cell]) -> None:
 
 def _failed(cell: Cell, error: Exception, started: float) -> Record:
     """The record of a cell that failed with an error in this process."""
-    from pyexp.worker.outcome import failed
-
     return record_of(cell.name, cell.config, cell.hash, failed(error), started=started)
 
 
@@ -416,7 +413,6 @@ class Runner:
     def _tasks(self, waiting: deque[Step]) -> Iterator["Task | None"]:
         """A task for each cell that no other process has claimed; None while others have claimed all that are left."""
         from pyexp.executors.base import Task
-        from pyexp.store.code import short_identity
 
         turned_away = 0
         while waiting and not (self.options.fail_fast and self.failures):
@@ -494,8 +490,6 @@ class Runner:
     def _commit(self, ended: "Ended") -> None:
         """Commit the record of a cell that has ended, and take it."""
         from socket import gethostname
-
-        from pyexp.store.code import as_data
 
         cell = self.held[ended.task.label][0]
         record = record_of(

@@ -27,15 +27,16 @@ from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, cells_
 from pyexp.results import cells_in_words, records_of
 from pyexp.runner import Interrupted, Job, Snapshot
 from pyexp.store import history, layout, pickling, records
+from pyexp.store.code import Code
 from pyexp.store.layout import Run
 from pyexp.sweep import grid_of, slips, with_defaults
 from pyexp.tables import Results, table
 from pyexp.tensor import Tensor
 from pyexp.worker.script import namespace_of
+from pyexp.worker.sources import Codes
 
 if TYPE_CHECKING:
     from pyexp.experiment import Experiment
-    from pyexp.store.code import Code
 
 NO_CONFIGS = "there are no configs: register a function with @experiment.configs, or pass run(configs=…)"
 #: Mistakes in the script. All others are on the command line, or in what it names.
@@ -169,10 +170,8 @@ def _script(fn: Any) -> str:
     return "" if name == "__main__" else name.rpartition(".")[2]
 
 
-def _code_for(fn: Any, initializer: Any) -> "Callable[[FrozenConfig], Code | None]":
+def _code_for(fn: Any, initializer: Any) -> Callable[[FrozenConfig], Code | None]:
     """A function that gives the fingerprint of the code for a config; None if it cannot be taken."""
-    from pyexp.worker.sources import Codes
-
     try:
         codes = Codes(fn, initializer)
     except Exception:  # a source may hold anything, and must not fail the run
