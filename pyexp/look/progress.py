@@ -35,14 +35,14 @@ class Progress:
     #: Whether a line is written for each cell that is done.
     tells_each = True
 
-    def __init__(self, total: int, *, quiet: bool = False, verbose: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, *, stream: TextIO, quiet: bool = False, verbose: bool = False) -> None:
         self.total = total
         self.done = 0
         self.failed = 0
         self.quiet = quiet
         self.verbose = verbose
         self.waited = 0
-        self.stream = stream or own_stderr()
+        self.stream = stream
         self.width = width_of(self.stream)
         self.names: Mapping[str, str] = {}
         self.holders: Callable[[], Mapping[str, str]] = dict
