@@ -27,7 +27,7 @@ from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, Step, 
 from pyexp.results import Attempt, Record, cells_in_words, clipped, labels, record_of
 from pyexp.store import claims, files, history, layout, modules, records
 from pyexp.store.claims import Claim
-from pyexp.store.code import Code, as_data, identity, short_identity
+from pyexp.store.code import as_data, identity, short_identity
 from pyexp.store.layout import Run
 from pyexp.store.pickling import dumps
 from pyexp.store.records import Program
@@ -53,21 +53,21 @@ class Job(NamedTuple):
 
     `command` starts it again, without the options that choose the run; `""` if no script was started. `script` is the
     module name of the script, `function` the name of the experiment's function in it, and `others` those of its other
-    experiments. `code_for` gives the fingerprint of the code for a config. `like` is the name of the run that the
-    script's first experiment has; a new run gets it too.
+    experiments. `program` is the present one, with its code. `like` is the name of the run that the script's first
+    experiment has; a new run gets it too.
     """
 
     name: str
     fn: Callable[[Config], Any]
     configs: Tensor[FrozenConfig] | None
-    command: str = ""
-    initializer: Callable[[], Any] | None = None
-    script: str = ""
-    function: str = ""
-    others: frozenset[str] = frozenset()
-    code_for: Callable[[FrozenConfig], Code | None] = lambda config: None
-    defaults: FrozenConfig = FrozenConfig()
-    like: str = ""
+    command: str
+    initializer: Callable[[], Any] | None
+    script: str
+    function: str
+    others: frozenset[str]
+    program: Program
+    defaults: FrozenConfig
+    like: str
 
     def began(self, run: layout.Begun) -> bool:
         """Whether this experiment has joined the run, or may have begun it: its script did, and no other of that."""
@@ -118,14 +118,13 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> tuple[Results, bool]:
     """
     last_start = math.inf if options.stop_after is None else time.monotonic() + options.stop_after
     steps = snapshot.plan.steps
-    program = Program(job.code_for, job.defaults)
-    loaded, warnings = _loaded(snapshot, program, accepts=options.accept_code)
+    loaded, warnings = _loaded(snapshot, job.program, accepts=options.accept_code)
     waiting = deque(
         step for step in steps
         if step.action in (Action.RUN, Action.WAIT) or (step.action is Action.LOAD and step.cell.folder not in loaded)
     )  # fmt: skip
     for step in waiting:
-        program.code_for(step.cell.config)  # reads the sources of what its config names, before a worker does
+        job.program.code_for(step.cell.config)  # reads the sources of what its config names, before a worker does
     with ExitStack() as stack:
         executor = session = None
         about_gpus = ""
@@ -158,7 +157,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> tuple[Results, bool]:
         if about_gpus:
             display.note(about_gpus)
         if executor is not None and session is not None:
-            runner = Runner(job, options, snapshot, folder, session, type(executor).__name__, display, loaded, program)
+            runner = Runner(job, options, snapshot, folder, session, type(executor).__name__, display, loaded)
             runner.run(waiting)
             loaded = runner.records
         else:
@@ -326,7 +325,6 @@ class Runner:
     executor: str
     display: Progress
     records: dict[str, Record]
-    program: Program
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
     earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
@@ -430,7 +428,7 @@ class Runner:
             if cell.folder in self.held:
                 _, claim = self.held[cell.folder]
                 self.begun.append((cell.folder, self.display.names[cell.hash]))
-                code = short_identity(self.program.code_for(cell.config))
+                code = short_identity(self.job.program.code_for(cell.config))
                 yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor, code)
 
     def _claim(self, step: Step) -> bool:
@@ -453,11 +451,11 @@ class Runner:
     def _make_ready(self, step: Step) -> bool:
         """Prepare a claimed cell. False if another process has run it meanwhile; then take its record."""
         cell = step.cell
-        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, self.program)
+        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, self.job.program)
         action, why = after_claim(step, seen, now, self.options.mode).action, now.fault
         if action is Action.LOAD:
             try:
-                record = records.record_for(self.folder, cell, now, self.program)
+                record = records.record_for(self.folder, cell, now, self.job.program)
                 if not record.failed and now.needs_repair:
                     records.repair(self.folder, cell, record)
                 self._take(cell, record)
@@ -503,7 +501,7 @@ class Runner:
             host=ended.outcome.get("host") or gethostname(),
             executor=self.executor,
             gpu=ended.task.gpu,
-            code=as_data(self.program.code_for(cell.config)),
+            code=as_data(self.job.program.code_for(cell.config)),
         )
         try:
             record = records.commit(self.folder, cell, record)

@@ -8,7 +8,7 @@ import atexit
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from types import FrameType, SimpleNamespace
@@ -27,8 +27,8 @@ from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, cells_
 from pyexp.results import cells_in_words, records_of
 from pyexp.runner import Interrupted, Job, Snapshot
 from pyexp.store import history, layout, pickling, records
-from pyexp.store.code import Code
 from pyexp.store.layout import Run
+from pyexp.store.records import Program
 from pyexp.sweep import grid_of, slips, with_defaults
 from pyexp.tables import Results, table
 from pyexp.tensor import Tensor
@@ -81,7 +81,7 @@ class Call(NamedTuple):
             script=_script(self.experiment.fn),
             function=own,
             others=frozenset(map(_function, self.siblings)) - {own},
-            code_for=_code_for(self.experiment.fn, initializer),
+            program=_program(self.experiment.fn, initializer, self.experiment.defaults),
             defaults=self.experiment.defaults,
             like=like,
         )
@@ -170,14 +170,14 @@ def _script(fn: Any) -> str:
     return "" if name == "__main__" else name.rpartition(".")[2]
 
 
-def _code_for(fn: Any, initializer: Any) -> Callable[[FrozenConfig], Code | None]:
-    """A function that gives the fingerprint of the code for a config; None if it cannot be taken."""
+def _program(fn: Any, initializer: Any, defaults: FrozenConfig) -> Program:
+    """The present program, with its code if the fingerprint of that can be taken."""
     try:
         codes = Codes(fn, initializer)
     except Exception:  # a source may hold anything, and must not fail the run
-        return lambda config: None
+        return Program(defaults=defaults)
     codes.of()  # reads the sources now
-    return codes.of
+    return Program(codes.of, defaults)
 
 
 def _is_for_another(typed: Mapping[str, Any], experiments: "Sequence[Experiment[Any]]") -> bool:
@@ -352,7 +352,7 @@ def look(job: Job, options: Options) -> Snapshot:
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
     if options.latest and options.mode is not Mode.REPORT and not options.extend:
         validate_common(run, cells)
-    facts = records.look(run, chosen, records.Program(job.code_for, job.defaults))
+    facts = records.look(run, chosen, job.program)
     found = {folder: classify(seen) for folder, seen in facts.items()}
     if options.dry_run:
         found |= explained(chosen, found, _finished(run, facts, cells), job.defaults)
@@ -366,7 +366,7 @@ def _finished_before(job: Job, options: Options, cells: Tensor[Cell]) -> tuple[s
     name = layout.latest_run(base, job.began)
     if name is None:
         return ()
-    facts = records.look(Run(os.path.join(base, name)), cells, records.Program(job.code_for, job.defaults))
+    facts = records.look(Run(os.path.join(base, name)), cells, job.program)
     number = sum(classify(seen).status in FINISHED for seen in facts.values())
     return (f"note: {number} of these cells are finished in {name}; --continue loads them",) if number else ()
 
@@ -374,10 +374,8 @@ def _finished_before(job: Job, options: Options, cells: Tensor[Cell]) -> tuple[s
 def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list[FrozenConfig]:
     """The configs of all finished cells of a run, also of other grids."""
     mine = {cell.folder for cell in cells}
-    others = records.look(
-        run, (cell for cell in history.history(run).cells if cell.folder not in mine), records.Program(), exact=False
-    )
-    seen = (*facts.values(), *others.values())
+    others = (cell for cell in history.history(run).cells if cell.folder not in mine)
+    seen = (*facts.values(), *records.look(run, others, Program(), exact=False).values())
     return [each.record.config for each in seen if each.record and classify(each).status in FINISHED]
 
 
@@ -518,10 +516,9 @@ def _as_run(job: Job, options: Options) -> Results:
         cells = results.map(lambda result: Cell(result.record.config, result.name, result.record.hash, str(result.out)))
         chosen = {cell.folder for cell in selected(cells, options.select)[0]}
         results = Results.of(results.filter(lambda result: str(result.out) in chosen))
-    program = records.Program(job.code_for)
     differences = [
         # A record that was lost has lost its config too.
-        program.difference(record.config, record.code) if not record.failed and record.code.get("parts") else ""
+        job.program.difference(record.config, record.code) if not record.failed and record.code.get("parts") else ""
         for record in records_of(results)
         if record.has_run
     ]
