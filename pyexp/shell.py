@@ -444,9 +444,8 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
     if os.path.isdir(path):
         begun = layout.run_at(os.path.dirname(path), os.path.basename(path))
         if begun is not None and job.script and not job.began(begun) and not options.extend:
-            mine, theirs = job.script, begun.script
-            if mine == theirs:
-                mine, theirs = f"{mine}.{job.function}", f"{theirs}.{begun.function}"
+            theirs = _beginner(begun, job)
+            mine = job.script if theirs == begun.script else f"{job.script}.{job.function}"
             raise NoRunError(
                 f"the run {begun.name} was begun by {theirs!r}, and this is {mine!r}; give this experiment another "
                 "--name, or run both in one with --extend"
@@ -461,13 +460,13 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
     return None, (f"note: this begins the new run {name!r}; {nearest(name, known, 'the runs are')}",)
 
 
+def _beginner(run: layout.Begun, job: Job) -> str:
+    """What began a run, in words: its script, or its function if the script is the job's."""
+    return run.script if run.script != job.script else f"{run.script}.{run.function}"
+
+
 def _no_run(base: str, job: Job) -> str:
-    others = sorted(
-        {
-            begun.script if begun.script != job.script else f"{begun.script}.{begun.function}"
-            for begun in layout.runs(base)
-        }
-    )
+    others = sorted({_beginner(begun, job) for begun in layout.runs(base)})
     if not others:
         return f"there is no run of {job.name!r} below {base} yet; run it first, without the option"
     return (
