@@ -102,7 +102,7 @@ class Experiment(Generic[R]):
         validate_function(fn)
         self.defaults = _defaults(defaults)
         self.fn = fn
-        self.options = _said(options)
+        self.options = {key: value for key, value in options.items() if value is not None}
         #: The functions under the decorators below, by the name of the decorator.
         self.registered: dict[str, Any] = {}
         self.has_run = False
@@ -294,7 +294,7 @@ class Experiment(Generic[R]):
         from pyexp.shell import Call
 
         given = self.registered.get("configs") if configs is None else configs
-        return Call(self, list(_made), given, _said(options))
+        return Call(self, list(_made), given, options)
 
 
 def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
@@ -308,11 +308,6 @@ def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
     except HashError as error:
         raise HashError(f"in defaults, {error}") from None
     return frozen
-
-
-def _said(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, without those that are None."""
-    return {key: value for key, value in options.items() if value is not None}
 
 
 def _tell_unused(started: script.Script | None) -> None:

@@ -621,18 +621,23 @@ def without_flags(words: Sequence[str], fields: Collection[str]) -> list[str]:
 
 
 def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The options with their values read. Raises `UsageError` for an unknown option or a wrong value."""
+    """The options that are not None, with their values read.
+
+    Raises `UsageError` for an unknown option or a wrong value.
+    """
     found: dict[str, Any] = {}
     for field, value in said.items():
+        if value is None:
+            continue
         if field not in Options._fields:
             known = sorted({*Options._fields, *_PARAMETERS.get(where, ())})
             raise UsageError(f"{where} has no option {field!r}; {nearest(field, known)}")
         if field == "overrides":
             found[field] = overrides_of(value)
             continue
-        option, is_unset = BY_FIELD[field], value is None and getattr(Options(), field) is None
+        option = BY_FIELD[field]
         try:
-            found[field] = None if is_unset else option.read(value)
+            found[field] = option.read(value)
         except UsageError:
             raise
         except (ValueError, TypeError, OverflowError):
