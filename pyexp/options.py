@@ -297,9 +297,8 @@ def _axis_after(
         lookup(after[first[code]], path, NOTHING) if code in first else axis.coords[code] for code in range(axis.size)
     ]
     coords = [None if value is NOTHING else value for value in now]
-    return replace(
-        axis, coords=tuple(coords), key=None if any(value is NOTHING for value in now) else axis.key, marks=None
-    )
+    is_gone = any(value is NOTHING for value in now)
+    return replace(axis, coords=tuple(coords), key=None if is_gone else axis.key, marks=None)
 
 
 def _validate_override(one: Override, cells: Sequence[FrozenConfig]) -> None:
@@ -591,10 +590,8 @@ def spelled(said: Mapping[str, Any]) -> list[str]:
             for text in map(str, value if option.repeats and isinstance(value, tuple) else (value,)):
                 # A separate word that begins with a dash would be taken for a flag.
                 words += [f"{option.flags[-1]}={text}"] if text.startswith("-") else [option.flags[0], text]
-        elif value == option.sets:
-            words.append(option.flags[0])
-        else:
-            words += [option.off] if option.off else []
+        elif flag := option.flags[0] if value == option.sets else option.off:
+            words.append(flag)
     return [*words, *(override.text for override in said.get("overrides", ()))]
 
 
