@@ -8,13 +8,13 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup
+from pyexp.configs import NOTHING, FrozenConfig, is_map, leaves, lookup, thaw
 from pyexp.errors import ResultError
 from pyexp.hashing import alike
 from pyexp.leaves import NotLoaded
@@ -81,10 +81,12 @@ class Program:
         return self._differences[key]
 
     def changed_default(self, cell: Cell, data: Mapping[str, Any]) -> str:
-        """A default whose value has changed since the cell was run, in words; `""` if none has.
+        """A default that has changed or is gone since the cell was run, in words; `""` if none has.
 
         A key that the record lacks was added since, with the value that the code used before.
         """
+        for path, value in _gone(data["config"], cell.config):
+            return f"{path} was {thaw(restored(value, data['format']))!r}, and has no default any more"
         if not self._defaults:
             return ""
         before = restored(data["config"], data["format"])
@@ -93,6 +95,18 @@ class Program:
             if old is not NOTHING and not isinstance(old, NotLoaded) and not alike(old, new):
                 return f"{path} was {old!r}, and is {new!r}"
         return ""
+
+
+def _gone(before: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The keys of a config, as JSON data, that another one lacks, with their values.
+
+    Compares no values: the configs have one hash, so they differ in defaults only.
+    """
+    for key, value in (before["value"] if "!" in before else before).items():
+        if key not in config:
+            yield key, value
+        elif isinstance(value, dict) and value.get("!", "map") == "map" and is_map(config[key]):
+            yield from ((f"{key}.{path}", inner) for path, inner in _gone(value, config[key]))
 
 
 def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = True) -> dict[str, Facts]:
