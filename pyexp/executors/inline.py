@@ -132,8 +132,14 @@ def joining_threads() -> Iterator[None]:
 
 
 def _is_to_end(thread: threading.Thread) -> bool:
-    pools = sys.modules.get("concurrent.futures.thread")
-    return not thread.daemon and thread not in getattr(pools, "_threads_queues", ())
+    """Whether Python waits for this thread at its end. A pool that is open (of joblib too) ends its own threads."""
+    homes = [vars(sys.modules[name]) for name in (_POOLS, type(thread).__module__) if name in sys.modules]
+    of_pools = [home.get(name, ()) for home in homes for name in ("_threads_queues", "_threads_wakeups")]
+    return not thread.daemon and not any(thread in threads for threads in of_pools)
+
+
+#: Holds the threads of thread pools, which are of no class of their own.
+_POOLS = "concurrent.futures.thread"
 
 
 def _has_terminal() -> bool:

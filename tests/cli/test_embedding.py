@@ -16,6 +16,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from pyexp import Config, ExecutorError, Experiment, Results, UsageError
+from tests.cli.scripts import go, write
 
 DEFINE = """
 import pyexp
@@ -217,3 +218,29 @@ def test_inline_cells_in_two_threads_give_back_what_they_took(
     assert (sys.stdout, sys.stderr, sys.breakpointhook) == before
     os.write(1, b"seen")
     assert "seen" in capfd.readouterr().out
+
+
+LEAVES_POOLS = """
+import concurrent.futures, multiprocessing
+import pyexp
+
+POOLS = []
+
+@pyexp.experiment(executor="inline", quiet=True)
+def experiment(config):
+    context = multiprocessing.get_context("spawn")
+    POOLS.append(concurrent.futures.ProcessPoolExecutor(1, mp_context=context))
+    POOLS.append(concurrent.futures.ThreadPoolExecutor(1))
+    return [pool.submit(abs, -1).result() for pool in POOLS]
+
+if __name__ == "__main__":
+    print(experiment.run([{"name": "a"}], lambda results: results[0].value))
+    for pool in POOLS:
+        pool.shutdown()
+"""
+
+
+def test_an_inline_cell_ends_though_its_pools_stay_open(tmp_path: Path) -> None:
+    """As joblib's do, which are used again by the next call."""
+    write(tmp_path, LEAVES_POOLS)
+    assert go(tmp_path).stdout == "[1, 1]\n"
