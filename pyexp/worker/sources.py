@@ -39,7 +39,8 @@ class Codes:
 
     def __init__(self, fn: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> None:
         roots = [*_roots(fn), *(() if initializer is None else _roots(initializer))]
-        self._sources = sources = Sources(script.namespace_of(fn))
+        self._namespace = script.namespace_of(fn)
+        self._sources = sources = Sources(self._namespace)
         self._entries = tuple(entry for thing in roots for entry in _entries(thing, sources))
         if sources.script is not None and is_project(sources.script.file):
             self._entries += (Entry(sources.main),)
@@ -58,8 +59,26 @@ class Codes:
         if given not in self._known:
             self._known[given] = None
             with suppress(Exception):  # a source may hold anything, and must not fail the run
-                self._known[given] = holding(self._fingerprint(given), self._held)
+                code = self._fingerprint(given)
+                self._known[given] = holding(code, self._held | self._typed_values(code))
         return self._known[given]
+
+    def _typed_values(self, code: Code) -> dict[str, bytes]:
+        """The values of the globals of a notebook or a prompt that cannot change, by their names as parts.
+
+        A cell that only sets them has no source, and may have been typed after the one that the source shows.
+        """
+        if self._sources.script is not None:
+            return {}
+        found, known = {}, self._namespace
+        codes = [value.__code__ for value in [*known.values()] if isinstance(value, FunctionType)]
+        for part in code.parts:
+            module, _, name = part.partition(".")
+            is_fixed = module == "__main__" and isinstance(known.get(name, self), _FIXED)
+            if is_fixed and not any(_sets(each, name) for each in codes):  # that may be a count of calls
+                with suppress(HashError):
+                    found[part] = encode(known[name])
+        return found
 
     def _place_of(self, thing: Any) -> Entry | None:
         """Where a thing that a config names is defined; None if it is not of the project.
@@ -292,6 +311,15 @@ def _assigns(code: CodeType, name: str) -> bool:
     inner = [each for each in code.co_consts if isinstance(each, CodeType) and name in each.co_freevars]
     own = any(each.opname == "STORE_DEREF" and each.argval == name for each in dis.get_instructions(code))
     return own or any(_assigns(each, name) for each in inner)
+
+
+def _sets(code: CodeType, name: str) -> bool:
+    """Whether a function, or one inside it, assigns to a global."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    own = name in code.co_names and any(
+        each.opname == "STORE_GLOBAL" and each.argval == name for each in dis.get_instructions(code)
+    )
+    return own or any(_sets(each, name) for each in inner)
 
 
 def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:
