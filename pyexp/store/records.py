@@ -211,14 +211,18 @@ def _stamped(record: Record, path: str) -> Record:
     return record._replace(stamp=files.stamp_of(os.lstat(path)), seal="" if seal is None else seal.words)
 
 
-def load_verified(path: str, trust: str = "") -> tuple[Any, list[str]]:
+def load_verified(path: str, trust: str = "", words: str = "") -> tuple[Any, list[str]]:
     """The value in a result file, and the classes and functions that loading it needed.
 
-    Raises `ResultError` if it is not a regular file of a trusted user, is damaged, or cannot be loaded here.
+    Raises `ResultError` if it is not a regular file of a trusted user, is damaged, cannot be loaded here, or has
+    another seal than the one with these words.
     """
     try:
         content = files.read(path, trust=trust)
-        return pickling.load_noting(content, files.unsealed(content)[0])
+        size, seal = files.unsealed(content)
+        if words and seal is not None and seal.words != words:
+            raise files.DamagedError("the cell has been run again since; take its new result")
+        return pickling.load_noting(content, size)
     except KeyboardInterrupt:
         raise
     except files.DamagedError as error:
@@ -236,9 +240,9 @@ def _raised_in(error: BaseException) -> str:
     return "" if is_library(code.co_filename) else f" (in {trace.tb_frame.f_globals['__name__']}.{code.co_qualname})"
 
 
-def _load(path: str, name: str, trust: str) -> Any:
+def _load(path: str, name: str, trust: str, words: str) -> Any:
     try:
-        return load_verified(path, trust)[0]
+        return load_verified(path, trust, words)[0]
     except ResultError as error:
         raise ResultError(f"the result of {name!r} cannot be loaded again: {error}; it is in {path}") from None
 
@@ -252,9 +256,8 @@ def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Res
         if record is None:  # what had ended was set apart to be rerun: the cell is new
             status = Status.NEW if step.status in ENDED else step.status
             record = missing(cell.name, cell.config, cell.hash, step.reason, status.value)
-        return Result(
-            record, partial(Path, run.folder(cell)), partial(_load, run.file(cell, RESULT), cell.name, run.trust)
-        )
+        load = partial(_load, run.file(cell, RESULT), cell.name, run.trust, record.seal)
+        return Result(record, partial(Path, run.folder(cell)), load)
 
     return Results.of(steps.map(result))
 

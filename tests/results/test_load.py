@@ -14,7 +14,7 @@ import pyexp
 from pyexp import NoRunError, Result, ResultError, Results, StoreError
 from pyexp.store import byvalue
 from pyexp.store.modules import is_there
-from pyexp.store.pickling import load_noting, packed
+from pyexp.store.pickling import load_noting, packed, save
 from pyexp.store.records import load_verified
 
 SCRIPT = """
@@ -95,6 +95,12 @@ def test_a_result_that_is_damaged_later_is_named_when_it_is_looked_at(run: Path)
     (run / results[0].out / "result.pkl").write_bytes(b"no pickle")
     with pytest.raises(ResultError, match=r"the result of 'exp_w1' cannot be loaded again: .*result\.pkl"):
         results[0]["layers"]
+    # What another run puts there would not belong to the scalars that are known already.
+    save(str(run / results[1].out / "result.pkl"), {"accuracy": 0.9, "layers": [9]}, durable=False)
+    assert results[1]["accuracy"] == 0.2
+    with pytest.raises(ResultError, match=r"'exp_w2' cannot be loaded again: the cell has been run again since"):
+        results[1]["layers"]
+    assert pyexp.load(run)[1]["layers"] == [9]
 
 
 class Fragile:
