@@ -384,12 +384,12 @@ def coord_labels(results: Tensor[Result]) -> list[str]:
 
 def coord_label(name: str) -> str:
     """The name of a coordinate in a table."""
-    return f"axis.{name}" if name in (*FIRST, *LAST) or name.startswith("config.") else name
+    return f"axis.{name}" if name in (*FIRST, *LAST) or name.startswith(("config.", "axis.")) else name
 
 
 def label_of(key: str, axes: Iterable[str]) -> str:
-    """The name of an output in a table with these axes."""
-    return f"output.{key}" if key in (*FIRST, *axes, *LAST) or key.startswith("config.") else key
+    """The name of an output in a table with these axes: another one for each output."""
+    return f"output.{key}" if key in (*FIRST, *axes, *LAST) or key.startswith(("config.", "output.")) else key
 
 
 def output_labels(results: Tensor[Result]) -> list[str]:
