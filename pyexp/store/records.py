@@ -282,8 +282,8 @@ def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpick
 def commit(run: Run, cell: Cell, record: Record) -> Record:
     """Write the record of a cell that has ended beside its result, and return it with the result's stamp and seal.
 
-    Remove the result of a failed cell, and temporary files of dead workers. The caller has claimed the cell. Raises
-    OSError.
+    Remove the result of a failed cell, and temporary files of dead workers. Keep what the experiment wrote under the
+    record's name. The caller has claimed the cell. Raises OSError.
     """
     if record.failed or record.attempts:  # a cell that succeeded at once has left no temporary file
         with suppress(FileNotFoundError):
@@ -294,6 +294,9 @@ def commit(run: Run, cell: Cell, record: Record) -> Record:
         record = _stamped(record, run.file(cell, RESULT))
         if run.durable:  # the name of the cell's folder, which no executor has synced
             files.sync_folder(run.path)
+    written = run.file(cell, RECORD)
+    if os.path.isfile(written) and files.read_checked(written) is None:  # by the experiment
+        files.make_way(written)
     _write_record(run, cell, record)
     if not record.failed:
         shutil.rmtree(_apart(run, cell), ignore_errors=True)
