@@ -347,3 +347,37 @@ def test_functions_of_one_factory_differ_by_the_values_that_they_hold() -> None:
     )
     assert difference(first, second).endswith("test_sources.scaled.[0] changed")
     assert difference(first, named).endswith("test_sources.scaled.[0] is gone, test_sources.scaled.seen is new")
+
+
+def with_default(factor):
+    def experiment(config, times=factor, *, plus=factor, seen=[]):  # noqa: B006
+        return config.x * times + plus + len(seen)
+
+    return experiment
+
+
+class Trainer:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+        self.calls = 0
+        self.seen = [factor]
+
+    def __call__(self, config: pyexp.Config) -> int:
+        self.calls += 1
+        return int(config.x) * self.factor
+
+    def train(self, config: pyexp.Config) -> int:
+        return self(config)
+
+
+def test_defaults_and_objects_differ_by_the_values_that_they_hold() -> None:
+    one, same, other = (Codes(with_default(factor)).of() for factor in (1, 1, 10))
+    assert one == same
+    home = "test_sources.with_default.<locals>.experiment"
+    assert difference(one.parts, other.parts) == f"{home}.plus changed, {home}.times changed"
+    for form in (Trainer, lambda factor: Trainer(factor).train):
+        first, second = form(1), form(10)
+        before, after = Codes(first).of().parts, Codes(second).of().parts
+        assert "test_sources.Trainer.factor changed" in difference(before, after)
+        first(pyexp.Config(x=1))
+        assert Codes(first).of().parts == before  # a count of calls is no part of it
