@@ -754,7 +754,11 @@ def _std(numbers: list[float], ddof: int) -> float:
     if len(numbers) <= ddof:
         return math.nan
     middle = _mean(numbers)
-    return math.sqrt(sum((number - middle) ** 2 for number in numbers) / (len(numbers) - ddof))
+    far = [number - middle for number in numbers]
+    # A square may be too large or too small for a float. By a power of two, no digit changes.
+    _, exponent = math.frexp(max(map(abs, far)))
+    root = math.sqrt(sum(math.ldexp(each, -exponent) ** 2 for each in far) / (len(numbers) - ddof))
+    return root * 2.0 ** (exponent // 2) * 2.0 ** (exponent - exponent // 2)
 
 
 def _median(numbers: list[float]) -> float:

@@ -349,6 +349,15 @@ def test_a_count_is_what_a_mean_is_of() -> None:
         results.count("sed")
 
 
+@pytest.mark.parametrize("power", [-1074, -700, 0, 700, 1021])
+def test_the_spread_of_numbers_whose_squares_are_no_floats_is_right(power: int) -> None:
+    """A loss that diverges is one of them: it had been an error."""
+    order = iter([5.0 * 2.0**power, -(2.0**power)] * 3)
+    results = grid(lambda config: {"x": next(order)})
+    assert results[:, :2].std("seed")[0]["x"] == 3 * 2.0**power
+    assert results[:, :2].std("seed", ddof=1)[0]["x"] == pytest.approx(18**0.5 * 2.0**power, rel=0.1)
+
+
 def test_the_spread_of_what_is_reduced_already_is_none() -> None:
     once = grid(accuracy).mean()
     assert once.std().item()["steps"] == 0
