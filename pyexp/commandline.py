@@ -107,6 +107,8 @@ def without_words(words: Sequence[str], some: Sequence[str]) -> list[str] | None
 def was_started(namespace: Mapping[str, Any]) -> bool:
     """Whether this is the script that was started: the file, folder or archive in `sys.argv[0]`, or stdin."""
     started, file = Path(sys.argv[0] if sys.argv else ""), Path(namespace.get("__file__") or "<none>")
+    if sys.argv and sys.argv[0] and started.name in ("", ".."):  # `python .`
+        return file.name == "__main__.py"
     other = {"__main__.py": file.parent.name, "<stdin>": "-"}.get(file.name, file.name)
     return _program(started.name) in (_program(file.name), _program(other))
 
@@ -190,8 +192,13 @@ def command_again(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:
     own = None if words is None else without_words(everything, words)
     if not path or own is None:
         return ""
+    name = "__main__" if spec is None else spec.name
+    if spec is not None and name == "__main__":  # a folder or an archive was started
+        path = os.path.dirname(path)
     with suppress(OSError, ValueError):  # the working directory is gone, or on another drive
-        path = os.path.relpath(path)
-    program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [path]
+        has_moved = bool(sys.argv[:1]) and os.path.abspath(sys.argv[0]) != os.path.abspath(path)
+        is_typed = has_moved and name == "__main__" and sys.argv[0] in sys.orig_argv
+        path = sys.argv[0] if is_typed else os.path.relpath(path)  # after a chdir, the terminal is where it was
+    program = [path] if name == "__main__" else ["-m", name.removesuffix(".__main__")]
     kept = {key: value for key, value in typed.items() if key not in _WHICH or value is False}
     return shlex.join(["python", *program, *(without_flags(everything, _WHICH) if own else spelled(kept))])

@@ -315,7 +315,10 @@ def _failed(cell: Cell, error: Exception, started: float) -> Record:
 
 @dataclass
 class Runner:
-    """One run: its claims, its records and its failures."""
+    """One run: its claims, its records and its failures.
+
+    `from_others` says of each result that another process has made meanwhile how its code differs from this one.
+    """
 
     job: Job
     options: Options
@@ -329,6 +332,7 @@ class Runner:
     failures: list[tuple[Record, str]] = field(default_factory=list)
     earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
     begun: list[tuple[str, str]] = field(default_factory=list)
+    from_others: list[str] = field(default_factory=list)
     stopping: bool = False
     halting: bool = False
 
@@ -351,6 +355,8 @@ class Runner:
                     self._commit(ended)
                 waiting = deque() if stop.count or stop.is_late else self._lost()
                 self.display.total += len(waiting)
+            for line in of_other_code(self.from_others):
+                self.display.line(line)
             is_cut = stop.is_late and not (self.options.fail_fast and self.failures)
             is_cut = is_cut and any(folder not in self.records for folder in asked)
             if stop.signal is not None or is_cut:
@@ -459,6 +465,7 @@ class Runner:
                 if not record.failed and now.needs_repair:
                     records.repair(self.folder, cell, record)
                 self._take(cell, record)
+                self.from_others.append(now.difference)  # that process may have started before the code was edited
                 return False
             except ResultError as error:
                 why = str(error)

@@ -5,7 +5,7 @@ built, sliced and sampled at once. Does not know running, hashing or folders.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256, shake_256
@@ -127,15 +127,14 @@ def sweep(
     base = grid_of(configs)
     listed = _listed(variations, "variations", may_be_empty=True)
     made = tuple(_variation(variation, f"variations[{i}]") for i, variation in enumerate(listed))
-    before = [_after(known, made) for known in base.axes]
-    taken = [*dict.fromkeys(name for known in before for name in (known.name, *known.known))]
     if axis is not None and not (isinstance(axis, str) and axis):
         raise ConfigError(
             f"the name of an axis is {axis!r}, of type {type(axis).__name__}; it is a string that is not empty"
         )
-    if axis in taken:
+    if axis in (taken := _names_of(base.axes)):
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
-    new = _axis(made, taken, axis, base.ndim, variations)
+    before = _axes_after(base.axes, made)
+    new = _axis(made, _names_of(before), axis, base.ndim, variations)
     return Tensor.of_cells(Product(base.cells, made), (*before, new))
 
 
@@ -187,14 +186,45 @@ def _add_keys(keys: Keys, config: Mapping[str, Any]) -> None:
             _add_keys(below, value)
 
 
-def _after(axis: Axis, made: tuple[Variation, ...]) -> Axis:
-    """The axis of a grid after a sweep: without a key that the variations change, or a zipped key that they replace."""
-    levels = tuple(
-        replace(level, axis=_after(level.axis, made))
-        for level in axis.levels
-        if (axis.is_flat and level.under is None) or not _replaces(made, level.name)
-    )
-    return replace(axis, key=_untouched(axis.key, made), levels=levels)
+def _names_of(axes: Iterable[Axis]) -> list[str]:
+    """The names of axes, and of the coordinates on them."""
+    return [*dict.fromkeys(name for axis in axes for name in (axis.name, *axis.known))]
+
+
+def _axes_after(axes: Sequence[Axis], made: tuple[Variation, ...]) -> list[Axis]:
+    """The axes of a grid after a sweep.
+
+    An axis that is called after a key which the variations replace loses this name, as its coordinates are not the
+    values of the configs any more. So the new axis can have it.
+    """
+    taken = {*_names_of(axes)}
+
+    def after(axis: Axis, number: int) -> Axis:
+        is_own = axis.key is None and axis.name.startswith("axis_")
+        if axis.key in (axis.name, None) and not is_own and _replaces(made, axis.name):
+            name = _free_name(number, taken)
+            taken.add(name)
+            names = tuple(mark.name for mark in axis.marks or () if isinstance(mark, Variation))
+            axis = replace(axis, name=name, coords=_coords_of(names, axis.size))
+        levels = tuple(
+            replace(level, axis=after(level.axis, 0))
+            for level in axis.levels
+            if (axis.is_flat and level.under is None) or not _replaces(made, level.name)
+        )
+        return replace(axis, key=_untouched(axis.key, made), levels=levels)
+
+    return [after(axis, number) for number, axis in enumerate(axes)]
+
+
+def _free_name(number: int, taken: Collection[str]) -> str:
+    """The first name from `axis_<number>` on that is not taken."""
+    return next(free for i in count(number) if (free := f"axis_{i}") not in taken)
+
+
+def _coords_of(names: Sequence[str], size: int) -> Sequence[Any]:
+    """The names of the variations along an axis as its coordinates, if they distinguish them; or else the positions."""
+    distinct = len(names) == size > 0 and all(names) and len(set(names)) == size
+    return names if distinct else range(size)
 
 
 @called("give lists by key: zipped(lr=[0.1, 1.0], batch=[32, 64])")
@@ -485,16 +515,15 @@ def _axis(variations: tuple[Variation, ...], taken: Sequence[str], name: str | N
     If they were `given` as a zip of several keys, each key is a coordinate.
     """
     zipped = given.varied if isinstance(given, Zipped) else ()
-    default = next(free for i in count(number) if (free := f"axis_{i}") not in taken)
+    default = _free_name(number, taken)
     key = _varied_key(variations) if len(zipped) < 2 else None
     if key is not None and (name or key not in taken):
         values = tuple(variation.values[key] for variation in variations)
         return Axis(name or key, values, _untouched(key, variations, besides=True), marks=variations)
     names = tuple(variation.name for variation in variations)
-    distinct = bool(names) and all(names) and len(set(names)) == len(names)
     # If one of the keys cannot be a name, the others alone would not distinguish the positions.
     levels = () if {name or default, *taken} & {*zipped} else tuple(_level(variations, key) for key in zipped)
-    return Axis(name or default, names if distinct else range(len(names)), levels=levels, marks=variations)
+    return Axis(name or default, _coords_of(names, len(names)), levels=levels, marks=variations)
 
 
 def _level(variations: tuple[Variation, ...], key: str) -> Level:
@@ -519,10 +548,9 @@ def _untouched(key: str | None, variations: tuple[Variation, ...], besides: bool
 
 
 def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
-    """Whether every variation replaces the value at a key."""
+    """Whether a variation replaces the value at a key."""
     parts = parts_of(key)
-    paths = [{path for path, _ in variation.changes} for variation in variations]
-    return all(any(parts[: len(path)] == path for path in each) for each in paths)
+    return any(parts[: len(path)] == path for variation in variations for path, _ in variation.changes)
 
 
 def _varied_key(variations: tuple[Variation, ...]) -> str | None:

@@ -375,12 +375,12 @@ def coord_labels(results: Tensor[Result]) -> list[str]:
 
 def coord_label(name: str) -> str:
     """The name of a coordinate in a table."""
-    return f"axis.{name}" if name in (*FIRST, *LAST) or name.startswith("config.") else name
+    return f"axis.{name}" if name in (*FIRST, *LAST) or name.startswith(("config.", "axis.")) else name
 
 
 def label_of(key: str, axes: Iterable[str]) -> str:
-    """The name of an output in a table with these axes."""
-    return f"output.{key}" if key in (*FIRST, *axes, *LAST) or key.startswith("config.") else key
+    """The name of an output in a table with these axes: another one for each output."""
+    return f"output.{key}" if key in (*FIRST, *axes, *LAST) or key.startswith(("config.", "output.")) else key
 
 
 def output_labels(results: Tensor[Result]) -> list[str]:
@@ -707,7 +707,11 @@ def _std(numbers: list[float], ddof: int) -> float:
     if len(numbers) <= ddof:
         return math.nan
     middle = _mean(numbers)
-    return math.sqrt(sum((number - middle) ** 2 for number in numbers) / (len(numbers) - ddof))
+    far = [number - middle for number in numbers]
+    # A square may be too large or too small for a float. By a power of two, no digit changes.
+    _, exponent = math.frexp(max(map(abs, far)))
+    root = math.sqrt(sum(math.ldexp(each, -exponent) ** 2 for each in far) / (len(numbers) - ddof))
+    return root * 2.0 ** (exponent // 2) * 2.0 ** (exponent - exponent // 2)
 
 
 def _median(numbers: list[float]) -> float:

@@ -5,15 +5,15 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task
 from pyexp.results import Outcome, is_library
 from pyexp.store import pickling
 from pyexp.store.files import BINARY
-from pyexp.worker.cell import leave_if_forked, standard_descriptors, umask, unbuffered
+from pyexp.worker.cell import leave_if_forked, umask, unbuffered
 from pyexp.worker.outcome import attempt
 
 
@@ -60,7 +60,9 @@ class InlineSession(Session):
         """Nothing is left to kill: a cell that was waited for has ended."""
 
     def _run(self, running: Running) -> Outcome:
-        task, settings, here, mask = running.task, self.settings, os.getpid(), umask()
+        task, settings, here = running.task, self.settings, os.getpid()
+        with _lock:  # reading it sets it for a moment
+            mask = umask()
         running.began, running.started = time.monotonic(), time.time()
         returned = running.began
         raised: list[Exception] = []
@@ -123,13 +125,21 @@ def joining_threads() -> Iterator[None]:
         is_interrupted = True
         raise
     finally:
-        while not is_interrupted:
-            begun = [each for each in threading.enumerate() if not each.daemon and each not in before]
-            pools = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
-            left = [each for each in begun if each not in pools]
-            if not left:
-                break
+        while not is_interrupted and (
+            left := [each for each in threading.enumerate() if each not in before and _is_to_end(each)]
+        ):
             left[0].join()
+
+
+def _is_to_end(thread: threading.Thread) -> bool:
+    """Whether Python waits for this thread at its end. A pool that is open (of joblib too) ends its own threads."""
+    homes = [vars(sys.modules[name]) for name in (_POOLS, type(thread).__module__) if name in sys.modules]
+    of_pools = [home.get(name, ()) for home in homes for name in ("_threads_queues", "_threads_wakeups")]
+    return not thread.daemon and not any(thread in threads for threads in of_pools)
+
+
+#: Holds the threads of thread pools, which are of no class of their own.
+_POOLS = "concurrent.futures.thread"
 
 
 def _has_terminal() -> bool:
@@ -143,32 +153,76 @@ def _has_terminal() -> bool:
 def captured(path: str) -> Iterator[None]:
     """Send what this process writes to descriptors 1 and 2, and to sys.stdout and sys.stderr, to the file at `path`."""
     with ExitStack() as undo:
-        undo.enter_context(standard_descriptors())
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | BINARY, 0o666)
         undo.callback(os.close, log)
-        for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
-            with suppress(Exception):  # a stream that is closed has nothing to flush
-                stream.flush()
-            saved = os.dup(descriptor)
-            undo.callback(os.close, saved)
-            undo.callback(os.dup2, saved, descriptor)
-            os.dup2(log, descriptor)
-        undo.enter_context(redirect_stdout(unbuffered(1)))
-        undo.enter_context(redirect_stderr(unbuffered(2)))
-        debugger = sys.breakpointhook
-        undo.callback(setattr, sys, "breakpointhook", debugger)
-
-        class ToTheTerminal:
-            # A property, because it has returned when Python calls what it gives: a debugger stops in the frame of its
-            # caller, which has to be the experiment's and not one of this module.
-            @property
-            def __call__(self) -> Any:
-                if os.environ.get("PYTHONBREAKPOINT") != "0":  # with it, breakpoint() does nothing
-                    undo.close()
-                return debugger
-
-        sys.breakpointhook = ToTheTerminal()
+        begin_capture(log, undo)
         yield
+
+
+class Surroundings(NamedTuple):
+    """Where a process writes: duplicates of its descriptors 1 and 2 (None: closed), its streams, its debugger."""
+
+    descriptors: tuple[int | None, int | None]
+    streams: tuple[Any, Any]
+    debugger: Any
+
+    def restore(self) -> None:
+        sys.stdout, sys.stderr = self.streams
+        sys.breakpointhook = self.debugger
+        for descriptor, saved in zip((1, 2), self.descriptors, strict=True):
+            if saved is None:
+                os.close(descriptor)
+            else:
+                os.dup2(saved, descriptor)
+        self.close()
+
+    def close(self) -> None:
+        for saved in self.descriptors:
+            if saved is not None:
+                os.close(saved)
+
+
+#: What each capture of this process has to restore, the latest last. Captures in several threads may end in any order.
+_before: dict[int, Surroundings] = {}
+_lock = threading.Lock()
+
+
+def begin_capture(log: int, undo: ExitStack) -> None:
+    """Send what this process writes to a log until `undo` is closed, which `breakpoint()` does too."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # a stream that is closed has nothing to flush
+            stream.flush()
+
+    class ToTheTerminal:
+        # A property, because it has returned when Python calls what it gives: a debugger stops in the frame of its
+        # caller, which has to be the experiment's and not one of this module.
+        @property
+        def __call__(self) -> Any:
+            if os.environ.get("PYTHONBREAKPOINT") != "0":  # with it, breakpoint() does nothing
+                undo.close()
+            return debugger
+
+    with _lock:
+        debugger = sys.breakpointhook
+        _before[log] = Surroundings((_saved(1), _saved(2)), (sys.stdout, sys.stderr), debugger)
+        undo.callback(_end_capture, log)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.stdout, sys.stderr = unbuffered(1), unbuffered(2)
+        sys.breakpointhook = ToTheTerminal()
+
+
+def _end_capture(log: int) -> None:
+    """Restore what was before a capture. If later ones go on, leave that to the next of them."""
+    with _lock:
+        captures = [*_before]
+        later = captures[captures.index(log) + 1 :]
+        mine = _before.pop(log)
+        if later:
+            _before[later[0]].close()
+            _before[later[0]] = mine
+        else:
+            mine.restore()
 
 
 def debug(error: Exception) -> None:
@@ -188,3 +242,10 @@ def debug(error: Exception) -> None:
     debugger = Debugger(nosigint=True)  # Ctrl-C stays the run's own when the debugger is left by `continue`
     debugger.reset()
     debugger.interaction(None, error.__traceback__)
+
+
+def _saved(descriptor: int) -> int | None:
+    try:
+        return os.dup(descriptor)
+    except OSError:  # it is closed, and will be again
+        return None

@@ -43,6 +43,7 @@ class Progress:
         self.verbose = verbose
         self.waited = 0
         self.stream = stream
+        self._is_own = stream is not sys.stderr  # now: another thread may replace that until the end
         self.width = width_of(self.stream)
         self.names: Mapping[str, str] = {}
         self.holders: Callable[[], Mapping[str, str]] = dict
@@ -110,7 +111,7 @@ class Progress:
 
     def close(self) -> None:
         """The run has ended: restore the terminal."""
-        if self.stream is not sys.stderr:
+        if self._is_own:
             with suppress(OSError, ValueError):
                 self.stream.close()
 

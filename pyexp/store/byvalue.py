@@ -27,7 +27,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, CodeType) and obj.co_filename != _NO_FILE:  # cloudpickle would lose the file name
-            return _code_of, (obj.replace(co_filename=_NO_FILE), obj.co_filename)
+            return _code_of, (obj.replace(co_filename=_NO_FILE), obj.co_filename, _PYTHON)
         if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:  # also of a subclass of modules
             return import_module, (obj.__name__,)
         if isinstance(obj, functools.cached_property):  # has a lock, up to Python 3.11
@@ -48,9 +48,21 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 _NO_FILE = "<dynamic-code>"
 
 
-def _code_of(code: CodeType, file: str) -> CodeType:
-    """The code with its file name, so that tracebacks show its lines."""
-    return code.replace(co_filename=file)
+_PYTHON = "{}.{}".format(*sys.version_info)
+
+
+def _code_of(code: CodeType, file: str, python: str = _PYTHON) -> CodeType:
+    """The code with its file name, so that tracebacks show its lines.
+
+    Code of another Python would run here as other instructions. In its place stands code that raises.
+    """
+    if python == _PYTHON:
+        return code.replace(co_filename=file)
+    words = f"{code.co_qualname} was pickled by Python {python} and cannot be called by Python {_PYTHON}"
+    scope: dict[str, Any] = {}
+    exec(f"def refuse(*args, **kwargs): raise RuntimeError({words!r})", scope)
+    refusing: CodeType = scope["refuse"].__code__
+    return refusing.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_freevars=code.co_freevars)
 
 
 def _cached(fn: Callable[..., Any], about: dict[str, Any]) -> Any:

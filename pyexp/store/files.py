@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
+from itertools import count
 from typing import Any, NamedTuple
 
 #: The seal comes after the STOP opcode, where `pickle.load` stops reading: the pickle's length, a CRC-32, the hash of
@@ -269,18 +270,33 @@ def commit(path: str, payload: bytes, *, durable: bool, code: str = "") -> None:
 
     `code` is the short identity of the code that made it: only the seal has it until the record is written.
 
-    Raises OSError if writing fails; then nothing is at `path`.
+    What the experiment has put at `path` is kept beside it. Raises OSError if writing fails; then nothing is at `path`.
     """
     found = _CELL.search(os.path.dirname(path))
     cell, author = (found[1] if found else "").encode().ljust(12), code.encode().ljust(16)
     seal = Seal(len(payload), zlib.crc32(cell + author, zlib.crc32(payload)), cell, author)
     try:
         make_folders(os.path.dirname(path), durable=durable)
+        if os.path.lexists(path) and not _is_sealed(path):
+            make_way(path)
         write(path, (payload, bytes(seal)), durable=durable)
     except BaseException:  # it may have its name already, if syncing the folder failed
         with suppress(OSError):
             os.unlink(path)
         raise
+
+
+def _is_sealed(path: str) -> bool:
+    try:
+        return trailer(path) is not None
+    except (OSError, DamagedError):  # a folder
+        return False
+
+
+def make_way(path: str) -> None:
+    """Rename the file or folder at `path` to the next free name of `name-1.end`, `name-2.end`, … Raises OSError."""
+    stem, end = os.path.splitext(path)
+    os.replace(path, next(new for number in count(1) if not os.path.lexists(new := f"{stem}-{number}{end}")))
 
 
 def unsealed(content: bytes) -> tuple[int, Seal | None]:

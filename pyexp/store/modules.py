@@ -52,8 +52,24 @@ def spec_of(name: str) -> ModuleSpec | None:
     return spec if folders else None
 
 
+def public(module: str) -> str:
+    """The name of the public module that a private one is part of, where another version may keep its classes.
+
+    >>> public("pathlib._local"), public("pathlib")
+    ('pathlib', 'pathlib')
+    """
+    return ".".join(part for part in module.split(".") if not part.startswith("_")) or module
+
+
 def is_there(module: str, name: str) -> bool:
-    """Whether a class or function can be imported, as far as that can be told without importing anything."""
+    """Whether a class or function can be imported, as far as that can be told without importing anything.
+
+    Of a private module, the public one that it is part of will do.
+    """
+    return _is_in(module, name) or (public(module) != module and _is_in(public(module), name))
+
+
+def _is_in(module: str, name: str) -> bool:
     loaded: Any = sys.modules.get(module)
     if loaded is not None:
         for part in name.split("."):

@@ -5,6 +5,7 @@ Leaves to `byvalue`, which needs cloudpickle, what a plain pickle cannot hold.
 
 import os
 import pickle
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -88,7 +89,14 @@ class _Witness(pickle.Unpickler):
             self.needs[f"{module}:{name}"] = None
         if module == "pyexp.byvalue":
             import pyexp.store.byvalue  # noqa: F401  # it registers itself under its former name
-        return super().find_class(module, name)
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError):  # only Python 3.13 has pathlib._local
+            from pyexp.store.modules import public
+
+            with suppress(ImportError, AttributeError):
+                return super().find_class(public(module), name)
+            raise
 
 
 def load_noting(content: bytes, size: int | None = None) -> tuple[Any, list[str]]:

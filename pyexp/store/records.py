@@ -8,13 +8,13 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyexp.configs import NOTHING, FrozenConfig, leaves, lookup
+from pyexp.configs import NOTHING, FrozenConfig, is_map, leaves, lookup, thaw
 from pyexp.errors import ResultError
 from pyexp.hashing import alike
 from pyexp.leaves import NotLoaded
@@ -81,10 +81,12 @@ class Program:
         return self._differences[key]
 
     def changed_default(self, cell: Cell, data: Mapping[str, Any]) -> str:
-        """A default whose value has changed since the cell was run, in words; `""` if none has.
+        """A default that has changed or is gone since the cell was run, in words; `""` if none has.
 
         A key that the record lacks was added since, with the value that the code used before.
         """
+        for path, value in _gone(data["config"], cell.config):
+            return f"{path} was {thaw(restored(value, data['format']))!r}, and has no default any more"
         if not self._defaults:
             return ""
         before = restored(data["config"], data["format"])
@@ -93,6 +95,18 @@ class Program:
             if old is not NOTHING and not isinstance(old, NotLoaded) and not alike(old, new):
                 return f"{path} was {old!r}, and is {new!r}"
         return ""
+
+
+def _gone(before: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The keys of a config, as JSON data, that another one lacks, with their values.
+
+    Compares no values: the configs have one hash, so they differ in defaults only.
+    """
+    for key, value in (before["value"] if "!" in before else before).items():
+        if key not in config:
+            yield key, value
+        elif isinstance(value, dict) and value.get("!", "map") == "map" and is_map(config[key]):
+            yield from ((f"{key}.{path}", inner) for path, inner in _gone(value, config[key]))
 
 
 def look(run: Run, cells: Iterable[Cell], program: Program, *, exact: bool = True) -> dict[str, Facts]:
@@ -197,14 +211,18 @@ def _stamped(record: Record, path: str) -> Record:
     return record._replace(stamp=files.stamp_of(os.lstat(path)), seal="" if seal is None else seal.words)
 
 
-def load_verified(path: str, trust: str = "") -> tuple[Any, list[str]]:
+def load_verified(path: str, trust: str = "", words: str = "") -> tuple[Any, list[str]]:
     """The value in a result file, and the classes and functions that loading it needed.
 
-    Raises `ResultError` if it is not a regular file of a trusted user, is damaged, or cannot be loaded here.
+    Raises `ResultError` if it is not a regular file of a trusted user, is damaged, cannot be loaded here, or has
+    another seal than the one with these words.
     """
     try:
         content = files.read(path, trust=trust)
-        return pickling.load_noting(content, files.unsealed(content)[0])
+        size, seal = files.unsealed(content)
+        if words and seal is not None and seal.words != words:
+            raise files.DamagedError("the cell has been run again since; take its new result")
+        return pickling.load_noting(content, size)
     except KeyboardInterrupt:
         raise
     except files.DamagedError as error:
@@ -222,9 +240,9 @@ def _raised_in(error: BaseException) -> str:
     return "" if is_library(code.co_filename) else f" (in {trace.tb_frame.f_globals['__name__']}.{code.co_qualname})"
 
 
-def _load(path: str, name: str, trust: str) -> Any:
+def _load(path: str, name: str, trust: str, words: str) -> Any:
     try:
-        return load_verified(path, trust)[0]
+        return load_verified(path, trust, words)[0]
     except ResultError as error:
         raise ResultError(f"the result of {name!r} cannot be loaded again: {error}; it is in {path}") from None
 
@@ -238,9 +256,8 @@ def results(run: Run, steps: Tensor[Step], records: Mapping[str, Record]) -> Res
         if record is None:  # what had ended was set apart to be rerun: the cell is new
             status = Status.NEW if step.status in ENDED else step.status
             record = missing(cell.name, cell.config, cell.hash, step.reason, status.value)
-        return Result(
-            record, partial(Path, run.folder(cell)), partial(_load, run.file(cell, RESULT), cell.name, run.trust)
-        )
+        load = partial(_load, run.file(cell, RESULT), cell.name, run.trust, record.seal)
+        return Result(record, partial(Path, run.folder(cell)), load)
 
     return Results.of(steps.map(result))
 
@@ -265,8 +282,8 @@ def reported(run: Run, steps: Tensor[Step], seen: Mapping[str, Facts], *, unpick
 def commit(run: Run, cell: Cell, record: Record) -> Record:
     """Write the record of a cell that has ended beside its result, and return it with the result's stamp and seal.
 
-    Remove the result of a failed cell, and temporary files of dead workers. The caller has claimed the cell. Raises
-    OSError.
+    Remove the result of a failed cell, and temporary files of dead workers. Keep what the experiment wrote under the
+    record's name. The caller has claimed the cell. Raises OSError.
     """
     with suppress(FileNotFoundError):
         files.remove_temporary(run.folder(cell))
@@ -276,6 +293,9 @@ def commit(run: Run, cell: Cell, record: Record) -> Record:
         record = _stamped(record, run.file(cell, RESULT))
         if run.durable:  # the name of the cell's folder, which no executor has synced
             files.sync_folder(run.path)
+    written = run.file(cell, RECORD)
+    if os.path.isfile(written) and files.read_checked(written) is None:  # by the experiment
+        files.make_way(written)
     _write_record(run, cell, record)
     if not record.failed:
         shutil.rmtree(_apart(run, cell), ignore_errors=True)

@@ -39,7 +39,8 @@ class Codes:
 
     def __init__(self, fn: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> None:
         roots = [*_roots(fn), *(() if initializer is None else _roots(initializer))]
-        self._sources = sources = Sources(script.namespace_of(fn))
+        self._namespace = script.namespace_of(fn)
+        self._sources = sources = Sources(self._namespace)
         self._entries = tuple(entry for thing in roots for entry in _entries(thing, sources))
         if sources.script is not None and is_project(sources.script.file):
             self._entries += (Entry(sources.main),)
@@ -58,8 +59,26 @@ class Codes:
         if given not in self._known:
             self._known[given] = None
             with suppress(Exception):  # a source may hold anything, and must not fail the run
-                self._known[given] = holding(self._fingerprint(given), self._held)
+                code = self._fingerprint(given)
+                self._known[given] = holding(code, self._held | self._typed_values(code))
         return self._known[given]
+
+    def _typed_values(self, code: Code) -> dict[str, bytes]:
+        """The values of the globals of a notebook or a prompt that cannot change, by their names as parts.
+
+        A cell that only sets them has no source, and may have been typed after the one that the source shows.
+        """
+        if self._sources.script is not None:
+            return {}
+        found, known = {}, self._namespace
+        codes = [value.__code__ for value in [*known.values()] if isinstance(value, FunctionType)]
+        for part in code.parts:
+            module, _, name = part.partition(".")
+            is_fixed = module == "__main__" and isinstance(known.get(name, self), _FIXED)
+            if is_fixed and not any(_sets(each, name) for each in codes):  # that may be a count of calls
+                with suppress(HashError):
+                    found[part] = encode(known[name])
+        return found
 
     def _place_of(self, thing: Any) -> Entry | None:
         """Where a thing that a config names is defined; None if it is not of the project.
@@ -238,9 +257,9 @@ def _roots(thing: Any, depth: int = 16) -> Iterator[Any]:
 
 
 def _held(roots: Iterable[Any], sources: Sources) -> dict[str, bytes]:
-    """The values that functions hold in closures and partials, encoded: they tell the functions of one factory apart.
+    """The values that functions hold in closures, defaults and partials, and objects in attributes, encoded.
 
-    Only values that cannot change: a list may be a cache.
+    They tell the functions of one factory apart. Only values that cannot change: a list may be a cache.
     """
     found = {}
     for thing in roots:
@@ -253,13 +272,35 @@ def _held(roots: Iterable[Any], sources: Sources) -> dict[str, bytes]:
             with suppress(ValueError):  # it has no value yet
                 if cell not in counters:
                     named.append((name, cell.cell_contents))
+        named += _defaults(thing) if isinstance(thing, FunctionType) else _attributes(thing)
         module = _key(getattr(fn, "__module__", None), sources)
-        home = f"{module.rpartition('.')[2]}.{getattr(fn, '__qualname__', '?')}"
+        home = f"{module.rpartition('.')[2]}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
         for name, value in named if module in sources else ():
             with suppress(HashError):
                 if isinstance(value, _FIXED):
                     found[f"{home}.{name}"] = encode(value)
     return found
+
+
+def _defaults(fn: FunctionType) -> Iterator[tuple[str, Any]]:
+    """The defaults of a function that is made inside another one: these may be values of that."""
+    if "<locals>" in fn.__qualname__:
+        code, defaults = fn.__code__, fn.__defaults__ or ()
+        yield from zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
+        yield from (fn.__kwdefaults__ or {}).items()
+
+
+def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
+    """The attributes of an object that only its making sets. Others may be counters."""
+    if isinstance(thing, (type, functools.partial)):
+        return
+    methods = [
+        value for kind in type(thing).__mro__ for value in vars(kind).values() if isinstance(value, FunctionType)
+    ]
+    later = [each.__code__ for each in methods if each.__name__ not in ("__init__", "__new__", "__post_init__")]
+    for name, value in vars(thing).items() if hasattr(thing, "__dict__") else ():
+        if not any(_sets(code, name, "STORE_ATTR") for code in later):
+            yield name, value
 
 
 _FIXED = (bool, int, float, complex, str, bytes, NoneType, tuple, frozenset, PurePath, Enum)
@@ -287,6 +328,15 @@ def _assigns(code: CodeType, name: str) -> bool:
     inner = [each for each in code.co_consts if isinstance(each, CodeType) and name in each.co_freevars]
     own = any(each.opname == "STORE_DEREF" and each.argval == name for each in dis.get_instructions(code))
     return own or any(_assigns(each, name) for each in inner)
+
+
+def _sets(code: CodeType, name: str, opcode: str = "STORE_GLOBAL") -> bool:
+    """Whether a function, or one inside it, assigns to a global, or to an attribute by STORE_ATTR."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    own = name in code.co_names and any(
+        each.opname == opcode and each.argval == name for each in dis.get_instructions(code)
+    )
+    return own or any(_sets(each, name, opcode) for each in inner)
 
 
 def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:

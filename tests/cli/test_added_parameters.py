@@ -65,6 +65,10 @@ def test_a_changed_default_is_a_changed_cell_and_the_old_one_is_kept(tmp_path: P
     assert run(tmp_path, '{"dropout": 0.5}') == ""
     (kept,) = folder.glob("a_before-*")
     assert pyexp.load(kept)["dropout"] == 0.0
+    # The code may have another value for a key that has no default any more.
+    (tmp_path / "main.py").write_text(SCRIPT.replace("DEFAULTS", "{}").replace("CONFIGS", CONFIGS))
+    words = "(unfinished (finished with another default: dropout was 0.5, and has no default any more))"
+    assert words in go(tmp_path, "-n").stdout
     # The same value of another type is another value, as in the hash.
     assert run(tmp_path, '{"dropout": 1}') == "a b"
     assert run(tmp_path, '{"dropout": 1.0}') == "a b"

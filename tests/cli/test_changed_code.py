@@ -2,13 +2,16 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pyexp
-from tests.cli.scripts import go
+from tests.cli.scripts import environment, go, write
 from tests.look.outside import look
 
 SCRIPT = '''
@@ -238,3 +241,41 @@ def test_a_part_that_is_unknown_hides_no_change_of_another(folder: Path) -> None
     assert "other code" not in go(folder).stderr
     edit(folder / "helper.py", "x ** 3", "x ** 4")
     assert "helper.power changed" in go(folder).stderr
+
+
+WAITS = """
+import os, time
+import pyexp
+
+FACTOR = 1
+
+@pyexp.experiment(name="e", timestamp="t", executor="inline")
+def experiment(config):
+    open("began", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    return FACTOR
+
+if __name__ == "__main__":
+    experiment.run([{"name": "a"}], lambda results: print(results[0].value))
+"""
+
+
+def test_a_result_that_an_older_process_makes_meanwhile_is_told(tmp_path: Path) -> None:
+    write(tmp_path, WAITS)
+    older = subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE)
+    try:
+        while not (tmp_path / "began").exists():
+            assert older.poll() is None
+            time.sleep(0.02)
+        write(tmp_path, WAITS.replace("FACTOR = 1", "FACTOR = 2"))
+        newer = subprocess.Popen(
+            [sys.executable, "main.py"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+        )
+        assert newer.stderr is not None
+        assert "1 to wait for" in newer.stderr.readline()
+        (tmp_path / "go").touch()
+        assert "note: 1 of 1 loaded result was made by other code: main.FACTOR changed" in newer.communicate()[1]
+    finally:
+        (tmp_path / "go").touch()
+        older.communicate()

@@ -1,10 +1,12 @@
 """In a notebook, an event loop, a thread or a prompt: no command line is read, and all the rest is as in a script."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from pyexp import Config, ExecutorError, Experiment, Results, UsageError
+from tests.cli.scripts import go, write
 
 DEFINE = """
 import pyexp
@@ -185,3 +188,59 @@ def test_run_returns_what_it_was_asked_for(tmp_path: Path, capsys: pytest.Captur
     assert trial.results(configs=CONFIGS, select="b").item()["double"] == 4
     (name,) = [path.name for path in (tmp_path / "work").iterdir()]
     assert trial.results(name, CONFIGS).shape == (2,)
+
+
+def test_inline_cells_in_two_threads_give_back_what_they_took(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The streams and the debugger are the process's own again, whichever cell ends first."""
+    events = {name: threading.Event() for name in ("first began", "second began", "first ended")}
+
+    def first(config: Config) -> None:
+        events["first began"].set()
+        assert events["second began"].wait(60)
+
+    def second(config: Config) -> None:
+        events["second began"].set()
+        assert events["first ended"].wait(60)
+
+    def go(fn: Any, name: str) -> Any:
+        return Experiment(fn, name=name, output_dir=tmp_path, executor="inline", quiet=True).run(CONFIGS[:1], argv=[])
+
+    before = sys.stdout, sys.stderr, sys.breakpointhook
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(go, first, "first")]
+        assert events["first began"].wait(60)
+        ends.append(pool.submit(go, second, "second"))
+        ends[0].result()
+        events["first ended"].set()
+        assert [each.result()[0].record.status for each in ends] == ["done", "done"]
+    assert (sys.stdout, sys.stderr, sys.breakpointhook) == before
+    os.write(1, b"seen")
+    assert "seen" in capfd.readouterr().out
+
+
+LEAVES_POOLS = """
+import concurrent.futures, multiprocessing
+import pyexp
+
+POOLS = []
+
+@pyexp.experiment(executor="inline", quiet=True)
+def experiment(config):
+    context = multiprocessing.get_context("spawn")
+    POOLS.append(concurrent.futures.ProcessPoolExecutor(1, mp_context=context))
+    POOLS.append(concurrent.futures.ThreadPoolExecutor(1))
+    return [pool.submit(abs, -1).result() for pool in POOLS]
+
+if __name__ == "__main__":
+    print(experiment.run([{"name": "a"}], lambda results: results[0].value))
+    for pool in POOLS:
+        pool.shutdown()
+"""
+
+
+def test_an_inline_cell_ends_though_its_pools_stay_open(tmp_path: Path) -> None:
+    """As joblib's do, which are used again by the next call."""
+    write(tmp_path, LEAVES_POOLS)
+    assert go(tmp_path).stdout == "[1, 1]\n"

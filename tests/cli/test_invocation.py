@@ -111,6 +111,18 @@ def test_a_folder_and_an_archive_have_names_of_their_own(folder: Path) -> None:
     for name in ("two", "three.pyz"):
         said = start(folder, name, "--continue").stderr
         assert f"was begun by '{name.partition('.')[0]}'; its runs were begun by 'one'" in said
+    assert "to go on: python three.pyz --stop-after" in start(folder, "three.pyz", "--stop-after", "1e-9").stderr
+
+
+def test_the_folder_that_one_is_in_is_started_as_it_was_typed(folder: Path) -> None:
+    """Even if the script goes to another folder: the terminal does not."""
+    (folder / "__main__.py").write_text(
+        f"import os\n{STUDY}\nos.chdir('bin')\nif __name__ == '__main__':\n    main()\n"
+    )
+    told = start(folder, ".", "--stop-after", "1e-9")
+    assert told.returncode == 75
+    assert "to go on: python . --stop-after" in told.stderr
+    assert "to go on: python __main__.py --stop-after" in start(folder, "__main__.py", "--stop-after", "1e-9").stderr
 
 
 PROGRAMS = {

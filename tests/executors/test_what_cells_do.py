@@ -103,6 +103,26 @@ def test_a_traceback_is_told_without_the_module_that_formats_them(script):
 
 
 @EVERYWHERE
+def test_what_a_cell_saves_under_a_name_of_pyexp_is_kept_beside(script, executor):
+    script.write(
+        "import pyexp\n"
+        "@pyexp.experiment(name='e')\n"
+        "def experiment(config):\n"
+        "    for name in ('result.pkl', 'record.json', 'result-1.pkl'): (config.out / name).write_text(f'my {name}')\n"
+        "    if config.fails: raise ValueError\n"
+        "    return 1\n"
+        "cells = [{'name': name, 'fails': name == 'b'} for name in 'ab']\n"
+        "if __name__ == '__main__': experiment.run(cells, report=lambda results: print(results[0].value))\n"
+    )
+    assert script.run("--executor", executor).stdout == "1\n"
+    for name in "ab":
+        folder = next(script.folder.glob(f"out/e/run/{name}-*"))
+        assert json.loads((folder / "record.json").read_text())["status"] == ("done" if name == "a" else "failed")
+        assert (folder / "record-1.json").read_text() == "my record.json"
+    assert (next(script.folder.glob("out/e/run/a-*")) / "result-2.pkl").read_text() == "my result.pkl"
+
+
+@EVERYWHERE
 def test_a_folder_in_the_place_of_the_record_is_set_aside(script, executor):
     script.write(
         "import pyexp\n"

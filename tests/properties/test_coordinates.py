@@ -28,7 +28,7 @@ from pyexp import (
     sweep,
 )
 from pyexp.axes import MISSING, Along, Level, Picked, taken
-from pyexp.configs import equal
+from pyexp.configs import equal, lookup
 from pyexp.sweep import Chain, zipped
 from pyexp.testing.strategies import CONFUSABLE, COORDS, Point, shapes, tensors
 
@@ -347,7 +347,7 @@ def test_cells_that_are_not_of_a_zip_are_told_apart_though_a_key_of_it_is_averag
 
 
 def test_a_zip_whose_keys_are_taken_has_its_own_coordinates_only() -> None:
-    grid = sweep(sweep([{"name": "e"}], [{"lr": 1}, {"lr": 2}]), zipped(lr=[1, 2], batch=[1, 2]))
+    grid = sweep(sweep([{"name": "e"}], [{"x": 1}, {"x": 2}], axis="lr"), zipped(lr=[1, 2], batch=[1, 2]))
     assert (grid.dims, set(grid.coords)) == (("axis_0", "lr", "axis_2"), {"axis_0", "lr", "axis_2"})
     assert grid[{"batch": 2}].shape == (1, 2, 1)
 
@@ -430,9 +430,34 @@ def test_a_union_of_grids_with_other_axes_knows_which_cells_have_no_coordinate()
     assert union.sel(b=6).item()["a"] == 3
     assert list(map(len, union.axes[0].grouped({"b"})[0])) == [2, 1, 1]
     swept = sweep(union, [{"a": 0}, {"a": 9}])
-    assert (swept.shape, swept.dims, swept.coords["a"]) == ((4, 2), ("axis_0", "axis_2"), (1, 2, 1, 3))
-    assert [config["a"] for config in swept[{"a": 9}]] == [9] * 4
-    assert swept.filter(lambda config: config["a"] == 9).sel(a=3).item()["a"] == 9
+    assert (swept.shape, swept.dims, swept.coords["a"]) == ((4, 2), ("axis_0", "a"), (0, 9))
+    assert [config["a"] for config in swept.sel(a=9)] == [config["a"] for config in swept[{"a": 9}]] == [9] * 4
+    assert swept.sel(axis_2=2).shape == (1, 2)  # which was a=3
+
+
+KEYS = st.sampled_from(["a", "b", "m", "m.x"])
+VARIED = st.one_of(
+    st.tuples(KEYS, st.booleans()).map(lambda at: [{at[0]: 1, "name": "p"}, {at[0]: 2, "name": "q" * at[1]}]),
+    st.tuples(KEYS, KEYS).map(lambda at: [{"c": 1}, {at[0]: 3}, {at[1]: 4}]),
+    st.lists(st.sampled_from(["a", "b"]), min_size=2, max_size=2, unique=True).map(
+        lambda keys: zipped({key: [5, 6] for key in keys})
+    ),
+)
+
+
+@given(st.lists(VARIED, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_a_coordinate_that_bears_the_name_of_a_key_is_its_value(
+    sweeps: list[Any], is_flat: bool, is_joined: bool
+) -> None:
+    """However often a key is swept, zipped, or replaced from above: no axis keeps a name that its cells belie."""
+    grid = sweep([{"name": "e", "a": 0, "z": 0}], [{}])
+    for variations in sweeps:
+        grid = sweep(grid, variations)
+        grid = grid.filter(lambda config: config.get("a") != 5) if is_flat else grid
+        grid = concat([grid, sweep([{"z": 1}], [{"z": 2}])]) if is_joined else grid
+    for key in {"a", "b", "z", "m.x"} & {*grid.coords}:
+        for config, coordinate in zip(grid, along(grid, key), strict=True):
+            assert coordinate is None or lookup(config, key) == coordinate
 
 
 @given(st.integers(0, 5), st.integers())

@@ -5,13 +5,16 @@ import pickle
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
 import pyexp
 from pyexp import NoRunError, Result, ResultError, Results, StoreError
-from pyexp.store.pickling import packed
+from pyexp.store import byvalue
+from pyexp.store.modules import is_there
+from pyexp.store.pickling import load_noting, packed, save
 from pyexp.store.records import load_verified
 
 SCRIPT = """
@@ -92,6 +95,12 @@ def test_a_result_that_is_damaged_later_is_named_when_it_is_looked_at(run: Path)
     (run / results[0].out / "result.pkl").write_bytes(b"no pickle")
     with pytest.raises(ResultError, match=r"the result of 'exp_w1' cannot be loaded again: .*result\.pkl"):
         results[0]["layers"]
+    # What another run puts there would not belong to the scalars that are known already.
+    save(str(run / results[1].out / "result.pkl"), {"accuracy": 0.9, "layers": [9]}, durable=False)
+    assert results[1]["accuracy"] == 0.2
+    with pytest.raises(ResultError, match=r"'exp_w2' cannot be loaded again: the cell has been run again since"):
+        results[1]["layers"]
+    assert pyexp.load(run)[1]["layers"] == [9]
 
 
 class Fragile:
@@ -203,3 +212,33 @@ def test_a_newer_format_is_refused(run: Path) -> None:
     (run / "run.json").write_text('{"format": 3}')
     with pytest.raises(StoreError, match="newer pyexp"):
         pyexp.load(run)
+
+
+def test_a_private_module_of_another_python_is_looked_up_at_its_public_place() -> None:
+    pickled = b"\x80\x05\x8c\x0epathlib._local\x8c\x0dPurePosixPath\x93\x8c\x01a\x85R."  # as Python 3.13 writes it
+    value, needs = load_noting(pickled)
+    assert value == PurePosixPath("a")
+    assert all(is_there(*need.split(":")) for need in needs)
+    assert not is_there("pathlib._local", "Nothing")
+    with pytest.raises((ImportError, AttributeError), match=r"pathlib\._local"):
+        load_noting(pickled.replace(b"PurePosixPath", b"PurePosixPest"))
+
+
+def test_code_of_another_python_is_never_run() -> None:
+    """Its instructions have other meanings: an instance of such a class has its data, and its methods raise."""
+
+    def outer(x: int) -> Any:
+        def inner() -> int:
+            return x
+
+        return inner
+
+    inner = outer(3)
+    payload = byvalue.dumps_by_value(inner)
+    assert load_noting(payload)[0]() == 3
+    own, other = ("{}.{}".format(*version).encode() for version in (sys.version_info, (3, 10)))
+    assert payload.count(own) == 1
+    loaded = load_noting(payload.replace(own, other))[0]
+    assert loaded.__closure__[0].cell_contents == 3
+    with pytest.raises(RuntimeError, match=r"outer\.<locals>\.inner was pickled by Python 3\.10 and cannot be called"):
+        loaded()

@@ -130,6 +130,9 @@ def test_an_output_of_a_taken_name_is_kept_under_another() -> None:
     (row, *_) = grid(lambda config: {"seed": -1, "name": "x", "status": "ok", "config.lr": 3}).to_records()
     assert (row["seed"], row["output.seed"], row["output.status"], row["output.config.lr"]) == (1, -1, "ok", 3)
     assert (row["name"], row["output.name"]) == ("exp_lr0.1_s1", "x")
+    both = grid(lambda config: {"seed": -1, "output.seed": -2})
+    assert (both.to_records()[0]["output.seed"], both.to_records()[0]["output.output.seed"]) == (-1, -2)
+    assert both.to_xarray()["output.seed"].values.tolist() == [[-1] * 3] * 2
 
 
 def test_an_axis_of_a_taken_name_is_kept_under_another() -> None:
@@ -137,6 +140,9 @@ def test_an_axis_of_a_taken_name_is_kept_under_another() -> None:
     results = Results.of(made.map(lambda config: Result(missing("exp", config, "abc", "why"), None, refuse)))
     assert [row["axis.status"] for row in results.to_records()] == [1, 2]
     assert results.to_xarray().sizes == {"axis.status": 2}
+    twice = sweep(made, [{"axis.status": 3}])
+    results = Results.of(twice.map(lambda config: Result(missing("exp", config, "abc", "why"), None, refuse)))
+    assert [(row["axis.status"], row["axis.axis.status"]) for row in results.to_records()] == [(1, 3), (2, 3)]
 
 
 def test_the_coordinate_of_a_key_below_config_is_not_the_value_of_another_key() -> None:
@@ -342,6 +348,15 @@ def test_a_count_is_what_a_mean_is_of() -> None:
     assert grid(lambda config: None).count("seed")[0].value == {}
     with pytest.raises(SelectionError, match="did you mean 'seed'"):
         results.count("sed")
+
+
+@pytest.mark.parametrize("power", [-1074, -700, 0, 700, 1021])
+def test_the_spread_of_numbers_whose_squares_are_no_floats_is_right(power: int) -> None:
+    """A loss that diverges is one of them: it had been an error."""
+    order = iter([5.0 * 2.0**power, -(2.0**power)] * 3)
+    results = grid(lambda config: {"x": next(order)})
+    assert results[:, :2].std("seed")[0]["x"] == 3 * 2.0**power
+    assert results[:, :2].std("seed", ddof=1)[0]["x"] == pytest.approx(18**0.5 * 2.0**power, rel=0.1)
 
 
 def test_the_spread_of_what_is_reduced_already_is_none() -> None:

@@ -239,12 +239,13 @@ def test_a_module_is_found_if_it_is_the_users_own(files: dict[str, bytes], expec
 
 
 def test_what_is_typed_is_known_as_far_as_its_lines_are_kept(tmp_path: Path) -> None:
-    """As a notebook keeps them: by cell. What no function there tells is unknown."""
+    """As a notebook keeps them: by cell. What no function there tells is unknown, but for values that cannot change."""
     cells = [
-        "LR = 0.1",
+        "LR = 0.1; RATES = [LR]; calls = 0",
         "from pyexp import experiment\\nclass Net:\\n    def m(self): return 1\\n",
         "@experiment\\ndef first(config): return Net().m() + len(config)\\n",
-        "def second(config): return LR\\n",
+        "STEPS = 3\\ndef second(config):\\n    global calls\\n    calls += 1\\n    return LR, RATES, STEPS\\n",
+        "STEPS = 4",
     ]
     code = (
         "import linecache\n"
@@ -254,13 +255,23 @@ def test_what_is_typed_is_known_as_far_as_its_lines_are_kept(tmp_path: Path) -> 
             for i, cell in enumerate(cells)
         )
         + (
-            "from pyexp.worker.sources import Codes\n"
+            "from pyexp.store.code import change\nfrom pyexp.worker.sources import Codes\n"
+            "before = Codes(second).of()\n"
             "for fn in (first, second):\n"
             "    print(*[name + '?' * digest.startswith('unknown') for name, digest in Codes(fn).of().parts.items()])\n"
+            "for LR, STEPS in ((0.1, 4), (0.2, 4), (0.1, 3)):\n"
+            "    print(change(Codes(second).of(), before))\n"
         )
     )
     said = run(tmp_path, "-c", code, PYTHONPATH=str(Path(__file__).parents[2])).splitlines()
-    assert said == ["__main__.Net __main__.first", "__main__.LR? __main__.second"]
+    assert said[:2] == [
+        "__main__.Net __main__.first",
+        "__main__.LR __main__.RATES? __main__.STEPS __main__.calls? __main__.second",
+    ]
+    unsure = "__main__.RATES is unknown, {}__main__.calls is unknown"
+    assert said[2] == ""  # what is unknown may be the same
+    assert said[3] == "__main__.LR changed, " + unsure.format("")
+    assert said[4] == unsure.format("__main__.STEPS changed, ")
 
 
 def scaled(factor, seen=()):
@@ -336,3 +347,37 @@ def test_functions_of_one_factory_differ_by_the_values_that_they_hold() -> None:
     )
     assert change(first, second).endswith("test_sources.scaled.[0] changed")
     assert change(first, named).endswith("test_sources.scaled.[0] is gone, test_sources.scaled.seen is new")
+
+
+def with_default(factor):
+    def experiment(config, times=factor, *, plus=factor, seen=[]):  # noqa: B006
+        return config.x * times + plus + len(seen)
+
+    return experiment
+
+
+class Trainer:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+        self.calls = 0
+        self.seen = [factor]
+
+    def __call__(self, config: pyexp.Config) -> int:
+        self.calls += 1
+        return int(config.x) * self.factor
+
+    def train(self, config: pyexp.Config) -> int:
+        return self(config)
+
+
+def test_defaults_and_objects_differ_by_the_values_that_they_hold() -> None:
+    one, same, other = (Codes(with_default(factor)).of() for factor in (1, 1, 10))
+    assert one == same
+    home = "test_sources.with_default.<locals>.experiment"
+    assert change(one, other) == f"{home}.plus changed, {home}.times changed"
+    for form in (Trainer, lambda factor: Trainer(factor).train):
+        first, second = form(1), form(10)
+        before, after = Codes(first).of(), Codes(second).of()
+        assert "test_sources.Trainer.factor changed" in change(before, after)
+        first(pyexp.Config(x=1))
+        assert Codes(first).of() == before  # a count of calls is no part of it
