@@ -270,15 +270,13 @@ def commit(path: str, payload: bytes, *, durable: bool, code: str = "") -> None:
 
     `code` is the short identity of the code that made it: only the seal has it until the record is written.
 
-    What the experiment has put at `path` is kept beside it. Raises OSError if writing fails; then nothing is at `path`.
+    Raises OSError if writing fails; then nothing is at `path`.
     """
     found = _CELL.search(os.path.dirname(path))
     cell, author = (found[1] if found else "").encode().ljust(12), code.encode().ljust(16)
     seal = Seal(len(payload), zlib.crc32(cell + author, zlib.crc32(payload)), cell, author)
     try:
         make_folders(os.path.dirname(path), durable=durable)
-        if os.path.lexists(path) and not _is_sealed(path):
-            make_way(path)
         write(path, (payload, bytes(seal)), durable=durable)
     except BaseException:  # it may have its name already, if syncing the folder failed
         with suppress(OSError):
@@ -286,11 +284,13 @@ def commit(path: str, payload: bytes, *, durable: bool, code: str = "") -> None:
         raise
 
 
-def _is_sealed(path: str) -> bool:
-    try:
-        return trailer(path) is not None
-    except (OSError, DamagedError):  # a folder
-        return False
+def keep_unsealed(path: str) -> None:
+    """Rename what an experiment has put where its result is to be, so that the commit does not replace it."""
+    if os.path.lexists(path):
+        with suppress(OSError, DamagedError):  # a folder
+            if trailer(path) is not None:
+                return
+        make_way(path)
 
 
 def make_way(path: str) -> None:

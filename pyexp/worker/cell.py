@@ -133,6 +133,7 @@ def live(call: Callable[[], Any], cell: Assignment, status: int, before: Before 
         try:
             if outcome["status"] == "done":
                 try:
+                    files.keep_unsealed(cell.result_path)
                     files.commit(cell.result_path, payload, durable=cell.durable, code=cell.code)
                 except BaseException as error:  # the disk is full
                     seconds = outcome["seconds"]
