@@ -21,7 +21,7 @@ from pyexp.errors import UsageError
 from pyexp.executors.base import Function, RunSettings, StopRequest, Task
 from pyexp.executors.loop import Ended, schedule
 from pyexp.executors.processes import WorkerSession, import_path, interpreter_flags, rest_for_others
-from pyexp.executors.threads import Outcome, code_of_cell
+from pyexp.executors.threads import Outcome, Prepared, code_of_cell
 from pyexp.store.layout import RESULT
 from pyexp.store.pickling import dumps
 from pyexp.worker import messages
@@ -104,7 +104,8 @@ def attempt(
     if path.name != RESULT:
         raise UsageError(f"result_path is {str(result_path)!r}; it takes the path of a cell's {RESULT}")
     frozen = freeze({key: value for key, value in config.items() if key != "out"})
-    luggage = packed(fn, RunSettings(timeout=timeout))
+    inner, initializer = (fn.fn, fn.initializer) if isinstance(fn, Prepared) else (fn, None)
+    luggage = packed(inner, RunSettings(timeout=timeout, initializer=initializer))
     return functools.partial(perform, PackedCell.of(luggage, frozen, str(path.parent), code=code_of_cell.get()))
 
 

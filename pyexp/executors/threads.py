@@ -1,16 +1,20 @@
 """Users' executors: each call of their `run` in a thread of its own, so that the loop stays awake."""
 
 import os
+import sys
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any
 
-from pyexp.executors.base import Executor, Running, RunSettings, Session, StopRequest, Task
+from pyexp.configs import Config
+from pyexp.executors.base import Executor, Function, Running, RunSettings, Session, StopRequest, Task
 from pyexp.results import Outcome as Told
 from pyexp.store import pickling
+from pyexp.worker.guardian import new_mark
 from pyexp.worker.outcome import attempt
 
 #: The short identity of the code of the cell that this thread runs, for the seal of a result that is made elsewhere.
@@ -26,6 +30,40 @@ class Outcome(dict[str, Any]):
     >>> Outcome(status="failed", type="ValueError", message="diverged", traceback="")["status"]
     'failed'
     """
+
+
+class Prepared:
+    """An experiment's function that calls the initializer first, once in each process that it is called in.
+
+    The initializer may set what holds for one context only, so all cells of a process are called in copies of its own.
+    """
+
+    def __init__(self, fn: Function, initializer: Callable[[], Any], mark: str) -> None:
+        update_wrapper(self, fn)
+        self.fn, self.initializer, self.mark = fn, initializer, mark
+
+    def __call__(self, config: Config) -> Any:
+        with _getting_ready:
+            if self.mark not in _ready:
+                context = copy_context()
+                context.run(self.initializer)
+                _ready[self.mark] = context
+        return _ready[self.mark].copy().run(self._call, config)
+
+    def _call(self, config: Config) -> Any:
+        own_decimals()
+        return self.fn(config)
+
+
+#: The contexts in which the initializers were called, by the mark of their run.
+_ready: dict[str, Context] = {}
+_getting_ready = threading.RLock()
+
+
+def own_decimals() -> None:
+    """Give this context decimals of its own: a copy of a context shares what is changed in place."""
+    if decimal := sys.modules.get("decimal"):
+        decimal.setcontext(decimal.getcontext().copy())
 
 
 class ThreadCell(Running):
@@ -45,22 +83,29 @@ class ThreadSession(Session):
         super().__init__(settings, stop)
         self._executor = executor
         self._some_ended = threading.Event()
+        self._mark = new_mark()
 
     def close(self) -> None:
         self._executor.close()
 
     def start(self, task: Task) -> ThreadCell:
         running = ThreadCell(task)
-        # A daemon: Python must be able to exit while a thread that cannot be killed still runs.
-        threading.Thread(target=self._perform, args=(running,), name=f"pyexp {task.label}", daemon=True).start()
+        # Without a copy of this context, a thread has Python's defaults: NumPy would forget `seterr`, decimals their
+        # precision. A daemon: Python must be able to exit while a thread that cannot be killed still runs.
+        perform, name = partial(copy_context().run, self._perform, running), f"pyexp {task.label}"
+        threading.Thread(target=perform, name=name, daemon=True).start()
         return running
 
     def _perform(self, running: ThreadCell) -> None:
         task = running.task
         returned: list[Any] = []
         code_of_cell.set(task.code)
+        own_decimals()
+        fn, initializer = task.fn, self.settings.initializer
+        if initializer is not None:
+            fn = Prepared(fn, initializer, self._mark)
         outcome = attempt(
-            lambda: returned.append(self._executor.run(task.fn, task.private_config(), Path(task.result_path))),
+            lambda: returned.append(self._executor.run(fn, task.private_config(), Path(task.result_path))),
             lambda _: [],
         )
         with running.ending:

@@ -57,10 +57,14 @@ def become(cell: Assignment) -> None:
 
 
 def reseed() -> None:
-    """Seed NumPy's global generator anew, if NumPy is loaded. Python does that with its own in every process."""
-    with suppress(Exception):  # another module may be called numpy
-        if "numpy.random" in sys.modules:
-            sys.modules["numpy.random"].seed()
+    """Seed Python's and NumPy's global generators anew, if they are loaded.
+
+    Python does so in a fork only: in a fresh interpreter, the script's `random.seed(0)` would hold for every cell.
+    """
+    for name in ("random", "numpy.random"):
+        with suppress(Exception):  # another module may have this name
+            if name in sys.modules:
+                sys.modules[name].seed()
 
 
 @cache
