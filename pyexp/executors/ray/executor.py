@@ -121,7 +121,7 @@ class RaySession(Session):
         luggage = packed(fn, settings, own_path())
         self._fault: ExecutorError | None = None
         self._token: str | None = None
-        self._sights: set[bool] = set()
+        self._seeing: set[str] = set()  # the nodes that have seen the run's folder
         self._places: list[Place] = []
         self._idle: list[Place] = []
         self._connection = Connection(executor.address, executor.runtime_env, settings.results)
@@ -172,9 +172,8 @@ class RaySession(Session):
 
     def _begin(self, one: RayCell, place: Place) -> None:
         """Run the cell at a place which is there and has none."""
-        # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing. It need not
-        # travel where all nodes that were heard of see it.
-        left = [] if self._sights == {True} else ray_files.pack(one.task.folder, self._ray.put)
+        # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing.
+        left = [] if place.node in self._seeing else ray_files.pack(one.task.folder, self._ray.put)
         config = dumps(thaw(one.task.config), "config")
         order = Order(config, one.task.folder, self._token_beside(one.task.folder), left, one.task.code)
         self._idle = [other for other in self._idle if other is not place]
@@ -260,8 +259,9 @@ class RaySession(Session):
     def _outcome(self, one: RayCell, answer: Any) -> Outcome:
         """How a cell ended; its files are written down, and its place is free."""
         one.lasted(answer.seconds)
-        self._sights.add(answer.items is None)
-        if answer.items is not None:
+        if answer.items is None:
+            self._seeing.add(one.place.node)
+        else:
             ray_files.unpack(one.task.folder, answer.items, self._get, durable=self.settings.durable)
         self._idle.append(one.place)
         if not self.settings.capture:  # shown at its end, as it was elsewhere

@@ -88,7 +88,7 @@ class Supervisor:
             # What is tried again is tried from there, and only the copy that is kept has to reach the disk.
             answer = self._session.answer(order.config, folder, durable=False, code=order.code)
             try:
-                return answer._replace(items=ray_files.pack(folder, self._ray.put))
+                return answer._replace(items=ray_files.pack(folder, self._ray.put, [item.name for item in order.left]))
             except Exception as error:  # the node's disk, or Ray's memory for objects, is full
                 return answer._replace(outcome=failed(error), items=[])
         finally:
