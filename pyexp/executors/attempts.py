@@ -21,7 +21,7 @@ from pyexp.errors import UsageError
 from pyexp.executors.base import Function, RunSettings, StopRequest, Task
 from pyexp.executors.loop import Ended, schedule
 from pyexp.executors.processes import WorkerSession, import_path, interpreter_flags, rest_for_others
-from pyexp.executors.threads import Outcome, Prepared, code_of_cell
+from pyexp.executors.threads import Outcome, Prepared, cell_here
 from pyexp.store.layout import RESULT
 from pyexp.store.pickling import dumps
 from pyexp.worker import messages
@@ -106,7 +106,10 @@ def attempt(
     frozen = freeze({key: value for key, value in config.items() if key != "out"})
     inner, initializer = (fn.fn, fn.initializer) if isinstance(fn, Prepared) else (fn, None)
     luggage = packed(inner, RunSettings(timeout=timeout, initializer=initializer))
-    return functools.partial(perform, PackedCell.of(luggage, frozen, str(path.parent), code=code_of_cell.get()))
+    here, folder = cell_here.get(), str(path.parent)
+    wanted = here.attempt_begins() if here is not None and here.task.folder == folder else ""
+    code = "" if here is None else here.task.code
+    return functools.partial(perform, PackedCell.of(luggage, frozen, folder, wanted, code))
 
 
 def perform(cell: PackedCell) -> Outcome:

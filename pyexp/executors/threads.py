@@ -13,12 +13,14 @@ from typing import Any
 from pyexp.configs import Config
 from pyexp.executors.base import Executor, Function, Running, RunSettings, Session, StopRequest, Task
 from pyexp.results import Outcome as Told
-from pyexp.store import pickling
+from pyexp.store import files, pickling
 from pyexp.worker.guardian import new_mark
 from pyexp.worker.outcome import attempt
 
-#: The short identity of the code of the cell that this thread runs, for the seal of a result that is made elsewhere.
-code_of_cell = ContextVar("code_of_cell", default="")
+#: The cell that this thread runs, for the attempts at it that are made elsewhere.
+cell_here: "ContextVar[ThreadCell | None]" = ContextVar("cell_here", default=None)
+#: Seconds that an attempt elsewhere has to end when the run gives its cell up. After one that does not, none has.
+PATIENCE = 10.0
 
 
 class Outcome(dict[str, Any]):
@@ -67,13 +69,34 @@ def own_decimals() -> None:
 
 
 class ThreadCell(Running):
-    """A cell in a thread. The holder of `ending` decides how it ends: with an `outcome`, or `left` to itself."""
+    """A cell in a thread. The holder of `ending` decides how it ends: with an `outcome`, or `left` to itself.
+
+    An attempt at it elsewhere goes on while the file `wanted` exists.
+    """
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.ending = threading.Lock()
+        self.returned = threading.Event()
         self.outcome: Told | None = None
         self.left = False
+        self.wanted = ""
+
+    def attempt_begins(self) -> str:
+        """The file `wanted` of a new attempt, which ends an earlier one."""
+        with self.ending:
+            self.attempts_end()
+            self.wanted = os.path.join(self.task.folder, files.temporary_name("wanted"))
+            if not self.left:
+                with open(self.wanted, "xb") as file:
+                    file.write(b"1")
+            return self.wanted
+
+    def attempts_end(self) -> None:
+        """Make an attempt elsewhere end, if there is one."""
+        if self.wanted:
+            with suppress(OSError):
+                os.unlink(self.wanted)
 
 
 class ThreadSession(Session):
@@ -84,6 +107,7 @@ class ThreadSession(Session):
         self._executor = executor
         self._some_ended = threading.Event()
         self._mark = new_mark()
+        self._patience = PATIENCE
 
     def close(self) -> None:
         self._executor.close()
@@ -99,7 +123,7 @@ class ThreadSession(Session):
     def _perform(self, running: ThreadCell) -> None:
         task = running.task
         returned: list[Any] = []
-        code_of_cell.set(task.code)
+        cell_here.set(running)
         own_decimals()
         fn, initializer = task.fn, self.settings.initializer
         if initializer is not None:
@@ -108,7 +132,9 @@ class ThreadSession(Session):
             lambda: returned.append(self._executor.run(fn, task.private_config(), Path(task.result_path))),
             lambda _: [],
         )
+        running.returned.set()
         with running.ending:
+            running.attempts_end()
             if running.left:  # the folder may be another attempt's by now
                 return
             if returned and isinstance(returned[0], Outcome):
@@ -129,11 +155,19 @@ class ThreadSession(Session):
         self._some_ended.clear()
         return [(one, one.outcome) for one in running if one.outcome is not None]
 
+    def ask_to_stop(self, running: ThreadCell) -> None:
+        with running.ending, suppress(OSError):
+            os.truncate(running.wanted, 0)
+
     def kill(self, running: ThreadCell) -> Told | None:
         """Leave the thread to itself, as it cannot be killed; what it returns later is ignored.
 
-        A cell whose result is just being saved ends first.
+        A cell whose result is just being saved ends first. An attempt elsewhere is ended, and waited for a while: a
+        retry has the same folder.
         """
         with running.ending:
             running.left = True
-            return running.outcome
+            running.attempts_end()
+        if running.wanted and not running.returned.wait(self._patience):
+            self._patience = 0.0  # nobody there hears of it
+        return running.outcome

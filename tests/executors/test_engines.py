@@ -88,6 +88,13 @@ def test_an_executor_of_one_line_keeps_the_contract(behaviour: Behaviour, proces
     behaviour.check(lambda: Simple(processes), tmp_path)
 
 
+def test_an_attempt_that_the_run_gives_up_ends_where_it_runs(processes: Any, tmp_path: Path):
+    """Otherwise the next attempt would have the same folder at the same time."""
+    (killed,) = [each for each in executor_behaviours() if each.name == "timeout_kills"]
+    killed.check(lambda: Simple(processes), tmp_path)
+    assert not list(tmp_path.rglob("*.pyexp-tmp"))
+
+
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
     with ExitStack() as undo:
