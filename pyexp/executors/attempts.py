@@ -19,9 +19,10 @@ from pyexp import __version__
 from pyexp.configs import Config, FrozenConfig, freeze, thaw
 from pyexp.errors import UsageError
 from pyexp.executors.base import Function, RunSettings, StopRequest, Task
-from pyexp.executors.loop import Ended, schedule
+from pyexp.executors.loop import Ended, finished, schedule
 from pyexp.executors.processes import WorkerSession, import_path, interpreter_flags, rest_for_others
 from pyexp.executors.threads import Outcome, Prepared, cell_here
+from pyexp.store import claims
 from pyexp.store.layout import RESULT
 from pyexp.store.pickling import dumps
 from pyexp.worker import messages
@@ -123,17 +124,25 @@ def perform(cell: PackedCell) -> Outcome:
             words = f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
             outcome = failure("ExecutorError", words)
         elif _wanted(cell) == 0:
-            with PackedSession(cell.luggage, pickle.loads(cell.luggage.kit), serves=False) as session:
-
-                def look() -> None:
-                    session.stop.count = max(session.stop.count, _wanted(cell))
-
-                ended = session.run(cell.config, cell.folder, cell.code, look)
-                if ended is not None and _wanted(cell) < 2:  # else a result in the folder may be of another attempt
+            with claims.held(cell.wanted):  # an engine that has lost sight of a cell may run it again meanwhile
+                if cell.wanted and (told := finished(_task(cell.folder, cell.code), None)) is not None:
+                    outcome = told
+                elif _wanted(cell) == 0 and (ended := _run(cell)) is not None:
                     outcome, began = {**ended.outcome, "seconds": ended.seconds}, ended.started
     except Exception as error:  # this machine has no process or no disk to give: that is how the cell ended
         outcome = failed(error)
     return Outcome({"seconds": time.time() - began, **outcome, "started": began, "host": socket.gethostname()})
+
+
+def _run(cell: PackedCell) -> Ended | None:
+    """How the cell ended; None if the run did not want it to the end."""
+    with PackedSession(cell.luggage, pickle.loads(cell.luggage.kit), serves=False) as session:
+
+        def look() -> None:
+            session.stop.count = max(session.stop.count, _wanted(cell))
+
+        ended = session.run(cell.config, cell.folder, cell.code, look)
+    return ended if _wanted(cell) < 2 else None  # a result in the folder may be of another attempt
 
 
 def _wanted(cell: PackedCell) -> int:
@@ -158,12 +167,15 @@ class PackedSession(WorkerSession):
     def run(self, config: bytes, folder: str, code: str, look: Callable[[], None]) -> Ended | None:
         """Run the cell with this config in its folder; None if it was stopped. `look` is called again and again."""
         self._config = config
-        task = Task(os.path.basename(folder), _nothing, freeze({}), folder, code=code)
-        endings = list(schedule(self, iter([task]), look))  # to its end
+        endings = list(schedule(self, iter([_task(folder, code)]), look))  # to its end
         return endings[0] if endings else None
 
     def _pickled_config(self, task: Task) -> bytes:
         return self._config
+
+
+def _task(folder: str, code: str) -> Task:
+    return Task(os.path.basename(folder), _nothing, freeze({}), folder, code=code)
 
 
 def _nothing(_config: Config) -> None:

@@ -14,6 +14,7 @@ from pyexp.configs import Config
 from pyexp.executors.base import Executor, Function, Running, RunSettings, Session, StopRequest, Task
 from pyexp.results import Outcome as Told
 from pyexp.store import files, pickling
+from pyexp.store.layout import WANTED
 from pyexp.worker.guardian import new_mark
 from pyexp.worker.outcome import attempt
 
@@ -86,7 +87,7 @@ class ThreadCell(Running):
         """The file `wanted` of a new attempt, which ends an earlier one."""
         with self.ending:
             self.attempts_end()
-            self.wanted = os.path.join(self.task.folder, files.temporary_name("wanted"))
+            self.wanted = os.path.join(self.task.folder, files.temporary_name(WANTED))
             if not self.left:
                 with open(self.wanted, "xb") as file:
                     file.write(b"1")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -181,17 +182,63 @@ def test_a_cell_that_waits_in_the_engine_never_begins_once_the_run_is_stopped(tm
 
 
 def test_a_machine_that_does_not_see_the_folder_or_has_another_pyexp_says_so(tmp_path: Path):
-    from dataclasses import replace
-
     from pyexp.executors.attempts import PackedCell, packed, perform
     from pyexp.executors.base import RunSettings
 
     cell = PackedCell.of(packed(lambda config: 1, RunSettings()), pyexp.freeze({}), str(tmp_path / "elsewhere"))
     assert "all machines have to see the output folder" in perform(cell)["message"]
-    assert (
-        "the run was started by pyexp 0 on Python 2"
-        in perform(replace(cell, luggage=cell.luggage._replace(version="pyexp 0 on Python 2")))["message"]
-    )
+    old = cell._replace(luggage=cell.luggage._replace(version="pyexp 0 on Python 2"))
+    assert "the run was started by pyexp 0 on Python 2" in perform(old)["message"]
+
+
+def test_an_engine_that_runs_a_cell_twice_makes_one_attempt(tmp_path: Path):
+    """The scheduler lost sight of its worker, and gave the cell to another one."""
+
+    class Twice:
+        def __init__(self):
+            self.pool = ThreadPoolExecutor(2)
+
+        def submit(self, fn, *args):
+            self.pool.submit(fn, *args)
+            _wait_for(tmp_path / "cell" / "ran")
+            return self.pool.submit(fn, *args)
+
+    def fn(config):
+        with open(config.out / "ran", "a") as ran:
+            ran.write("once ")
+        time.sleep(0.3)
+        return 7
+
+    pool = Twice()
+    trial = Lab(lambda: FuturesExecutor(pool), tmp_path).run(fn)
+    trial.done(7)
+    pool.pool.shutdown()
+    assert (trial.folder / "ran").read_text() == "once "
+
+
+def test_a_cell_waits_for_the_attempt_that_a_killed_run_has_left_on_an_engine(tmp_path: Path):
+    from pyexp.store import claims, records
+
+    left = tmp_path / ".wanted.0123456789abcdef.pyexp-tmp"
+    left.write_bytes(b"1")
+    told: list[str] = []
+
+    def attempt():
+        with claims.held(str(left)):
+            began.set()
+            while left.exists():
+                time.sleep(0.01)
+            time.sleep(0.1)
+            told.append("ended")
+
+    began = threading.Event()
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    began.wait(60)
+    records.end_attempts(str(tmp_path))
+    assert told == ["ended"]
+    thread.join()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
