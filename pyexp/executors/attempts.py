@@ -123,11 +123,11 @@ def perform(cell: PackedCell) -> Outcome:
         elif not os.path.isdir(cell.folder):
             words = f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
             outcome = failure("ExecutorError", words)
-        elif _wanted(cell) == 0:
+        elif stops(cell.wanted) == 0:
             with claims.held(cell.wanted):  # an engine that has lost sight of a cell may run it again meanwhile
                 if cell.wanted and (told := finished(_task(cell.folder, cell.code), None)) is not None:
                     outcome = told
-                elif _wanted(cell) == 0 and (ended := _run(cell)) is not None:
+                elif stops(cell.wanted) == 0 and (ended := _run(cell)) is not None:
                     outcome, began = {**ended.outcome, "seconds": ended.seconds}, ended.started
     except Exception as error:  # this machine has no process or no disk to give: that is how the cell ended
         outcome = failed(error)
@@ -139,18 +139,18 @@ def _run(cell: PackedCell) -> Ended | None:
     with PackedSession(cell.luggage, pickle.loads(cell.luggage.kit), serves=False) as session:
 
         def look() -> None:
-            session.stop.count = max(session.stop.count, _wanted(cell))
+            session.stop.count = max(session.stop.count, stops(cell.wanted))
 
         ended = session.run(cell.config, cell.folder, cell.code, look)
-    return ended if _wanted(cell) < 2 else None  # a result in the folder may be of another attempt
+    return ended if stops(cell.wanted) < 2 else None  # a result in the folder may be of another attempt
 
 
-def _wanted(cell: PackedCell) -> int:
-    """0 while the run wants the cell, 1 if it has asked it to stop, 2 if it is to end at once."""
-    if not cell.wanted:
+def stops(wanted: str) -> int:
+    """0 while the run wants the cell of this file, 1 if it has asked it to stop, 2 if it is to end at once."""
+    if not wanted:
         return 0
     try:
-        return 0 if os.stat(cell.wanted).st_size else 1
+        return 0 if os.stat(wanted).st_size else 1
     except FileNotFoundError:
         return 2
     except OSError:  # the disk does not answer just now

@@ -183,8 +183,11 @@ def held(path: str) -> Iterator[None]:
         yield
 
 
-def end_holders(paths: Iterable[str]) -> None:
-    """Remove files whose holders end then, and wait a while for these. A missing file has no holder."""
+def end_holders(paths: Iterable[str], patience: float = PATIENCE) -> bool:
+    """Remove files whose holders end then, and return whether these have ended within so many seconds.
+
+    A missing file has no holder.
+    """
     with ExitStack() as undo:
         left = []
         for path in paths:
@@ -194,11 +197,14 @@ def end_holders(paths: Iterable[str]) -> None:
                     undo.callback(os.close, left[-1])
             with suppress(OSError):
                 os.unlink(path)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         for descriptor in left:
             with suppress(OSError):
-                while not _locked(descriptor) and time.monotonic() < deadline:
+                while not _locked(descriptor):
+                    if time.monotonic() > deadline:
+                        return False
                     time.sleep(_LOOK)
+        return True
 
 
 def tidy(folder: str) -> None:
