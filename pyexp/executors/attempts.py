@@ -105,12 +105,24 @@ def attempt(
     if path.name != RESULT:
         raise UsageError(f"result_path is {str(result_path)!r}; it takes the path of a cell's {RESULT}")
     frozen = freeze({key: value for key, value in config.items() if key != "out"})
-    inner, initializer = (fn.fn, fn.initializer) if isinstance(fn, Prepared) else (fn, None)
-    luggage = packed(inner, RunSettings(timeout=timeout, initializer=initializer))
     here, folder = cell_here.get(), str(path.parent)
     wanted = here.attempt_begins() if here is not None and here.task.folder == folder else ""
     code = "" if here is None else here.task.code
-    return functools.partial(perform, PackedCell.of(luggage, frozen, folder, wanted, code))
+    return functools.partial(perform, PackedCell.of(_packed_once(fn, timeout), frozen, folder, wanted, code))
+
+
+def _packed_once(fn: Function, timeout: float | None) -> Luggage:
+    """The luggage for cells of the function; one for a run, so that an edit meanwhile reaches no cell."""
+    here = cell_here.get()
+    inner, initializer = (fn.fn, fn.initializer) if isinstance(fn, Prepared) else (fn, None)
+    settings = RunSettings(timeout=timeout, initializer=initializer)
+    if here is None or here.task.fn is not inner:
+        return packed(inner, settings)
+    with here.packing:
+        if timeout not in here.luggage:
+            here.luggage[timeout] = packed(inner, settings)
+        found: Luggage = here.luggage[timeout]
+        return found
 
 
 def perform(cell: PackedCell) -> Outcome:

@@ -72,11 +72,13 @@ def own_decimals() -> None:
 class ThreadCell(Running):
     """A cell in a thread. The holder of `ending` decides how it ends: with an `outcome`, or `left` to itself.
 
-    An attempt at it elsewhere goes on while the file `wanted` exists.
+    An attempt at it elsewhere goes on while the file `wanted` exists. `luggage` is what all cells of the run have in
+    common, by their timeout; the holder of `packing` may add to it.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, luggage: dict[float | None, Any], packing: threading.Lock) -> None:
         super().__init__(task)
+        self.luggage, self.packing = luggage, packing
         self.ending = threading.Lock()
         self.returned = threading.Event()
         self.outcome: Told | None = None
@@ -109,12 +111,14 @@ class ThreadSession(Session):
         self._some_ended = threading.Event()
         self._mark = new_mark()
         self._patience = PATIENCE
+        self._luggage: dict[float | None, Any] = {}
+        self._packing = threading.Lock()
 
     def close(self) -> None:
         self._executor.close()
 
     def start(self, task: Task) -> ThreadCell:
-        running = ThreadCell(task)
+        running = ThreadCell(task, self._luggage, self._packing)
         # Without a copy of this context, a thread has Python's defaults: NumPy would forget `seterr`, decimals their
         # precision. A daemon: Python must be able to exit while a thread that cannot be killed still runs.
         perform, name = partial(copy_context().run, self._perform, running), f"pyexp {task.label}"

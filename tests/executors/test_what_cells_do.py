@@ -355,6 +355,20 @@ def test_a_cell_in_a_thread_has_the_context_of_the_run_and_the_initializer_to_it
         assert str(decimal.Decimal(1) / 3) == "0.3333"
 
 
+def test_what_changes_during_a_run_reaches_no_cell_that_is_carried(tmp_path):
+    """Not the source of a module either: what cells have in common is packed once."""
+    state = []
+
+    class Changing(Executor):
+        def run(self, fn, config, result_path):
+            state.append(config.name)
+            return pyexp.attempt(fn, config, result_path)()
+
+    made = pyexp.experiment(name="e", output_dir=tmp_path, quiet=True, executor=Changing())(lambda config: len(state))
+    results = made.run(configs=[{"name": "a"}, {"name": "b"}], report=lambda results: results, argv=[])
+    assert [result.value for result in results] == [1, 1]
+
+
 class Clumsy(Executor):
     def run(self, fn, config, result_path):
         result_path.mkdir()
