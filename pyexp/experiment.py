@@ -111,6 +111,7 @@ class Experiment(Generic[R]):
         self.__wrapped__ = fn
         settle(self.options, {}, {})  # a wrong option is an error where it is written
         script.remember()
+        script.remember_modules()
         _made.add(self)
         if self.__module__ == "__main__":
             atexit.unregister(_tell_unused)

@@ -103,7 +103,7 @@ class Call(NamedTuple):
             script=_script(self.experiment.fn),
             function=own,
             others=frozenset(map(_function, self.siblings)) - {own},
-            code_for=_code_for(self.experiment.fn, initializer),
+            code_for=_code_for(self.experiment.fn, initializer, _runs_what_is_loaded(options)),
             defaults=self.experiment.defaults,
             like=like,
         )
@@ -193,12 +193,21 @@ def _script(fn: Any) -> str:
     return "" if name == "__main__" else name.rpartition(".")[2]
 
 
-def _code_for(fn: Any, initializer: Any) -> "Callable[[FrozenConfig], Code | None]":
-    """A function that gives the fingerprint of the code for a config; None if it cannot be taken."""
+def _runs_what_is_loaded(options: Options) -> bool:
+    """Whether the cells run the modules that this process has loaded, and not what their files hold now."""
+    executor = options.executor if isinstance(options.executor, str) else type(options.executor).__name__
+    return options.pdb or executor in ("inline", "fork", "InlineExecutor", "ForkExecutor")
+
+
+def _code_for(fn: Any, initializer: Any, is_loaded: bool) -> "Callable[[FrozenConfig], Code | None]":
+    """A function that gives the fingerprint of the code for a config; None if it cannot be taken.
+
+    `is_loaded` says that the cells run what this process has loaded.
+    """
     from pyexp.worker.sources import Codes
 
     try:
-        codes = Codes(fn, initializer)
+        codes = Codes(fn, initializer, is_loaded=is_loaded)
     except Exception:  # a source may hold anything, and must not fail the run
         return lambda config: None
     codes.of()  # reads the sources now
