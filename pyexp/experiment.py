@@ -285,6 +285,8 @@ def _others(experiment: Experiment[Any]) -> list[Experiment[Any]]:
 def _validate_run(report: Any, argv: Any) -> None:
     if isinstance(argv, str):
         raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
+    if argv is not None and not all(isinstance(word, str) for word in argv):
+        raise UsageError(f"argv is {argv!r}; its words are strings: {[*map(str, argv)]}")
     if not (report is None or callable(report) or isinstance(report, bool)):
         raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
 
