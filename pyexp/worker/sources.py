@@ -305,7 +305,7 @@ def _defaults(fn: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes of an object that only its making sets. Others may be counters."""
+    """The attributes of an object that only its making sets: others may be counters. A path only says where."""
     if isinstance(thing, (type, functools.partial)):
         return
     methods = [
@@ -313,7 +313,7 @@ def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     ]
     later = [each.__code__ for each in methods if each.__name__ not in ("__init__", "__new__", "__post_init__")]
     for name, value in vars(thing).items() if hasattr(thing, "__dict__") else ():
-        if not any(_sets(code, name, "STORE_ATTR") for code in later):
+        if not isinstance(value, PurePath) and not any(_sets(code, name, "STORE_ATTR") for code in later):
             yield name, value
 
 

@@ -361,6 +361,7 @@ class Trainer:
         self.factor = factor
         self.calls = 0
         self.seen = [factor]
+        self.folder = Path(str(id(self)))
 
     def __call__(self, config: pyexp.Config) -> int:
         self.calls += 1
