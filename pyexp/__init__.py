@@ -4,6 +4,7 @@ The public names are loaded when they are first used, so that `import pyexp` cos
 """
 
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
@@ -84,10 +85,8 @@ def __getattr__(name: str) -> object:
     """The public name, loaded from the module it lives in (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'pyexp' has no attribute {name!r}")
-    __import__(_HOME[name])
-    value = getattr(sys.modules[_HOME[name]], name)
-    globals()[name] = value
-    return value
+    globals()[name] = getattr(_load(_HOME[name]), name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
@@ -100,24 +99,11 @@ def _load(name: str) -> object:
     return sys.modules[name]
 
 
-def _unwarned() -> object:
-    """A context in which nothing is warned of."""
-    import warnings
-
-    return warnings.catch_warnings(action="ignore")
-
-
-def _warn(message: str, stacklevel: int) -> None:
-    import warnings
-
-    warnings.warn(message, stacklevel=stacklevel + 1)
-
-
 #: What the pure modules need of the world, by module: each is given it when it is loaded.
 _WORLD: dict[str, dict[str, object]] = {
     "leaves": {"modules": sys.modules, "load": _load},
-    "options": {"unwarned": _unwarned},
-    "tables": {"warn": _warn},
+    "options": {"unwarned": lambda: warnings.catch_warnings(action="ignore")},
+    "tables": {"warn": lambda message, stacklevel: warnings.warn(message, stacklevel=stacklevel + 1)},
 }
 
 

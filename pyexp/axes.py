@@ -239,18 +239,18 @@ class Axis:
         level above stays for the cells that have no level under it: nothing else distinguishes them.
         """
         above = {level.under for level in self.levels if level.name in gone}
-        left = [
-            replace(
-                self._without_children(level) if level.name in above else level,
-                under=None if level.under in above else level.under,
-            )
-            for level in self.levels
-            if not gone & {level.name, level.under}
-        ]
-        left = [level for level in left if level.name not in above or set(level.codes) != {MISSING}]
+        left: list[Level] = []
+        for level in self.levels:
+            codes = level.codes
+            if level.name in above:  # it keeps the coordinates of cells that have none below it
+                below = zip(*(other.codes for other in self.levels if other.under == level.name), strict=True)
+                pairs = zip(codes, below, strict=True)
+                codes = tuple(code if set(each) == {MISSING} else MISSING for code, each in pairs)
+            if not gone & {level.name, level.under} and (level.name not in above or set(codes) != {MISSING}):
+                left.append(replace(level, codes=codes, under=None if level.under in above else level.under))
         groups: dict[tuple[int, ...], list[int]] = {}
-        codes = zip(*(level.codes for level in left), strict=True) if left else ((),) * self.size
-        for position, key in enumerate(codes):
+        keys = zip(*(level.codes for level in left), strict=True) if left else ((),) * self.size
+        for position, key in enumerate(keys):
             groups.setdefault(key, []).append(position)
         first = [positions[0] for positions in groups.values()]
         kept = tuple(level.take(first) for level in left)
@@ -258,12 +258,6 @@ class Axis:
             return list(groups.values()), replace(kept[0].axis.take(kept[0].codes), levels=())
         flat = Axis(self.name, range(len(first)), levels=kept, is_flat=True)
         return list(groups.values()), flat if kept else None
-
-    def _without_children(self, head: Level) -> Level:
-        """The level, with coordinates only for the cells that have none on a level under it."""
-        under = [level.codes for level in self.levels if level.under == head.name]
-        codes = zip(head.codes, zip(*under, strict=True), strict=True)
-        return replace(head, codes=tuple(code if set(each) == {MISSING} else MISSING for code, each in codes))
 
 
 def codes_along(axes: Sequence[Axis], positions: Positions) -> list[Sequence[int]]:

@@ -8,37 +8,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyexp.errors import UsageError
-from pyexp.look.screen import own_screen
-from pyexp.options import (
-    FLAGS,
-    GROUPS,
-    OPTIONS,
-    OVERRIDE_HELP,
-    checked,
-    default_of,
-    spelled,
-    unknown_flag,
-    without_flags,
-)
+from pyexp.look.screen import say, tell
+from pyexp.options import FLAGS, GROUPS, OVERRIDE_HELP, checked, default_of, spelled, unknown_flag, without_flags
 
 if TYPE_CHECKING:
     import argparse
-
-
-def tell(line: str) -> None:
-    """Write a line to stderr. Ignore a stderr that is closed."""
-    with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
-        sys.stderr.write(f"{line}\n")
-
-
-def say(text: str) -> None:
-    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
-    screen = own_screen()
-    screen.write(f"{text}\n")
-    screen.flush()
 
 
 #: Folders of installed packages.
@@ -47,48 +24,46 @@ _INSTALLED = {"site-packages", "dist-packages"}
 _WHICH = {"timestamp", "resume", "report", "rerun", "last_failed", "dry_run", "list_runs"}
 
 
-class Heard(NamedTuple):
-    """The words of the command line (None: not for this call), and a notice if words are ignored."""
-
-    words: list[str] | None
-    notice: str = ""
-
-
-def command_line(caller: FrameType) -> Heard:
-    """The command line, if it is meant for the call of `run()` in this frame.
+def command_line(caller: FrameType) -> list[str] | None:
+    """The words of the command line, if it is meant for the call of `run()` in this frame; None otherwise.
 
     It is meant for the script or installed entry point that was started, and for what these call. It is not meant for a
     call through a library: a test runner has its own arguments, and a library such as click has parsed them already.
-    A notebook, a prompt, `python -c` and a run inside a cell have no command line either.
+    A notebook, a prompt, `python -c` and a run inside a cell have no command line either. A note says that words are
+    not read.
     """
     if getattr(sys.modules.get("pyexp.worker.cell"), "in_cell", False):
-        return Heard(None)
+        return None
     if sys.argv[:1] == ["-c"]:
-        return Heard(None, _unread("the program was started with python -c") if sys.argv[1:] else "")
+        _unread("the program was started with python -c")
+        return None
     if caller.f_globals.get("__name__") == "__main__":
-        return Heard(sys.argv[1:] if was_started(caller.f_globals) else None)
+        return sys.argv[1:] if was_started(caller.f_globals) else None
     between, frame = [], caller
     while not (frame.f_globals.get("__name__") == "__main__" and frame.f_code.co_name == "<module>"):
         between.append(frame)
         if frame.f_back is None:  # a thread, or what runs without a script
-            return Heard(None)
+            return None
         frame = frame.f_back
-    if not was_started(frame.f_globals) or _is_of_python(frame):
-        return Heard(None)
+    file = Path(frame.f_code.co_filename)
+    is_of_python = Path(os.__file__).parent in file.parents and not _INSTALLED & set(file.parts)
+    if is_of_python or not was_started(frame.f_globals):  # of Python: python -m doctest main.py
+        return None
     libraries = [each for each in between if _is_library(each, _package(caller))]
     if not libraries:
-        return Heard(sys.argv[1:])
-    if libraries[-1] is between[-1] or not sys.argv[1:]:  # the program is the library's
-        return Heard(None)
-    return Heard(None, _unread(f"{_package(libraries[0])!r} calls run()"))
+        return sys.argv[1:]
+    if libraries[-1] is not between[-1]:  # otherwise the program is the library's
+        _unread(f"{_package(libraries[0])!r} calls run()")
+    return None
 
 
-def _unread(reason: str) -> str:
-    """The note that the command line is not read, with the reason."""
-    return (
-        f"note: the command line ({' '.join(sys.argv[1:])}) is not read, because {reason}; "
-        "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note"
-    )
+def _unread(reason: str) -> None:
+    """Write a note that the command line is not read, with the reason, if there are words on it."""
+    if sys.argv[1:]:
+        tell(
+            f"note: the command line ({' '.join(sys.argv[1:])}) is not read, because {reason}; "
+            "run(argv=sys.argv[1:]) reads it, and run(argv=[]) switches off this note"
+        )
 
 
 def typed_words(started: Sequence[str], script: str | None) -> list[str]:
@@ -147,12 +122,6 @@ def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
-def _is_of_python(frame: FrameType) -> bool:
-    """Whether this is a program of the standard library: `python -m doctest main.py`."""
-    file = Path(frame.f_code.co_filename)
-    return Path(os.__file__).parent in file.parents and not _INSTALLED & set(file.parts)
-
-
 def _is_library(frame: FrameType, own: str) -> bool:
     """Whether this is the code of a library other than the caller's own package."""
     package = _package(frame)
@@ -189,10 +158,10 @@ def parser(prog: str | None = None) -> "argparse.ArgumentParser":
                 words, action = option.help + default_of(option), "append" if option.repeats else "store"
                 group.add_argument(*option.flags, dest=option.field, metavar=option.metavar, action=action, help=words)
                 continue
-            on, off = ("store_true", "store_false") if option.sets else ("store_false", "store_true")
-            group.add_argument(*option.flags, dest=option.field, action=on, help=option.help)
+            switch: dict[str, Any] = {"dest": option.field, "action": "store_const"}
+            group.add_argument(*option.flags, const=option.sets, help=option.help, **switch)
             if option.off is not None:
-                group.add_argument(option.off, dest=option.field, action=off, help=argparse.SUPPRESS)
+                group.add_argument(option.off, const=not option.sets, help=argparse.SUPPRESS, **switch)
     return made
 
 
@@ -208,9 +177,8 @@ def parse(argv: Sequence[str], prog: str | None = None) -> dict[str, Any]:
     single = [word for word in argv if re.match("-[^-]", word) and f"-{word.partition('=')[0]}" in FLAGS]
     for argument in [*single, *unknown]:  # argparse takes -jobs for -j with the value "obs"
         raise UsageError(unknown_flag(argument.partition("=")[0]))
-    said = {key: value for key, value in vars(found).items() if not (key == "overrides" and not value)}
-    repeated = {option.field for option in OPTIONS if option.repeats}
-    return checked({k: tuple(v) if k in repeated else v for k, v in said.items()}, "the command line")
+    said = {key: tuple(value) if isinstance(value, list) else value for key, value in vars(found).items()}
+    return checked({key: value for key, value in said.items() if value != ()}, "the command line")
 
 
 def command_again(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:
@@ -232,6 +200,5 @@ def command_again(typed: Mapping[str, Any], words: Sequence[str] | None) -> str:
         is_typed = has_moved and name == "__main__" and sys.argv[0] in sys.orig_argv
         path = sys.argv[0] if is_typed else os.path.relpath(path)  # after a chdir, the terminal is where it was
     program = [path] if name == "__main__" else ["-m", name.removesuffix(".__main__")]
-    is_kept = {key: key not in _WHICH or value is False for key, value in typed.items()}
-    kept = spelled({key: value for key, value in typed.items() if is_kept[key]})
-    return shlex.join(["python", *program, *(without_flags(everything, _WHICH) if own else kept)])
+    kept = {key: value for key, value in typed.items() if key not in _WHICH or value is False}
+    return shlex.join(["python", *program, *(without_flags(everything, _WHICH) if own else spelled(kept))])

@@ -409,15 +409,19 @@ def as_python(leaf: Any) -> Any:
     >>> as_python(1)
     1
     """
-    kind = type(leaf)
-    if not (hasattr(kind, "dtype") and any((at.__module__, at.__name__) == _SCALAR for at in kind.__mro__)):
+    if not (hasattr(type(leaf), "dtype") and is_numpy(type(leaf), "generic")):
         return leaf
     plain = leaf.item() if leaf.dtype.kind in "biufcSU" else leaf
     return plain if type(plain) in _ATOMS else leaf  # a wider float gives itself
 
 
-# The class of NumPy's scalars, which need not be imported to be known.
-_SCALAR = ("numpy", "generic")
+def is_numpy(kind: type, name: str) -> bool:
+    """Whether a class is NumPy's of this name, or descends from it. NumPy need not be imported.
+
+    >>> is_numpy(int, "generic")
+    False
+    """
+    return any((at.__module__, at.__name__) == ("numpy", name) for at in kind.__mro__)
 
 
 def _is_leaf(kind: type) -> bool:
@@ -496,13 +500,6 @@ def changes(update: Mapping[str, Any], where: str = "config") -> tuple[Change, .
         raise ConfigError(
             f"{where} is {update!r}, of type {type(update).__name__}; it has to be a mapping such as a dict"
         )
-    try:
-        return _changes(update, where)
-    except RecursionError:
-        raise _too_deep(where) from None
-
-
-def _changes(update: Mapping[str, Any], where: str) -> tuple[Change, ...]:
     _validate_resolved(update, where)
     # Between paths of one length the order cannot matter: they differ, so neither reaches into the other.
     found = sorted(((split(key, where), key) for key in update), key=lambda item: len(item[0]))
@@ -510,7 +507,10 @@ def _changes(update: Mapping[str, Any], where: str) -> tuple[Change, ...]:
     if len(paths) < len(found):
         twice = next((key, paths[path]) for path, key in found if paths[path] is not key)
         raise ConfigError(f"the keys {twice[0]!r} and {twice[1]!r} of {where} lead to the same place; keep one of them")
-    return tuple((path, _freeze(update[key], f"{where}.{key}")) for path, key in found)
+    try:
+        return tuple((path, _freeze(update[key], f"{where}.{key}")) for path, key in found)
+    except RecursionError:
+        raise _too_deep(where) from None
 
 
 def applied(base: FrozenConfig, made: Sequence[Change]) -> FrozenConfig:
@@ -722,19 +722,39 @@ def _has_same_types(one: Any, other: Any) -> bool:
     return bool(getattr(one, "dtype", None) == getattr(other, "dtype", None))
 
 
-def matches(item: Any, query: Mapping[str, Any]) -> bool:
-    """Whether the item has an equal value at every dotted path of the query. A nested query matches as a sub-map.
+def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
+    """The leaves that are the same in all the configs."""
+    first, *others = configs
+    kept = {}
+    for key, value in first.items():
+        theirs = [other[key] for other in others if key in other]
+        if len(theirs) < len(others):
+            continue
+        if value and all(isinstance(each, FrozenConfig) for each in (value, *theirs)):
+            if common := common_config([value, *theirs]):
+                kept[key] = common
+        elif all(same(value, each) for each in theirs):
+            kept[key] = value
+    return frozen_map(kept)
 
-    In a nested query, a dot is part of the key.
 
-    >>> matches({"config": {"lr": 0.1, "mlp": {"width": 8, "depth": 2}}}, {"config": {"mlp": {"width": 8}}})
-    True
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys, apart from the name, that not all configs have with the same value and type, or that some lack.
+
+    Each config is given as its leaves by dotted key.
+
+    >>> differing([{"lr": 1, "seed": 0}, {"lr": True, "seed": 0, "name": "a"}])
+    ['lr']
     """
-    return all(_agrees(lookup(item, path, NOTHING), wanted) for path, wanted in query.items())
+    keys = dict.fromkeys(key for each in configs for key in each if key != "name")
+    first = configs[0] if configs else {}
+    return [key for key in keys if not all(same(each.get(key, NOTHING), first.get(key, NOTHING)) for each in configs)]
 
 
 def agreeing(values: Sequence[Any], wanted: Any) -> list[int]:
     """The positions of the values that match a query's value: they equal it, or contain it as a sub-map.
+
+    In the maps of a query's value, a dot is part of the key.
 
     >>> agreeing([1, "1", 1.0, NOTHING], 1)
     [0, 2]

@@ -33,7 +33,10 @@ def tokens_of(given: Any) -> tuple[str, ...]:
     if isinstance(given, str):
         parts = given.split(",")
     elif isinstance(given, (list, tuple)):
-        parts = [part for item in given for part in _text(item, given).split(",")]
+        for item in given:
+            if isinstance(item, bool) or not isinstance(item, (int, str)):
+                raise UsageError(f"gpus is {given!r}: {item!r} is no GPU; it takes {WANTED}")
+        parts = [part for item in given for part in str(item).split(",")]
     else:
         hint = f"; the GPU called {given} is '{given}'" if type(given) is int else ""
         raise UsageError(f"gpus is {given!r}; it takes {WANTED}{hint}")
@@ -53,12 +56,6 @@ def tokens_of(given: Any) -> tuple[str, ...]:
 
 
 WANTED = "'auto', 'none', or GPUs as in '0,1', '0,0,1,1' (two cells on each) or '0+1,2+3' (two for each cell)"
-
-
-def _text(item: Any, given: Any) -> str:
-    if isinstance(item, bool) or not isinstance(item, (int, str)):
-        raise UsageError(f"gpus is {given!r}: {item!r} is no GPU; it takes {WANTED}")
-    return str(item)
 
 
 def _name(text: str, given: Any) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pyexp.executors import Executor, ExecutorName
     from pyexp.plan import Plan
+    from pyexp.shell import Call
     from pyexp.tables import Results
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -101,7 +102,7 @@ class Experiment(Generic[R]):
         validate_function(fn)
         self.defaults = _defaults(defaults)
         self.fn = fn
-        self.options = _said(options)
+        self.options = {key: value for key, value in options.items() if value is not None}
         #: The functions under the decorators below, by the name of the decorator.
         self.registered: dict[str, Any] = {}
         self.has_run = False
@@ -143,9 +144,7 @@ class Experiment(Generic[R]):
 
         Raises `ConfigError` if the function takes an argument.
         """
-        _validate_call(fn, (), "configs", "without arguments: def configs()")
-        self.registered["configs"] = fn
-        return fn
+        return self._register("configs", fn, (), "without arguments: def configs()")
 
     @called("write @experiment.report without parentheses, above the function")
     def report(self, fn: F) -> F:
@@ -155,9 +154,7 @@ class Experiment(Generic[R]):
 
         Raises `ConfigError` if the function does not take one argument.
         """
-        _validate_call(fn, (None,), "report", "with one argument, the Results: def report(results)")
-        self.registered["report"] = fn
-        return fn
+        return self._register("report", fn, (None,), "with one argument, the Results: def report(results)")
 
     @called("write @experiment.initializer without parentheses, above the function")
     def initializer(self, fn: F) -> F:
@@ -168,8 +165,20 @@ class Experiment(Generic[R]):
 
         Raises `ConfigError` if the function takes an argument.
         """
-        _validate_call(fn, (), "initializer", "without arguments: def initialize()")
-        self.registered["initializer"] = fn
+        return self._register("initializer", fn, (), "without arguments: def initialize()")
+
+    def _register(self, role: str, fn: F, arguments: tuple[Any, ...], how: str) -> F:
+        """Register the function, unless it clearly cannot be called with these arguments and do its work."""
+        body, name = _innermost(fn), getattr(fn, "__name__", type(fn).__name__)
+        is_lazy = inspect.isgeneratorfunction(body) and role != "configs"  # whose configs are listed
+        if is_lazy or inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
+            kind = "a generator function" if is_lazy else "async"
+            raise ConfigError(
+                f"the {role} function {name!r} is {kind}, and calling it runs nothing; use a plain function"
+            )
+        if callable(fn) and (misfit := _misfit(fn, *arguments)):  # configs may be a list
+            raise ConfigError(f"the {role} function {name!r} takes {misfit[0]}, and is called {how} ({misfit[1]})")
+        self.registered[role] = fn
         return fn
 
     @overload
@@ -232,11 +241,17 @@ class Experiment(Generic[R]):
         Raises `PyexpError` for mistakes in configs or options, before anything runs. Raises KeyboardInterrupt after a
         signal, or if `stop_after` left cells. A mistake on the command line is one line on stderr and exit status 2.
         """
-        _validate_run(report, argv)
+        if isinstance(argv, str):
+            raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
+        if argv is not None and not all(isinstance(word, str) for word in argv):
+            raise UsageError(f"argv is {argv!r}; its words are strings: {[*map(str, argv)]}")
+        if not (report is None or callable(report) or isinstance(report, bool)):
+            raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
         script.reached_run()
         from pyexp import shell
 
-        return shell.run(shell.Call(self, _others(self), configs, _said(options)), report, argv, sys._getframe(1))
+        said = {**options, "report": report} if isinstance(report, bool) else options
+        return shell.run(self._call(configs, said), report, argv, sys._getframe(1))
 
     def plan(self, configs: Any = None, **options: Unpack[RunOptions]) -> Plan:
         """The plan: what `run` with these options would do with each cell, and why. Runs and changes nothing.
@@ -248,7 +263,7 @@ class Experiment(Generic[R]):
         """
         from pyexp import shell
 
-        return shell.plan_of(shell.Call(self, _others(self), configs, _said(options)))
+        return shell.plan_of(self._call(configs, options))
 
     def results(
         self,
@@ -274,21 +289,15 @@ class Experiment(Generic[R]):
         from pyexp import shell
 
         where = {"timestamp": timestamp, "name": name, "output_dir": output_dir}
-        which = {"select": select, "overrides": overrides, "as_run": as_run, "trust": trust}
-        return shell.results_of(shell.Call(self, _others(self), configs, _said({**where, **which})))
+        which = {"select": select, "overrides": overrides, "as_run": as_run, "trust": trust, "report": True}
+        return shell.results_of(self._call(configs, {**where, **which}))
 
+    def _call(self, configs: Any, options: Mapping[str, Any]) -> Call:
+        """A call of one of its methods, with the registered configs if it gives none."""
+        from pyexp.shell import Call
 
-def _others(experiment: Experiment[Any]) -> list[Experiment[Any]]:
-    return [other for other in list(_made) if other is not experiment]
-
-
-def _validate_run(report: Any, argv: Any) -> None:
-    if isinstance(argv, str):
-        raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
-    if argv is not None and not all(isinstance(word, str) for word in argv):
-        raise UsageError(f"argv is {argv!r}; its words are strings: {[*map(str, argv)]}")
-    if not (report is None or callable(report) or isinstance(report, bool)):
-        raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
+        given = self.registered.get("configs") if configs is None else configs
+        return Call(self, list(_made), given, options)
 
 
 def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
@@ -304,11 +313,6 @@ def _defaults(given: Mapping[str, Any] | None) -> FrozenConfig:
     return frozen
 
 
-def _said(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, without those that are None."""
-    return {key: value for key, value in options.items() if value is not None}
-
-
 def _tell_unused(started: script.Script | None) -> None:
     """At the end of a script that defines experiments and uses none of them, say so: a slip may hide the call."""
     main = getattr(sys.modules.get("__main__"), "__dict__", {})
@@ -317,7 +321,8 @@ def _tell_unused(started: script.Script | None) -> None:
     is_alone = bool(mine) and {*mine.values()} == {*_made} and not any(each.has_run for each in _made)
     if started is None or not is_alone or sys.flags.interactive or hasattr(sys, "last_value"):
         return
-    from pyexp.commandline import tell, was_started
+    from pyexp.commandline import was_started
+    from pyexp.look.screen import tell
 
     if was_started({"__file__": started.file}) and not script.is_used(started.source, mine):
         name, first = next(iter(mine.items()))
@@ -352,27 +357,15 @@ def experiment(fn: Any = None, /, **options: Any) -> Any:
 
 #: Functions whose call returns no result: what they are, and what to do about it.
 _FRUITLESS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
-    (
-        inspect.iscoroutinefunction,
-        "an async function, and calling it runs nothing",
-        "decorate a plain function that runs it: return asyncio.run(work(config))",
-    ),
-    (
-        inspect.isasyncgenfunction,
-        "an async generator function, and calling it runs nothing",
-        "decorate a plain function that runs it, and return what it yields as a list",
-    ),
-    (
-        inspect.isgeneratorfunction,
-        "a generator function, and calling it runs nothing",
-        "use return in place of yield",
-    ),
-    (
-        lambda fn: isinstance(fn, functools._lru_cache_wrapper),
-        "cached by functools, which cannot take a config: a dict has no hash",
-        "leave out that cache: pyexp keeps each result on disk",
-    ),
-)
+    (inspect.iscoroutinefunction, "an async function, and calling it runs nothing",
+     "decorate a plain function that runs it: return asyncio.run(work(config))"),
+    (inspect.isasyncgenfunction, "an async generator function, and calling it runs nothing",
+     "decorate a plain function that runs it, and return what it yields as a list"),
+    (inspect.isgeneratorfunction, "a generator function, and calling it runs nothing", "use return in place of yield"),
+    (lambda fn: isinstance(fn, functools._lru_cache_wrapper),
+     "cached by functools, which cannot take a config: a dict has no hash",
+     "leave out that cache: pyexp keeps each result on disk"),
+)  # fmt: skip
 
 
 def validate_function(fn: Any) -> None:
@@ -394,48 +387,34 @@ def validate_function(fn: Any) -> None:
     for is_kind, kind, remedy in _FRUITLESS:
         if is_kind(body):
             raise ConfigError(f"the experiment {name!r} is {kind}; {remedy}")
-    _validate_signature(name, fn)
-
-
-def _validate_signature(name: str, fn: Any) -> None:
     while (inner := _behind(fn)) is not None:
         fn = inner
-    try:
-        signature = inspect.signature(fn, follow_wrapped=False)  # a wrapper may fill in what its function takes
-        parameters = list(signature.parameters.values())
-    except Exception:  # it is written in C, or hides what it takes
-        return
-    try:
-        signature.bind(None)
-    except TypeError as error:
+    misfit = _misfit(fn, None, follow_wrapped=False)  # a wrapper may fill in what its function takes
+    if misfit is not None:
+        signature, error = misfit
+        parameters = list(signature.parameters)
         remedy = (
             "give it a parameter: def experiment(config)" if not parameters else
             "decorate a function, or make one of a bound method: pyexp.experiment(Class().method)"
-            if parameters[0].name == "self" else
+            if parameters[0] == "self" else
             "give it one parameter, the config, and take the rest from there, or bind the rest by functools.partial"
         )  # fmt: skip
         raise ConfigError(
             f"the experiment {name!r} is called with one config, and takes {signature}: {error}; {remedy}"
-        ) from None
+        )
 
 
-def _validate_call(fn: Any, arguments: tuple[Any, ...], role: str, how: str) -> None:
-    """Raise `ConfigError` for a function that clearly cannot be called with these arguments and do its work."""
-    if not callable(fn):  # configs may be a list
-        return
-    body, name = _innermost(fn), getattr(fn, "__name__", type(fn).__name__)
-    is_lazy = inspect.isgeneratorfunction(body) and role != "configs"  # whose configs are listed
-    if is_lazy or inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
-        kind = "a generator function" if is_lazy else "async"
-        raise ConfigError(f"the {role} function {name!r} is {kind}, and calling it runs nothing; use a plain function")
+def _misfit(fn: Any, *arguments: Any, follow_wrapped: bool = True) -> tuple[inspect.Signature, TypeError] | None:
+    """What a function takes that clearly cannot be called with these arguments, and why; None for any other."""
     try:
-        signature = inspect.signature(fn)
+        signature = inspect.signature(fn, follow_wrapped=follow_wrapped)
     except Exception:  # it is written in C, or hides what it takes
-        return
+        return None
     try:
         signature.bind(*arguments)
     except TypeError as error:
-        raise ConfigError(f"the {role} function {name!r} takes {signature}, and is called {how} ({error})") from None
+        return signature, error
+    return None
 
 
 def _innermost(fn: Any) -> Any:

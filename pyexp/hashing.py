@@ -56,7 +56,7 @@ def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = 
     try:
         if type(config) not in _MAPS or "." in "".join(config):
             config = freeze_config(config)
-        return digest(_encode_plain_map({key: config[key] for key in config if key != "out"}))
+        return digest(_encode_unfrozen({key: config[key] for key in config if key != "out"}))
     except (ConfigError, NoContent, RecursionError, TypeError):
         pass  # freezing finds what is wrong and where
     frozen = freeze_config(config)
@@ -93,22 +93,17 @@ def alike(one: Any, other: Any) -> bool:
         return False
 
 
-def _encode_plain_map(value: Mapping[str, Any]) -> bytes:
-    """The encoding of a map in a config. Plain values are encoded without freezing them first."""
-    pairs = []
-    for key, item in value.items():
-        if type(key) is not str or not key:
-            raise ConfigError  # the words are those of `freeze`
-        encode = _PLAIN.get(type(item), _encode_unfrozen)
-        pairs.append(_encode_key(key) + encode(item))
-    return _framed(b"m", b"".join(sorted(pairs)))
-
-
 def _encode_unfrozen(value: Any) -> bytes:
-    """The encoding of the value's frozen form."""
+    """The encoding of the value's frozen form. Plain values are encoded without freezing them first."""
     kind = type(value)
     if kind in _MAPS:
-        return _encode_plain_map(value)
+        pairs = []
+        for key, item in value.items():
+            if type(key) is not str or not key:
+                raise ConfigError  # the words are those of `freeze`
+            encode = _PLAIN.get(type(item), _encode_unfrozen)
+            pairs.append(_encode_key(key) + encode(item))
+        return _framed(b"m", b"".join(sorted(pairs)))
     if kind is list or kind is tuple:
         items = [_PLAIN.get(type(item), _encode_unfrozen)(item) for item in value]
         return _framed(b"l" if kind is list else b"t", b"".join(items))
@@ -192,20 +187,25 @@ def _parts(value: Any, where: str) -> list[tuple[str, Any]]:
 
 
 def _encode(value: Any) -> bytes:
+    """The encoding: of a map, list, tuple or set by its elements, of a leaf by its kind and content."""
     kind = type(value)
     if kind in _PLAIN:
         return _PLAIN[kind](value)
-    if kind in _MAPS:
-        return _encode_map(value)
     if kind is tuple or kind is list or kind is FrozenList:
         return _framed(b"t" if kind is tuple else b"l", b"".join([_encode(item) for item in value]))
-    return _encode_other(value)
-
-
-def _encode_map(value: Mapping[Any, Any]) -> bytes:
-    """The encoding of a map: its keys and values in the order of the encoded keys."""
-    pairs = [_encode(key) + _encode(item) for key, item in value.items()]
-    return _framed(b"m", b"".join(sorted(pairs)))
+    if kind in _MAPS or is_map(value):
+        pairs = [_encode(key) + _encode(item) for key, item in value.items()]
+        return _framed(b"m", b"".join(sorted(pairs)))
+    if registered(kind) is None:
+        if isinstance(value, PVector):
+            return _framed(b"l", b"".join([_encode(item) for item in value]))
+        if isinstance(value, Set):
+            return _framed(b"S", b"".join(sorted([_encode(item) for item in value])))
+        number = as_python(value)
+        if number is not value:
+            return _encode(number)
+    parts = apart(value)
+    return _framed(b"x", _encode(parts.tag) + _encode(parts.content))
 
 
 def _framed(tag: bytes, content: bytes) -> bytes:
@@ -238,19 +238,3 @@ _PLAIN: dict[type, Callable[[Any], bytes]] = {
 _MAPS = frozenset({dict, Config, FrozenConfig})
 
 _encode_key = lru_cache(10_000)(_encode)
-
-
-def _encode_other(value: Any) -> bytes:
-    """The encoding of any other value: of a map, list or set by its elements, of a leaf by its kind and content."""
-    if registered(type(value)) is None:
-        if isinstance(value, Mapping):
-            return _encode_map(value)
-        if isinstance(value, PVector):
-            return _framed(b"l", b"".join([_encode(item) for item in value]))
-        if isinstance(value, Set):
-            return _framed(b"S", b"".join(sorted([_encode(item) for item in value])))
-        number = as_python(value)
-        if number is not value:
-            return _encode(number)
-    parts = apart(value)
-    return _framed(b"x", _encode(parts.tag) + _encode(parts.content))

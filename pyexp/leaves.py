@@ -14,12 +14,9 @@ from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple, TypeVar
 
-from pyrsistent import pmap
-
 from pyexp.configs import FrozenConfig, FrozenList, FrozenSet, encoders, registered
 from pyexp.errors import HashError
 
-Encoder = Callable[[Any], Any]
 T = TypeVar("T")
 
 #: The loaded modules by name, and a function that loads one. `pyexp/__init__.py` sets both when it loads this module.
@@ -183,10 +180,10 @@ def _fields(value: Any) -> Iterable[Any]:
     return fields(value) if attrs is None else attrs
 
 
-def named_in(value: Any) -> Iterator[Any]:
-    """The functions and classes that a frozen value names: those in it, and the classes of the objects in it.
+def _walked(value: Any, *, encoded: bool) -> Iterator[Any]:
+    """The value and all that is in it, each object once, but no plain value inside another.
 
-    They come several times if they are named several times. A `NotLoaded` stands for what it names.
+    What has a registered encoder is followed into what that returns if `encoded`, or else into its fields.
     """
     seen: dict[int, Any] = {}
     rest = [value]
@@ -195,48 +192,37 @@ def named_in(value: Any) -> Iterator[Any]:
         if id(item) in seen:
             continue
         seen[id(item)] = item
-        kind = type(item)
-        is_named = isinstance(item, (type, NotLoaded)) or _is_function(item)
-        if is_named or kind not in _CONTAINERS:
-            yield item if is_named else kind
+        yield item
         inside: Iterable[Any] = ()
-        if is_named:
-            pass
-        elif isinstance(item, dict):
+        if isinstance(item, dict):
             inside = (*item, *item.values())
         elif isinstance(item, (list, tuple, set, frozenset)):
             inside = item
         elif isinstance(item, partial):
             inside = (item.func, *item.args, *item.keywords.values())
-        elif (parent := registered(kind)) is not None:
+        elif encoded and (parent := registered(type(item))) is not None:
             inside = (encoders[parent](item),)
-        elif has_fields(kind):
+        elif has_fields(type(item)):
             inside = [getattr(item, name, None) for name in field_names(item)]
         rest += [part for part in inside if type(part) not in _PLAIN]
 
 
-def lacking(value: Any) -> str:
-    """The first field that an instance in a value lacks, as its class got it later, in words; `""` if there is none.
+def named_in(value: Any) -> Iterator[Any]:
+    """The functions and classes that a frozen value names: those in it, and the classes of the objects in it.
 
-    Searches lists, tuples, sets, dicts and fields.
+    They come several times if they are named several times. A `NotLoaded` stands for what it names.
     """
-    seen: dict[int, Any] = {}
-    rest = [value]
-    while rest:
-        item = rest.pop()
-        inside: Iterable[Any] = ()
-        if isinstance(item, (list, tuple, set, frozenset)):
-            inside = item
-        elif isinstance(item, dict):
-            inside = item.values()
-        elif has_fields(type(item)):
-            for name in _initialized(item):
-                if not hasattr(item, name):
-                    return f"a {qualified(type(item))} that lacks {name!r}, a field that this class has now"
-            inside = [getattr(item, name, None) for name in field_names(item)]
-        if id(item) not in seen:
-            seen[id(item)] = item
-            rest += [part for part in inside if type(part) not in _PLAIN]
+    for item in _walked(value, encoded=True):
+        if type(item) not in _CONTAINERS:
+            yield item if isinstance(item, (type, NotLoaded)) or _is_function(item) else type(item)
+
+
+def lacking(value: Any) -> str:
+    """The first field that an instance in a value lacks, as its class got it later, in words; `""` if there is none."""
+    for item in _walked(value, encoded=False):
+        for name in _initialized(item) if has_fields(type(item)) else ():
+            if not hasattr(item, name):
+                return f"a {qualified(type(item))} that lacks {name!r}, a field that this class has now"
     return ""
 
 
@@ -399,10 +385,8 @@ def _array(content: Any) -> Any:
         raise TypeError(f"NumPy reads fewer digits of a {dtype} than it writes")
     if prod(shape) != len(items):
         raise ValueError(f"{len(items)} items do not fill the shape {shape}")
-    made = numpy.empty(len(items), dtype)
-    for i, item in enumerate(items):  # one by one: an item may be a list
-        made[i] = dtype.type(item) if dtype.char == "g" else item
-    return made.reshape(shape)
+    # An iterator, as an item may be a list.
+    return numpy.fromiter(map(dtype.type, items) if dtype.char == "g" else items, dtype, len(items)).reshape(shape)
 
 
 def _dtype(kind: Any) -> Any:
@@ -447,7 +431,7 @@ _posix, _windows = Leaf(PurePath.as_posix, PurePosixPath), Leaf(PurePath.as_posi
 _path = Leaf(PurePath.as_posix, _of("pathlib", "Path"))  # of the system that reads it
 
 # Keyed by name, so that no type has to be imported. The rows of builtins serve their subclasses only.
-_LEAVES: dict[str, Leaf] = {
+LEAVES: dict[str, Leaf] = {
     "pathlib.PosixPath": _path,
     "pathlib.WindowsPath": _path,
     "pathlib.Path": _path,
@@ -485,7 +469,6 @@ _LEAVES: dict[str, Leaf] = {
     "uuid.UUID": Leaf(lambda value: value.hex, _of("uuid", "UUID")),
     "functools.partial": Leaf(lambda value: (value.func, value.args, value.keywords)),
 }
-LEAVES = pmap(_LEAVES)
 
 
 def has_encoders() -> bool:

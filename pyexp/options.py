@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from itertools import product
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ from pyexp.configs import (
 )
 from pyexp.devices import AUTO, NO_GPUS, WANTED, tokens_of
 from pyexp.errors import ConfigError, UsageError, listing, nearest
-from pyexp.plan import Mode, component
+from pyexp.plan import Mode, component, validate_size
 from pyexp.sweep import changed_beneath
 from pyexp.tensor import Tensor
 
@@ -85,7 +86,10 @@ def override_of(text: str) -> Override:
         remedy = f"; to name a run, write --timestamp {text}" if text[:1].isdigit() else ""
         raise UsageError(f"unexpected argument {text!r}; an override is written key=value, without spaces{remedy}")
     if key.endswith(":"):
-        return override(key.removesuffix(":"), _forced(key, word), text)
+        value = float(word) if _WORDS_FOR_FLOATS.fullmatch(word.strip()) else _literal(word)
+        if value is NOTHING:
+            raise UsageError(f"{key}={word} is not a Python literal; for text write {_typed(f'{key}={word!r}')}")
+        return override(key.removesuffix(":"), value, text)
     if _QUOTED.fullmatch(word.strip()) and (value := _literal(word)) is not NOTHING:
         return override(key, value, text)
     return override(key, _guessed(word), text, word)
@@ -146,14 +150,6 @@ def _guessed(word: str) -> Any:
     value = _literal(word)
     is_number = isinstance(value, (int, float, complex))
     return word if value is NOTHING or (is_number and "_" in word) else value
-
-
-def _forced(key: str, word: str) -> Any:
-    """The value typed after `:=`. Raises `UsageError` if it is not a literal."""
-    value = float(word) if _WORDS_FOR_FLOATS.fullmatch(word.strip()) else _literal(word)
-    if value is NOTHING:
-        raise UsageError(f"{key}={word} is not a Python literal; for text write {_typed(f'{key}={word!r}')}")
-    return value
 
 
 def _typed(text: str) -> str:
@@ -250,10 +246,12 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
     A typed word is read as the kind of the value that it replaces, in each config separately.
 
     Raises `UsageError` for a key that a config lacks (unless it is added), naming the nearest known key; for a key in
-    which the configs differ, since the grid varies it; and for a word of the wrong kind.
+    which the configs differ, since the grid varies it; and for a word of the wrong kind. Raises `ConfigError` for a
+    grid that is too large to run.
     """
     if not overrides or not configs:
         return configs
+    validate_size(configs)
     cells = tuple(configs)
     for one in overrides:
         _validate_override(one, cells)
@@ -306,9 +304,8 @@ def _axis_after(
         lookup(after[first[code]], path, NOTHING) if code in first else axis.coords[code] for code in range(axis.size)
     ]
     coords = [None if value is NOTHING else value for value in now]
-    return replace(
-        axis, coords=tuple(coords), key=None if any(value is NOTHING for value in now) else axis.key, marks=None
-    )
+    is_gone = any(value is NOTHING for value in now)
+    return replace(axis, coords=tuple(coords), key=None if is_gone else axis.key, marks=None)
 
 
 def _validate_override(one: Override, cells: Sequence[FrozenConfig]) -> None:
@@ -321,11 +318,18 @@ def _validate_override(one: Override, cells: Sequence[FrozenConfig]) -> None:
                 "select some of them with -k instead, or change them in the script"
             )
     if one.adds:
-        _validate_addition(one, cells)
+        for above, config in product([joined(one.path[:depth]) for depth in range(1, len(one.path))], cells):
+            value = lookup(config, above, NOTHING)
+            if value is not NOTHING and not is_map(value):
+                raise UsageError(f"+{one.key} cannot be added: {above!r} is {value!r} and not a map of keys")
     elif len(known) < len(cells):
         lacking = next(config for config, value in zip(cells, values, strict=True) if value is NOTHING)
-        refusal = UsageError if known else UnknownKeyError
-        raise refusal(_unknown(one, lacking, len(known), len(cells)))
+        remedy = f"to add it, write +{one.key}=…"
+        if not known:
+            hint = nearest(one.key, keys_of(lacking), "the keys are")
+            raise UnknownKeyError(f"no config has the key {one.key!r}; {hint} ({remedy})")
+        some = f"{len(cells) - len(known)} of {len(cells)} configs, such as {lacking.get('name', '')!r},"
+        raise UsageError(f"{some} have no key {one.key!r}; {remedy}")
     kinds = {type(value): (config, value) for config, value in zip(cells, values, strict=True)}
     for config, value in kinds.values():
         if _fitted(one, value) is NOTHING:
@@ -349,29 +353,11 @@ def _kind_name(value: Any) -> str:
     return "dict" if isinstance(value, Config) else type(value).__name__
 
 
-def _unknown(one: Override, config: FrozenConfig, known: int, size: int) -> str:
-    remedy = f"to add it, write +{one.key}=…"
-    if known:
-        lacking = f"{size - known} of {size} configs, such as {config.get('name', '')!r},"
-        return f"{lacking} have no key {one.key!r}; {remedy}"
-    return f"no config has the key {one.key!r}; {nearest(one.key, keys_of(config), 'the keys are')} ({remedy})"
-
-
 def keys_of(config: FrozenConfig) -> list[str]:
     """The dotted keys of a config that can be overridden, including those of maps."""
     paths = [path for path, _ in leaves(config) if path != "name"]
     maps = [joined(parts[:depth]) for parts in map(parts_of, paths) for depth in range(1, len(parts))]
     return [unescaped(config, path) for path in dict.fromkeys([*paths, *maps])]
-
-
-def _validate_addition(one: Override, cells: Iterable[FrozenConfig]) -> None:
-    """Raise `UsageError` if the added key would lead into a value that is not a map."""
-    for depth in range(1, len(one.path)):
-        above = joined(one.path[:depth])
-        for config in cells:
-            value = lookup(config, above, NOTHING)
-            if value is not NOTHING and not is_map(value):
-                raise UsageError(f"+{one.key} cannot be added: {above!r} is {value!r} and not a map of keys")
 
 
 class Options(NamedTuple):
@@ -420,9 +406,14 @@ class Options(NamedTuple):
         return Mode.CHANGED if self.rerun_changed else Mode.FAILED if self.last_failed else Mode.RUN
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the options mean a run that is there."""
+        return self.resume or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED)
+
+    @property
     def latest(self) -> bool:
         """Whether the options mean the latest run."""
-        return self.timestamp is True and (self.resume or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED))
+        return self.timestamp is True and self.goes_on
 
 
 def _number(kind: Callable[[Any], Any], least: float, given: Any) -> Any:
@@ -606,10 +597,8 @@ def spelled(said: Mapping[str, Any]) -> list[str]:
             for text in map(str, value if option.repeats and isinstance(value, tuple) else (value,)):
                 # A separate word that begins with a dash would be taken for a flag.
                 words += [f"{option.flags[-1]}={text}"] if text.startswith("-") else [option.flags[0], text]
-        elif value == option.sets:
-            words.append(option.flags[0])
-        else:
-            words += [option.off] if option.off else []
+        elif flag := option.flags[0] if value == option.sets else option.off:
+            words.append(flag)
     return [*words, *(override.text for override in said.get("overrides", ()))]
 
 
@@ -636,26 +625,29 @@ def without_flags(words: Sequence[str], fields: Collection[str]) -> list[str]:
 
 
 def checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The options with their values read. Raises `UsageError` for an unknown option or a wrong value."""
-    return {field: _read(field, value, where) for field, value in said.items()}
+    """The options that are not None, with their values read.
 
-
-def _read(field: str, value: Any, where: str) -> Any:
-    if field == "overrides":
-        return overrides_of(value)
-    if field not in Options._fields:
-        known = sorted({*Options._fields, *_PARAMETERS.get(where, ())})
-        raise UsageError(f"{where} has no option {field!r}; {nearest(field, known)}")
-    option = BY_FIELD[field]
-    if value is None and getattr(Options(), field) is None:
-        return None
-    try:
-        return option.read(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        if isinstance(error, UsageError):
+    Raises `UsageError` for an unknown option or a wrong value.
+    """
+    found: dict[str, Any] = {}
+    for field, value in said.items():
+        if value is None:
+            continue
+        if field not in Options._fields:
+            known = sorted({*Options._fields, *_PARAMETERS.get(where, ())})
+            raise UsageError(f"{where} has no option {field!r}; {nearest(field, known)}")
+        if field == "overrides":
+            found[field] = overrides_of(value)
+            continue
+        option = BY_FIELD[field]
+        try:
+            found[field] = option.read(value)
+        except UsageError:
             raise
-        label = option.flags[-1] if where == "the command line" else field
-        raise UsageError(f"{label} is {value!r}; it takes {option.wanted}") from None
+        except (ValueError, TypeError, OverflowError):
+            label = option.flags[-1] if where == "the command line" else field
+            raise UsageError(f"{label} is {value!r}; it takes {option.wanted}") from None
+    return found
 
 
 #: Parameters that are not options.

@@ -6,7 +6,7 @@ too, as text. Does not know how facts are gathered or how an action is done.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -88,46 +88,34 @@ _COUNTED_AS = {
     Action.MISSING: "without a result",
 }
 
-_NOT_TRUSTED = "its files belong to another user, and loading a result runs code{}"
-
-#: The policy: what each mode does with a cell of each status, and why. The details of what was found go into `{}`.
+_LOAD, _RUN, _WAIT, _SKIP, _MISSING = Action
+#: What each mode does with a cell of each status.
+_ACTIONS = {
+    #                   run       rerun     failed    changed   report
+    Status.DONE:       (_LOAD,    _RUN,     _LOAD,    _LOAD,    _LOAD),
+    Status.CHANGED:    (_LOAD,    _RUN,     _LOAD,    _RUN,     _LOAD),
+    Status.FAILED:     (_RUN,     _RUN,     _RUN,     _RUN,     _LOAD),
+    Status.UNFINISHED: (_RUN,     _RUN,     _RUN,     _RUN,     _MISSING),
+    Status.NEW:        (_RUN,     _RUN,     _SKIP,    _RUN,     _MISSING),
+    Status.BUSY:       (_WAIT,    _WAIT,    _WAIT,    _WAIT,    _MISSING),
+    Status.FOREIGN:    (_MISSING, _MISSING, _MISSING, _MISSING, _MISSING),
+}  # fmt: skip
+#: Why: the words for each status, or for a status in a mode. The details of what was found go into `{}`.
+_REASONS: Mapping[Status | tuple[Status, Mode], str] = {
+    **{status: f"{status.value}{{}}" for status in Status},
+    Status.DONE: "finished{}",
+    Status.CHANGED: "finished{}",
+    Status.FOREIGN: "its files belong to another user, and loading a result runs code{}",
+    (Status.DONE, Mode.RERUN): "forced by rerun, finished{}",
+    (Status.CHANGED, Mode.RERUN): "forced by rerun, finished{}",
+    (Status.NEW, Mode.FAILED): "new{}, and only what failed is to be run",
+}
+#: The policy: what each mode does with a cell of each status, and why.
 POLICY: Mapping[tuple[Status, Mode], tuple[Action, str]] = MappingProxyType(
     {
-        (Status.DONE, Mode.RUN): (Action.LOAD, "finished{}"),
-        (Status.CHANGED, Mode.RUN): (Action.LOAD, "finished{}"),
-        (Status.FAILED, Mode.RUN): (Action.RUN, "failed{}"),
-        (Status.UNFINISHED, Mode.RUN): (Action.RUN, "unfinished{}"),
-        (Status.NEW, Mode.RUN): (Action.RUN, "new{}"),
-        (Status.BUSY, Mode.RUN): (Action.WAIT, "busy{}"),
-        (Status.FOREIGN, Mode.RUN): (Action.MISSING, _NOT_TRUSTED),
-        (Status.DONE, Mode.RERUN): (Action.RUN, "forced by rerun, finished{}"),
-        (Status.CHANGED, Mode.RERUN): (Action.RUN, "forced by rerun, finished{}"),
-        (Status.FAILED, Mode.RERUN): (Action.RUN, "failed{}"),
-        (Status.UNFINISHED, Mode.RERUN): (Action.RUN, "unfinished{}"),
-        (Status.NEW, Mode.RERUN): (Action.RUN, "new{}"),
-        (Status.BUSY, Mode.RERUN): (Action.WAIT, "busy{}"),
-        (Status.FOREIGN, Mode.RERUN): (Action.MISSING, _NOT_TRUSTED),
-        (Status.DONE, Mode.FAILED): (Action.LOAD, "finished{}"),
-        (Status.CHANGED, Mode.FAILED): (Action.LOAD, "finished{}"),
-        (Status.FAILED, Mode.FAILED): (Action.RUN, "failed{}"),
-        (Status.UNFINISHED, Mode.FAILED): (Action.RUN, "unfinished{}"),
-        (Status.NEW, Mode.FAILED): (Action.SKIP, "new{}, and only what failed is to be run"),
-        (Status.BUSY, Mode.FAILED): (Action.WAIT, "busy{}"),
-        (Status.FOREIGN, Mode.FAILED): (Action.MISSING, _NOT_TRUSTED),
-        (Status.DONE, Mode.CHANGED): (Action.LOAD, "finished{}"),
-        (Status.CHANGED, Mode.CHANGED): (Action.RUN, "finished{}"),
-        (Status.FAILED, Mode.CHANGED): (Action.RUN, "failed{}"),
-        (Status.UNFINISHED, Mode.CHANGED): (Action.RUN, "unfinished{}"),
-        (Status.NEW, Mode.CHANGED): (Action.RUN, "new{}"),
-        (Status.BUSY, Mode.CHANGED): (Action.WAIT, "busy{}"),
-        (Status.FOREIGN, Mode.CHANGED): (Action.MISSING, _NOT_TRUSTED),
-        (Status.DONE, Mode.REPORT): (Action.LOAD, "finished{}"),
-        (Status.CHANGED, Mode.REPORT): (Action.LOAD, "finished{}"),
-        (Status.FAILED, Mode.REPORT): (Action.LOAD, "failed{}"),
-        (Status.UNFINISHED, Mode.REPORT): (Action.MISSING, "unfinished{}"),
-        (Status.NEW, Mode.REPORT): (Action.MISSING, "new{}"),
-        (Status.BUSY, Mode.REPORT): (Action.MISSING, "busy{}"),
-        (Status.FOREIGN, Mode.REPORT): (Action.MISSING, _NOT_TRUSTED),
+        (status, mode): (action, _REASONS.get((status, mode), _REASONS[status]))
+        for status, row in _ACTIONS.items()
+        for mode, action in zip(Mode, row, strict=True)
     }
 )
 
@@ -152,13 +140,10 @@ class Cell(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The status of a cell, and details in words, such as `at 12:03` or `with ValueError: …`.
-
-    The details are text, or an object that becomes text when it is shown.
-    """
+    """The status of a cell, and details in words, such as `at 12:03` or `with ValueError: …`."""
 
     status: Status
-    detail: object = ""
+    detail: str = ""
 
 
 UNSEEN = Found(Status.NEW)
@@ -169,7 +154,7 @@ class Facts(NamedTuple):
 
     `there`: what is in the place of its folder (`""`: nothing). `record`: its record, if that can be read. `stamp`:
     the stamp of its result file (`()`: there is none). `fits`: whether the record belongs to this result. `fault`:
-    what is wrong with the result. `ended`: when the cell ended, as an object that becomes text when it is shown.
+    what is wrong with the result. `ended`: when the cell ended, in words.
     `holder`: the process that has claimed the cell, in words. `owner`: the owner of the files, if that is a user
     you do not trust. `code`: what the seal has of the code that made the result, if no record tells. `difference`:
     how the code that made the result differs from the present code, in words. `default`: the default that has
@@ -181,7 +166,7 @@ class Facts(NamedTuple):
     stamp: tuple[int, ...] = ()
     fits: bool = False
     fault: str = ""
-    ended: object = ""
+    ended: str = ""
     holder: str = ""
     owner: str = ""
     code: str = ""
@@ -217,25 +202,14 @@ def classify(facts: Facts) -> Found:
     if facts.default:
         return Found(Status.UNFINISHED, f"(finished with another default: {facts.default})")
     if record is not None and record.failed:  # also if a file has the result's name
-        brief = clipped(f"{record.type}: {record.message}")
-        return Found(Status.FAILED, _Words("{} with {}", (facts.ended, brief)))
+        return Found(Status.FAILED, f"{facts.ended} with {clipped(f'{record.type}: {record.message}')}")
     if not facts.stamp:
         return Found(Status.UNFINISHED, "" if record is None else "(its result is gone)")
     if facts.fault:
         return Found(Status.UNFINISHED, f"(its result is unreadable: {facts.fault})")
     if facts.difference:
-        return Found(Status.CHANGED, _Words("{}, by other code: {}", (facts.ended, facts.difference)))
+        return Found(Status.CHANGED, f"{facts.ended}, by other code: {facts.difference}")
     return Found(Status.DONE, facts.ended)
-
-
-class _Words(NamedTuple):
-    """A text that is formatted when it is shown: few are."""
-
-    form: str
-    parts: tuple[object, ...]
-
-    def __str__(self) -> str:
-        return self.form.format(*self.parts)
 
 
 class Step(NamedTuple):
@@ -257,8 +231,7 @@ class Step(NamedTuple):
     @property
     def reason(self) -> str:
         """The reason for the action, in words."""
-        detail = str(self.found.detail)
-        return self.words.format(f" {detail}" if detail else "")
+        return self.words.format(f" {self.found.detail}" if self.found.detail else "")
 
     @property
     def name(self) -> str:
@@ -400,10 +373,19 @@ def cells_of(configs: Tensor[FrozenConfig], defaults: FrozenConfig = FrozenConfi
     """
     validate_size(configs)
     encoded = encoder_of_many()
-    made = tuple(_cell(config, encoded, defaults) for config in configs)
-    cells = Tensor.of_cells(made, configs.axes)
-    _validate_distinct(cells)
-    return cells
+    made = []
+    for config in configs:
+        name = name_of(config)
+        if "out" in config:
+            raise ConfigError(
+                f"config {name!r} holds the key 'out', which is pyexp's: the experiment gets its "
+                "folder there; use another key"
+            )
+        hashed = digest(encoded(without_defaults(config, defaults) if defaults else config))
+        made.append(Cell(config, name, hashed, f"{folder_name(name)}-{hashed}"))
+    if len({cell.folder for cell in made}) < len(made):
+        raise ConfigError(_clash(made, configs.shape))
+    return Tensor.of_cells(tuple(made), configs.axes)
 
 
 def validate_size(configs: Tensor[FrozenConfig]) -> None:
@@ -415,28 +397,15 @@ def validate_size(configs: Tensor[FrozenConfig]) -> None:
         )
 
 
-def _cell(config: FrozenConfig, encoded: Callable[[FrozenConfig], bytes], defaults: FrozenConfig) -> Cell:
-    name = name_of(config)
-    if "out" in config:
-        raise ConfigError(
-            f"config {name!r} holds the key 'out', which is pyexp's: the experiment gets its "
-            "folder there; use another key"
-        )
-    hashed = digest(encoded(without_defaults(config, defaults) if defaults else config))
-    return Cell(config, name, hashed, f"{folder_name(name)}-{hashed}")
-
-
-def _validate_distinct(cells: Tensor[Cell]) -> None:
-    if len({cell.folder for cell in cells}) == cells.size:
-        return
+def _clash(cells: Sequence[Cell], shape: tuple[int, ...]) -> str:
+    """The message about the first two cells that share a folder."""
     first: dict[str, int] = {}
     known = (first.setdefault(cell.folder, position) for position, cell in enumerate(cells))
     position, other = next((here, there) for here, there in enumerate(known) if here != there)
-    cell = cells[position]
-    here, there = (place(number, cells.shape) for number in (position, other))
+    cell, here, there = cells[position], place(position, shape), place(other, shape)
     if encode(cells[other].config) == encode(cell.config):
-        raise ConfigError(f"cells {there} and {here} are the same config, {cell.name!r}; give replicates a seed")
-    raise ConfigError(
+        return f"cells {there} and {here} are the same config, {cell.name!r}; give replicates a seed"
+    return (
         f"cells {there} and {here} are different configs that would share the folder {cell.folder!r}; "
         "give them different names"
     )

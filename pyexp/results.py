@@ -19,18 +19,18 @@ from weakref import ref
 from pyrsistent import PVector
 
 from pyexp.configs import (
-    NOTHING,
     Config,
     FrozenConfig,
     FrozenList,
     FrozenSet,
     as_python,
+    differing,
     equal,
     frozen_map,
     is_map,
+    is_numpy,
     leaves,
     registered,
-    same,
     thaw,
 )
 from pyexp.errors import OWN_FILES, HashError, ResultError, UsageError, nearest
@@ -117,7 +117,7 @@ def _map(items: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: str) -> Any:
-    has_surrogates = any("\ud800" <= char <= "\udfff" for char in value)
+    has_surrogates = re.search(r"[\ud800-\udfff]", value)
     return _marked("str", value.encode("utf-8", "surrogatepass").hex()) if has_surrogates else value
 
 
@@ -139,19 +139,15 @@ def _size(value: Any) -> float:
         return len(value) / 10
     if isinstance(value, (Mapping, Set, list, tuple, PVector)):
         return len(value)
-    if _is_array(value):  # NumPy cannot restore the dtype of another library by its name
+    if is_numpy(type(value), "ndarray"):  # NumPy cannot restore the dtype of another library by its name
         is_foreign = value.dtype.kind == "V" and value.dtype.names is None
         return inf if is_foreign else max(value.size, value.nbytes / 16)
     return 0
 
 
-def _is_array(value: Any) -> bool:
-    return any((at.__module__, at.__name__) == ("numpy", "ndarray") for at in type(value).__mro__)
-
-
 def _cut(value: Any) -> dict[str, Any]:
     """The placeholder for a value that is too long: its type, its length, and a digest of all of it."""
-    if _is_array(value):
+    if is_numpy(type(value), "ndarray"):
         size: dict[str, Any] = {"dtype": str(value.dtype), "shape": list(value.shape)}
     else:
         size = {"length": value.bit_length() if isinstance(value, int) else len(value)}
@@ -197,9 +193,8 @@ def restored(value: Any, version: int = FORMAT) -> Any:
         return FrozenList([restored(item, version) for item in value])
     if not isinstance(value, dict):
         return value
-    if "!" not in value:
-        return frozen_map({key: restored(item, version) for key, item in value.items()})
-    kind, content = value["!"], value["value"]
+    tagged = value if "!" in value else _marked("map", value)
+    kind, content = tagged["!"], tagged["value"]
     make = (_MAKERS if version > 1 else _MAKERS_1).get(kind)
     if make is not None:
         return make(content, version)
@@ -388,29 +383,14 @@ def labels(cells: Sequence[Named]) -> list[str]:
     for name, positions in alike.items():
         if name and len(positions) == 1:
             continue
-        for position, words in zip(positions, _told_apart([cells[i] for i in positions], whole=not name), strict=True):
-            if name:
-                made[position] = f"{name} ({words})" if words else name
-            else:
-                made[position] = words or cells[position].hash
+        found = [dict(leaves(cells[position].config)) for position in positions]
+        keys = differing(found)
+        if not keys and not name:
+            keys = [key for key in found[0] if key != "name"]
+        for position, each in zip(positions, found, strict=True):
+            words = clipped(", ".join(f"{key}={_in_words(each[key])}" for key in keys if key in each))
+            made[position] = f"{name} ({words})" if name and words else name or words or cells[position].hash
     return made
-
-
-def _told_apart(cells: Sequence[Named], *, whole: bool) -> list[str]:
-    """The keys in which the configs differ, with their values, in words; all keys if none does and `whole`."""
-    found = [dict(leaves(cell.config)) for cell in cells]
-    keys = differing(found) or ([key for key in found[0] if key != "name"] if whole else [])
-    return [clipped(", ".join(f"{key}={_in_words(each[key])}" for key in keys if key in each)) for each in found]
-
-
-def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys, apart from the name, that not all configs have with the same value and type, or that some lack.
-
-    Each config is given as its leaves by dotted key.
-    """
-    keys = dict.fromkeys(key for each in configs for key in each if key != "name")
-    first = configs[0]
-    return [key for key in keys if not all(same(each.get(key, NOTHING), first.get(key, NOTHING)) for each in configs)]
 
 
 def _in_words(value: Any) -> str:
@@ -493,27 +473,17 @@ _ERROR_FIELDS = ("type", "message", "traceback")
 
 def to_json(record: Record) -> dict[str, Any]:
     """The record as JSON data."""
-    fields = record._asdict()
-    shown: dict[str, Any] = {
+    fields = record._asdict() | {
         "format": FORMAT,
-        **{key: fields[key] for key in ("name", "hash", "status")},
         "config": config_data(record.config),
-        **{key: fields[key] for key in ("started", "seconds", "host", "executor", "gpu")},
         "attempts": [attempt._asdict() for attempt in record.attempts],
-    }
-    if record.code:
-        shown["code"] = record.code
-    if record.failed:
-        return {**shown, "error": {key: fields[key] for key in _ERROR_FIELDS}}
-    return {
-        **shown,
         "outputs": {key: plain(value) for key, value in record.outputs.items()},
-        "kinds": dict(record.kinds),
-        "spread": record.spread,
-        "needs": list(record.needs),
-        "stamp": list(record.stamp),
-        "seal": record.seal,
     }
+    shown = ["format", "name", "hash", "status", "config", "started", "seconds", "host", "executor", "gpu", "attempts"]
+    shown += ["code"] if record.code else []
+    if record.failed:
+        return {key: fields[key] for key in shown} | {"error": {key: fields[key] for key in _ERROR_FIELDS}}
+    return {key: fields[key] for key in (*shown, "outputs", "kinds", "spread", "needs", "stamp", "seal")}
 
 
 def from_json(data: Mapping[str, Any], config: FrozenConfig | None = None) -> Record:
@@ -558,8 +528,9 @@ def _code(data: Any) -> Mapping[str, Any]:
 _texts = attrgetter("name", "hash", "status", "type", "message", "traceback", "host", "executor", "gpu", "seal")
 
 
+_PLAIN = (bool, int, float, str, NoneType)
 #: Kinds of scalars that a record holds exactly.
-EXACT = frozenset({"bool", "int", "float", "str", "NoneType"})
+EXACT = frozenset(kind.__name__ for kind in _PLAIN)
 
 
 class Result(Mapping[str, Any]):
@@ -727,16 +698,14 @@ class _Frozen(Result):
 LONGEST_TEXT = 1000
 
 
-_PLAIN = (bool, int, float, str, type(None))
-
-
 def done(value: Any, needs: list[str]) -> Outcome:
     """The outcome of a call that returned `value`: its scalar outputs, and the kind of each output.
 
     >>> done({"loss": 0.5, "w": [1]}, [])["outputs"], done(3, [])["outputs"]
     ({'loss': 0.5}, {'value': 3})
     """
-    is_named = is_spread(value)
+    # A mapping with names as keys: its items are the outputs.
+    is_named = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
     # `__error__` marks a failure, so no output can have this name.
     spread = {str(key): item for key, item in value.items() if key != "__error__"} if is_named else {"value": value}
     scalars = {key: scalar(item) for key, item in spread.items()}
@@ -747,11 +716,6 @@ def done(value: Any, needs: list[str]) -> Outcome:
         "kinds": {key: kind_of(item) for key, item in spread.items()},
         "needs": needs,
     }
-
-
-def is_spread(value: Any) -> bool:
-    """Whether a result is a mapping with names as keys, so that its items are the outputs."""
-    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
 def kind_of(value: Any) -> str:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pyexp.configs import Config, FrozenConfig, thaw
 from pyexp.devices import NO_GPUS
@@ -27,17 +27,18 @@ from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, Step, 
 from pyexp.results import Attempt, Record, cells_in_words, clipped, labels, record_of
 from pyexp.store import claims, files, history, layout, modules, records
 from pyexp.store.claims import Claim
+from pyexp.store.code import as_data, identity, short_identity
 from pyexp.store.layout import Run
 from pyexp.store.pickling import dumps
 from pyexp.store.records import Program
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 from pyexp.worker import script
+from pyexp.worker.outcome import failed
 
 if TYPE_CHECKING:  # a finished run loads no executor, and a script that only imports pyexp loads none of these
     from pyexp.executors.base import Executor, Session, StopRequest, Task
     from pyexp.executors.loop import Ended
-    from pyexp.store.code import Code
 
 #: The exit status if `stop_after` has left cells: EX_TEMPFAIL of sysexits.h, which asks to run the command again.
 LEFT = 75
@@ -52,21 +53,21 @@ class Job(NamedTuple):
 
     `command` starts it again, without the options that choose the run; `""` if no script was started. `script` is the
     module name of the script, `function` the name of the experiment's function in it, and `others` those of its other
-    experiments. `code_for` gives the fingerprint of the code for a config. `like` is the name of the run that the
-    script's first experiment has; a new run gets it too.
+    experiments. `program` is the present one, with its code. `like` is the name of the run that the script's first
+    experiment has; a new run gets it too.
     """
 
     name: str
     fn: Callable[[Config], Any]
     configs: Tensor[FrozenConfig] | None
-    command: str = ""
-    initializer: Callable[[], Any] | None = None
-    script: str = ""
-    function: str = ""
-    others: frozenset[str] = frozenset()
-    code_for: "Callable[[FrozenConfig], Code | None]" = lambda config: None
-    defaults: FrozenConfig = FrozenConfig()
-    like: str = ""
+    command: str
+    initializer: Callable[[], Any] | None
+    script: str
+    function: str
+    others: frozenset[str]
+    program: Program
+    defaults: FrozenConfig
+    like: str
 
     def began(self, run: layout.Begun) -> bool:
         """Whether this experiment has joined the run, or may have begun it: its script did, and no other of that."""
@@ -86,13 +87,6 @@ class Snapshot(NamedTuple):
     cells: Tensor[Cell]
     is_described: bool = False
     notes: tuple[str, ...] = ()
-
-
-class Performed(NamedTuple):
-    """The results of a run. It is not `safe` if another process could have run the same cells at the same time."""
-
-    results: Results
-    safe: bool = True
 
 
 class Interrupted(KeyboardInterrupt):
@@ -117,32 +111,27 @@ def again(job: Job, options: Options, run: Run, *flags: str) -> str:
     return f"experiment.run({', '.join(said)})"
 
 
-def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
-    """Carry out the plan, and return a result for each cell. Raises `Interrupted` if the run ends before its cells."""
+def run(job: Job, options: Options, snapshot: Snapshot) -> tuple[Results, bool]:
+    """Carry out the plan, and return a result for each cell, and whether no other process could run the same cells.
+
+    Raises `Interrupted` if the run ends before its cells.
+    """
     last_start = math.inf if options.stop_after is None else time.monotonic() + options.stop_after
     steps = snapshot.plan.steps
-    program = Program(job.code_for, job.defaults)
-    loaded, warnings = _loaded(snapshot, program, accepts=options.accept_code)
+    loaded, warnings = _loaded(snapshot, job.program, accepts=options.accept_code)
     waiting = deque(
         step for step in steps
         if step.action in (Action.RUN, Action.WAIT) or (step.action is Action.LOAD and step.cell.folder not in loaded)
     )  # fmt: skip
     for step in waiting:
-        program.code_for(step.cell.config)  # reads the sources of what its config names, before a worker does
+        job.program.code_for(step.cell.config)  # reads the sources of what its config names, before a worker does
     with ExitStack() as stack:
         executor = session = None
-        tokens: tuple[str, ...] = ()
         about_gpus = ""
         if waiting:
-            from pyexp.executors import get_executor
-            from pyexp.executors.base import StopRequest
-            from pyexp.executors.gpus import tokens_for
-
             validate_picklable(step.cell for step in waiting)
-            executor = get_executor("inline" if options.pdb else options.executor)
-            if options.gpus not in (None, NO_GPUS):
-                tokens, about_gpus = tokens_for(executor, options.gpus, options.jobs)
-            session = stack.enter_context(_session(executor, job, options, tokens, StopRequest(last_start)))
+            executor, session, about_gpus = _session(job, options, last_start)
+            stack.enter_context(session)
         folder = snapshot.run or layout.make_run(
             options.output_dir, job.name, options.timestamp,
             durable=options.durable, trust=options.trust or "", like=job.like,
@@ -153,10 +142,13 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
             git = stack.enter_context(closing(Git(code_folder())))
             head = {"experiment": job.name, "script": job.script, "function": job.function}
             stack.enter_context(history.journal(folder, head, snapshot.cells, git, _sources(job)))
-        display = stack.enter_context(closing(_display(len(waiting), options, executor)))
-        safe = not waiting or claims.locks_work(os.path.join(folder.path, layout.CLAIMS))
-        display.names = _labelled(step.cell for step in steps)
-        display.holders = partial(_processes, os.path.join(folder.path, layout.CLAIMS))
+        is_free = options.capture and not options.pdb and executor is not None and executor.has_own_streams
+        display = progress(len(waiting), quiet=options.quiet, verbose=options.verbose, terminal_is_free=is_free)
+        stack.enter_context(closing(display))
+        safe = not waiting or claims.locks_work(folder.claims)
+        cells = [step.cell for step in steps]
+        display.names = dict(zip((cell.hash for cell in cells), labels(cells), strict=True))
+        display.holders = partial(_processes, folder)
         display.began(folder.path, snapshot.plan.summary())
         about = of_other_code(differences(snapshot), accepts=options.accept_code)
         about += of_other_users([step.reason for step in steps if step.status is Status.FOREIGN])
@@ -165,29 +157,23 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> Performed:
         if about_gpus:
             display.note(about_gpus)
         if executor is not None and session is not None:
-            runner = Runner(job, options, snapshot, folder, session, type(executor).__name__, display, loaded, program)
+            runner = Runner(job, options, snapshot, folder, session, type(executor).__name__, display, loaded)
             runner.run(waiting)
             loaded = runner.records
         else:
             if options.mode is Mode.FAILED:
                 display.line("no cell of this run has failed: nothing to run again")
             records.tidy(folder)
-        if returned_nothing(loaded.values()):
+        done = [record for record in loaded.values() if not record.failed]
+        if done and all(not each.spread and each.kinds == {"value": "NoneType"} for each in done):
             display.note("every result is None: did the function forget to return it?")
-    return Performed(records.results(folder, steps, _still_failed(snapshot, options) | loaded), safe)
+    return records.results(folder, steps, _still_failed(snapshot, options) | loaded), safe
 
 
-def _processes(folder: str) -> dict[str, str]:
+def _processes(run: Run) -> dict[str, str]:
     """The processes of running cells by folder, as far as they are known: a claim in this one's name says nothing."""
     own = f"(process {os.getpid()} on "
-    return {name: words for name, words in claims.holders(folder).items() if not words.startswith(own)}
-
-
-def _labelled(cells: Iterable[Cell]) -> dict[str, str]:
-    """What to call the cells that their own names do not tell apart, by hash."""
-    known = list(cells)
-    found = zip(known, labels(known), strict=True)
-    return {cell.hash: label for cell, label in found if label != cell.name}
+    return {name: words for name, words in claims.holders(run.claims).items() if not words.startswith(own)}
 
 
 def _still_failed(snapshot: Snapshot, options: Options) -> dict[str, Record]:
@@ -240,17 +226,18 @@ def _loaded(snapshot: Snapshot, program: Program, *, accepts: bool) -> tuple[dic
     found: dict[str, Record] = {}
     warnings: list[str] = []
     unwritten: list[tuple[str, OSError]] = []
+    run = cast(Run, snapshot.run)  # what is to load is there
     for step in snapshot.plan.steps:
-        folder = step.cell.folder
-        if step.action is not Action.LOAD or snapshot.run is None or folder not in snapshot.facts:
+        if step.action is not Action.LOAD:
             continue
+        folder = step.cell.folder
         try:
-            found[folder] = _recorded(snapshot.run, step.cell, snapshot.facts[folder], program, accepts=accepts)
+            found[folder] = _recorded(run, step.cell, snapshot.facts[folder], program, accepts=accepts)
         except ResultError as error:
             warnings.append(f"warning: {folder}: its result is unreadable: {error}; the cell is run again")
         except OSError as error:
             unwritten.append((folder, error))
-            found[folder] = records.record_for(snapshot.run, step.cell, snapshot.facts[folder], program)
+            found[folder] = records.record_for(run, step.cell, snapshot.facts[folder], program)
     if unwritten:
         folder, why = unwritten[0]
         more = f" and {len(unwritten) - 1} more" if len(unwritten) > 1 else ""
@@ -265,8 +252,6 @@ def _recorded(run: Run, cell: Cell, facts: Facts, program: Program, *, accepts: 
     """
     record, is_accepted = records.record_for(run, cell, facts, program), accepts and bool(facts.difference)
     if is_accepted and (code := program.code_for(cell.config)) is not None:
-        from pyexp.store.code import identity
-
         record = record._replace(code={**record.code, "accepted": [*record.code.get("accepted", ()), identity(code)]})
     if not record.failed and (facts.needs_repair or is_accepted) and (claim := records.claim(run, cell)) is not None:
         try:
@@ -276,12 +261,6 @@ def _recorded(run: Run, cell: Cell, facts: Facts, program: Program, *, accepts: 
     return record
 
 
-def returned_nothing(records: Iterable[Record]) -> bool:
-    """Whether every result is None, and there is at least one."""
-    done = [record for record in records if not record.failed]
-    return bool(done) and all(not record.spread and record.kinds == {"value": "NoneType"} for record in done)
-
-
 def _sources(job: Job) -> dict[str, bytes]:
     """The sources of the experiment's code by module, from which the fingerprint was taken."""
     found = {name: source.text for name, source in script.fingerprinted.items()}
@@ -289,10 +268,15 @@ def _sources(job: Job) -> dict[str, bytes]:
     return found if main is None or not modules.is_project(main.file) else {**found, job.script: main.source}
 
 
-def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, ...], stop: "StopRequest") -> "Session":
-    """A session of the executor, ready to run the job's cells, each with one of the tokens if there are any."""
-    from pyexp.executors.base import RunSettings
+def _session(job: Job, options: Options, last_start: float) -> "tuple[Executor, Session, str]":
+    """The executor, a session of it that is ready to run the job's cells, and a line about the GPUs that they share."""
+    from pyexp.executors import get_executor
+    from pyexp.executors.base import RunSettings, StopRequest
+    from pyexp.executors.gpus import tokens_for
 
+    executor = get_executor("inline" if options.pdb else options.executor)
+    has_gpus = options.gpus not in (None, NO_GPUS)
+    gpus, about_gpus = tokens_for(executor, options.gpus, options.jobs) if has_gpus else ((), "")
     jobs = executor.auto_jobs() if options.jobs == "auto" else options.jobs or len(gpus) or executor.default_jobs()
     settings = RunSettings(
         jobs=min(jobs, len(gpus) or jobs),
@@ -307,17 +291,9 @@ def _session(executor: "Executor", job: Job, options: Options, gpus: tuple[str, 
         pdb=options.pdb,
     )
     try:
-        return executor.session(job.fn, settings, stop)
+        return executor, executor.session(job.fn, settings, StopRequest(last_start)), about_gpus
     except KeyboardInterrupt:
         raise Interrupted("interrupted by Ctrl-C before the first cell began", 128 + CTRL_C) from None
-
-
-def _display(number: int, options: Options, executor: "Executor | None") -> Progress:
-    """The display for a number of cells. It is live only if the cells do not write to the terminal."""
-    elsewhere = options.capture and not options.pdb and executor is not None and executor.has_own_streams
-    return progress(
-        number, quiet=options.quiet, verbose=options.verbose, terminal_is_free=elsewhere, environ=os.environ
-    )
 
 
 def validate_picklable(cells: Iterable[Cell]) -> None:
@@ -334,14 +310,7 @@ def validate_picklable(cells: Iterable[Cell]) -> None:
 
 def _failed(cell: Cell, error: Exception, started: float) -> Record:
     """The record of a cell that failed with an error in this process."""
-    from pyexp.worker.outcome import failed
-
     return record_of(cell.name, cell.config, cell.hash, failed(error), started=started)
-
-
-def _attempts(record: Record) -> tuple[Attempt, ...]:
-    """All attempts at a failed cell, including the last one."""
-    return (*record.attempts, Attempt(record.type, record.message, record.started, record.seconds))
 
 
 @dataclass
@@ -359,7 +328,6 @@ class Runner:
     executor: str
     display: Progress
     records: dict[str, Record]
-    program: Program
     held: dict[str, tuple[Cell, Claim]] = field(default_factory=dict)
     failures: list[tuple[Record, str]] = field(default_factory=list)
     earlier: dict[str, tuple[Attempt, ...]] = field(default_factory=dict)
@@ -393,11 +361,13 @@ class Runner:
             is_cut = is_cut and any(folder not in self.records for folder in asked)
             if stop.signal is not None or is_cut:
                 self.display.summary(self.failures)
-            if stop.signal is not None:
-                name = "Ctrl-C" if stop.signal == CTRL_C else f"signal {stop.signal}"
-                raise Interrupted(self._how_to_go_on(f"interrupted by {name}"), 128 + stop.signal)
-            if is_cut:
-                raise Interrupted(self._how_to_go_on(f"stopped after {self.options.stop_after:g} s"), LEFT)
+                if stop.signal is None:
+                    why, status = f"stopped after {self.options.stop_after:g} s", LEFT
+                else:
+                    name = "Ctrl-C" if stop.signal == CTRL_C else f"signal {stop.signal}"
+                    why, status = f"interrupted by {name}", 128 + stop.signal
+                left = f"{self.display.left} of {cells_in_words(self.snapshot.plan.steps.size)} are left"
+                raise Interrupted(f"{why}; {left}; to go on: {again(self.job, self.options, self.folder)}", status)
         self.display.summary(self.failures, f"to run them again: {again(self.job, self.options, self.folder, '--lf')}")
 
     def _tick(self, stop: "StopRequest", waiting: Collection[Step]) -> None:
@@ -430,12 +400,9 @@ class Runner:
         """Set apart the results of all cells to rerun, before the first of them runs."""
         for step in steps:
             seen = self.snapshot.facts.get(step.cell.folder)
-            if (
-                self._begins_anew(step)
-                and seen is not None
-                and not seen.default
-                and (claim := records.claim(self.folder, step.cell))
-            ):
+            if seen is None or seen.default or not self._begins_anew(step):
+                continue
+            if (claim := records.claim(self.folder, step.cell)) is not None:
                 try:
                     records.set_apart(self.folder, step.cell, seen.stamp)
                 except OSError as error:
@@ -450,7 +417,6 @@ class Runner:
     def _tasks(self, waiting: deque[Step]) -> Iterator["Task | None"]:
         """A task for each cell that no other process has claimed; None while others have claimed all that are left."""
         from pyexp.executors.base import Task
-        from pyexp.store.code import short_identity
 
         turned_away = 0
         while waiting and not (self.options.fail_fast and self.failures):
@@ -467,8 +433,8 @@ class Runner:
             turned_away = 0
             if cell.folder in self.held:
                 _, claim = self.held[cell.folder]
-                self.begun.append((cell.folder, self.display.names.get(cell.hash) or cell.name))
-                code = short_identity(self.program.code_for(cell.config))
+                self.begun.append((cell.folder, self.display.names[cell.hash]))
+                code = short_identity(self.job.program.code_for(cell.config))
                 yield Task(cell.folder, self.job.fn, cell.config, self.folder.folder(cell), claim.descriptor, code)
 
     def _claim(self, step: Step) -> bool:
@@ -486,17 +452,16 @@ class Runner:
                 self._release(cell)
         except OSError as error:  # a disk error fails this cell only
             self._take(cell, _failed(cell, error, time.time()))
-            self._release(cell)
         return True
 
     def _make_ready(self, step: Step) -> bool:
         """Prepare a claimed cell. False if another process has run it meanwhile; then take its record."""
         cell = step.cell
-        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, self.program)
+        seen, now = self.snapshot.facts.get(cell.folder, Facts()), records.facts(self.folder, cell, self.job.program)
         action, why = after_claim(step, seen, now, self.options.mode).action, now.fault
         if action is Action.LOAD:
             try:
-                record = records.record_for(self.folder, cell, now, self.program)
+                record = records.record_for(self.folder, cell, now, self.job.program)
                 if not record.failed and now.needs_repair:
                     records.repair(self.folder, cell, record)
                 self._take(cell, record)
@@ -511,7 +476,8 @@ class Runner:
         elif self._begins_anew(step):
             records.set_apart(self.folder, cell, seen.stamp)
         elif now.record is not None and now.record.failed:
-            self.earlier[cell.folder] = _attempts(now.record)
+            last = Attempt(now.record.type, now.record.message, now.record.started, now.record.seconds)
+            self.earlier[cell.folder] = (*now.record.attempts, last)
         aside = records.prepare(self.folder, cell)
         if aside:
             why = f"its result is unreadable: {why}" if why else "a run that failed left a result"
@@ -527,10 +493,8 @@ class Runner:
             self._release(cell)
 
     def _commit(self, ended: "Ended") -> None:
-        """Commit the record of a cell that has ended, and release its claim."""
+        """Commit the record of a cell that has ended, and take it."""
         from socket import gethostname
-
-        from pyexp.store.code import as_data
 
         cell = self.held[ended.task.label][0]
         record = record_of(
@@ -544,7 +508,7 @@ class Runner:
             host=ended.outcome.get("host") or gethostname(),
             executor=self.executor,
             gpu=ended.task.gpu,
-            code=as_data(self.program.code_for(cell.config)),
+            code=as_data(self.job.program.code_for(cell.config)),
         )
         try:
             record = records.commit(self.folder, cell, record)
@@ -553,17 +517,13 @@ class Runner:
             if isinstance(error, FileNotFoundError) and not record.failed:  # the result has vanished
                 record = _failed(cell, error, record.started)
         self._take(cell, record)
-        self._release(cell)
 
     def _take(self, cell: Cell, record: Record) -> None:
+        """Take the record of a cell that has ended, and release the claim to it."""
         self.records[cell.folder] = record
-        log = ""
+        path = self.folder.file(cell, layout.LOG)
+        log = path if record.failed and os.path.exists(path) else ""  # a custom executor leaves none
         if record.failed:
-            path = self.folder.file(cell, layout.LOG)
-            log = path if os.path.exists(path) else ""  # a custom executor leaves none
             self.failures.append((record, log))
         self.display.cell(cell.folder, record, log)
-
-    def _how_to_go_on(self, why: str) -> str:
-        size = cells_in_words(self.snapshot.plan.steps.size)
-        return f"{why}; {self.display.left} of {size} are left; to go on: {again(self.job, self.options, self.folder)}"
+        self._release(cell)

@@ -8,62 +8,39 @@ import atexit
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from types import FrameType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from pyexp import executors, runner
-from pyexp.commandline import Heard, command_again, command_line, parse, parser, say, tell
+from pyexp.commandline import command_again, command_line, parse, parser
 from pyexp.configs import FrozenConfig
-from pyexp.errors import (
-    ConfigError,
-    ExecutorError,
-    ExtraError,
-    NoRunError,
-    ResultError,
-    SelectionError,
-    StoreError,
-    UsageError,
-    nearest,
-)
+from pyexp.errors import ConfigError, NoRunError, PyexpError, ResultError, SelectionError, StoreError, nearest
 from pyexp.executors import validate_executor
 from pyexp.leaves import script_name
-from pyexp.look.folding import for_stdout, plan_for_stdout
-from pyexp.look.screen import own_screen
+from pyexp.look.folding import plan_for_stdout
+from pyexp.look.screen import own_screen, say, tell
 from pyexp.options import Options, UnknownKeyError, keys_of, overridden, settle
-from pyexp.plan import (
-    FINISHED,
-    Action,
-    Cell,
-    Facts,
-    Mode,
-    Plan,
-    Status,
-    cells_of,
-    classify,
-    component,
-    explained,
-    plan,
-    validate_size,
-)
-from pyexp.results import Record, cells_in_words, records_of
-from pyexp.runner import Interrupted, Job, Performed, Snapshot
+from pyexp.plan import FINISHED, Action, Cell, Facts, Mode, Plan, Status, cells_of, classify, component, explained, plan
+from pyexp.results import cells_in_words, records_of
+from pyexp.runner import Interrupted, Job, Snapshot
 from pyexp.store import history, layout, pickling, records
 from pyexp.store.layout import Run
+from pyexp.store.records import Program
 from pyexp.sweep import grid_of, slips, with_defaults
-from pyexp.tables import Results
+from pyexp.tables import Results, table
 from pyexp.tensor import Tensor
 from pyexp.worker.script import namespace_of
+from pyexp.worker.sources import Codes
 
 if TYPE_CHECKING:
     from pyexp.experiment import Experiment
-    from pyexp.store.code import Code
 
 NO_CONFIGS = "there are no configs: register a function with @experiment.configs, or pass run(configs=…)"
-#: Mistakes on the command line, or in what it names; not in the script.
-_MISTAKES = (UsageError, NoRunError, StoreError, SelectionError, ExecutorError, ExtraError)
+#: Mistakes in the script. All others are on the command line, or in what it names.
+_OF_SCRIPT = (ConfigError, ResultError)
 #: For each experiment that has read the command line, the name of its run if that was new, or else `""`.
 _new_runs: list[str] = []
 #: Filled once an experiment fails under `--check` while others of the script have yet to run.
@@ -71,25 +48,26 @@ _failed: list[bool] = []
 
 
 class Call(NamedTuple):
-    """A call of a method of an experiment: its configs (None: the registered ones) and its options.
+    """A call of a method of an experiment: its configs, or the function that returns them (None: neither), its options.
 
-    `others` are the experiments that this process has beside it.
+    `experiments` are all that this process has made.
     """
 
     experiment: "Experiment[Any]"
-    others: "Sequence[Experiment[Any]]"
+    experiments: "Sequence[Experiment[Any]]"
     configs: Any
     said: Mapping[str, Any]
 
     @property
     def siblings(self) -> "list[Experiment[Any]]":
-        """The other experiments of the same script."""
-        return [other for other in self.others if other.__module__ == self.experiment.__module__]
+        """The experiments of the same script."""
+        return [each for each in self.experiments if each.__module__ == self.experiment.__module__]
 
-    @property
-    def given(self) -> Any:
-        """The configs, or the function that returns them; None if there are none."""
-        return self.experiment.registered.get("configs") if self.configs is None else self.configs
+    def options(self, typed: Mapping[str, Any]) -> Options:
+        """The options in force, with those that were typed. Raises `UsageError`, also for a wrong executor."""
+        options = settle(self.experiment.options, self.said, typed)
+        validate_executor(options.executor)
+        return options
 
     def job(self, options: Options, configs: Tensor[FrozenConfig] | None, command: str = "", like: str = "") -> Job:
         """What these options run for these configs. `command` starts it again; `like` is a name for a new run."""
@@ -103,7 +81,7 @@ class Call(NamedTuple):
             script=_script(self.experiment.fn),
             function=own,
             others=frozenset(map(_function, self.siblings)) - {own},
-            code_for=_code_for(self.experiment.fn, initializer, _runs_what_is_loaded(options)),
+            program=_program(self.experiment.fn, initializer, self.experiment.defaults, _runs_what_is_loaded(options)),
             defaults=self.experiment.defaults,
             like=like,
         )
@@ -116,26 +94,25 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
     Report, and check.
     """
     experiment = call.experiment
-    _complete_if_asked(call)
-    heard = command_line(caller) if argv is None else Heard(list(argv) or None)
-    if heard.notice:
-        tell(heard.notice)
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(call)
+    words = command_line(caller) if argv is None else list(argv) or None
     experiment.has_run = True
-    words, has_words = heard.words, heard.words is not None
+    has_words = words is not None
     is_typed = has_words and argv is None
-    said = {**call.said, "report": report} if isinstance(report, bool) else call.said
-    validate_executor(settle(experiment.options, said, {}).executor)  # a mistake in the script keeps its traceback
+    call.options({})  # a mistake in the script keeps its traceback
     with _exit_on_error(has_words):
         typed = parse(words or [], os.path.basename(next(iter(sys.argv), "")))
-        options = settle(experiment.options, said, typed)
-        validate_executor(options.executor)
+        options = call.options(typed)
         if options.list_runs:
             say(_list_of_runs(experiment, options))
             return None
         if options.html or options.plot:
-            refuse_without_page()
+            from pyexp.look import page  # imported only for a page
+
+            page.require()  # better now than after days of work
     # Not deeper, as the frames of pyexp stand above those of the user's function if that raises.
-    made = grid(call.given, options.mode)
+    made = grid(call.configs, options.mode)
     command = command_again(typed, words if argv is None else list(argv))
     # One name for the new runs of a command, so that --timestamp names them all.
     like = next(filter(None, _new_runs), "") if is_typed else ""
@@ -146,7 +123,7 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
                 return _dry_run(job, options)
             done, safe = perform(job, options)
         except (SelectionError, UnknownKeyError) as error:
-            if argv is not None or not _is_for_another(typed, call.others):
+            if argv is not None or not _is_for_another(typed, call.experiments):
                 raise
             tell(f"note: nothing of {job.name!r} is run, as the command line is for another experiment: {error}")
             return Results([])
@@ -155,22 +132,22 @@ def run(call: Call, report: Any, argv: Sequence[str] | None, caller: FrameType) 
     given = report if callable(report) else experiment.registered.get("report")
     value = _reported(done, given, options, has_words)
     if options.check:
+        has_failed = any(each.failed if options.report else each.status == "failed" for each in records_of(done))
         more = bool(words) and argv is None and any(not each.has_run for each in call.siblings)
-        _check(not safe or _has_failed(done, options), wait=more)
+        _check(not safe or has_failed, wait=more)
     return value
 
 
 def plan_of(call: Call) -> Plan:
     """The plan of an experiment, as `Experiment.plan` says."""
-    options = settle(call.experiment.options, call.said, {})
-    validate_executor(options.executor)
-    return look(call.job(options, grid(call.given, options.mode)), options).plan
+    options = call.options({})
+    return look(call.job(options, grid(call.configs, options.mode)), options).plan
 
 
 def results_of(call: Call) -> Results:
     """The results of a run, as `Experiment.results` says."""
-    options = settle(call.experiment.options, {**call.said, "report": True}, {})
-    return perform(call.job(options, grid(call.given, options.mode)), options).results
+    options = call.options({})
+    return perform(call.job(options, grid(call.configs, options.mode)), options)[0]
 
 
 def _folder(experiment: "Experiment[Any]", options: Options) -> str:
@@ -199,25 +176,23 @@ def _runs_what_is_loaded(options: Options) -> bool:
     return options.pdb or executor in ("inline", "fork", "InlineExecutor", "ForkExecutor")
 
 
-def _code_for(fn: Any, initializer: Any, is_loaded: bool) -> "Callable[[FrozenConfig], Code | None]":
-    """A function that gives the fingerprint of the code for a config; None if it cannot be taken.
+def _program(fn: Any, initializer: Any, defaults: FrozenConfig, is_loaded: bool) -> Program:
+    """The present program, with its code if the fingerprint of that can be taken.
 
     `is_loaded` says that the cells run what this process has loaded.
     """
-    from pyexp.worker.sources import Codes
-
     try:
         codes = Codes(fn, initializer, is_loaded=is_loaded)
     except Exception:  # a source may hold anything, and must not fail the run
-        return lambda config: None
+        return Program(defaults=defaults)
     codes.of()  # reads the sources now
-    return codes.of
+    return Program(codes.of, defaults)
 
 
-def _is_for_another(typed: Mapping[str, Any], others: "Sequence[Experiment[Any]]") -> bool:
-    """Whether cells or keys that an experiment lacks may belong to another experiment of the script."""
+def _is_for_another(typed: Mapping[str, Any], experiments: "Sequence[Experiment[Any]]") -> bool:
+    """Whether cells or keys that an experiment lacks may belong to another experiment, which has run or has yet to."""
     chooses = bool(typed.get("select") or typed.get("overrides"))
-    return chooses and (bool(_new_runs) or any(_takes(each, typed) for each in others if not each.has_run))
+    return chooses and (bool(_new_runs) or any(_takes(each, typed) for each in experiments if not each.has_run))
 
 
 def _takes(experiment: "Experiment[Any]", typed: Mapping[str, Any]) -> bool:
@@ -250,10 +225,8 @@ def _list_of_runs(experiment: "Experiment[Any]", options: Options) -> str:
     return "\n".join(lines) or f"there is no run of {_folder(experiment, options)!r} below {base} yet"
 
 
-def _complete_if_asked(call: Call) -> None:
+def _complete(call: Call) -> None:
     """Answer a terminal's shell that asks what a word may become, and end the process."""
-    if "_ARGCOMPLETE" not in os.environ:
-        return
     from pyexp.look.completion import complete
 
     def base(said: Any) -> str:
@@ -261,7 +234,7 @@ def _complete_if_asked(call: Call) -> None:
         options = settle(call.experiment.options, {}, typed)
         return layout.home(options.output_dir, _folder(call.experiment, options))
 
-    cells = functools.cache(lambda: grid(call.given) or ())
+    cells = functools.cache(lambda: grid(call.configs) or ())
     complete(
         parser(),
         {
@@ -281,8 +254,8 @@ def _exit_on_error(wanted: bool) -> Iterator[None]:
     """
     try:
         yield
-    except _MISTAKES as error:
-        if not wanted:
+    except PyexpError as error:
+        if not wanted or isinstance(error, _OF_SCRIPT):
             raise
         tell(f"error: {error}")
         raise SystemExit(2) from error
@@ -299,24 +272,31 @@ def _exit_on_error(wanted: bool) -> Iterator[None]:
 
 def _reported(done: Results, report: Any, options: Options, has_words: bool) -> Any:
     """What the report on the results returns. Write the page and the chart that the options ask for."""
+    written = ""
     with _exit_on_error(has_words):
-        page = write_page(done) if options.html else ""
+        if options.html:
+            from pyexp.look import page
+
+            try:
+                written = f"page: {page.write(done)}"
+            except (OSError, ResultError) as error:  # the report comes all the same
+                tell(f"warning: the page could not be written: {error}")
         if report is None:
-            rest = "all are on the page" if options.html else "-v shows all"
-            say(for_stdout(done, rest, whole=options.verbose))
+            screen, rest = own_screen(), "all are on the page" if options.html else "-v shows all"
+            say(str(done) if options.verbose else table(done, screen.width, screen.height, rest))
     value = done if report is None else report(done)
     with _exit_on_error(has_words):
-        if page:
-            say(page)
+        if written:
+            say(written)
         if options.plot:
-            say(write_plot(done, options.plot))
+            from pyexp.look import plots
+
+            try:
+                path = plots.write(done, options.plot)
+            except (OSError, ResultError) as error:
+                raise StoreError(f"the plot could not be written: {error}") from None
+            say(f"plot: {path}")
     return value
-
-
-def _has_failed(results: Results, options: Options) -> bool:
-    """Whether a cell has failed, or has no result for a report."""
-    records = records_of(results)
-    return any(record.failed if options.report else record.status == "failed" for record in records)
 
 
 def _check(failed: bool, *, wait: bool) -> None:
@@ -347,21 +327,17 @@ def grid(configs: Any, mode: Mode = Mode.RUN) -> Tensor[FrozenConfig] | None:
         if mode is Mode.REPORT:
             return None
         raise ConfigError(NO_CONFIGS)
-    if not callable(configs):
-        return _not_empty(grid_of(configs), "configs")
-    label = f"the configs function {getattr(configs, '__name__', '?')!r}"
-    made = configs()
-    if made is None:
-        raise ConfigError(f"{label} returned None; did it forget to return the list of configs?")
-    label = f"what {label} returned"
-    return _not_empty(grid_of(made, label), label)
-
-
-def _not_empty(grid: Tensor[FrozenConfig], what: str) -> Tensor[FrozenConfig]:
-    """The grid. Raise `ConfigError` if it is empty: a selection may hold no config."""
-    if not grid:
-        raise ConfigError(f"{what} is empty, of shape {grid.shape}; a run needs at least one config")
-    return grid
+    what = "configs"
+    if callable(configs):
+        function = f"the configs function {getattr(configs, '__name__', '?')!r}"
+        configs = configs()
+        if configs is None:
+            raise ConfigError(f"{function} returned None; did it forget to return the list of configs?")
+        what = f"what {function} returned"
+    made = grid_of(configs, what)
+    if not made:  # a selection may hold no config
+        raise ConfigError(f"{what} is empty, of shape {made.shape}; a run needs at least one config")
+    return made
 
 
 def look(job: Job, options: Options) -> Snapshot:
@@ -370,15 +346,22 @@ def look(job: Job, options: Options) -> Snapshot:
     Raises `NoRunError` if the run asked for is missing or belongs to another script, and `UsageError` for overrides
     that do not fit.
     """
-    cells, chosen = cells_for(job.configs, job.defaults, options)
+    cells, chosen, unmatched = cells_for(job.configs, job.defaults, options)
     run, notes = find_run(job, options)
-    notes += _unmatched(cells, options.select) + _slips(job, options)
+    notes += unmatched
+    if job.configs is not None and options.mode is not Mode.REPORT:
+        notes += tuple(  # a sweep creates the keys that are missing
+            f"note: a variation sets {key!r}, beside the key {other!r}; "
+            "if you mean two keys, put both in the base configs"
+            for key, other in slips(job.configs, job.defaults).items()
+        )
     if run is None:
-        notes += _finished_before(job, options, chosen)
+        if options.dry_run and options.timestamp is True:
+            notes += _finished_before(job, options, chosen)
         return Snapshot(None, plan(chosen, {}, options.mode), {}, cells, notes=notes)
     if options.latest and options.mode is not Mode.REPORT and not options.extend:
         validate_common(run, cells)
-    facts = records.look(run, chosen, records.Program(job.code_for, job.defaults))
+    facts = records.look(run, chosen, job.program)
     found = {folder: classify(seen) for folder, seen in facts.items()}
     if options.dry_run:
         found |= explained(chosen, found, _finished(run, facts, cells), job.defaults)
@@ -386,24 +369,13 @@ def look(job: Job, options: Options) -> Snapshot:
     return Snapshot(run, plan(chosen, found, options.mode), facts, cells, is_described, notes)
 
 
-def _slips(job: Job, options: Options) -> tuple[str, ...]:
-    """A note on each key of a variation that looks like a slip of another key: a sweep creates what is missing."""
-    found = {} if job.configs is None or options.mode is Mode.REPORT else slips(job.configs, job.defaults)
-    return tuple(
-        f"note: a variation sets {key!r}, beside the key {other!r}; if you mean two keys, put both in the base configs"
-        for key, other in found.items()
-    )
-
-
 def _finished_before(job: Job, options: Options, cells: Tensor[Cell]) -> tuple[str, ...]:
     """A note in the plan of a new run on the cells that the latest run has finished: the user may mean that one."""
-    if not options.dry_run or options.timestamp is not True:
-        return ()
     base = layout.home(options.output_dir, job.name)
     name = layout.latest_run(base, job.began)
     if name is None:
         return ()
-    facts = records.look(Run(os.path.join(base, name)), cells, records.Program(job.code_for, job.defaults))
+    facts = records.look(Run(os.path.join(base, name)), cells, job.program)
     number = sum(classify(seen).status in FINISHED for seen in facts.values())
     return (f"note: {number} of these cells are finished in {name}; --continue loads them",) if number else ()
 
@@ -411,10 +383,8 @@ def _finished_before(job: Job, options: Options, cells: Tensor[Cell]) -> tuple[s
 def _finished(run: Run, facts: Mapping[str, Facts], cells: Tensor[Cell]) -> list[FrozenConfig]:
     """The configs of all finished cells of a run, also of other grids."""
     mine = {cell.folder for cell in cells}
-    others = records.look(
-        run, (cell for cell in history.history(run).cells if cell.folder not in mine), records.Program(), exact=False
-    )
-    seen = (*facts.values(), *others.values())
+    others = (cell for cell in history.history(run).cells if cell.folder not in mine)
+    seen = (*facts.values(), *records.look(run, others, Program(), exact=False).values())
     return [each.record.config for each in seen if each.record and classify(each).status in FINISHED]
 
 
@@ -431,52 +401,39 @@ def validate_common(run: Run, cells: Tensor[Cell]) -> None:
 
 def cells_for(
     configs: Tensor[FrozenConfig] | None, defaults: FrozenConfig, options: Options
-) -> tuple[Tensor[Cell], Tensor[Cell]]:
-    """All cells of a grid, with overrides, and the selected ones."""
+) -> tuple[Tensor[Cell], Tensor[Cell], tuple[str, ...]]:
+    """All cells of a grid, with overrides; the selected ones; and notes on the selection."""
     if configs is None:
         raise ConfigError(NO_CONFIGS)
-    validate_size(configs)
     configs = with_defaults(configs, defaults) if defaults else configs
     cells = cells_of(overridden(configs, options.overrides), defaults)
-    return cells, cells if options.select is None else selected(cells, options.select)
+    return cells, *((cells, ()) if options.select is None else selected(cells, options.select))
 
 
-def selected(cells: Tensor[Cell], select: str | tuple[str, ...]) -> Tensor[Cell]:
-    """The cells whose name matches a glob, or any of several.
+def selected(cells: Tensor[Cell], select: str | tuple[str, ...]) -> tuple[Tensor[Cell], tuple[str, ...]]:
+    """The cells whose name matches a glob, or any of several; and a note for each of several that matches none.
 
-    Raises `SelectionError` with the nearest names if there is none.
+    Raises `SelectionError` with the nearest names if no cell matches.
     """
-    if isinstance(select, str):
-        return _matching(cells, select)
-    found = {cell.folder for glob in select for cell in _matching_or_none(cells, glob)}
-    return cells.filter(lambda cell: cell.folder in found) if found else _matching(cells, select[0])
-
-
-def _matching_or_none(cells: Tensor[Cell], glob: str) -> Iterable[Cell]:
-    try:
-        return _matching(cells, glob)
-    except SelectionError:
-        return ()
-
-
-def _unmatched(cells: Tensor[Cell], select: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """A note for each of several globs that matches no cell."""
-    globs = select if isinstance(select, tuple) else ()
-    return tuple(
-        f"note: no cell is named {glob!r} or matches it" for glob in globs if not _matching_or_none(cells, glob)
-    )
-
-
-def _matching(cells: Tensor[Cell], glob: str) -> Tensor[Cell]:
-    try:
-        found = cells[glob]
-    except SelectionError:
-        wider = f"*{glob}*"
-        number = sum(fnmatchcase(cell.name, wider) for cell in cells)
-        if not number:
-            raise
-        raise SelectionError(f"no cell is named {glob!r} or matches it; {wider!r} matches {number}") from None
-    return found if isinstance(found, Tensor) else cells.filter(lambda cell: cell is found)
+    globs = (select,) if isinstance(select, str) else select
+    found: set[str] = set()
+    unmatched: list[tuple[str, SelectionError]] = []
+    for glob in globs:
+        try:
+            named = cells[glob]
+        except SelectionError as error:
+            unmatched.append((glob, error))
+        else:
+            found |= {cell.folder for cell in (named if isinstance(named, Tensor) else (named,))}
+    if found:
+        notes = (f"note: no cell is named {glob!r} or matches it" for glob, _ in unmatched)
+        return cells.filter(lambda cell: cell.folder in found), tuple(notes)
+    glob, refusal = unmatched[0]
+    wider = f"*{glob}*"
+    number = sum(fnmatchcase(cell.name, wider) for cell in cells)
+    if number:
+        raise SelectionError(f"no cell is named {glob!r} or matches it; {wider!r} matches {number}")
+    raise refusal
 
 
 def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
@@ -496,16 +453,15 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
     if os.path.isdir(path):
         begun = layout.run_at(os.path.dirname(path), os.path.basename(path))
         if begun is not None and job.script and not job.began(begun) and not options.extend:
-            mine, theirs = job.script, begun.script
-            if mine == theirs:
-                mine, theirs = f"{mine}.{job.function}", f"{theirs}.{begun.function}"
+            theirs = _beginner(begun, job)
+            mine = job.script if theirs == begun.script else f"{job.script}.{job.function}"
             raise NoRunError(
                 f"the run {begun.name} was begun by {theirs!r}, and this is {mine!r}; give this experiment another "
                 "--name, or run both in one with --extend"
             )
         return Run(path, options.durable, options.trust or ""), ()
     known = [begun.name for begun in sorted(layout.runs(base))]
-    if options.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED) or options.resume:
+    if options.goes_on:
         hint = nearest(name or job.name, known, "the runs are") if known else f"{job.name!r} has no run yet"
         raise NoRunError(f"there is no run at {path}; {hint}")
     if not known or name is False:
@@ -513,13 +469,13 @@ def find_run(job: Job, options: Options) -> tuple[Run | None, tuple[str, ...]]:
     return None, (f"note: this begins the new run {name!r}; {nearest(name, known, 'the runs are')}",)
 
 
+def _beginner(run: layout.Begun, job: Job) -> str:
+    """What began a run, in words: its script, or its function if the script is the job's."""
+    return run.script if run.script != job.script else f"{run.script}.{run.function}"
+
+
 def _no_run(base: str, job: Job) -> str:
-    others = sorted(
-        {
-            begun.script if begun.script != job.script else f"{begun.script}.{begun.function}"
-            for begun in layout.runs(base)
-        }
-    )
+    others = sorted({_beginner(begun, job) for begun in layout.runs(base)})
     if not others:
         return f"there is no run of {job.name!r} below {base} yet; run it first, without the option"
     return (
@@ -528,89 +484,52 @@ def _no_run(base: str, job: Job) -> str:
     )
 
 
-def perform(job: Job, options: Options) -> Performed:
-    """Carry out what the options ask for, and return a result for each cell.
+def perform(job: Job, options: Options) -> tuple[Results, bool]:
+    """Carry out what the options ask for: a result for each cell, and whether no other process could run the same.
 
     Raises `Interrupted` after a signal. Raises what `look` raises, before anything runs.
     """
-    validate_executor(options.executor)
-    if options.mode is Mode.REPORT and (options.as_run or job.configs is None):
-        return _reported_on(_as_run(job, options))
-    snapshot = look(job, options)
     if options.mode is not Mode.REPORT:
-        return runner.run(job, options, snapshot)
+        return runner.run(job, options, look(job, options))
+    results = _as_run(job, options) if options.as_run or job.configs is None else _in_grid(job, options)
+    reasons = [record.message for record in records_of(results) if record.status == Status.FOREIGN.value]
+    for note in runner.of_other_users(reasons):
+        tell(note)
+    return results, True
+
+
+def _in_grid(job: Job, options: Options) -> Results:
+    """The results of a run in the present grid. Raises `NoRunError` if none of its cells has ended."""
+    snapshot = look(job, options)
     for note in snapshot.notes:
         tell(note)
-    run = snapshot.run
-    left_out = 0 if run is None else len(history.history(run).folders - {cell.folder for cell in snapshot.cells})
-    more = f"{cells_in_words(left_out)} of other grids; --as-run shows all cells of the run" if left_out else ""
-    if run is None or all(step.action is Action.MISSING for step in snapshot.plan.steps):
-        where = "" if run is None else f" in {run.path}"
+    run = cast(Run, snapshot.run)  # a report is on a run that is there
+    left_out = len(history.history(run).folders - {cell.folder for cell in snapshot.cells})
+    more = f"{cells_in_words(left_out)} of other grids; --as-run shows all cells of the run"
+    if all(step.action is Action.MISSING for step in snapshot.plan.steps):
         has = f"; there {'is' if left_out == 1 else 'are'} {more}" if left_out else ""
         why = next((f": {step.reason}" for step in snapshot.plan.steps if step.status is Status.FOREIGN), "")
-        raise NoRunError(f"no cell of this grid has ended{where}: there is nothing to report{has}{why}")
+        raise NoRunError(f"no cell of this grid has ended in {run.path}: there is nothing to report{has}{why}")
     if left_out and not options.quiet:
         tell(f"note: this grid leaves out {more}")
     for line in runner.of_other_code(runner.differences(snapshot)):
         tell(line)
-    return _reported_on(records.reported(run, snapshot.plan.steps, snapshot.facts))
-
-
-def _reported_on(results: Results) -> Performed:
-    """The results of a run that are only reported on. Write a note on those that belong to a user you do not trust."""
-    reasons = [record.message for record in records_of(results) if record.status == Status.FOREIGN.value]
-    for note in runner.of_other_users(reasons):
-        tell(note)
-    return Performed(results)
+    return records.reported(run, snapshot.plan.steps, snapshot.facts)
 
 
 def _as_run(job: Job, options: Options) -> Results:
     """The results of a run in the grid as it was run, with its overrides. Raises `NoRunError`."""
-    run, _ = find_run(job, options)
-    if run is None:
-        raise ConfigError(NO_CONFIGS)
-    results = history.load_run(run)
+    results = history.load_run(cast(Run, find_run(job, options)[0]))  # a report is on a run that is there
     if options.select is not None:
         cells = results.map(lambda result: Cell(result.record.config, result.name, result.record.hash, str(result.out)))
-        chosen = {cell.folder for cell in selected(cells, options.select)}
+        chosen = {cell.folder for cell in selected(cells, options.select)[0]}
         results = Results.of(results.filter(lambda result: str(result.out) in chosen))
-    program = records.Program(job.code_for)
-
-    def difference(record: Record) -> str:
-        is_known = not record.failed and record.code.get("parts")  # a record that was lost has lost its config too
-        return program.difference(record.config, record.code) if is_known else ""
-
-    for line in runner.of_other_code([difference(record) for record in records_of(results) if record.has_run]):
+    differences = [
+        # A record that was lost has lost its config too.
+        job.program.difference(record.config, record.code) if not record.failed and record.code.get("parts") else ""
+        for record in records_of(results)
+        if record.has_run
+    ]
+    for line in runner.of_other_code(differences):
         tell(line)
     return results
-
-
-def refuse_without_page() -> None:
-    """Raise `ExtraError` if no page can be made: better now than after days of work."""
-    from pyexp.look import page  # imported only for a page
-
-    page.require()
-
-
-def write_page(results: Results) -> str:
-    """Write the page of the run, and return a line that names it. If that fails, write a warning and return `""`."""
-    from pyexp.look import page
-
-    try:
-        return f"page: {page.write(results)}"
-    except (OSError, ResultError) as error:  # the report comes all the same
-        tell(f"warning: the page could not be written: {error}")
-        return ""
-
-
-def write_plot(results: Results, wanted: str) -> str:
-    """Write a chart of the run as a picture, and return a line that names it.
-
-    Raises `UsageError` for an output or an axis that is not there, `StoreError` if it cannot be written.
-    """
-    from pyexp.look import plots
-
-    try:
-        return f"plot: {plots.write(results, wanted)}"
-    except (OSError, ResultError) as error:
-        raise StoreError(f"the plot could not be written: {error}") from None

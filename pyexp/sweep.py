@@ -21,17 +21,17 @@ from pyexp.configs import (
     cached_by_identity,
     changed_values,
     changes,
+    differing,
     filled,
     freeze_config,
     inside,
     is_map,
     joined,
     parts_of,
-    same,
     updated,
 )
 from pyexp.errors import ConfigError, SelectionError, called, slip_of
-from pyexp.tensor import Box, Cells, Tensor, may_be_walked
+from pyexp.tensor import Box, Cells, Tensor
 
 T = TypeVar("T")
 
@@ -74,10 +74,6 @@ class Product:
         config = self.cells[base]
         return updated(config, self.variations[here].sets(config, name_of(config)))
 
-    @property
-    def may_be_walked(self) -> bool:
-        return may_be_walked(self.cells)
-
     def __iter__(self) -> Iterator[FrozenConfig]:
         shared = cached_by_identity(inside)
         for config in self.cells:
@@ -101,10 +97,6 @@ class Chain(Sequence[T]):
     def __getitem__(self, position: Any) -> Any:
         part = bisect_right(self.ends, position)
         return self.parts[part][position - (self.ends[part - 1] if part else 0)]
-
-    @property
-    def may_be_walked(self) -> bool:
-        return all(map(may_be_walked, self.parts))
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -142,7 +134,7 @@ def sweep(
     if axis in (taken := _names_of(base.axes)):
         raise ConfigError(f"an axis is called {axis!r} already; the axes are {taken}")
     before = _axes_after(base.axes, made)
-    new = _axis(made, _names_of(before), axis, base.ndim, keys_of(variations))
+    new = _axis(made, _names_of(before), axis, base.ndim, variations)
     return Tensor.of_cells(Product(base.cells, made), (*before, new))
 
 
@@ -174,7 +166,9 @@ def _keys_of_cells(cells: Any, defaults: FrozenConfig, found: dict[str, str]) ->
             _add_keys(keys, _keys_of_cells(part, defaults, found))
     elif isinstance(cells, (Box, Derived, Product)):
         keys = _keys_of_cells(cells.cells, defaults, found)
-    for path, value in _changes_of(cells).items():
+    # The last value that the variations set at each path.
+    changed = dict(change for each in cells.variations for change in each.changes) if isinstance(cells, Product) else {}
+    for path, value in changed.items():
         beside = keys
         for depth, key in enumerate(path):
             if key not in beside and (other := slip_of(key, beside)) is not None:
@@ -183,11 +177,6 @@ def _keys_of_cells(cells: Any, defaults: FrozenConfig, found: dict[str, str]) ->
         if is_map(value):
             _add_keys(beside, value)
     return keys
-
-
-def _changes_of(cells: Any) -> dict[tuple[str, ...], Any]:
-    """The last value that the variations of a product set at each path."""
-    return dict(change for each in cells.variations for change in each.changes) if isinstance(cells, Product) else {}
 
 
 def _add_keys(keys: Keys, config: Mapping[str, Any]) -> None:
@@ -222,7 +211,7 @@ def _axes_after(axes: Sequence[Axis], made: tuple[Variation, ...]) -> list[Axis]
             for level in axis.levels
             if (axis.is_flat and level.under is None) or not _replaces(made, level.name)
         )
-        return replace(axis, key=None if _touches(made, axis.key) else axis.key, levels=levels)
+        return replace(axis, key=_untouched(axis.key, made), levels=levels)
 
     return [after(axis, number) for number, axis in enumerate(axes)]
 
@@ -277,11 +266,6 @@ class Zipped(list[dict[str, Any]]):
     def __init__(self, keys: Iterable[str], variations: Iterable[dict[str, Any]]):
         super().__init__(variations)
         self.varied = tuple(key for key in keys if key != "name")
-
-
-def keys_of(variations: Any) -> Sequence[str]:
-    """The keys that `zipped` was given to make these variations; empty if it did not make them."""
-    return variations.varied if isinstance(variations, Zipped) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +345,7 @@ def grid_of(configs: Configs, what: str = "configs") -> Tensor[FrozenConfig]:
         Variation(config.get("name", ""), tuple(((key,), value) for key, value in config.items() if key != "name"))
         for config in frozen
     )
-    return Tensor.of_cells(frozen, (_axis(first, [], None, 0, keys_of(configs)),))
+    return Tensor.of_cells(frozen, (_axis(first, [], None, 0, configs),))
 
 
 @called("write replicate(configs, 3, seed=0)")
@@ -459,24 +443,16 @@ def chained(grids: Sequence[Tensor[T]]) -> Tensor[T]:
 def _joined(levels: Sequence[Level | None], ends: tuple[int, ...]) -> Level:
     """The levels of one name, one after the other. None stands for cells that have no such level."""
     known = [level for level in levels if level is not None]
-    first = known[0].axis
-    tables: list[Sequence[int]]
-    if all(level.axis is first for level in known):
-        axis, tables = first, [range(first.size) for _ in known]
-    else:
-        axis, tables = _union([level.axis for level in known])
+    axis, tables = _union([level.axis for level in known])
     found = iter(tables)
-    parts = tuple(
-        # Where there is no such level, all codes are `MISSING`: they are the item at position 0 of a sequence of one.
-        Picked((MISSING,), Picked(Along(1, 1), range(end - start)))
-        if level is None
-        else Picked(next(found), level.codes, MISSING)
-        for level, start, end in zip(levels, (0, *ends), ends, strict=False)
-    )
-    above = {level.under for level in known}
-    is_everywhere = len(known) == len(levels)
-    under = above.pop() if len(above) == 1 else None
-    return Level(axis if is_everywhere else replace(axis, key=None), Chain(parts, ends), under)
+    parts: list[Sequence[int]] = []
+    for level, start, end in zip(levels, (0, *ends), ends, strict=False):
+        if level is None:  # all codes are `MISSING`: they are the item at position 0 of a sequence of one
+            parts.append(Picked((MISSING,), Picked(Along(1, 1), range(end - start))))
+        else:
+            parts.append(Picked(next(found), level.codes, MISSING))
+    under = known[0].under if len({level.under for level in known}) == 1 else None
+    return Level(axis if len(known) == len(levels) else replace(axis, key=None), Chain(tuple(parts), ends), under)
 
 
 def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
@@ -484,6 +460,8 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
 
     Positions with equal marks become one.
     """
+    if all(axis is axes[0] for axis in axes):
+        return axes[0], [range(axes[0].size)] * len(axes)
     marks = [
         [object() for _ in axis.coords]
         if axis.marks is None
@@ -495,8 +473,7 @@ def _union(axes: Sequence[Axis]) -> tuple[Axis, list[Sequence[int]]]:
         for mark, at in zip(each, axis.coords, strict=True):
             coords.setdefault(mark, at)
     place = {mark: position for position, mark in enumerate(coords)}
-    keys = {axis.key for axis in axes}
-    key = keys.pop() if len(keys) == 1 else None
+    key = axes[0].key if len({axis.key for axis in axes}) == 1 else None
     union = Axis(axes[0].name, tuple(coords.values()), key, marks=tuple(coords))
     return union, [tuple(place[mark] for mark in each) for each in marks]
 
@@ -546,19 +523,17 @@ def _variation(variation: Any, where: str) -> Variation:
     return Variation(_name(name, where), tuple(change for change in made if change[0] != ("name",)))
 
 
-def _axis(
-    variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, zipped: Sequence[str]
-) -> Axis:
+def _axis(variations: tuple[Variation, ...], taken: Sequence[str], name: str | None, number: int, given: Any) -> Axis:
     """The axis of these variations. It is the one of this number, and its name is none of the `taken` ones.
 
-    If they were zipped from several keys, each key is a coordinate.
+    If they were `given` as a zip of several keys, each key is a coordinate.
     """
+    zipped = given.varied if isinstance(given, Zipped) else ()
     default = _free_name(number, taken)
     key = _varied_key(variations) if len(zipped) < 2 else None
     if key is not None and (name or key not in taken):
         values = tuple(variation.values[key] for variation in variations)
-        is_key = not _touches(variations, key, besides=True)
-        return Axis(name or key, values, key if is_key else None, marks=variations)
+        return Axis(name or key, values, _untouched(key, variations, besides=True), marks=variations)
     names = tuple(variation.name for variation in variations)
     # If one of the keys cannot be a name, the others alone would not distinguish the positions.
     levels = () if {name or default, *taken} & {*zipped} else tuple(_level(variations, key) for key in zipped)
@@ -568,19 +543,22 @@ def _axis(
 def _level(variations: tuple[Variation, ...], key: str) -> Level:
     """The level of a key that every variation sets."""
     values = [variation.values[key] for variation in variations]
-    place: dict[Any, int] = {}
-    codes = tuple(place.setdefault(content_key(value), len(place)) for value in values)
-    coords = tuple(values[codes.index(code)] for code in range(len(place)))
-    is_key = not _touches(variations, key, besides=True)
-    marks = tuple((None, ((parts_of(key), mark),)) for mark in place)  # as if nothing else were varied
-    return Level(Axis(key, coords, key if is_key else None, marks=marks), codes)
+    contents = [content_key(value) for value in values]
+    coords: dict[Any, Any] = {}
+    for content, value in zip(contents, values, strict=True):
+        coords.setdefault(content, value)
+    place = {content: code for code, content in enumerate(coords)}
+    marks = tuple((None, ((parts_of(key), content),)) for content in coords)  # as if nothing else were varied
+    axis = Axis(key, tuple(coords.values()), _untouched(key, variations, besides=True), marks=marks)
+    return Level(axis, tuple(place[content] for content in contents))
 
 
-def _touches(variations: tuple[Variation, ...], key: str | None, besides: bool = False) -> bool:
-    """Whether a variation changes the value at a key, by a path above or below it, or (not `besides`) by its own."""
+def _untouched(key: str | None, variations: tuple[Variation, ...], besides: bool = False) -> str | None:
+    """The key; None if a variation changes the value there, by a path above or below it, or (not `besides`) its own."""
     parts = parts_of(key or "")
     paths = {path for variation in variations for path, _ in variation.changes} - ({parts} if besides else set())
-    return any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
+    is_touched = any(all(one == other for one, other in zip(path, parts, strict=False)) for path in paths)
+    return None if is_touched else key
 
 
 def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
@@ -592,9 +570,5 @@ def _replaces(variations: tuple[Variation, ...], key: str) -> bool:
 def _varied_key(variations: tuple[Variation, ...]) -> str | None:
     """The only key in which the variations differ, if each sets it; the only key of a single variation; or None."""
     tables = [variation.values for variation in variations]
-    keys = list(tables[0]) if tables else []
-    if any(table.keys() != tables[0].keys() for table in tables):
-        return None
-    if len(tables) > 1:
-        keys = [key for key in keys if not all(same(table[key], tables[0][key]) for table in tables)]
-    return keys[0] if len(keys) == 1 else None
+    keys = differing(tables) if len(tables) != 1 else list(tables[0])
+    return keys[0] if len(keys) == 1 and all(keys[0] in table for table in tables) else None

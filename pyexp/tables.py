@@ -14,7 +14,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyexp.axes import MISSING, Axis, codes_along, strides_of
-from pyexp.configs import NOTHING, FrozenConfig, as_python, equal, frozen_map, leaves, lookup, parts_of, same, thaw
+from pyexp.configs import NOTHING, as_python, common_config, differing, equal, leaves, lookup, parts_of, thaw
 from pyexp.errors import ExtraError, ResultError, SelectionError, UsageError, called, listing, nearest
 from pyexp.results import (
     EXACT,
@@ -24,7 +24,6 @@ from pyexp.results import (
     brief_error,
     cells_in_words,
     clipped,
-    differing,
     known_output,
     labels,
     records_of,
@@ -38,12 +37,8 @@ if TYPE_CHECKING:
     import xarray
 
 
-def _silent(_message: str, stacklevel: int) -> None:
-    """Do nothing."""
-
-
 #: `warnings.warn`. `pyexp/__init__.py` sets it when it loads this module.
-warn: Callable[..., None] = _silent
+warn: Any = None
 
 #: Characters of a value that a printed table shows.
 WIDEST = 60
@@ -125,14 +120,13 @@ class Results(Tensor[Result]):
             return [lookup(record.config, path.removeprefix("config."), NOTHING) for record in records_of(self)]
         return [_looked_up(result, path) for result in self]
 
-    def _by_key(self, key: str, names: Sequence[str]) -> Any:
+    def _by_key(self, key: str, names: Sequence[str], hint: str = "") -> Any:
         outputs = [known for known in _outputs(records_of(self)) if known not in OWN]
         if key in outputs:
-            return self.map(partial(_value, key))
-        words = self._unnamed(key, names)
+            return self.map(lambda result: result[key] if key in result.record.kinds else math.nan)
         if key.startswith("config."):
-            words += f"; to select by a key of the configs, use results[{{{key!r}: value}}]"
-        raise SelectionError(f"{words}; the outputs are {listing(outputs)}" if outputs else words)
+            hint += f"; to select by a key of the configs, use results[{{{key!r}: value}}]"
+        return super()._by_key(key, names, f"{hint}; the outputs are {listing(outputs)}" if outputs else hint)
 
     def _hint(self, name: str) -> str:
         if name in _outputs(records_of(self)) and self.size > 1:
@@ -152,7 +146,9 @@ class Results(Tensor[Result]):
         rows = list(_rows(self, arrays))
         labels = coord_labels(self)
         keys = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda key: _rank(key, labels))
-        names = _plain_names(keys)
+        names = {key: ".".join(parts_of(key)) if key.startswith("config.") else key for key in keys}
+        if len(set(names.values())) < len(names):  # with plain dots, two columns would have the same name
+            names = {key: key for key in keys}
         return [{name: row.get(key) for key, name in names.items()} for row in rows]
 
     @called("take a column of the DataFrame: results.to_pandas()['loss']")
@@ -372,11 +368,6 @@ def _looked_up(result: Result, path: str) -> Any:
     return lookup(result, path, NOTHING)
 
 
-def _value(key: str, result: Result) -> Any:
-    """The result's output of this name, NaN if it has none."""
-    return result[key] if key in result.record.kinds else math.nan
-
-
 def coord_labels(results: Tensor[Result]) -> list[str]:
     """The names of the coordinates in a table."""
     return [coord_label(name) for axis in results.axes for name in axis.known]
@@ -410,18 +401,9 @@ def _rows(results: Results, arrays: bool) -> Iterator[dict[str, Any]]:
             label_of(key, labels): known_output(record, key) if key in OWN or not arrays else as_python(result[key])
             for key in shown
         }
-        last = {
-            "status": record.status,
-            "seconds": record.seconds,
-            "failure": brief_error(record) if record.failed else None,
-        }
+        failure = brief_error(record) if record.failed else None
+        last = {"status": record.status, "seconds": record.seconds, "failure": failure}
         yield {"name": record.name, **dict(zip(labels, chain(*at), strict=True)), **config, **outputs, **last}
-
-
-def _plain_names(columns: Sequence[str]) -> dict[str, str]:
-    """The name of each column: with plain dots, unless two columns would then have the same name."""
-    names = {key: ".".join(parts_of(key)) if key.startswith("config.") else key for key in columns}
-    return names if len(set(names.values())) == len(names) else dict(zip(columns, columns, strict=True))
 
 
 def _rank(key: str, axes: Sequence[str]) -> int:
@@ -608,41 +590,28 @@ def _array(values: Iterable[Any]) -> Any:
     return array_of([math.nan if value is None else value for value in values])
 
 
-def _kinds(values: Iterable[Any]) -> set[type]:
-    """The kinds of the values: bool, int, float or str for these and their subclasses, or their class. Skips None."""
-    scalars = (bool, int, float, str)  # in this order: a bool is an int too
-    return {
-        next((kind for kind in scalars if isinstance(value, kind)), type(value))
-        for value in values
-        if value is not None
-    }
-
-
 def _series(module: Any, values: list[Any]) -> Any:
-    """The values as a Series, of objects if the type that pandas chooses for them changes one."""
-    kind = _pandas_type(values)
-    made = module.Series(values, dtype=kind)
-    if kind is not None or made.dtype == object or _kinds(values) <= {bool, int, float, str}:
+    """The values as a Series of a type that changes none of them; of objects if there is no such type."""
+    known = [value for value in values if value is not None]
+    scalars = (bool, int, float, str)  # in this order: a bool is an int too
+    kinds = {next((kind for kind in scalars if isinstance(value, kind)), type(value)) for value in known}
+    is_complete = len(known) == len(values)
+    dtype = None if len(kinds) < 2 else "object"  # pandas chooses for one kind
+    if kinds == {bool}:
+        dtype = "bool" if is_complete else "boolean"
+    elif kinds == {int}:
+        sizes = ((-(1 << 63), 1 << 63, "int64"), (0, 1 << 64, "uint64"))
+        fitting = (name for least, end, name in sizes if least <= min(known) and max(known) < end)
+        dtype = next(fitting, "object")
+        if not is_complete:
+            dtype = {"int64": "Int64", "uint64": "UInt64"}.get(dtype, dtype)
+    elif kinds == {int, float} and all(map(is_float, known)):
+        dtype = "float64"
+    made = module.Series(values, dtype=dtype)
+    if dtype is not None or made.dtype == object or kinds <= {*scalars}:
         return made
     is_same = all(value is None or equal(item, value) for item, value in zip(made, values, strict=True))
     return made if is_same else module.Series(values, dtype=object)
-
-
-def _pandas_type(values: list[Any]) -> Any:
-    """The type of a column that changes no value; None to let pandas choose."""
-    kinds = _kinds(values)
-    is_complete = all(value is not None for value in values)
-    if kinds == {bool}:
-        return "bool" if is_complete else "boolean"
-    if kinds == {int}:
-        numbers = [value for value in values if value is not None]
-        sizes = ((-(1 << 63), 1 << 63, "int64"), (0, 1 << 64, "uint64"))
-        fitting = (kind for least, end, kind in sizes if least <= min(numbers) and max(numbers) < end)
-        kind = next(fitting, "object")
-        return kind if is_complete or kind == "object" else kind.replace("i", "I").replace("u", "U")
-    if kinds == {int, float}:
-        return "float64" if all(value is None or is_float(value) for value in values) else "object"
-    return None if len(kinds) < 2 else "object"
 
 
 def _numeric(records: list[Record], skipna: bool) -> list[str]:
@@ -730,22 +699,6 @@ def common_name(names: Sequence[str]) -> str:
     return "_".join(part[0] if len(set(part)) == 1 else "*" for part in zip(*parts, strict=True))
 
 
-def common_config(configs: Sequence[FrozenConfig]) -> FrozenConfig:
-    """The leaves that are the same in all the configs."""
-    first, *others = configs
-    kept = {}
-    for key, value in first.items():
-        theirs = [other[key] for other in others if key in other]
-        if len(theirs) < len(others):
-            continue
-        if value and all(isinstance(each, FrozenConfig) for each in (value, *theirs)):
-            if common := common_config([value, *theirs]):
-                kept[key] = common
-        elif all(same(value, each) for each in theirs):
-            kept[key] = value
-    return frozen_map(kept)
-
-
 def _mean(numbers: list[float]) -> float:
     return sum(numbers) / len(numbers)
 
@@ -786,15 +739,10 @@ def table(
     keys = _keys(records)
     done = [record.outputs for record in records if width is not None and not record.failed]
     varies = {key: len({spelled(outputs.get(key), repr) for outputs in done}) > 1 for key in keys}
-    columns = [
-        Column("name", [printable(names[i]) for i in (*head, *last)]),
-        *(
-            Column(
-                printable(key), [printable(brief(known_output(r, key, ""))) for r in picked], varies[key], right=True
-            )
-            for key in keys
-        ),
-    ]
+    columns = [Column("name", [printable(names[i]) for i in (*head, *last)])]
+    for key in keys:
+        shown = [printable(brief(known_output(record, key, ""))) for record in picked]
+        columns.append(Column(printable(key), shown, varies[key], right=True))
     failures = {i: printable(instead(record)) for i, record in enumerate(picked) if record.failed}
     lines, hidden = aligned(columns, width, failures)
     left = Counter(record.status for record in records[len(head) : len(records) - len(last)])

@@ -6,12 +6,12 @@ changes. It may be lazy: `cells` is any object that returns the item at a flat p
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import translate
-from itertools import compress, product
+from itertools import product
 from math import prod
 from operator import index as as_int
-from operator import lt
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, SupportsIndex, TypeVar, overload
 
@@ -26,7 +26,7 @@ from pyexp.axes import (
     positions_agreeing_with,
     strides_of,
 )
-from pyexp.configs import NOTHING, FrozenConfig, agreeing, equal, leaves, lookup, shown, thaw, unescaped
+from pyexp.configs import NOTHING, FrozenConfig, equal, is_numpy, leaves, lookup, shown, thaw, unescaped
 from pyexp.errors import SelectionError, UsageError, called, closest, listing, nearest
 from pyexp.text import html_table, in_a_line
 
@@ -40,11 +40,6 @@ class Cells(Protocol[T_co]):
 
     def __getitem__(self, position: int, /) -> T_co: ...
     def __iter__(self) -> Iterator[T_co]: ...
-
-
-def may_be_walked(cells: Cells[Any]) -> bool:
-    """Whether making more cells than asked for is harmless. False if a user's function makes them: it may fail."""
-    return isinstance(cells, tuple) or bool(getattr(cells, "may_be_walked", False))
 
 
 #: Positions along a longer axis are computed one by one, not listed.
@@ -67,28 +62,11 @@ class Box(Generic[T]):
             source += positions[here] * stride
         return self.cells[source]
 
-    @property
-    def may_be_walked(self) -> bool:
-        return may_be_walked(self.cells)
-
     def __iter__(self) -> Iterator[T]:
         if any(count(positions) > _LONG for positions in self.kept):
             return (self[i] for i in range(prod(map(count, self.kept))))
-        is_worth_it = self.strides == (1,) and not isinstance(self.cells, tuple) and may_be_walked(self.cells)
-        if is_worth_it and (kept := _flags(self.kept[0], self.offset)):
-            return compress(self.cells, kept)
         steps = ([position * stride for position in kept] for kept, stride in zip(self.kept, self.strides, strict=True))
         return map(self.cells.__getitem__, map(sum, product([self.offset], *steps)))
-
-
-def _flags(positions: Positions, offset: int) -> bytearray:
-    """A flag for each item: whether its position is kept. Empty if looking the positions up one by one is faster."""
-    if not positions or positions[-1] + offset >= 8 * len(positions) or not all(map(lt, positions, positions[1:])):
-        return bytearray()
-    flags = bytearray(positions[-1] + offset + 1)
-    for position in positions:
-        flags[position + offset] = 1
-    return flags
 
 
 def box_of(positions: Positions, shape: Shape) -> tuple[Positions, ...] | None:
@@ -104,16 +82,6 @@ def box_of(positions: Positions, shape: Shape) -> tuple[Positions, ...] | None:
             return None
     # The positions are distinct members of the product, so they are all of it if there are as many.
     return tuple(map(tuple, sets)) if prod(map(len, sets)) == len(positions) else None
-
-
-def globbed(names: Sequence[str | None], pattern: str) -> list[int]:
-    """The positions of the names that match a glob, by the rules of `fnmatch`. None matches nothing.
-
-    >>> globbed(["exp_a1", None, "exp_a2_b", "a1"], "exp_a[0-9]")
-    [0]
-    """
-    fits = re.compile(translate(pattern)).match
-    return [i for i, name in enumerate(names) if name is not None and fits(name)]
 
 
 class Tensor(Collection[T_co], Generic[T_co]):
@@ -184,7 +152,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     def _hint(self, name: str) -> str:
         """What to use in place of an attribute that is missing, after a semicolon."""
-        if self.size == 1 and may_be_walked(self._cells):
+        with suppress(Exception):  # several items, or a user's function fails to make the one
             item = self.item()
             if hasattr(item, name) or lookup(item, name, NOTHING) is not NOTHING:
                 return f"; to look into its one item, use .item().{name}"
@@ -328,18 +296,17 @@ class Tensor(Collection[T_co], Generic[T_co]):
         kept: list[int | Positions] = []
         for axis, entry in zip(self._axes, _spread(index, self.ndim), strict=True):
             kept.append(_kept(entry, axis.size, f"axis {axis.name!r}"))
-        offset = sum(
-            entry * stride for entry, stride in zip(kept, self._strides, strict=True) if isinstance(entry, int)
-        )
+        strides = strides_of(self._shape)
+        offset = sum(entry * stride for entry, stride in zip(kept, strides, strict=True) if isinstance(entry, int))
         stays = {i: entry for i, entry in enumerate(kept) if not isinstance(entry, int)}
         return self._box(stays, offset) if stays else self._cells[offset]
 
     def _box(self, kept: Mapping[int, Positions], offset: int = 0, axes: Sequence[Axis] | None = None) -> Self:
         """The product of the positions kept along some axes; `offset` fixes the position along the others."""
-        strides = tuple(self._strides[i] for i in kept)
+        strides = strides_of(self._shape)
         if axes is None:
             axes = [self._axes[i].take(positions) for i, positions in kept.items()]
-        return self._view(Box(self._cells, tuple(kept.values()), strides, offset), axes)
+        return self._view(Box(self._cells, tuple(kept.values()), tuple(strides[i] for i in kept), offset), axes)
 
     def _flat(self, positions: Positions) -> Self:
         if self.ndim == 1:
@@ -355,10 +322,6 @@ class Tensor(Collection[T_co], Generic[T_co]):
         # Items that exist already are copied, so that a small selection does not keep a large tensor alive.
         return self.of_cells(tuple(box) if isinstance(self._cells, tuple) else box, axes)  # of a subclass: the same
 
-    @property
-    def _strides(self) -> tuple[int, ...]:
-        return strides_of(self._shape)
-
     def _by_mask(self, mask: Any) -> Self:
         if mask.shape != self.shape:
             raise SelectionError(f"a mask of shape {mask.shape} does not fit a tensor of shape {self.shape}")
@@ -369,21 +332,20 @@ class Tensor(Collection[T_co], Generic[T_co]):
 
     def _by_name(self, name: str) -> Any:
         names = [known if isinstance(known, str) else None for known in self._column("name")]
-        exact = names.count(name)
-        if exact == 1:
-            return self._cells[names.index(name)]
-        found = agreeing(names, name) if exact else globbed(names, name)
+        exact = [i for i, known in enumerate(names) if known == name]
+        if len(exact) == 1:
+            return self._cells[exact[0]]
+        fits = re.compile(translate(name)).match
+        found = exact or [i for i, known in enumerate(names) if known is not None and fits(known)]
         if not found:
             return self._by_key(name, [known for known in names if known is not None])
         return self._selected(found)
 
-    def _by_key(self, key: str, names: Sequence[str]) -> Any:
-        """What a string selects if no name matches it: nothing here, so raise `SelectionError`."""
-        raise SelectionError(self._unnamed(key, names))
-
-    def _unnamed(self, name: str, names: Sequence[str]) -> str:
-        words = f"no item is named {name!r} or matches it as a glob; {nearest(name, names, 'the names are')}"
-        return f"{words}; to look into its one item, use .item()[{name!r}]" if self.size == 1 else words
+    def _by_key(self, key: str, names: Sequence[str], hint: str = "") -> Any:
+        """What a string selects if no name matches it: nothing here, so raise `SelectionError`, with the hint."""
+        words = f"no item is named {key!r} or matches it as a glob; {nearest(key, names, 'the names are')}"
+        inside = f"; to look into its one item, use .item()[{key!r}]" if self.size == 1 else ""
+        raise SelectionError(f"{words}{inside}{hint}")
 
     @property
     def names(self) -> list[Any]:
@@ -401,17 +363,13 @@ class Tensor(Collection[T_co], Generic[T_co]):
         """
         return None if isinstance(self._cells, tuple) else path
 
-    def _along(self, path: str) -> tuple[int, Sequence[Any]] | None:
-        """The axis (its number) whose coordinates are the items' values at this path, and these; None without one."""
-        key = self._key_at(path)
-        along = ((number, axis.at_key(key)) for number, axis in enumerate(self._axes) if key is not None)
-        return next(((number, coords) for number, coords in along if coords is not None), None)
-
     def _by_query(self, query: Mapping[str, Any]) -> Self:
         boxed: dict[int, Positions] = {}
         rest = dict(query)
         for path, wanted in query.items():
-            number, coords = self._along(path) or (-1, ())
+            key = self._key_at(path)
+            along = ((i, axis.at_key(key)) for i, axis in enumerate(self._axes) if key is not None)
+            number, coords = next(((i, found) for i, found in along if found is not None), (-1, ()))
             if number >= 0 and number not in boxed:
                 boxed[number] = positions_agreeing_with(coords, rest.pop(path))
                 if not boxed[number]:
@@ -512,20 +470,14 @@ class Tensor(Collection[T_co], Generic[T_co]):
         >>> Tensor("abcd", (2, 2)).tolist()
         [['a', 'b'], ['c', 'd']]
         """
-        if not self.size:
-            return _hollow(self._shape)
         nested: list[Any] = list(self)
-        for size in self._shape[:0:-1]:
-            nested = [nested[i : i + size] for i in range(0, len(nested), size)]
+        for axis in range(self.ndim - 1, 0, -1):
+            size = self._shape[axis]
+            nested = [nested[i * size : (i + 1) * size] for i in range(prod(self._shape[:axis]))]
         return nested if self.ndim else nested[0]  # NumPy too gives a bare item for no axes
 
     @overload
-    def isel(
-        self,
-        indexers: Mapping[str, slice | list[int]] | None = None,
-        /,
-        **kwargs: slice | list[int],
-    ) -> Self: ...
+    def isel(self, indexers: Mapping[str, slice | list[int]] | None = None, /, **kwargs: slice | list[int]) -> Self: ...
     @overload
     def isel(self, indexers: Mapping[str, Any] | None = None, /, **kwargs: Any) -> Any: ...
     @called("name the axes: isel(lr=0)")
@@ -572,7 +524,7 @@ class Tensor(Collection[T_co], Generic[T_co]):
         kept: dict[int, Positions] = {}
         axes: list[Axis] = []
         offset = 0
-        for number, (axis, stride) in enumerate(zip(self._axes, self._strides, strict=True)):
+        for number, (axis, stride) in enumerate(zip(self._axes, strides_of(self._shape), strict=True)):
             found, left = axis.select(by_number[number]) if number in by_number else (range(axis.size), axis)
             if isinstance(found, int):
                 offset += found * stride
@@ -647,10 +599,7 @@ def object_array(items: Sequence[Any]) -> Any:
     """A flat NumPy array of objects, which are the items themselves."""
     import numpy
 
-    made = numpy.empty(len(items), dtype=object)
-    for i, item in enumerate(items):
-        made[i] = item
-    return made
+    return numpy.fromiter(items, dtype=object, count=len(items))
 
 
 def array_of(items: list[Any]) -> Any:
@@ -659,8 +608,7 @@ def array_of(items: list[Any]) -> Any:
 
     made: Any
     kinds = set(map(type, items))
-    scalars = {(at.__module__, at.__name__) for kind in kinds for at in kind.__mro__} & {("numpy", "generic")}
-    if (scalars and len(kinds) == 1) or kinds in ({float}, {complex}):
+    if kinds in ({float}, {complex}) or (len(kinds) == 1 and is_numpy(type(items[0]), "generic")):
         return numpy.array(items)
     if kinds in ({int}, {bool}, {str}, {bytes}):
         made = numpy.array(items)
@@ -694,11 +642,6 @@ def _positions(entries: Sequence[Any], size: int, what: str) -> Positions:
     if not all(isinstance(position, int) for position in kept):
         raise SelectionError(f"{what} cannot be indexed with a nested list; use a flat list of ints")
     return tuple(kept)  # type: ignore[arg-type]  # just seen to be ints
-
-
-def _hollow(shape: Shape) -> list[Any]:
-    """The nested lists of a shape without items."""
-    return [_hollow(shape[1:]) for _ in range(shape[0])] if len(shape) > 1 else []
 
 
 def _asked(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,10 @@ from hypothesis import Phase, settings
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 
 settings.register_profile("dev", max_examples=50, deadline=None, phases=PHASES)
-settings.register_profile("ci", max_examples=100, deadline=None, phases=PHASES, derandomize=True, print_blob=True)
+for profile, examples in {"ci": 100, "short": 25}.items():
+    settings.register_profile(
+        profile, max_examples=examples, deadline=None, phases=PHASES, derandomize=True, print_blob=True
+    )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 # Whoever starts the tests in the background may ignore these signals; what the tests start must not inherit that.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from pyexp.configs import NOTHING, agreeing, lookup
 from pyexp.tensor import Tensor
 from pyexp.testing.strategies import Colour
 
@@ -44,6 +45,11 @@ def laid(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
             inner = inner[part]
         inner[last] = deepcopy(update[key])
     return result
+
+
+def matches(item: Any, query: Mapping[str, Any]) -> bool:
+    """The oracle of selecting: whether one item has an equal value, or a sub-map, at every path of the query."""
+    return all(agreeing([lookup(item, path, NOTHING)], wanted) for path, wanted in query.items())
 
 
 def typed(value: Any) -> Any:

@@ -323,6 +323,7 @@ def test_a_custom_executor_runs_every_cell(tmp_path: Path) -> None:
     assert printed.count("0.95") == 4
     assert ran(tmp_path) == ["exp_lr0.01_e10", "exp_lr0.01_e100", "exp_lr0.1_e10", "exp_lr0.1_e100"]
     assert len(folders(tmp_path)) == 4
+    assert len([*tmp_path.rglob("*.pkl")]) == 4  # the pickles that it writes make way for the sealed results
 
 
 def test_configs_and_report_can_be_arguments(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,8 +63,7 @@ def packed(fn: Function, settings: RunSettings, path: list[str] | None = None) -
     return Luggage(pickle.dumps(shipment.kit), rest, interpreter_flags(), there)
 
 
-@dataclass(frozen=True, slots=True)
-class PackedCell:
+class PackedCell(NamedTuple):
     """One cell, to be run elsewhere.
 
     `wanted` is the path of a file. If it is missing, the cell does not begin, or is killed. If it is empty, the
@@ -114,7 +113,10 @@ def perform(cell: PackedCell) -> Outcome:
     began = time.time()
     outcome = failure("Cancelled", "the run ended the cell")
     try:
-        if words := _unfit(cell):
+        if cell.luggage.mismatch:
+            outcome = failure("ExecutorError", cell.luggage.mismatch)
+        elif not os.path.isdir(cell.folder):
+            words = f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
             outcome = failure("ExecutorError", words)
         elif _wanted(cell) == 0:
             with PackedSession(cell.luggage, pickle.loads(cell.luggage.kit), serves=False) as session:
@@ -128,15 +130,6 @@ def perform(cell: PackedCell) -> Outcome:
     except Exception as error:  # this machine has no process or no disk to give: that is how the cell ended
         outcome = failed(error)
     return Outcome({"seconds": time.time() - began, **outcome, "started": began, "host": socket.gethostname()})
-
-
-def _unfit(cell: PackedCell) -> str:
-    """Why the cell cannot run on this machine; `""` if it can."""
-    if cell.luggage.mismatch:
-        return cell.luggage.mismatch
-    if not os.path.isdir(cell.folder):
-        return f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
-    return ""
 
 
 def _wanted(cell: PackedCell) -> int:

@@ -5,16 +5,15 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 from pyexp.errors import ExecutorError
 from pyexp.executors.base import Function, RunSettings, SessionExecutor, StopRequest, Task
 from pyexp.executors.processes import Child, ProcessCell, ProcessSession, is_gone, status_pipe
-from pyexp.store import claims
+from pyexp.store import claims, unix
 from pyexp.worker import cell as cells
-from pyexp.worker import guardian, script, unix
+from pyexp.worker import guardian, script
 from pyexp.worker.main import opened_device, reaped, separate, threads_after_fork
 from pyexp.worker.messages import Assignment
 
@@ -41,7 +40,8 @@ class ForkExecutor(SessionExecutor):
                 "executor='subprocess', or open GPUs inside the experiment only"
             )
         others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
-        with _quietly():
+        # Python's own warning about such forks says less than the one below.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             native = threads_after_fork() - 1 - len(others)
         if native > 0:
             others.append(f"{native} of a library's own")
@@ -59,16 +59,11 @@ class ForkSession(ProcessSession):
     """Cells in forks of this process."""
 
     def __init__(self, settings: RunSettings, stop: StopRequest) -> None:
+        finder = script.Finder(script.project_sources())  # so that an edit meanwhile reaches no cell
+        if settings.initializer is not None:
+            settings.initializer()
         super().__init__(settings, stop)
-        self._parent = os.getpid()
-        self._finder = script.Finder(script.project_sources())  # so that an edit meanwhile reaches no cell
-        try:
-            if settings.initializer is not None:
-                settings.initializer()
-            self._streams = cells.streams()  # here once, and not in each child
-        except BaseException:
-            self.close()
-            raise
+        self._parent, self._finder = os.getpid(), finder
 
     def start(self, task: Task) -> ProcessCell:
         cell = self._cell(task, guardian.new_mark())
@@ -80,7 +75,7 @@ class ForkSession(ProcessSession):
             blocked = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
             try:
                 with claims.inherited(task.claim):
-                    with _quietly():
+                    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # `session` has warned
                         pid = unix.os.fork()
                     if pid == 0:
                         with cells.leaving(cell):
@@ -92,7 +87,10 @@ class ForkSession(ProcessSession):
 
     def _live(self, task: Task, cell: Assignment, parents: int, writer: int, blocked: Any) -> None:
         """Live as the cell, after the fork, to its end: never return into the caller's code."""
-        separate(cell.mark, self._guardian.pipe, self._parent, _handlers())
+        # What this process ignores, the cell ignores too.
+        heeded = [each for each in guardian.STOPPING if signal.getsignal(each) is not signal.SIG_IGN]
+        handlers = {each: signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL for each in heeded}
+        separate(cell.mark, self._guardian.pipe, self._parent, handlers)
         before = cells.note_what_exists()
         sys.meta_path.insert(0, self._finder)
         for other in self._cells:
@@ -101,12 +99,11 @@ class ForkSession(ProcessSession):
                     with suppress(OSError):
                         os.close(descriptor)
         os.close(parents)
-        cells.dress(cell)
         cells.become(cell)
         cells.reseed()
         status = cells.out_of_the_way(writer)
         os.close(writer)
-        cells.fresh_streams(self._streams)
+        cells.fresh_streams()
 
         def call() -> Any:
             cells.take_log(cell.log_path, b"")
@@ -122,21 +119,3 @@ def _outside() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pyexp."):
         level, frame = level + 1, frame.f_back
     return level
-
-
-def _handlers() -> dict[int, Any]:
-    """What a cell does at the signals that stop it, in place of what this process does; what is ignored stays so."""
-    default = {signal.SIGINT: signal.default_int_handler}
-    return {
-        number: default.get(number, signal.SIG_DFL)
-        for number in guardian.STOPPING
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without Python's own warning that a fork of a process with threads may hang: `session` says it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield

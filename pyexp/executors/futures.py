@@ -92,8 +92,7 @@ class FuturesSession(Session):
 
     def start(self, task: Task) -> FuturesCell:
         # The cell is wanted while this file exists. Preparing the folder for the next attempt removes it.
-        name = f"{files.TEMPORARY[0]}wanted.{os.urandom(8).hex()}{files.TEMPORARY[1]}"
-        wanted = os.path.join(task.folder, name)
+        wanted = os.path.join(task.folder, files.temporary_name("wanted"))
         with open(wanted, "xb") as file:
             file.write(b"1")
         try:

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task
 from pyexp.results import Outcome, is_library
-from pyexp.store import pickling
-from pyexp.store.files import BINARY
+from pyexp.store import files, pickling
 from pyexp.worker.cell import leave_if_forked, umask, unbuffered
 from pyexp.worker.outcome import attempt
 
@@ -84,6 +83,7 @@ class InlineSession(Session):
             os.umask(mask)
             if os.getpid() != here:
                 return []
+            files.keep_unsealed(task.result_path)
             return pickling.save(task.result_path, value, durable=settings.durable, code=task.code)
 
         with captured(task.log_path) if settings.capture else ExitStack():
@@ -153,7 +153,7 @@ def _has_terminal() -> bool:
 def captured(path: str) -> Iterator[None]:
     """Send what this process writes to descriptors 1 and 2, and to sys.stdout and sys.stderr, to the file at `path`."""
     with ExitStack() as undo:
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | BINARY, 0o666)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | files.BINARY, 0o666)
         undo.callback(os.close, log)
         begin_capture(log, undo)
         yield

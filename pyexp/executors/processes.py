@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,11 @@ from pyexp.errors import ExecutorError
 from pyexp.executors.base import Function, Running, RunSettings, Session, SessionExecutor, StopRequest, Task, cores
 from pyexp.executors.logs import Echo, log_tail
 from pyexp.results import Outcome
-from pyexp.store import claims
+from pyexp.store import claims, files, unix
 from pyexp.store.pickling import dumps
 from pyexp.worker import cell as cells
-from pyexp.worker import guardian, messages, unix
+from pyexp.worker import guardian, messages
+from pyexp.worker.main import reaped
 from pyexp.worker.messages import Assignment, Fork, Kit, Lack, Reap
 from pyexp.worker.naming import Shipment
 from pyexp.worker.outcome import failure
@@ -193,9 +194,10 @@ class ProcessSession(Session):
         if guardian.facts_of(os.getpid()) is None:
             raise ExecutorError("nothing here tells which processes a cell has started; pip install psutil")
         self._cells: list[ProcessCell] = []
-        self._environment = thread_limits(os.environ, settings.jobs)
+        share = "" if settings.jobs == 1 else str(max(cores() // settings.jobs, 1))
+        self._environment = {name: share for name in THREADS if share and name not in os.environ}
         with ExitStack() as undo:
-            undo.enter_context(standard_descriptors())
+            undo.enter_context(cells.standard_descriptors())
             try:
                 self._guardian = self.make_guardian()
             except OSError as error:
@@ -296,12 +298,12 @@ class ProcessSession(Session):
     def overdue(self, running: ProcessCell) -> Outcome | None:
         """Kill a cell that exceeds its timeout, once it has written to its log where its threads are."""
         path, child = running.task.log_path, running.child
-        size = _size(path)
-        if cells.STACKS_SIGNAL is not None and size is not None and not child.has_ended:
+        before = files.stamp(path)
+        if cells.STACKS_SIGNAL is not None and before and not child.has_ended:
             with suppress(OSError):
                 os.kill(child.pid, cells.STACKS_SIGNAL)
             last = time.monotonic() + STACKS_WAIT
-            while _size(path) == size and not child.has_ended and time.monotonic() < last:
+            while files.stamp(path) == before and not child.has_ended and time.monotonic() < last:
                 time.sleep(0.005)
             time.sleep(0.02)  # it is written piece by piece
         return self.kill(running)
@@ -315,13 +317,6 @@ class ProcessSession(Session):
             with suppress(OSError, AttributeError):
                 getattr(os, name)(running.child.pid, signal.SIGINT)
                 return
-
-
-def _size(path: str) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return None
 
 
 @contextmanager
@@ -339,30 +334,6 @@ def status_pipe() -> Iterator[tuple[int, int]]:
             theirs.callback(os.close, os.dup(status))
         yield status, writer
         ours.pop_all()
-
-
-@contextmanager
-def standard_descriptors() -> Iterator[None]:
-    """While this lasts, the descriptors 0, 1 and 2 are open, so that no pipe or lock gets one of these numbers.
-
-    Those that were closed lead to /dev/null, and are closed again after.
-    """
-    opened = []
-    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
-        opened.append(null)
-    os.close(null)
-    try:
-        yield
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-
-
-def thread_limits(environment: Mapping[str, str], jobs: int) -> dict[str, str]:
-    """What to add to the environment of children, so that so many at a time share the cores."""
-    if jobs == 1:
-        return {}
-    return {name: str(max(cores() // jobs, 1)) for name in THREADS if name not in environment}
 
 
 def death(one: ProcessCell) -> Outcome:
@@ -400,27 +371,17 @@ def signal_name(number: int) -> str:
 def is_gone(pid: int) -> bool:
     """Whether a child of this process has ended; it stays in the table."""
     try:
-        return _waited_for(pid) is not None
+        return unix.os.waitid(unix.os.P_PID, pid, unix.os.WEXITED | unix.os.WNOHANG | unix.os.WNOWAIT) is not None
     except AttributeError:  # this system has no such call
         return guardian.has_gone(pid)
     except ChildProcessError:  # somebody else took it
         return True
 
 
-def _waited_for(pid: int) -> Any:
-    return unix.os.waitid(unix.os.P_PID, pid, unix.os.WEXITED | unix.os.WNOHANG | unix.os.WNOWAIT)
-
-
 def exit_status(child: "subprocess.Popen[bytes]") -> int | None:
     """The child's exit status; None while it lives. If somebody else took it, `poll` alone would make one up."""
-    if child.returncode is None:
-        try:
-            _waited_for(child.pid)
-        except AttributeError:  # nobody can know
-            pass
-        except ChildProcessError:
-            child.poll()  # so that it knows that there is nothing to wait for
-            return cells.UNKNOWN
+    if child.returncode is None and hasattr(os, "fork"):
+        child.returncode = reaped(child.pid)
     return child.poll()
 
 
@@ -584,11 +545,7 @@ class WorkerSession(ProcessSession):
                 **guardian.apart(),
             )
             child = Child(
-                process.pid,
-                status,
-                mark,
-                gone=lambda: is_gone(process.pid),
-                reap=lambda: exit_status(process),
+                process.pid, status, mark, gone=lambda: is_gone(process.pid), reap=lambda: exit_status(process)
             )
         try:
             self._guardian.begins(child.pid, mark)
@@ -605,13 +562,16 @@ class WorkerSession(ProcessSession):
         if ahead is not None and (pid := ahead.give_up()) is not None:
             self._guardian.ended(pid)
         if first is not None:
-            child, *files = first
-            for file in files:
+            child, *opened = first
+            for file in opened:
                 file.close()
             self._remove(child)
         if server is not None:
             try:
-                server.hang_up(0.0 if at_once else FAREWELL)
+                server.link.close()
+                last = time.monotonic() + (0.0 if at_once else FAREWELL)
+                while not server.child.has_ended and time.monotonic() < last:
+                    time.sleep(0.001)
             finally:
                 self._remove(server.child)
 
@@ -646,8 +606,8 @@ class Server:
 
     def __init__(self, child: Child, link: socket.socket) -> None:
         self.child = child
-        self._link = link
-        self._link.settimeout(ANSWER)
+        self.link = link
+        self.link.settimeout(ANSWER)
         self._done: list[int] = []
 
     def ask_for_child(self) -> Ahead:
@@ -657,7 +617,7 @@ class Server:
             undo.callback(ours.close)
             ahead = Ahead(guardian.new_mark(), status, ours)
             done, self._done = self._done, []
-            messages.send(self._link, pickle.dumps(Fork(ahead.mark, done)), [writer, theirs.fileno()])
+            messages.send(self.link, pickle.dumps(Fork(ahead.mark, done)), [writer, theirs.fileno()])
             undo.pop_all()
         return ahead
 
@@ -683,18 +643,11 @@ class Server:
             self._done.append(pid)
             return 0
         try:
-            messages.send(self._link, pickle.dumps(Reap(pid)))
-            status: int | None = pickle.loads(messages.read(self._link.recv))
+            messages.send(self.link, pickle.dumps(Reap(pid)))
+            status: int | None = pickle.loads(messages.read(self.link.recv))
         except (EOFError, OSError):  # the server has died, and how its child ended is not for us to know
             return cells.UNKNOWN if guardian.has_gone(pid) else None
         return status
-
-    def hang_up(self, patience: float) -> None:
-        """Let the server end as any Python process does, with its exit handlers, and wait for that a while."""
-        self._link.close()
-        last = time.monotonic() + patience
-        while not self.child.has_ended and time.monotonic() < last:
-            time.sleep(0.001)
 
 
 def rest_for_others(shipment: Shipment, settings: RunSettings) -> bytes:

@@ -23,6 +23,8 @@ MOST = 60
 
 Row = Mapping[str, Any]
 Spec = dict[str, Any]
+#: What is drawn of the cells at each position along the dimensions of a chart.
+Points = Mapping[tuple[int, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +193,7 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     return {**{key: number if math.isfinite(number) else None for key, number in made.items()}, "n": len(values)}
 
 
-def _marks(
-    output: str, of: Sequence[Dimension], points: Mapping[tuple[int, ...], dict[str, Any]], has_spread: bool
-) -> Spec:
+def _marks(output: str, of: Sequence[Dimension], points: Points, has_spread: bool) -> Spec:
     """The data and the marks of a chart: lines, points with bars, or a heat-map."""
     if len(of) == 1:
         return _lines(output, of[0], None, points, has_spread)
@@ -230,13 +230,7 @@ def _parts(values: Sequence[Spec], encoding: Spec | None = None) -> list[Spec]:
     return [{"transform": [{"filter": "datum.part"}], "mark": mark, "encoding": encoding or {}}] if there else []
 
 
-def _lines(
-    output: str,
-    x: Dimension,
-    colour: Dimension | None,
-    points: Mapping[tuple[int, ...], dict[str, Any]],
-    has_spread: bool,
-) -> Spec:
+def _lines(output: str, x: Dimension, colour: Dimension | None, points: Points, has_spread: bool) -> Spec:
     shown, colours = x.shown, [] if colour is None else distinct_texts(colour.coords)
     values = [
         {"x": shown[at[0]], **({"colour": colours[at[1]]} if len(at) > 1 else {}), **point}

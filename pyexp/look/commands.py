@@ -7,14 +7,13 @@ functions take the arguments and the screen, and return the exit status.
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from pyexp import __version__
 from pyexp.errors import PyexpError, UsageError
-from pyexp.look.screen import Screen, own_screen
+from pyexp.look.screen import Screen, own_screen, tell
 
 #: An argument of a command: its name or flags, and its other arguments for argparse.
 Argument: TypeAlias = tuple[tuple[str, ...], Mapping[str, Any]]
@@ -41,66 +40,40 @@ _YES = _argument("--yes", action="store_true", help="remove them; without it, on
 
 COMMANDS = (
     Command("ls", "list the experiments and runs below a folder", "runs:ls", (_FOLDER,)),
-    Command(
-        "show",
-        "show a run, or one of its cells: config, outputs, traceback, log",
-        "runs:show",
-        (
-            _RUN,
-            _argument("cell", metavar="CELL", nargs="?", help="a cell's name, hash or folder, or a glob of one cell"),
-            _argument("-f", "--follow", action="store_true", help="go on while cells are running"),
-        ),
-    ),
-    Command(
-        "diff",
-        "how two cells or two runs differ; exit status 1 if they do",
-        "differences:diff",
-        (
-            _argument("a", metavar="A", help="the folder of a cell or a run"),
-            _argument("b", metavar="B", help="another one of the same kind"),
-        ),
-    ),
-    Command(
-        "best",
-        "the cells with the largest (or least) values of an output",
-        "runs:best",
-        (
-            _RUN,
-            _argument("metric", metavar="METRIC", help="a scalar output that is a number"),
-            _argument("--max", dest="largest", action="store_true", default=True, help="the largest (the default)"),
-            _argument("--min", dest="largest", action="store_false", help="the least"),
-            _argument(
-                "--mean",
-                metavar="AXIS",
-                action="append",
-                help="rank the means along AXIS, such as seed; may be repeated",
-            ),
-            _argument("-n", dest="number", metavar="N", type=int, default=10, help="the number of cells to show (10)"),
-        ),
-    ),
+    Command("show", "show a run, or one of its cells: config, outputs, traceback, log", "runs:show", (
+        _RUN,
+        _argument("cell", metavar="CELL", nargs="?", help="a cell's name, hash or folder, or a glob of one cell"),
+        _argument("-f", "--follow", action="store_true", help="go on while cells are running"),
+    )),
+    Command("diff", "how two cells or two runs differ; exit status 1 if they do", "differences:diff", (
+        _argument("a", metavar="A", help="the folder of a cell or a run"),
+        _argument("b", metavar="B", help="another one of the same kind"),
+    )),
+    Command("best", "the cells with the largest (or least) values of an output", "runs:best", (
+        _RUN,
+        _argument("metric", metavar="METRIC", help="a scalar output that is a number"),
+        _argument("--max", dest="largest", action="store_true", default=True, help="the largest (the default)"),
+        _argument("--min", dest="largest", action="store_false", help="the least"),
+        _argument("--mean", metavar="AXIS", action="append",
+                  help="rank the means along AXIS, such as seed; may be repeated"),
+        _argument("-n", dest="number", metavar="N", type=int, default=10, help="the number of cells to show (10)"),
+    )),
     Command("csv", "the records of a run as CSV on stdout", "runs:csv", (_RUN,)),
     Command("html", "write the page of a run, and print its path", "runs:html", (_RUN,)),
-    Command(
-        "verify", "check every seal and checksum; exit status 1 if anything is damaged", "upkeep:verify", (_FOLDER,)
-    ),
+    Command("verify", "check every seal and checksum; exit status 1 if anything is damaged", "upkeep:verify",
+            (_FOLDER,)),
     Command("gc", "remove what no run needs", "upkeep:gc", (_FOLDER, _YES)),
-    Command(
-        "rm",
-        "remove runs; never the newest complete run of an experiment, nor one that is running",
-        "upkeep:rm",
-        (_argument("runs", metavar="RUN", nargs="+", help="a run's folder"), _YES),
-    ),
-    Command(
-        "merge",
-        "add the runs and cells of output folder B to A; exit status 1 if some could not be added",
-        "upkeep:merge",
-        (
-            _argument("a", metavar="A", help="the folder to add to"),
-            _argument("b", metavar="B", help="the folder to read"),
-            _argument("--no-durable", dest="durable", action="store_false", help="do not wait for the disk: faster"),
-        ),
-    ),
-)
+    Command("rm", "remove runs; never the newest complete run of an experiment, nor one that is running", "upkeep:rm", (
+        _argument("runs", metavar="RUN", nargs="+", help="a run's folder"),
+        _YES,
+    )),
+    Command("merge", "add the runs and cells of output folder B to A; exit status 1 if some could not be added",
+            "upkeep:merge", (
+        _argument("a", metavar="A", help="the folder to add to"),
+        _argument("b", metavar="B", help="the folder to read"),
+        _argument("--no-durable", dest="durable", action="store_false", help="do not wait for the disk: faster"),
+    )),
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -142,16 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return does(said, screen)
     except KeyboardInterrupt:
         return 130
-    except PyexpError as error:
-        return _refused(str(error))
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        return _refused(f"{error.strerror or error}{where}")
+    except (PyexpError, OSError) as error:
+        message = str(error)
+        if isinstance(error, OSError):
+            message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        tell(f"pyexp: {' '.join(message.splitlines())}")
+        return 2
     finally:
         screen.flush()
-
-
-def _refused(message: str) -> int:
-    line = " ".join(message.splitlines())
-    sys.stderr.write(f"pyexp: {line}\n".encode("utf-8", "backslashreplace").decode())
-    return 2

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 
@@ -16,7 +17,7 @@ def complete(parser: argparse.ArgumentParser, values: Mapping[str, Callable[[Any
         raise SystemExit(1) from None
     for action in _actions(parser):
         if action.dest in values:
-            action.completer = _completer(values[action.dest])  # type: ignore[attr-defined]  # argcomplete looks there
+            action.completer = partial(_found, values[action.dest])  # type: ignore[attr-defined]  # argcomplete looks there
     argcomplete.autocomplete(parser)
     raise SystemExit(1)
 
@@ -29,11 +30,8 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
                 yield from _actions(each)
 
 
-def _completer(found: Callable[[Any], Iterable[str]]) -> Callable[..., list[str]]:
-    def completer(*, parsed_args: Any, **_: Any) -> list[str]:
-        try:
-            return list(found(parsed_args))
-        except Exception:  # the user only pressed Tab
-            return []
-
-    return completer
+def _found(values: Callable[[Any], Iterable[str]], *, parsed_args: Any, **_: Any) -> list[str]:
+    try:
+        return list(values(parsed_args))
+    except Exception:  # the user only pressed Tab
+        return []

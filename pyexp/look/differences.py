@@ -185,11 +185,10 @@ def _of_runs(a: Run, b: Run) -> Sections:
 def _of_twins(one: Result, other: Result) -> list[str]:
     """How two cells of one config, or of one name, differ."""
     mine, theirs = one.record, other.record
-    lines = changes({"status": _status(mine)}, {"status": _status(theirs)})
-    if mine.hash != theirs.hash:
-        configs = changes(dotted(mine.config), dotted(theirs.config)) or ["~ the config's hash"]
-        return [*configs, *lines, *_of_outputs(one, other)]
-    return [*lines, *_of_outputs(one, other)]
+    lines = [] if mine.hash == theirs.hash else changes(dotted(mine.config), dotted(theirs.config))
+    if mine.hash != theirs.hash and not lines:
+        lines = ["~ the config's hash"]
+    return [*lines, *changes({"status": _status(mine)}, {"status": _status(theirs)}), *_of_outputs(one, other)]
 
 
 def _axes(results: Tensor[Any]) -> dict[str, str]:

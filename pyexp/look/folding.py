@@ -1,4 +1,4 @@
-"""Results in few lines: the table that folds to the terminal, and the failures by type and place."""
+"""A run in few lines: its failures by type and place, and the plan that folds to the terminal."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pyexp.look.screen import own_screen
 from pyexp.plan import Plan
 from pyexp.results import Record, brief_error, clipped, place
-from pyexp.tables import Results, table
 from pyexp.text import cut, display_width, ends, more, printable
 
 
@@ -73,12 +72,6 @@ def failure_lines(records: Sequence[Record], logs: Mapping[str, str], names: Map
     if rest := kinds[MOST_KINDS:]:
         lines.append(f"… and {sum(map(len, rest))} more, of {len(rest)} other kinds")
     return lines
-
-
-def for_stdout(results: Results, rest: str, *, whole: bool = False) -> str:
-    """The results as a table for stdout: folded on a terminal, whole elsewhere. `rest` says what shows all."""
-    screen = own_screen()
-    return str(results) if whole else table(results, screen.width, screen.height, rest)
 
 
 def plan_for_stdout(plan: Plan, rest: str, *, whole: bool = False) -> str:

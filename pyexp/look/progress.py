@@ -29,22 +29,21 @@ HEARTBEAT = 60.0
 class Progress:
     """Plain lines on a stream, one as each cell ends. `quiet` writes only failures and warnings.
 
-    `names` has what to call cells that their own names do not tell apart, by hash. `holders` returns the processes of
-    running cells, by folder.
+    `names` has what to call the cells, by hash. `holders` returns the processes of running cells, by folder.
     """
 
     #: Whether a line is written for each cell that is done.
     tells_each = True
 
-    def __init__(self, total: int, *, quiet: bool = False, verbose: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, *, stream: TextIO, quiet: bool = False, verbose: bool = False) -> None:
         self.total = total
         self.done = 0
         self.failed = 0
         self.quiet = quiet
         self.verbose = verbose
         self.waited = 0
-        self.stream = stream or own_stderr()
-        self._is_own = self.stream is not sys.stderr  # now: another thread may replace that until the end
+        self.stream = stream
+        self._is_own = stream is not sys.stderr  # now: another thread may replace that until the end
         self.width = width_of(self.stream)
         self.names: Mapping[str, str] = {}
         self.holders: Callable[[], Mapping[str, str]] = dict
@@ -140,10 +139,7 @@ class Updating(Progress):
 
     tells_each = False
     frame = FRAME
-
-    def __init__(self, total: int, *, verbose: bool = False, stream: TextIO | None = None) -> None:
-        super().__init__(total, verbose=verbose, stream=stream)
-        self._display: Any = None
+    _display: Any = None
 
     def started(self, folder: str, name: str) -> None:
         super().started(folder, name)
@@ -369,23 +365,18 @@ def span(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
-def progress(
-    total: int, *, quiet: bool, terminal_is_free: bool, environ: Mapping[str, str], verbose: bool = False
-) -> Progress:
+def progress(total: int, *, quiet: bool, verbose: bool, terminal_is_free: bool) -> Progress:
     """The live display if stderr is a terminal that can show it and that cells do not write to; plain lines otherwise.
 
     In a notebook it is one output. Elsewhere `CI` or `TERM=dumb` give plain lines. rich respects `NO_COLOR`.
     """
     stream = own_stderr()
-    plain = (
-        quiet or not total or not terminal_is_free or not is_terminal(stream)
-        or environ.get("TERM", "") in ("", "dumb", "unknown") or environ.get("CI", "").lower() not in ("", "0", "false")
-    )  # fmt: skip
     ipython = sys.modules.get("IPython")
-    is_notebook = getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
-    if is_notebook and total and not quiet:
+    if total and not quiet and getattr(ipython and ipython.get_ipython(), "kernel", None) is not None:
         return Notebook(total, verbose=verbose, stream=stream)
-    if plain:
+    is_dumb = os.environ.get("TERM", "") in ("", "dumb", "unknown")
+    is_dumb = is_dumb or os.environ.get("CI", "").lower() not in ("", "0", "false")
+    if quiet or not total or is_dumb or not terminal_is_free or not is_terminal(stream):
         return Progress(total, quiet=quiet, verbose=verbose, stream=stream)
     return Live(total, verbose=verbose, stream=stream)
 

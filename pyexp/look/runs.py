@@ -47,7 +47,18 @@ def ls(said: Namespace, screen: Screen) -> int:
     now = time.time()
     for number, (home, inside) in enumerate(homes.items()):
         screen.line(f"{chr(10) if number else ''}{printable(near(home))}", "bold")
-        for line in _listed(sorted((_kept(path) for path in inside), key=lambda kept: kept.started), now, screen.width):
+        found = sorted((_kept(path) for path in inside), key=lambda kept: kept.started)
+        details = _details(found)
+        columns = (
+            Column("  run", [f"  {printable(kept.name)}" for kept in found]),
+            Column("age", [age(now - kept.started) for kept in found], rank=3, right=True),
+            Column("shape", [kept.extent for kept in found], rank=1, right=True),
+            Column("cells", [in_words(kept.statuses) for kept in found], rank=5),
+            Column("took", details["took"], rank=2, right=True),
+            Column("commit", details["commit"], rank=0),
+            Column("size", details["size"], rank=4, right=True),
+        )
+        for line in aligned(columns, screen.width)[0]:
             screen.line(line)
     return 0
 
@@ -59,7 +70,11 @@ def runs_below(folder: str) -> list[str]:
         return found
     if not os.path.isdir(folder):
         history.find(folder)  # raises: its message says what is there
-    inside = [name for name in sorted(os.listdir(folder))[:MOST_INSIDE] if _has_runs(os.path.join(folder, name))]
+    inside = []
+    for name in sorted(os.listdir(folder))[:MOST_INSIDE]:
+        with suppress(OSError):
+            if layout.runs_below(os.path.join(folder, name)):
+                inside.append(name)
     hint = f"; {' and '.join(map(repr, inside))} in it has runs" if inside else ""
     raise NoRunError(f"there is no run in {near(folder)}: it is no output folder of pyexp{hint}")
 
@@ -68,32 +83,10 @@ def runs_below(folder: str) -> list[str]:
 MOST_INSIDE = 100
 
 
-def _has_runs(path: str) -> bool:
-    try:
-        return bool(layout.runs_below(path))
-    except OSError:
-        return False
-
-
 def _kept(path: str) -> Kept:
     home, name = os.path.split(path)
     begun = layout.run_at(home, name)
     return history.kept_run(Run(path, trust=ANYBODY), name, 0.0 if begun is None else begun.started, loads=False)
-
-
-def _listed(found: Sequence[Kept], now: float, width: int | None) -> list[str]:
-    """The runs of an experiment as a table."""
-    details = _details(found)
-    columns = (
-        Column("  run", [f"  {printable(kept.name)}" for kept in found]),
-        Column("age", [age(now - kept.started) for kept in found], rank=3, right=True),
-        Column("shape", [kept.extent for kept in found], rank=1, right=True),
-        Column("cells", [in_words(kept.statuses) for kept in found], rank=5),
-        Column("took", details["took"], rank=2, right=True),
-        Column("commit", details["commit"], rank=0),
-        Column("size", details["size"], rank=4, right=True),
-    )
-    return aligned(columns, width)[0]
 
 
 def _details(found: Sequence[Kept]) -> dict[str, list[str]]:
@@ -490,7 +483,8 @@ def csv(said: Namespace, screen: Screen) -> int:
     rows = _results(said.run, "CSV").to_records()
     writer = csv_module.writer(screen, lineterminator="\n")
     writer.writerow(rows[0])
-    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    # Text as it is, nothing for None, and a number with all its digits.
+    writer.writerows(["" if value is None else spelled(value) for value in row.values()] for row in rows)
     return 0
 
 
@@ -502,25 +496,14 @@ def html(said: Namespace, screen: Screen) -> int:
     return 0
 
 
-def _cell(value: Any) -> str:
-    """The value in CSV: text as it is, nothing for None, and a number with all its digits."""
-    return "" if value is None else spelled(value)
-
-
-def _known_runs(_: Namespace) -> list[str]:
-    """The folders of runs below the usual output folder."""
-    return [near(path) for path in layout.runs_below(os.path.abspath("out"))]
-
-
-def _known_cells(said: Namespace) -> list[str]:
-    run, _ = history.find(said.run, trust=ANYBODY)
-    return [cell.name or cell.folder for cell in history.history(run).cells]
-
-
-#: What completes the arguments of the commands, by their names.
+#: What completes the arguments of the commands, by their names. The runs are those below the usual output folder.
 COMPLETIONS: Mapping[str, Callable[[Namespace], Iterable[str]]] = {
-    **dict.fromkeys(("run", "runs", "folder", "a", "b"), _known_runs),
-    "cell": _known_cells,
+    **dict.fromkeys(
+        ("run", "runs", "folder", "a", "b"), lambda said: map(near, layout.runs_below(os.path.abspath("out")))
+    ),
+    "cell": lambda said: (
+        cell.name or cell.folder for cell in history.history(history.find(said.run, trust=ANYBODY)[0]).cells
+    ),
     "metric": lambda said: dict.fromkeys(
         key
         for record in records_of(history.load_run(history.find(said.run, trust=ANYBODY)[0], unpickles=False))

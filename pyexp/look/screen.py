@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TextIO
 
@@ -21,11 +20,13 @@ class Screen:
     Once the reader has closed the pipe, it ignores all lines, so that a command still ends with its own exit status.
     """
 
-    def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.is_closed = False
         self.is_terminal = is_terminal(stream)
-        self.has_colours = self.is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") not in ("", "dumb")
+        self.has_colours = (
+            self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("", "dumb")
+        )
 
     @property
     def width(self) -> int | None:
@@ -79,7 +80,20 @@ def is_terminal(stream: TextIO) -> bool:
 
 def own_screen() -> Screen:
     """The screen on stdout."""
-    return Screen(sys.stdout or open(os.devnull, "w", encoding="utf-8"), os.environ)
+    return Screen(sys.stdout or open(os.devnull, "w", encoding="utf-8"))
+
+
+def say(text: str) -> None:
+    """Print the text. Escape characters that stdout cannot encode, and ignore a reader that has closed the pipe."""
+    screen = own_screen()
+    screen.write(f"{text}\n")
+    screen.flush()
+
+
+def tell(line: str) -> None:
+    """Write a line to stderr. Ignore a stderr that is closed."""
+    with suppress(OSError, ValueError, AttributeError):  # stderr is closed: the exit status says it
+        sys.stderr.write(f"{line}\n".encode("utf-8", "backslashreplace").decode())
 
 
 def width_of(stream: TextIO) -> int | None:

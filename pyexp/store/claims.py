@@ -8,23 +8,9 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-# Open the file itself, not a symlink's target; do not wait if it is a pipe; do not translate newlines. Each flag
-# exists on some systems only.
-_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-def _module(name: str) -> Any:
-    """The module; None if this system lacks it."""
-    try:
-        return import_module(name)
-    except ImportError:
-        return None
-
-
-_fcntl, _msvcrt = _module("fcntl"), _module("msvcrt")
+from pyexp.store import files, unix
 
 # The byte to lock where locks are mandatory: far beyond the content, which stays readable.
 _BYTE = 1 << 30
@@ -59,7 +45,7 @@ def claim(folder: str, name: str) -> Claim | None:
     path = os.path.join(folder, name)
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | files.PLAIN, 0o666)
         except FileNotFoundError:  # the folder does not exist yet, or another process has just tidied up
             os.makedirs(folder, exist_ok=True)
             continue
@@ -103,11 +89,11 @@ if hasattr(os, "register_at_fork"):
 def _locked(descriptor: int, *, shared: bool = False) -> bool:
     """Lock an open file without waiting. True if it is locked now, or if the system has no locks."""
     try:
-        if _fcntl is not None:
-            _fcntl.flock(descriptor, (_fcntl.LOCK_SH if shared else _fcntl.LOCK_EX) | _fcntl.LOCK_NB)
-        elif _msvcrt is not None:  # without shared locks, two processes that look may briefly see each other
+        if unix.fcntl is not None:
+            unix.fcntl.flock(descriptor, (unix.fcntl.LOCK_SH if shared else unix.fcntl.LOCK_EX) | unix.fcntl.LOCK_NB)
+        elif unix.msvcrt is not None:  # without shared locks, two processes that look may briefly see each other
             os.lseek(descriptor, _BYTE, os.SEEK_SET)
-            _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
+            unix.msvcrt.locking(descriptor, unix.msvcrt.LK_NBLCK, 1)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False
@@ -155,7 +141,7 @@ def holders(folder: str) -> dict[str, str]:
     for name in _names(folder):
         try:
             # Opened for reading, as the folder may be read-only; locked shared, so that two processes may look at once.
-            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | _PLAIN)
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | files.PLAIN)
         except OSError:
             continue
         with ExitStack() as undo:
@@ -180,7 +166,7 @@ def tidy(folder: str) -> None:
     for name in _names(folder):
         path = os.path.join(folder, name)
         with suppress(OSError), ExitStack() as undo:
-            descriptor = os.open(path, os.O_RDWR | _PLAIN)
+            descriptor = os.open(path, os.O_RDWR | files.PLAIN)
             undo.callback(os.close, descriptor)
             if _locked(descriptor) and _is_named(descriptor, path):
                 undo.pop_all()

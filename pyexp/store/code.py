@@ -49,10 +49,7 @@ class Code(NamedTuple):
 
 
 def fingerprint(
-    entries: Iterable[Entry],
-    sources: Mapping[str, str],
-    packages: Container[str] = (),
-    partial: Container[str] = (),
+    entries: Iterable[Entry], sources: Mapping[str, str], packages: Container[str] = (), partial: Container[str] = ()
 ) -> Code:
     """The fingerprint of what these reach in the sources, which are by module name.
     `packages` are the modules that are packages; of a `partial` one, such as a notebook, the source has gaps: a name
@@ -102,45 +99,29 @@ def short_identity(code: Code | None) -> str:
     return "" if code is None else identity(code)[-16:]
 
 
-def same(old: Code, new: Code) -> bool | None:
-    """Whether two fingerprints are of the same code; None if that cannot be told."""
-    changes = list(_changes(old.parts, new.parts))
-    if any(words != "is unknown" for _, words in changes):
-        return False
-    return None if changes else True
-
-
-def difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """The parts that differ, in words.
-
-    >>> difference({"helper.f": "1", "main.LR": "2"}, {"helper.f": "3", "helper.g": "4"})
-    'helper.f changed, helper.g is new, main.LR is gone'
-    """
-    return ", ".join(f"{name} {words}" for name, words in _changes(old, new))
-
-
 def change(old: Code, new: Code) -> str:
     """How two fingerprints differ, in words; `""` if they do not, or if that cannot be told.
 
     One that was read from a seal has no parts.
 
-    >>> change(Code("1a", {"f": "1"}), Code("2b", {"f": "2"})), change(Code("1a", {}), Code("2b", {"f": "2"}))
-    ('f changed', 'what changed is not known')
+    >>> change(Code("1a", {"f": "1", "g": "2"}), Code("2b", {"f": "3", "h": "4"}))
+    'f changed, g is gone, h is new'
+    >>> change(Code("1a", {}), Code("2b", {"f": "2"}))
+    'what changed is not known'
     """
     if short_identity(old) == short_identity(new):
         return ""
     if not old.parts or not new.parts:
         return "what changed is not known"
-    return difference(old.parts, new.parts) if same(old, new) is False else ""
-
-
-def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name in sorted({*old, *new}):
-        before, after = old.get(name), new.get(name)
-        if UNKNOWN in ((before or "")[: len(UNKNOWN)], (after or "")[: len(UNKNOWN)]):
-            yield name, "is unknown"
+    changes = {}
+    for name in sorted({*old.parts, *new.parts}):
+        before, after = old.parts.get(name), new.parts.get(name)
+        if any(each is not None and each.startswith(UNKNOWN) for each in (before, after)):
+            changes[name] = "is unknown"
         elif before != after:
-            yield name, "is new" if before is None else "is gone" if after is None else "changed"
+            changes[name] = "is new" if before is None else "is gone" if after is None else "changed"
+    is_told = any(words != "is unknown" for words in changes.values())
+    return ", ".join(f"{name} {words}" for name, words in changes.items()) if is_told else ""
 
 
 def may_bind(source: str, name: str) -> bool:
@@ -361,10 +342,10 @@ class _Module:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self.why = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
             return
-        if tree.body and isinstance(tree.body[0], ast.Expr) and _text(tree.body[0].value) is not None:
-            self.units["__doc__"] = [_Unit(0, ast.Assign(targets=[], value=tree.body[0].value))]
+        if (said := ast.get_docstring(tree, clean=False)) is not None:
+            self.units["__doc__"] = [_Unit(0, ast.Assign(targets=[], value=ast.Constant(said)))]
         self._sort(tree.body, waits=False)
-        for node in ast.walk(tree) if "global " in text else ():
+        for node in ast.walk(tree) if "global" in text else ():
             if isinstance(node, _FUNCTIONS):
                 self._find_setters(node.body)
 
@@ -516,10 +497,8 @@ class _Reading:
             if isinstance(each, str):
                 self.tokens.append(each)
             elif isinstance(each, ast.AST):
-                kind = each.__class__
-                if kind not in _RULES:
-                    _RULES[kind] = getattr(_Reading, f"_{kind.__name__.lower()}", _Reading._plain)
-                left += reversed(_RULES[kind](self, each))
+                rule = getattr(_Reading, f"_{each.__class__.__name__.lower()}", _Reading._plain)
+                left += reversed(rule(self, each))
             else:
                 each()
 
@@ -680,9 +659,6 @@ class _Reading:
     _setcomp = _dictcomp = _generatorexp = _listcomp
 
 
-#: The methods of `_Reading` by the nodes that they read, as far as they have been looked up.
-_RULES: dict[type[ast.AST], Callable[[_Reading, Any], list[_Next]]] = {}
-
 _NOT_COUNTED = frozenset(["annotation", "ctx", "kind", "returns", "str", "type_comment", "type_params"])
 
 # From the entries to all that they reach.
@@ -692,11 +668,7 @@ class Reach:
     """What the entries reach in the sources; for the arguments see `fingerprint`."""
 
     def __init__(
-        self,
-        entries: Sequence[Entry],
-        sources: Mapping[str, str],
-        packages: Container[str],
-        partial: Container[str],
+        self, entries: Sequence[Entry], sources: Mapping[str, str], packages: Container[str], partial: Container[str]
     ) -> None:
         self._packages = packages
         self._partial = partial
@@ -704,7 +676,6 @@ class Reach:
         self._module = cache(lambda name: _Module(sources.get(name)))
         self._read = cache(lambda module, unit: _Reading(self, module, unit))
         self.stands_for = cache(self._stands_for)
-        self.patched = cache(lambda module, name: [*self._patched(module, name)])
         self._reached: dict[tuple[str, str], list[_Unit]] = {}
         self._unknown: dict[tuple[str, str], str] = {}
         self._loaded: set[str] = set()
@@ -821,7 +792,7 @@ class Reach:
         values = source.units.get(name, []) if name in source.defined else self._units(module, name)
         return f"@{sum(each.line < line for each in values)}" if len(values) > 1 else ""
 
-    def _patched(self, module: str, name: str) -> Iterator[str]:
+    def patched(self, module: str, name: str) -> Iterator[str]:
         """How often a module has changed a global of another one, before each time that it imports it by this name."""
         source = self._module(module)
         for line, what in source.imports.get(name, ()):

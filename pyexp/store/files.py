@@ -22,22 +22,20 @@ from typing import Any, NamedTuple
 #: The seal comes after the STOP opcode, where `pickle.load` stops reading: the pickle's length, a CRC-32, the hash of
 #: the cell, the short identity of the code, and the magic. Version 2 had no code. Version 1 had no hash either, and the
 #: magic came first.
-MAGIC = b"\npyexp-seal-3\n"
-_FIELDS = struct.Struct(">QI12s16s")
-SEAL = _FIELDS.size + len(MAGIC)
-_MAGIC_2, _FIELDS_2 = b"\npyexp-seal-2\n", struct.Struct(">QI12s")
-_SEAL_2 = _FIELDS_2.size + len(_MAGIC_2)
-_MAGIC_1, _FIELDS_1 = b"\npyexp-seal-1\n", struct.Struct(">QI")
-_SEAL_1 = len(_MAGIC_1) + _FIELDS_1.size
+_MAGIC = b"\npyexp-seal-%d\n"
+_FIELDS = {3: struct.Struct(">QI12s16s"), 2: struct.Struct(">QI12s"), 1: struct.Struct(">QI")}
+SEAL = _FIELDS[3].size + len(_MAGIC % 3)
 _CELL = re.compile("-([0-9a-f]{12})$")
 
 #: Without it, Windows writes a carriage return before each newline.
 BINARY = getattr(os, "O_BINARY", 0)
+#: Opens a file itself, not the target of a symlink, without waiting if it is a pipe. Only some systems have each flag.
+PLAIN = BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 # The errors of a file system that cannot sync or open a folder.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 
-# Bytes to read in one call: enough for a whole record, as a run has one for each cell.
+# Bytes to read in one call.
 _AT_ONCE = 1 << 20
 
 #: The beginning and end of a temporary file's name. It is a hidden sibling of the file that it becomes.
@@ -178,10 +176,11 @@ class Seal(NamedTuple):
     @property
     def length(self) -> int:
         """Its own length in the file, in bytes."""
-        return SEAL if self.code else _SEAL_2 if self.cell else _SEAL_1
+        version = 3 if self.code else 2 if self.cell else 1
+        return _FIELDS[version].size + len(_MAGIC % version)
 
     def __bytes__(self) -> bytes:
-        return _FIELDS.pack(*self) + MAGIC
+        return _FIELDS[3].pack(*self) + _MAGIC % 3
 
     def validate(self, size: int, crc: int) -> None:
         """Raise `DamagedError` unless the content before the seal has this length and CRC-32."""
@@ -191,13 +190,12 @@ class Seal(NamedTuple):
 
 def _seal_in(tail: bytes) -> Seal | None:
     """The seal at the end of a file; None if there is none."""
-    if tail.endswith(MAGIC) and len(tail) >= SEAL:
-        return Seal(*_FIELDS.unpack(tail[-SEAL : -len(MAGIC)]))
-    if tail.endswith(_MAGIC_2) and len(tail) >= _SEAL_2:
-        return Seal(*_FIELDS_2.unpack(tail[-_SEAL_2 : -len(_MAGIC_2)]))
-    tail = tail[-_SEAL_1:]
-    if tail.startswith(_MAGIC_1) and len(tail) == _SEAL_1:
-        return Seal(*_FIELDS_1.unpack(tail[len(_MAGIC_1) :]))
+    for version, fields in _FIELDS.items():
+        magic = _MAGIC % version
+        end = tail[-fields.size - len(magic) :]
+        body = end.removeprefix(magic) if version == 1 else end.removesuffix(magic)
+        if len(body) == fields.size < len(end):
+            return Seal(*fields.unpack(body))
     return None
 
 
@@ -255,9 +253,7 @@ def _seal_at_end(descriptor: int, size: int) -> Seal | None:
 @contextmanager
 def _opened(path: str, *, trust: str | None = None) -> Iterator[tuple[int, int]]:
     """The descriptor of a regular file, and its size. Does not follow a symlink. Raises as `read` does."""
-    # Without O_NONBLOCK, opening a pipe would wait for its writer.
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY
-    descriptor = os.open(path, flags)
+    descriptor = os.open(path, os.O_RDONLY | PLAIN)
     try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
@@ -274,15 +270,13 @@ def commit(path: str, payload: bytes, *, durable: bool, code: str = "") -> None:
 
     `code` is the short identity of the code that made it: only the seal has it until the record is written.
 
-    What the experiment has put at `path` is kept beside it. Raises OSError if writing fails; then nothing is at `path`.
+    Raises OSError if writing fails; then nothing is at `path`.
     """
     found = _CELL.search(os.path.dirname(path))
     cell, author = (found[1] if found else "").encode().ljust(12), code.encode().ljust(16)
     seal = Seal(len(payload), zlib.crc32(cell + author, zlib.crc32(payload)), cell, author)
     try:
         make_folders(os.path.dirname(path), durable=durable)
-        if os.path.lexists(path) and not _is_sealed(path):
-            make_way(path)
         write(path, (payload, bytes(seal)), durable=durable)
     except BaseException:  # it may have its name already, if syncing the folder failed
         with suppress(OSError):
@@ -290,11 +284,13 @@ def commit(path: str, payload: bytes, *, durable: bool, code: str = "") -> None:
         raise
 
 
-def _is_sealed(path: str) -> bool:
-    try:
-        return trailer(path) is not None
-    except (OSError, DamagedError):  # a folder
-        return False
+def keep_unsealed(path: str) -> None:
+    """Rename what an experiment has put where its result is to be, so that the commit does not replace it."""
+    if os.path.lexists(path):
+        with suppress(OSError, DamagedError):  # a folder
+            if trailer(path) is not None:
+                return
+        make_way(path)
 
 
 def make_way(path: str) -> None:
@@ -321,12 +317,8 @@ def read(path: str, size: int = -1, *, trust: str | None = None) -> bytes:
 
     With `trust`, raises `DamagedError` for the file of a user you do not trust, see `is_trusted`.
     """
-    with _opened(path, trust=trust) as (descriptor, length):
-        wanted = length + 1 if size < 0 else size
-        if wanted <= _AT_ONCE:
-            return os.read(descriptor, wanted)
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.read(size)
+    with _opened(path, trust=trust) as (descriptor, _), open(descriptor, "rb", buffering=0, closefd=False) as file:
+        return file.read(size)
 
 
 def stamp_of(facts: os.stat_result) -> tuple[int, ...]:

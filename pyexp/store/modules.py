@@ -81,10 +81,12 @@ def _is_in(module: str, name: str) -> bool:
     origin = spec.origin or ""
     if not origin.endswith(".py") or not is_project(origin):
         return True
-    from pyexp.store.code import may_bind  # needed only where a result's module is not loaded
+    from importlib.util import decode_source  # needed only where a result's module is not loaded
+
+    from pyexp.store.code import may_bind
 
     try:
-        with open(origin, encoding="utf-8") as file:
-            return may_bind(file.read(), name.partition(".")[0])
-    except (OSError, ValueError):
+        with open(origin, "rb") as file:
+            return may_bind(decode_source(file.read()), name.partition(".")[0])
+    except (OSError, SyntaxError, UnicodeDecodeError):
         return False

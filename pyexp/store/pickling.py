@@ -11,7 +11,6 @@ from typing import Any
 
 from pyexp.store import files
 
-loads = pickle.loads
 #: The names of the script's module: in the process that was started with it, and in a worker that has loaded it.
 MAIN = ("__main__", "__mp_main__")
 # Common to both names.

@@ -285,9 +285,8 @@ def commit(run: Run, cell: Cell, record: Record) -> Record:
     Remove the result of a failed cell, and temporary files of dead workers. Keep what the experiment wrote under the
     record's name. The caller has claimed the cell. Raises OSError.
     """
-    if record.failed or record.attempts:  # a cell that succeeded at once has left no temporary file
-        with suppress(FileNotFoundError):
-            files.remove_temporary(run.folder(cell))
+    with suppress(FileNotFoundError):
+        files.remove_temporary(run.folder(cell))
     if record.failed:
         _remove(run.file(cell, RESULT))
     else:

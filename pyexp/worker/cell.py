@@ -24,8 +24,8 @@ from functools import cache
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from pyexp.store import files, pickling
-from pyexp.worker import guardian, messages, unix
+from pyexp.store import files, pickling, unix
+from pyexp.worker import guardian, messages
 from pyexp.worker.outcome import attempt, failed, traceback_of
 
 if TYPE_CHECKING:
@@ -46,17 +46,12 @@ STACKS_SIGNAL = getattr(signal, "SIGRTMAX", None) if hasattr(faulthandler, "regi
 in_cell = False
 
 
-def dress(cell: Assignment) -> None:
-    """Give this process the cell's environment and title."""
-    for name, value in cell.environment.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
-    entitle(f"pyexp {cell.title}")
-
-
 def become(cell: Assignment) -> None:
-    """Mark this process as that of the cell."""
+    """Give this process the environment of the cell, the title that `ps` shows, and the mark."""
     global in_cell
+    os.environ.update(cell.environment)
+    if module := titles():
+        module.setproctitle(f"pyexp {cell.title}")
     in_cell = True
     guardian.wear(cell.mark)  # after the title, which sets the same name
 
@@ -66,12 +61,6 @@ def reseed() -> None:
     with suppress(Exception):  # another module may be called numpy
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()
-
-
-def entitle(title: str) -> None:
-    """Set the title that `ps` shows, if setproctitle is installed."""
-    if module := titles():
-        module.setproctitle(title)
 
 
 @cache
@@ -144,6 +133,7 @@ def live(call: Callable[[], Any], cell: Assignment, status: int, before: Before 
         try:
             if outcome["status"] == "done":
                 try:
+                    files.keep_unsealed(cell.result_path)
                     files.commit(cell.result_path, payload, durable=cell.durable, code=cell.code)
                 except BaseException as error:  # the disk is full
                     seconds = outcome["seconds"]
@@ -294,6 +284,24 @@ def take_log(path: str, written: bytes) -> None:
     os.close(log)
 
 
+@contextmanager
+def standard_descriptors() -> Iterator[None]:
+    """While this lasts, the descriptors 0, 1 and 2 are open, so that no pipe, lock or log gets one of these numbers.
+
+    Those that were closed lead to /dev/null, and are closed again after.
+    """
+    opened = []
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        opened.append(null)
+    os.close(null)
+    try:
+        yield
+    finally:
+        for descriptor in opened:
+            with suppress(OSError):  # a cell that ran in this process has closed it
+                os.close(descriptor)
+
+
 def unbuffered(descriptor: int) -> Any:
     """An unbuffered text stream that can write any text, and that does not close its descriptor."""
     raw: Any = io.FileIO(descriptor, "w", closefd=False)
@@ -308,17 +316,12 @@ def out_of_the_way(descriptor: int) -> int:
     return os.dup(descriptor)
 
 
-def streams() -> tuple[Any, Any, Any]:
-    """New streams for descriptors 0, 1 and 2."""
-    return open(0, encoding="utf-8", closefd=False), unbuffered(1), unbuffered(2)
-
-
-def fresh_streams(made: tuple[Any, Any, Any] | None = None) -> None:
+def fresh_streams() -> None:
     """Give this process an empty stdin, and an unbuffered stdout and stderr on descriptors 1 and 2."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    sys.stdin, sys.stdout, sys.stderr = made or streams()
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, encoding="utf-8", closefd=False), unbuffered(1), unbuffered(2)
     faulthandler.enable(2)  # a crash leaves its Python traceback in the log
     if STACKS_SIGNAL is not None:
         getattr(faulthandler, "register")(STACKS_SIGNAL, 2)  # noqa: B009  # not known to every type checker

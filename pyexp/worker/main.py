@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from pyexp.store import pickling
+from pyexp.store import unix
 from pyexp.worker import cell as cells
-from pyexp.worker import guardian, messages, script, unix
+from pyexp.worker import guardian, messages, script
 from pyexp.worker.messages import Assignment, Fork, Kit, Lack, Reap, Rest
 
 #: Device files of accelerators. A process that has one open must not be forked. CUDA opens nvidia-uvm; a process that
@@ -56,7 +56,6 @@ def main() -> None:
         os._exit(cells.UNTOLD)
     os.close(control)
     with cells.leaving(cell):
-        cells.dress(cell)
         cells.become(cell)
         if kit.answers:
             written = _written()
@@ -95,7 +94,7 @@ def _calling(call: Callable[[Any], Any], cell: Assignment, take_over: Callable[[
 
     def run() -> Any:
         take_over()
-        config = pickling.loads(cell.config)
+        config = pickle.loads(cell.config)
         config["out"] = out
         return call(config)
 
@@ -227,20 +226,16 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoRetu
             os.close(each)
         if len(kept) == 2:  # otherwise this process has too many open, and the run sees that its pipe is closed
             status, link = kept
-            if _forked(status) == 0:
+            forked = None
+            try:
+                forked = unix.os.fork()
+            except OSError as error:
+                messages.write(status, [pickle.dumps(error)])
+            if forked == 0:
                 requests.close()
                 _wait_for_cell(server, asked.mark, status, link)
         for each in kept:
             os.close(each)
-
-
-def _forked(status: int) -> int | None:
-    """The process id of a new child, 0 in that child. If the fork fails, send the error to the status pipe instead."""
-    try:
-        return int(unix.os.fork())
-    except OSError as error:
-        messages.write(status, [pickle.dumps(error)])
-        return None
 
 
 def _wait_for_cell(server: _Server, mark: str, status: int, link: int) -> NoReturn:
@@ -263,7 +258,6 @@ def _wait_for_cell(server: _Server, mark: str, status: int, link: int) -> NoRetu
             if cell.claimed:  # this process holds the claim for as long as it lives
                 cells.out_of_the_way(descriptors[0])
                 os.close(descriptors[0])
-            cells.dress(cell)
             cells.become(cell)
 
             def take_over() -> None:

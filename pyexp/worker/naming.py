@@ -229,8 +229,6 @@ def lacking(asked: Survey, namespace: Mapping[str, Any]) -> Lack:
 
 def comes_back(payload: bytes, namespace: Mapping[str, Any]) -> bool:
     """Whether a value can be loaded again after it is sent. A progress bar, for example, can be pickled only."""
-    if b"\x93" not in payload:  # without STACK_GLOBAL it is plain data
-        return True
     try:
         _Trial(BytesIO(payload), namespace).load()
     except Exception:

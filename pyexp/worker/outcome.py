@@ -59,47 +59,34 @@ def traceback_of(error: BaseException) -> str:
     try:
         return _formatted(error)
     except BaseException:  # perhaps out of memory or descriptors, which the experiment's frames still hold
-        _clear(error.__traceback__)
+        trace = error.__traceback__
+        while trace is not None:
+            try:
+                trace.tb_frame.clear()
+            except RuntimeError:  # the frame is still running
+                pass
+            trace = trace.tb_next
     try:
         return _formatted(error)
     except BaseException as fault:  # a __str__ or a __cause__ that fails
-        lines = ["Traceback (most recent call last):\n", *_frames(error.__traceback__)]
+        lines = ["Traceback (most recent call last):\n"]
+        trace = error.__traceback__
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            lines.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}\n')
+            trace = trace.tb_next
         lines.append(f"{type(error).__name__}: {text_of(error)} ({type(fault).__name__} while it was formatted)\n")
         return printable("".join(lines))
 
 
 def _formatted(error: BaseException) -> str:
+    """The traceback from the first frame outside pyexp; all of it if every frame is pyexp's."""
     import traceback  # imported only for a failure
 
-    return printable("".join(traceback.format_exception(type(error), error, _from_experiment(error.__traceback__))))
-
-
-def _clear(trace: Any) -> None:
-    """Release the objects that the frames of a traceback hold."""
-    while trace is not None:
-        try:
-            trace.tb_frame.clear()
-        except RuntimeError:  # the frame is still running
-            pass
-        trace = trace.tb_next
-
-
-def _frames(trace: Any) -> list[str]:
-    """The lines of a traceback, without their source."""
-    lines = []
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        lines.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}\n')
-        trace = trace.tb_next
-    return lines
-
-
-def _from_experiment(trace: Any) -> Any:
-    """The traceback from the first frame outside pyexp; all of it if every frame is pyexp's."""
-    first = trace
+    first = error.__traceback__
     while first is not None and first.tb_frame.f_globals.get("__name__", "").startswith("pyexp."):
         first = first.tb_next
-    return first or trace
+    return printable("".join(traceback.format_exception(type(error), error, first or error.__traceback__)))
 
 
 def printable(text: str) -> str:

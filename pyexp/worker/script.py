@@ -121,39 +121,19 @@ def _script(namespace: Mapping[str, Any]) -> Script | None:
         else:
             with open(file, "rb") as opened:
                 source = opened.read()
-        return Script(os.path.abspath(file), source, getattr(spec, "name", None), _started_in(file))
+        # The working directory that it was started in, which may have changed since: Python makes a relative path
+        # absolute by prefixing it.
+        given = sys.argv[0] if sys.argv else ""
+        is_relative = given and not os.path.isabs(given) and file.endswith(f"{os.sep}{given}")
+        folder = file.removesuffix(given) if is_relative else os.getcwd()
+        return Script(os.path.abspath(file), source, getattr(spec, "name", None), folder)
     except OSError:
         return None
 
 
-def _started_in(file: str) -> str:
-    """The working directory that the script was started in, if that can be known: it may have changed since.
-
-    Python makes a relative path absolute by prefixing the working directory.
-    """
-    given = sys.argv[0] if sys.argv else ""
-    if given and not os.path.isabs(given) and file.endswith(f"{os.sep}{given}"):
-        return file.removesuffix(given)
-    return os.getcwd()
-
-
 #: Names in a script that reach an experiment without naming it: they look names up, or belong to programs that do.
-_REACHING = frozenset(
-    [
-        "globals",
-        "locals",
-        "vars",
-        "eval",
-        "exec",
-        "__all__",
-        "__main__",
-        "unittest",
-        "doctest",
-        "pytest",
-        "fire",
-        "Fire",
-    ]
-)
+_REACHING = frozenset(["globals", "locals", "vars", "eval", "exec", "__all__", "__main__"])
+_REACHING |= {"unittest", "doctest", "pytest", "fire", "Fire"}
 
 
 def is_used(source: bytes, experiments: Collection[str]) -> bool:
@@ -332,7 +312,7 @@ def lookup(namespace: Mapping[str, Any], path: str) -> Any:
 
 def of_main(path: str) -> Any:
     """The object at a dotted path in this process's script. Raises LookupError or AttributeError if it is missing."""
-    return lookup(vars(sys.modules["__main__"]), path)
+    return lookup(main_namespace(), path)
 
 
 def main_namespace() -> dict[str, Any]:

@@ -139,23 +139,21 @@ class Codes:
     def _fingerprint(self, given: tuple[Entry, ...]) -> Code:
         sources, key = self._sources, (self._entries, given)
         if key not in _fingerprints or not sources.agree_with(_fingerprints[key][0]):
+            known = self._entries, sources, sources.packages, sources.partial
             collects = gc.isenabled()
             gc.disable()  # it would look at a growing syntax tree again and again: 40 % of the time
             try:
-                _fingerprints[key] = sources, self._taken(given)
+                if not given:
+                    code = fingerprint(*known)
+                else:
+                    self._reach = self._reach or Reach(*known)  # kept for further configs that name something
+                    code = self._reach.with_also(given).code()
+                _fingerprints[key] = sources, code
             finally:
                 if collects:
                     gc.enable()
         script.fingerprinted = sources.read
         return _fingerprints[key][1]
-
-    def _taken(self, given: tuple[Entry, ...]) -> Code:
-        known = self._entries, self._sources, self._sources.packages, self._sources.partial
-        if not given:
-            return fingerprint(*known)
-        if self._reach is None:  # kept for further configs that name something
-            self._reach = Reach(*known)
-        return self._reach.with_also(given).code()
 
 
 class Sources(Mapping[str, str]):
@@ -229,8 +227,8 @@ class Sources(Mapping[str, str]):
 def _decoded(source: bytes) -> str:
     """The text of a source. Bytes that are not text give a text that the parser refuses."""
     try:
-        return decode_source(source) if b"coding" in source[:400] else source.decode("utf-8-sig")
-    except (SyntaxError, UnicodeDecodeError, LookupError):
+        return decode_source(source)
+    except (SyntaxError, UnicodeDecodeError):
         return "these bytes are not text"
 
 
@@ -327,17 +325,14 @@ def _closure(thing: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
 
 def _assigned(thing: Any) -> list[Any]:
     """The cells of a closure that may hold counters: the function, or another one that it holds, assigns to them."""
-    found = []
-    for each in [thing, *_contents(thing)]:
-        found += [cell for name, cell in zip(*_closure(each), strict=True) if _assigns(each.__code__, name)]
-    return found
-
-
-def _contents(thing: Any) -> Iterator[Any]:
-    """What the cells of a closure hold."""
+    functions = [thing]
     for cell in _closure(thing)[1]:
         with suppress(ValueError):  # it has no value yet
-            yield cell.cell_contents
+            functions.append(cell.cell_contents)
+    found = []
+    for each in functions:
+        found += [cell for name, cell in zip(*_closure(each), strict=True) if _assigns(each.__code__, name)]
+    return found
 
 
 def _assigns(code: CodeType, name: str) -> bool:

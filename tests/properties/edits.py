@@ -324,6 +324,8 @@ PAIRS: list[tuple[str, dict[str, str], dict[str, str], str]] = [
      {"main": "def g(c): return 1\ndef g(c): return 2\nh = [g]\ndef f(c): return h, g"}, "main.h changed"),
     ("imported by name before a patch", {"main": "import h\nfrom h import a\nh.a = 2\ndef f(c): return a", "h": "a = 1"},
      {"main": "import h\nh.a = 2\nfrom h import a\ndef f(c): return a", "h": "a = 1"}, "main.f changed"),
+    ("a global that a function sets, after a tab", {"main": "K = 0\ndef g():\n    global\tK\n    K = 1\ndef f(c): return K"},
+     {"main": "K = 0\ndef g():\n    global\tK\n    K = 2\ndef f(c): return K"}, "main.K changed"),
     ("library swapped", {"main": "import numpy as np\ndef f(c): return np.sum(c)"},
      {"main": "import cupy as np\ndef f(c): return np.sum(c)"}, "main.f changed"),
     ("star of the library", {"main": "def f(c): return sum(c)"},

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import matches
 
-from pyexp.configs import freeze, matches, merge
+from pyexp.configs import freeze, merge
 from pyexp.errors import SelectionError
 from pyexp.results import Result, done, record_of
 from pyexp.sweep import sweep

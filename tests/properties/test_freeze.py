@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyrsistent import PMap, PSet, PVector, pmap, pset, pvector
-from strategies import bad_keys, plain, shuffled, typed, undotted_keys
+from strategies import bad_keys, matches, plain, shuffled, typed, undotted_keys
 
 from pyexp import Config, ConfigError, freeze, thaw
-from pyexp.configs import changes, equal, freeze_value, leaves, lookup, matches, parts_of
+from pyexp.configs import changes, equal, freeze_value, leaves, lookup, parts_of
 from pyexp.testing.strategies import (
     CONFUSABLE,
     Colour,

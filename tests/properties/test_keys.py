@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import typed
+from strategies import matches, typed
 
 from pyexp import Config, ConfigError, FrozenConfig, config_hash, freeze, merge, sweep, thaw
-from pyexp.configs import NOTHING, changes, joined, leaves, lookup, matches, parts_of, route, split, unescaped
+from pyexp.configs import NOTHING, changes, joined, leaves, lookup, parts_of, route, split, unescaped
 from pyexp.errors import UsageError
 from pyexp.options import overridden, override_of, overrides_of
 from pyexp.results import Result, config_data, done, record_of, restored
@@ -137,8 +137,10 @@ def results(*configs):
 
 
 def test_a_column_is_called_as_its_key():
-    """Without a sign for the dots that belong to a key."""
+    """Without a sign for the dots that belong to a key, unless two columns would then have one name."""
     assert list(results({"files": {"train.csv": 1}}).to_records()[0])[2] == "config.files.train.csv"
+    (row,) = results({"m": {"a": {"b": 1}, "a.b": 2}}).to_records()
+    assert (row["config.m.a.b"], row[r"config.m.a\.b"]) == (1, 2)
 
 
 @given(st.lists(inner_maps(), min_size=1, max_size=3))

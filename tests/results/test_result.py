@@ -260,7 +260,16 @@ class Own:
 
 
 @pytest.mark.parametrize("kind", [partial(Model, 1), Fitted])
-@pytest.mark.parametrize("wrap", [lambda part: part, lambda part: [1, (part,)], lambda part: {"a": {"b": part}}, Model])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda part: part,
+        lambda part: [1, (part,)],
+        lambda part: {"a": {"b": part}},
+        Model,
+        lambda part: partial(id, part),
+    ],
+)
 def test_an_output_of_a_class_that_got_a_field_is_refused_by_name(kind: Any, wrap: Callable[[Any], Any]) -> None:
     """The instance is from before that. Other outputs are there, and the value as a whole."""
     whole, old = wrap(kind()), kind()

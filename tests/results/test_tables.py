@@ -15,12 +15,13 @@ import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import matches
 
 import pyexp
 from pyexp import ExtraError, Result, ResultError, Results, SelectionError, sweep
-from pyexp.configs import equal, matches
+from pyexp.configs import common_config, equal
 from pyexp.results import done, missing, record_of
-from pyexp.tables import common_config, common_name, counts, table
+from pyexp.tables import common_name, counts, table
 from pyexp.worker.outcome import failed
 
 LRS, SEEDS = (0.1, 0.01), (1, 2, 3)

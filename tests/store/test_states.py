@@ -130,8 +130,10 @@ def test_no_module_is_imported_to_see_whether_a_result_can_be_loaded(copy: Path)
     (copy / "main.py").write_text(script.replace('    return {"fit"', '    from helper import Fit\n    return {"fit"'))
     for arguments in (["-n"], ["--list"], ["--report"]):
         assert "the helper runs" not in go(copy, *arguments)
+    helper = copy / "helper.py"
+    helper.write_bytes(b"# coding: latin-1\n# caf\xe9\n" + helper.read_bytes())
     assert "2 to load" in go(copy, "-n")
-    (copy / "helper.py").write_text("print('the helper runs')\nclass Other: pass\n")
+    helper.write_text("print('the helper runs')\nclass Other: pass\n")
     told = go(copy, "-n")
     assert "loading it needs helper.Fit, which is missing" in told
     assert "the helper runs" not in told

@@ -100,8 +100,7 @@ class Connection:
 def _undisturbed() -> Iterator[None]:
     """Without Ray's warnings of what it will do in future, and without its handler of SIGTERM in place of ours."""
     before = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         try:
             yield
         finally:

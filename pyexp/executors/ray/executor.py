@@ -192,8 +192,7 @@ class RaySession(Session):
     def _token_beside(self, folder: str) -> str | None:
         """A file with a random name in the run's folder: a node that sees it there sees the folder."""
         if self._token is None and self._executor.shared_disk is not False:
-            name = f"{files.TEMPORARY[0]}shared.{os.urandom(8).hex()}{files.TEMPORARY[1]}"
-            self._token = os.path.join(os.path.dirname(folder), name)
+            self._token = os.path.join(os.path.dirname(folder), files.temporary_name("shared"))
             files.write(self._token, [], durable=False)
         return self._token
 

@@ -19,7 +19,8 @@ from pyexp.executors.processes import can_serve, import_path
 from pyexp.executors.ray import files as ray_files
 from pyexp.executors.ray.connection import Watch
 from pyexp.results import Outcome
-from pyexp.worker import guardian, messages, unix
+from pyexp.store import unix
+from pyexp.worker import guardian, messages
 from pyexp.worker.outcome import failed, failure
 
 #: Seconds between two signs of life of the head, and those without one after which a cell here is ended. A run gives a

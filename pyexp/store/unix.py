@@ -13,5 +13,8 @@ os: Any = _os
 signal: Any = _signal
 fcntl: Any = None
 resource: Any = None
+msvcrt: Any = None
 with suppress(ImportError):
     fcntl, resource = import_module("fcntl"), import_module("resource")
+with suppress(ImportError):
+    msvcrt = import_module("msvcrt")
