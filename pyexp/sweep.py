@@ -306,6 +306,20 @@ def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) ->
     return Tensor.of_cells(Derived(grid.cells, fn), [axis.loose(fn) for axis in grid.axes])
 
 
+def changed_beneath(cells: Cells[FrozenConfig], change: Callable[[FrozenConfig], FrozenConfig]) -> Cells[FrozenConfig]:
+    """The cells of a grid with a change of the configs that its sweeps began with, so that `derive` sees the change.
+
+    >>> grid = derive([{"lr": 1.0}], lambda config: {"decay": config["lr"] / 10})
+    >>> changed_beneath(grid.cells, lambda config: freeze_config({"lr": 5.0}))[0]
+    FrozenConfig({'decay': 0.5, 'lr': 5.0})
+    """
+    if isinstance(cells, Chain):
+        return replace(cells, parts=tuple(changed_beneath(part, change) for part in cells.parts))
+    if isinstance(cells, (Box, Derived, Product)):
+        return replace(cells, cells=changed_beneath(cells.cells, change))
+    return tuple(map(change, cells))
+
+
 def with_defaults(configs: Tensor[FrozenConfig], defaults: FrozenConfig) -> Tensor[FrozenConfig]:
     """The configs, each filled up with the defaults; lazy, in the same shape.
 
