@@ -39,7 +39,7 @@ from pyexp.configs import (
 from pyexp.devices import AUTO, NO_GPUS, WANTED, tokens_of
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component, validate_size
-from pyexp.sweep import changed_beneath
+from pyexp.sweep import derived_from
 from pyexp.tensor import Tensor
 
 #: A context without warnings. `pyexp/__init__.py` sets it when it loads this module.
@@ -257,19 +257,14 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
         _validate_override(one, cells)
     readers = [(one, cached_by_identity(partial(_fitted, one))) for one in overrides]
 
-    def change(config: FrozenConfig, like: FrozenConfig | None = None) -> FrozenConfig:
-        """The config with the overrides: read as the values in another one, or else only those that it has."""
-        found = [(one, read(lookup(like or config, one.key, NOTHING))) for one, read in readers]
+    def change(config: FrozenConfig, like: FrozenConfig = cells[0]) -> FrozenConfig:
+        """The config with the overrides, read as the kinds of the values in another one."""
+        values = [(one, read(lookup(like, one.key, NOTHING))) for one, read in readers]
         # A dot in the override's path may be part of a key of this config.
-        made = [
-            (route(config, one.path) or one.path, value)
-            for one, value in found
-            if value is not NOTHING and (like is not None or lookup(config, one.key, NOTHING) is not NOTHING)
-        ]
-        return applied(config, made)
+        return applied(config, [(route(config, one.path) or one.path, value) for one, value in values])
 
-    # Twice, as what `derive` makes of a key follows its override, and may have an override of its own.
-    changed = tuple(map(change, changed_beneath(configs.cells, change), cells))
+    # What `derive` makes of a key follows its override, and may have an override of its own.
+    changed = tuple(map(change, derived_from(configs.cells, change), cells))
     axes = []
     for axis, codes in zip(configs.axes, codes_along(configs.axes, range(len(cells))), strict=True):
         levels = [

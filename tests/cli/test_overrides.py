@@ -398,5 +398,10 @@ def test_what_is_derived_from_a_key_follows_its_override() -> None:
             assert (made["epochs"], made["steps"], made["new"]) == (5, 50, 3)
         for made in overridden(form, overrides_of(["epochs=5", "steps=7"])):
             assert (made["epochs"], made["steps"]) == (5, 7)
-        for made in overridden(derive(form, lambda config: {"twice": config["steps"] * 2}), overrides_of(["n=1"])):
-            assert (made["steps"], made["twice"]) == (2, 4)
+        twice = derive(form, lambda config: {"twice": config["steps"] * config.get("times", 2)})
+        for made in overridden(twice, overrides_of(["n=1", "+times=3"])):
+            assert (made["steps"], made["twice"]) == (2, 6)
+    varied = sweep([{"name": "e", "n": 10}], [{"k": k, "epochs": 2, "lr": 1.0} for k in range(2)])
+    steps = derive(varied, lambda config: {"steps": config["epochs"] * config["n"] * config["lr"]})
+    for made in overridden(steps, overrides_of(["epochs=5", "lr=2"])):
+        assert repr(made["steps"]) == "100.0"
