@@ -174,17 +174,13 @@ def test_a_cell_that_waits_in_the_engine_never_begins_once_the_run_is_stopped(tm
 
 
 def test_a_machine_that_does_not_see_the_folder_or_has_another_pyexp_says_so(tmp_path: Path):
-    from dataclasses import replace
-
     from pyexp.executors.attempts import PackedCell, packed, perform
     from pyexp.executors.base import RunSettings
 
     cell = PackedCell.of(packed(lambda config: 1, RunSettings()), pyexp.freeze({}), str(tmp_path / "elsewhere"))
     assert "all machines have to see the output folder" in perform(cell)["message"]
-    assert (
-        "the run was started by pyexp 0 on Python 2"
-        in perform(replace(cell, luggage=cell.luggage._replace(version="pyexp 0 on Python 2")))["message"]
-    )
+    other = cell._replace(luggage=cell.luggage._replace(version="pyexp 0 on Python 2"))
+    assert "the run was started by pyexp 0 on Python 2" in perform(other)["message"]
 
 
 @pytest.mark.parametrize(
