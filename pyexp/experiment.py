@@ -112,6 +112,7 @@ class Experiment(Generic[R]):
         self.__wrapped__ = fn
         settle(self.options, {}, {})  # a wrong option is an error where it is written
         script.remember()
+        script.remember_modules()
         _made.add(self)
         if self.__module__ == "__main__":
             atexit.unregister(_tell_unused)
@@ -242,6 +243,8 @@ class Experiment(Generic[R]):
         """
         if isinstance(argv, str):
             raise UsageError(f"argv is {argv!r}; it takes a list of words: {argv.split()}")
+        if argv is not None and not all(isinstance(word, str) for word in argv):
+            raise UsageError(f"argv is {argv!r}; its words are strings: {[*map(str, argv)]}")
         if not (report is None or callable(report) or isinstance(report, bool)):
             raise UsageError(f"report is {report!r}; it takes a function of the Results, or True to only report")
         script.reached_run()

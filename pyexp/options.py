@@ -39,6 +39,7 @@ from pyexp.configs import (
 from pyexp.devices import AUTO, NO_GPUS, WANTED, tokens_of
 from pyexp.errors import ConfigError, UsageError, listing, nearest
 from pyexp.plan import Mode, component, validate_size
+from pyexp.sweep import derived_from
 from pyexp.tensor import Tensor
 
 #: A context without warnings. `pyexp/__init__.py` sets it when it loads this module.
@@ -240,7 +241,7 @@ def _fitted(one: Override, there: Any) -> Any:
 
 
 def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> Tensor[FrozenConfig]:
-    """The grid with the overrides merged over every config, in order. Coordinates follow.
+    """The grid with the overrides merged over every config, in order. Coordinates follow, and what `derive` returns.
 
     A typed word is read as the kind of the value that it replaces, in each config separately.
 
@@ -255,14 +256,15 @@ def overridden(configs: Tensor[FrozenConfig], overrides: Sequence[Override]) -> 
     for one in overrides:
         _validate_override(one, cells)
     readers = [(one, cached_by_identity(partial(_fitted, one))) for one in overrides]
-    changed = tuple(
+
+    def change(config: FrozenConfig, like: FrozenConfig = cells[0]) -> FrozenConfig:
+        """The config with the overrides, read as the kinds of the values in another one."""
+        values = [(one, read(lookup(like, one.key, NOTHING))) for one, read in readers]
         # A dot in the override's path may be part of a key of this config.
-        applied(
-            config,
-            [(route(config, one.path) or one.path, read(lookup(config, one.key, NOTHING))) for one, read in readers],
-        )
-        for config in cells
-    )
+        return applied(config, [(route(config, one.path) or one.path, value) for one, value in values])
+
+    # What `derive` makes of a key follows its override, and may have an override of its own.
+    changed = tuple(map(change, derived_from(configs.cells, change), cells))
     axes = []
     for axis, codes in zip(configs.axes, codes_along(configs.axes, range(len(cells))), strict=True):
         levels = [

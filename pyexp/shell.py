@@ -81,7 +81,7 @@ class Call(NamedTuple):
             script=_script(self.experiment.fn),
             function=own,
             others=frozenset(map(_function, self.siblings)) - {own},
-            program=_program(self.experiment.fn, initializer, self.experiment.defaults),
+            program=_program(self.experiment.fn, initializer, self.experiment.defaults, _runs_what_is_loaded(options)),
             defaults=self.experiment.defaults,
             like=like,
         )
@@ -170,10 +170,19 @@ def _script(fn: Any) -> str:
     return "" if name == "__main__" else name.rpartition(".")[2]
 
 
-def _program(fn: Any, initializer: Any, defaults: FrozenConfig) -> Program:
-    """The present program, with its code if the fingerprint of that can be taken."""
+def _runs_what_is_loaded(options: Options) -> bool:
+    """Whether the cells run the modules that this process has loaded, and not what their files hold now."""
+    executor = options.executor if isinstance(options.executor, str) else type(options.executor).__name__
+    return options.pdb or executor in ("inline", "fork", "InlineExecutor", "ForkExecutor")
+
+
+def _program(fn: Any, initializer: Any, defaults: FrozenConfig, is_loaded: bool) -> Program:
+    """The present program, with its code if the fingerprint of that can be taken.
+
+    `is_loaded` says that the cells run what this process has loaded.
+    """
     try:
-        codes = Codes(fn, initializer)
+        codes = Codes(fn, initializer, is_loaded=is_loaded)
     except Exception:  # a source may hold anything, and must not fail the run
         return Program(defaults=defaults)
     codes.of()  # reads the sources now

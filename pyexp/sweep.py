@@ -306,6 +306,21 @@ def derive(configs: Configs, fn: Callable[[FrozenConfig], Mapping[str, Any]]) ->
     return Tensor.of_cells(Derived(grid.cells, fn), [axis.loose(fn) for axis in grid.axes])
 
 
+def derived_from(cells: Cells[FrozenConfig], change: Callable[[FrozenConfig], FrozenConfig]) -> Cells[FrozenConfig]:
+    """The cells of a grid, where each function of `derive` gets a changed config.
+
+    >>> grid = derive([{"lr": 1.0}], lambda config: {"decay": config["lr"] / 10})
+    >>> derived_from(grid.cells, lambda config: freeze_config({"lr": 5.0}))[0]
+    FrozenConfig({'decay': 0.5, 'lr': 1.0})
+    """
+    if isinstance(cells, Chain):
+        return replace(cells, parts=tuple(derived_from(part, change) for part in cells.parts))
+    if isinstance(cells, Derived):
+        fn = cells.fn
+        return Derived(derived_from(cells.cells, change), lambda config: fn(change(config)))
+    return replace(cells, cells=derived_from(cells.cells, change)) if isinstance(cells, (Box, Product)) else cells
+
+
 def with_defaults(configs: Tensor[FrozenConfig], defaults: FrozenConfig) -> Tensor[FrozenConfig]:
     """The configs, each filled up with the defaults; lazy, in the same shape.
 

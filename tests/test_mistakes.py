@@ -97,6 +97,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "experiment.run(argv='--report -q')",
             "UsageError: argv is '--report -q'; .* list of words: ['--report', '-q']",
         ),
+        ("experiment.run(argv=['-j', 2])", "UsageError: argv is ['-j', 2]; its words are strings: ['-j', '2']"),
         (
             "experiment.run(report='table')",
             "UsageError: report is 'table'; it takes a function of the Results, or True",

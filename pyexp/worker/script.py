@@ -79,6 +79,35 @@ def remember() -> None:
         _read[script.file] = script
 
 
+def remember_modules() -> None:
+    """Note the files of the user's modules that are loaded, as they are now: later these may be edited."""
+    libraries = tuple({os.path.join(folder, "") for folder in (sys.prefix, sys.base_prefix)})
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        origin = getattr(spec, "origin", None) or ""
+        if origin.endswith(".py") and not origin.startswith(libraries) and _loaded.get(name, (None,))[0] is not spec:
+            _loaded[name] = spec, _times_of(origin)
+
+
+#: For each module that was remembered its spec, which a reload replaces, and the times and size of its file then.
+_loaded: dict[str, tuple[Any, tuple[int, ...]]] = {}
+
+
+def _times_of(file: str) -> tuple[int, ...]:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return ()
+    return status.st_mtime_ns, status.st_size
+
+
+def was_edited(name: str, file: str) -> bool:
+    """Whether the file of a loaded module was edited since that was remembered."""
+    spec, times = _loaded.get(name, (None, ()))
+    is_known = spec is not None and getattr(sys.modules.get(name), "__spec__", None) is spec
+    return is_known and _times_of(file) != times
+
+
 def _script(namespace: Mapping[str, Any]) -> Script | None:
     """The script with this namespace; None without a source (in a notebook, at a prompt, from stdin)."""
     file = namespace.get("__file__")

@@ -34,10 +34,14 @@ NOWHERE = "<exec>"
 class Codes:
     """The fingerprints of an experiment's code: its function and initializer, and the script that is running.
 
-    What a config names counts for the cells that have it.
+    What a config names counts for the cells that have it. `is_loaded` says that the cells run what this process has
+    loaded, so that a module which was edited since is no code of theirs.
     """
 
-    def __init__(self, fn: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], initializer: Callable[..., Any] | None = None, *, is_loaded: bool = False
+    ) -> None:
+        self._is_loaded = is_loaded
         roots = [*_roots(fn), *(() if initializer is None else _roots(initializer))]
         self._namespace = script.namespace_of(fn)
         self._sources = sources = Sources(self._namespace)
@@ -60,8 +64,16 @@ class Codes:
             self._known[given] = None
             with suppress(Exception):  # a source may hold anything, and must not fail the run
                 code = self._fingerprint(given)
-                self._known[given] = holding(code, self._held | self._typed_values(code))
+                self._known[given] = holding(code, self._held | self._typed_values(code) | self._older())
         return self._known[given]
+
+    def _older(self) -> dict[str, bytes]:
+        """A part for each module that was edited since it was loaded, if the cells run what is loaded.
+
+        The source in its file is not theirs, and no source has this part.
+        """
+        read = self._sources.read.items() if self._is_loaded else ()
+        return {f"{name}.<before an edit>": b"" for name, source in read if script.was_edited(name, source.file)}
 
     def _typed_values(self, code: Code) -> dict[str, bytes]:
         """The values of the globals of a notebook or a prompt that cannot change, by their names as parts.
@@ -291,7 +303,7 @@ def _defaults(fn: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes of an object that only its making sets. Others may be counters."""
+    """The attributes of an object that only its making sets: others may be counters. A path only says where."""
     if isinstance(thing, (type, functools.partial)):
         return
     methods = [
@@ -299,7 +311,7 @@ def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     ]
     later = [each.__code__ for each in methods if each.__name__ not in ("__init__", "__new__", "__post_init__")]
     for name, value in vars(thing).items() if hasattr(thing, "__dict__") else ():
-        if not any(_sets(code, name, "STORE_ATTR") for code in later):
+        if not isinstance(value, PurePath) and not any(_sets(code, name, "STORE_ATTR") for code in later):
             yield name, value
 
 

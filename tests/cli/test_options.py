@@ -73,6 +73,11 @@ def test_what_is_spelled_is_parsed_back(options: dict[str, Any]) -> None:
     assert parse(spelled(options)) == options
 
 
+def test_a_new_run_needs_no_word() -> None:
+    assert spelled({"timestamp": True}) == []
+    assert spelled({"timestamp": False}) == ["--no-timestamp"]
+
+
 @pytest.mark.parametrize("field", sorted({field for field in SWITCHES if field != "timestamp"}))
 def test_every_switch_can_be_taken_back_on_the_command_line(field: str) -> None:
     option = BY_FIELD[field]

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pyexp import Tensor, UsageError, concat, merge, sample, sweep
+from pyexp import Tensor, UsageError, concat, derive, merge, sample, sweep
 from pyexp.configs import FrozenConfig, equal, freeze, lookup, thaw
 from pyexp.options import overridden, override_of, overrides_of
 from pyexp.sweep import grid_of
@@ -386,3 +386,22 @@ def test_the_coordinates_of_scattered_cells_follow_overrides_too(lists, texts, d
                 assert all(code == -1 or equal(level.axis.coords[code], held[i]) for i, code in enumerate(level.codes))
             else:
                 assert level.axis.coords == old.axis.coords
+
+
+def test_what_is_derived_from_a_key_follows_its_override() -> None:
+    """In every form of a grid, also below sweeps and selections; and it may have an override of its own."""
+    grid = derive([{"name": "e", "epochs": 2, "n": 10}], lambda config: {"steps": config["epochs"] * config["n"]})
+    grid = sweep(grid, [{"k": 1}, {"k": 2}])
+    forms = [grid, grid[:, :1], grid.where(lambda config: config["k"] == 2), concat([grid, sweep(grid, [{"j": 1}])])]
+    for form in forms:
+        for made in overridden(form, overrides_of(["epochs=5", "+new=3"])):
+            assert (made["epochs"], made["steps"], made["new"]) == (5, 50, 3)
+        for made in overridden(form, overrides_of(["epochs=5", "steps=7"])):
+            assert (made["epochs"], made["steps"]) == (5, 7)
+        twice = derive(form, lambda config: {"twice": config["steps"] * config.get("times", 2)})
+        for made in overridden(twice, overrides_of(["n=1", "+times=3"])):
+            assert (made["steps"], made["twice"]) == (2, 6)
+    varied = sweep([{"name": "e", "n": 10}], [{"k": k, "epochs": 2, "lr": 1.0} for k in range(2)])
+    steps = derive(varied, lambda config: {"steps": config["epochs"] * config["n"] * config["lr"]})
+    for made in overridden(steps, overrides_of(["epochs=5", "lr=2"])):
+        assert repr(made["steps"]) == "100.0"

@@ -361,6 +361,7 @@ class Trainer:
         self.factor = factor
         self.calls = 0
         self.seen = [factor]
+        self.folder = Path(str(id(self)))
 
     def __call__(self, config: pyexp.Config) -> int:
         self.calls += 1
@@ -381,3 +382,30 @@ def test_defaults_and_objects_differ_by_the_values_that_they_hold() -> None:
         assert "test_sources.Trainer.factor changed" in change(before, after)
         first(pyexp.Config(x=1))
         assert Codes(first).of() == before  # a count of calls is no part of it
+
+
+STALE = """
+import importlib, sys
+from pyexp.store.code import change
+from pyexp.worker.sources import Codes
+
+SOURCE = "from pyexp import experiment\\nLR = 1\\n@experiment\\ndef e(config): return LR\\n"
+def write(text):
+    with open("lib.py", "w") as file:
+        file.write(text)
+
+write(SOURCE)
+import lib
+before = Codes(lib.e.fn, is_loaded=True).of()
+write(SOURCE.replace("1", "100"))
+for is_loaded in (True, False):
+    print(change(before, Codes(lib.e.fn, is_loaded=is_loaded).of()))
+importlib.reload(lib)
+print(change(before, Codes(lib.e.fn, is_loaded=True).of()))
+"""
+
+
+def test_a_module_that_was_edited_since_it_was_loaded_is_not_what_inline_runs(tmp_path: Path) -> None:
+    said = run(tmp_path, "-c", STALE, PYTHONPATH=os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
+    edited = "lib.LR changed"
+    assert said.splitlines() == [f"lib.<before an edit> is new, {edited}", edited, edited]
