@@ -142,9 +142,11 @@ def reopen(descriptors: Sequence[int]) -> None:
     for number in descriptors:
         with suppress(OSError):  # this user may not open it any more
             again = os.open(f"/proc/self/fd/{number}", unix.fcntl.fcntl(number, unix.fcntl.F_GETFL))
-            os.lseek(again, os.lseek(number, 0, os.SEEK_CUR), os.SEEK_SET)
-            os.dup2(again, number, os.get_inheritable(number))
-            os.close(again)
+            try:
+                os.lseek(again, os.lseek(number, 0, os.SEEK_CUR), os.SEEK_SET)
+                os.dup2(again, number, os.get_inheritable(number))
+            finally:
+                os.close(again)
 
 
 def live(call: Callable[[], Any], cell: Assignment, status: int, before: Before | None = None) -> None:
