@@ -13,7 +13,7 @@ from typing import Any
 from pyexp.configs import Config
 from pyexp.executors.base import Executor, Function, Running, RunSettings, Session, StopRequest, Task
 from pyexp.results import Outcome as Told
-from pyexp.store import files, pickling
+from pyexp.store import claims, files, pickling
 from pyexp.store.layout import WANTED
 from pyexp.worker.guardian import new_mark
 from pyexp.worker.outcome import attempt
@@ -87,19 +87,14 @@ class ThreadCell(Running):
 
     def attempt_begins(self) -> str:
         """The file `wanted` of a new attempt, which ends an earlier one."""
+        if self.wanted:
+            claims.end_holders([self.wanted])
         with self.ending:
-            self.attempts_end()
             self.wanted = os.path.join(self.task.folder, files.temporary_name(WANTED))
             if not self.left:
                 with open(self.wanted, "xb") as file:
                     file.write(b"1")
             return self.wanted
-
-    def attempts_end(self) -> None:
-        """Make an attempt elsewhere end, if there is one."""
-        if self.wanted:
-            with suppress(OSError):
-                os.unlink(self.wanted)
 
 
 class ThreadSession(Session):
@@ -137,9 +132,10 @@ class ThreadSession(Session):
             lambda: returned.append(self._executor.run(fn, task.private_config(), Path(task.result_path))),
             lambda _: [],
         )
+        if running.wanted:  # `run` may have lost sight of the attempt, and a retry has the same folder
+            claims.end_holders([running.wanted])
         running.returned.set()
         with running.ending:
-            running.attempts_end()
             if running.left:  # the folder may be another attempt's by now
                 return
             if returned and isinstance(returned[0], Outcome):
@@ -172,7 +168,8 @@ class ThreadSession(Session):
         """
         with running.ending:
             running.left = True
-            running.attempts_end()
+            with suppress(OSError):
+                os.unlink(running.wanted)
         if running.wanted and not running.returned.wait(self._patience):
             self._patience = 0.0  # nobody there hears of it
         return running.outcome

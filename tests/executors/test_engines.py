@@ -16,6 +16,7 @@ from conftest import Script
 
 import pyexp
 from pyexp import Executor, FuturesExecutor, UsageError
+from pyexp.executors.base import RunSettings
 from pyexp.testing import CARRIED, ON_AN_ENGINE, Behaviour, Lab, executor_behaviours
 
 
@@ -96,6 +97,32 @@ def test_an_attempt_that_the_run_gives_up_ends_where_it_runs(processes: Any, tmp
     assert not list(tmp_path.rglob("*.pyexp-tmp"))
 
 
+def test_an_attempt_that_its_executor_has_lost_sight_of_ends_before_the_next(tmp_path: Path):
+    class Losing(Executor):
+        pool, lost = ThreadPoolExecutor(2), False
+
+        def run(self, fn, config, result_path):
+            future = self.pool.submit(pyexp.attempt(fn, config, result_path))
+            if not self.lost:
+                _wait_for(config.out / "who")
+                self.lost = True
+                raise ConnectionError("no route to host")
+            return future.result()
+
+    def fn(config):
+        for _ in range(20):
+            with open(config.out / "who", "a") as who:
+                who.write(f"{os.getpid()} ")
+            time.sleep(0.02)
+        return os.getpid()
+
+    executor = Losing()
+    (trial,) = Lab(lambda: executor, tmp_path).run_all([(fn, {})], RunSettings(retries=1, durable=False))
+    executor.pool.shutdown()
+    assert trial.attempts == 1
+    assert (trial.folder / "who").read_text().split()[-20:] == [str(trial.value)] * 20
+
+
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
     with ExitStack() as undo:
@@ -168,7 +195,6 @@ def test_an_engine_that_refuses_a_cell_is_that_cells_failure(tmp_path: Path):
 def test_a_cell_that_waits_in_the_engine_never_begins_once_the_run_is_stopped(tmp_path: Path):
     """It is the file in the cell's folder that says so: the engine may have no way to cancel."""
     from pyexp.executors.attempts import PackedCell, packed, perform
-    from pyexp.executors.base import RunSettings
 
     luggage = packed(lambda config: (config.out / "ran").touch(), RunSettings(durable=False))
     for name, content in (("gone", None), ("asked", b""), ("wanted", b"1")):
@@ -183,7 +209,6 @@ def test_a_cell_that_waits_in_the_engine_never_begins_once_the_run_is_stopped(tm
 
 def test_a_machine_that_does_not_see_the_folder_or_has_another_pyexp_says_so(tmp_path: Path):
     from pyexp.executors.attempts import PackedCell, packed, perform
-    from pyexp.executors.base import RunSettings
 
     cell = PackedCell.of(packed(lambda config: 1, RunSettings()), pyexp.freeze({}), str(tmp_path / "elsewhere"))
     assert "all machines have to see the output folder" in perform(cell)["message"]
@@ -314,7 +339,6 @@ def test_cells_that_a_killed_run_left_on_an_engine_end_when_it_goes_on(script: S
     """The pool outlives the run here, as Slurm's jobs do."""
     script.write(_SCRIPT)
     from pyexp.executors.attempts import PackedCell, packed, perform
-    from pyexp.executors.base import RunSettings
 
     process = script.start(env={**os.environ, "SECONDS": "60"})
     (note, *_) = script.wait_for("out/e/run/b-*/pid")
