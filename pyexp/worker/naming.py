@@ -10,9 +10,11 @@ import hashlib
 import os
 import pickle
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from io import BytesIO
+from pathlib import PurePath
 from types import CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
@@ -22,7 +24,7 @@ from pyexp.store.modules import is_project
 from pyexp.store.pickling import MAIN
 from pyexp.worker import script
 from pyexp.worker.messages import Kit, Lack, Rest
-from pyexp.worker.script import LAYERS, Survey, lookup, main_namespace, of_main
+from pyexp.worker.script import LAYERS, Survey, lookup, main_namespace, of_main, place_of
 
 
 def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
@@ -206,17 +208,48 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def lacking(asked: Survey, namespace: Mapping[str, Any]) -> Lack:
+#: The types of what a program sets in a module to be read by others.
+_SETTINGS = (bool, int, float, complex, str, bytes, type(None), PurePath, Enum)
+#: The most items of a list, dict or set of settings.
+_MANY = 1000
+
+
+def is_setting(value: Any, depth: int = 8) -> bool:
+    """Whether a value is plain data: numbers, texts, paths, Enums, small collections, an `argparse.Namespace`."""
+    if isinstance(value, _SETTINGS):
+        return True
+    kind = type(value)
+    if kind.__name__ in ("Namespace", "SimpleNamespace") and kind.__module__ in ("argparse", "types"):
+        value, kind = vars(value), dict
+    if kind not in (list, tuple, set, frozenset, dict) or len(value) > _MANY or depth == 0:
+        return False
+    inside = [*value, *value.values()] if kind is dict else value
+    return all(is_setting(each, depth - 1) for each in inside)
+
+
+def settings(modules: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, bytes]:
+    """The digests of the settings in these modules, as far as they are loaded: the guard may have set them."""
+    found = {}
+    for module in modules:
+        there = getattr(sys.modules.get(module), "__dict__", {})
+        for name, value in list(there.items()) if module not in MAIN and there is not namespace else ():
+            if not _is_pythons(name) and is_setting(value) and (known := digest(value, namespace)) is not None:
+                found[f"{module}:{name}"] = known
+    return found
+
+
+def lacking(asked: Survey, namespace: dict[str, Any]) -> Lack:
     """What a worker lacks of a survey: globals with another value, missing globals, missing paths.
 
-    For a global whose value cannot be pickled, only its presence is checked.
+    For a global whose value cannot be pickled, only its presence is checked. Modules that are not loaded are left out.
     """
-    differ = [
-        name
-        for name, expected in asked.values.items()
-        if name in namespace and expected is not None and digest(namespace[name], namespace) != expected
-    ]
-    missing = [name for name in asked.values if name not in namespace]
+    differ, missing = [], []
+    for key, expected in asked.values.items():
+        place, name = place_of(key, namespace)
+        if place is not None and name not in place:
+            missing.append(key)
+        elif place is not None and expected is not None and digest(place[name], namespace) != expected:
+            differ.append(key)
 
     def is_there(path: str, mark: Any) -> bool:
         try:
@@ -270,7 +303,11 @@ class Shipment:
             folder = os.getcwd()
         except OSError:  # it was removed
             folder = os.path.abspath(os.sep)
-        self.kit = Kit([str(each) for each in sys.argv], path, folder, source, script.project_sources(), self.asked)
+        sources = script.project_sources()
+        if source is not None:
+            own = (name for name in sources if name.partition(".")[0] != "pyexp")  # which may be in the project too
+            self.asked.values |= settings(own, self._namespace)
+        self.kit = Kit([str(each) for each in sys.argv], path, folder, source, sources, self.asked)
         if source is None:
             self.rest(Lack())
 
@@ -292,7 +329,10 @@ class Shipment:
 
         values = {}
         for name in sorted(lack.names(self.asked)):
-            value = self._namespace[name]
+            place, key = place_of(name, self._namespace)
+            if place is None or key not in place:  # removed since
+                continue
+            value = place[key]
             if self.asked.values.get(name) is not None and comes_back(pack(value), self._namespace):
                 values[name] = value
             elif name in lack.missing:

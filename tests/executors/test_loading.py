@@ -442,6 +442,22 @@ def test_a_loading_that_fails_once_costs_one_cell(script, executor, death):
     assert ended.stdout.splitlines()[1] == ("away" if served else "42"), ended.stderr
 
 
+@EACH
+def test_a_setting_of_a_module_that_the_guard_made_holds_in_its_cells(script, executor):
+    script.write("import argparse\nLR, OPTIONS, ARGS = 1, {'a': 1}, None\ndef read(): return LR", "settings.py")
+    top = "import settings\nfrom settings import OPTIONS"
+    guarded = """
+        settings.LR = 5
+        settings.NEW = "new"
+        OPTIONS["a"] = 2
+        settings.ARGS = settings.argparse.Namespace(epochs=7)
+    """
+    body = "return settings.read(), settings.NEW, settings.ARGS.epochs, settings.OPTIONS, OPTIONS"
+    script.write(of_two_cells(executor, body, top=top, guarded=guarded))
+    ended = script.run()
+    assert ended.stdout.splitlines() == ["(5, 'new', 7, {'a': 2}, {'a': 2})"] * 2, ended.stderr
+
+
 # The initializer
 
 INITIALIZED = """
