@@ -233,9 +233,19 @@ def settings(modules: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, 
     for module in modules:
         there = getattr(sys.modules.get(module), "__dict__", {})
         for name, value in list(there.items()) if module not in MAIN and there is not namespace else ():
-            if not _is_pythons(name) and is_setting(value) and (known := digest(value, namespace)) is not None:
+            if _is_pythons(name) or not is_setting(value) or (isinstance(value, bool) and _is_flag(name, there)):
+                continue
+            if (known := digest(value, namespace)) is not None:
                 found[f"{module}:{name}"] = known
     return found
+
+
+def _is_flag(name: str, namespace: Mapping[str, Any]) -> bool:
+    """Whether a function of the module itself sets it: as for what is done once in a process, and not in the worker."""
+    from pyexp.worker.sources import sets  # only the run asks, which has taken the fingerprint of its code with it
+
+    codes = [value.__code__ for value in [*namespace.values()] if isinstance(value, FunctionType)]
+    return any(name in code.co_names and sets(code, name) for code in codes)
 
 
 def lacking(asked: Survey, namespace: dict[str, Any]) -> Lack:

@@ -442,17 +442,32 @@ def test_a_loading_that_fails_once_costs_one_cell(script, executor, death):
     assert ended.stdout.splitlines()[1] == ("away" if served else "42"), ended.stderr
 
 
+SETTINGS = """
+import argparse
+LR, OPTIONS, ARGS, is_open = 1, {"a": 1}, None, False
+
+def opened():
+    global is_open
+    was, is_open = is_open, True
+    return was
+"""
+
+
 @EACH
 def test_a_setting_of_a_module_that_the_guard_made_holds_in_its_cells(script, executor):
-    script.write("import argparse\nLR, OPTIONS, ARGS = 1, {'a': 1}, None\ndef read(): return LR", "settings.py")
+    script.write(SETTINGS, "settings.py")
     top = "import settings\nfrom settings import OPTIONS"
     guarded = """
         settings.LR = 5
         settings.NEW = "new"
         OPTIONS["a"] = 2
         settings.ARGS = settings.argparse.Namespace(epochs=7)
+        settings.opened()
     """
-    body = "return settings.read(), settings.NEW, settings.ARGS.epochs, settings.OPTIONS, OPTIONS"
+    body = f"""
+        assert settings.opened() == {executor == "fork"}  # what is done in one process is not done in another
+        return settings.LR, settings.NEW, settings.ARGS.epochs, settings.OPTIONS, OPTIONS
+    """
     script.write(of_two_cells(executor, body, top=top, guarded=guarded))
     ended = script.run()
     assert ended.stdout.splitlines() == ["(5, 'new', 7, {'a': 2}, {'a': 2})"] * 2, ended.stderr
