@@ -19,9 +19,10 @@ from pyexp import __version__
 from pyexp.configs import Config, FrozenConfig, freeze, thaw
 from pyexp.errors import UsageError
 from pyexp.executors.base import Function, RunSettings, StopRequest, Task
-from pyexp.executors.loop import Ended, schedule
+from pyexp.executors.loop import Ended, finished, schedule
 from pyexp.executors.processes import WorkerSession, import_path, interpreter_flags, rest_for_others
-from pyexp.executors.threads import Outcome, code_of_cell
+from pyexp.executors.threads import Outcome, Prepared, cell_here
+from pyexp.store import claims
 from pyexp.store.layout import RESULT
 from pyexp.store.pickling import dumps
 from pyexp.worker import messages
@@ -104,8 +105,24 @@ def attempt(
     if path.name != RESULT:
         raise UsageError(f"result_path is {str(result_path)!r}; it takes the path of a cell's {RESULT}")
     frozen = freeze({key: value for key, value in config.items() if key != "out"})
-    luggage = packed(fn, RunSettings(timeout=timeout))
-    return functools.partial(perform, PackedCell.of(luggage, frozen, str(path.parent), code=code_of_cell.get()))
+    here, folder = cell_here.get(), str(path.parent)
+    wanted = here.attempt_begins() if here is not None and here.task.folder == folder else ""
+    code = "" if here is None else here.task.code
+    return functools.partial(perform, PackedCell.of(_packed_once(fn, timeout), frozen, folder, wanted, code))
+
+
+def _packed_once(fn: Function, timeout: float | None) -> Luggage:
+    """The luggage for cells of the function; one for a run, so that an edit meanwhile reaches no cell."""
+    here = cell_here.get()
+    inner, initializer = (fn.fn, fn.initializer) if isinstance(fn, Prepared) else (fn, None)
+    settings = RunSettings(timeout=timeout, initializer=initializer)
+    if here is None or here.task.fn is not inner:
+        return packed(inner, settings)
+    with here.packing:
+        if timeout not in here.luggage:
+            here.luggage[timeout] = packed(inner, settings)
+        found: Luggage = here.luggage[timeout]
+        return found
 
 
 def perform(cell: PackedCell) -> Outcome:
@@ -118,26 +135,34 @@ def perform(cell: PackedCell) -> Outcome:
         elif not os.path.isdir(cell.folder):
             words = f"{socket.gethostname()} does not see {cell.folder}: all machines have to see the output folder"
             outcome = failure("ExecutorError", words)
-        elif _wanted(cell) == 0:
-            with PackedSession(cell.luggage, pickle.loads(cell.luggage.kit), serves=False) as session:
-
-                def look() -> None:
-                    session.stop.count = max(session.stop.count, _wanted(cell))
-
-                ended = session.run(cell.config, cell.folder, cell.code, look)
-                if ended is not None and _wanted(cell) < 2:  # else a result in the folder may be of another attempt
+        elif stops(cell.wanted) == 0:
+            with claims.held(cell.wanted):  # an engine that has lost sight of a cell may run it again meanwhile
+                if cell.wanted and (told := finished(_task(cell.folder, cell.code), None)) is not None:
+                    outcome = told
+                elif stops(cell.wanted) == 0 and (ended := _run(cell)) is not None:
                     outcome, began = {**ended.outcome, "seconds": ended.seconds}, ended.started
     except Exception as error:  # this machine has no process or no disk to give: that is how the cell ended
         outcome = failed(error)
     return Outcome({"seconds": time.time() - began, **outcome, "started": began, "host": socket.gethostname()})
 
 
-def _wanted(cell: PackedCell) -> int:
-    """0 while the run wants the cell, 1 if it has asked it to stop, 2 if it is to end at once."""
-    if not cell.wanted:
+def _run(cell: PackedCell) -> Ended | None:
+    """How the cell ended; None if the run did not want it to the end."""
+    with PackedSession(cell.luggage, pickle.loads(cell.luggage.kit), serves=False) as session:
+
+        def look() -> None:
+            session.stop.count = max(session.stop.count, stops(cell.wanted))
+
+        ended = session.run(cell.config, cell.folder, cell.code, look)
+    return ended if stops(cell.wanted) < 2 else None  # a result in the folder may be of another attempt
+
+
+def stops(wanted: str) -> int:
+    """0 while the run wants the cell of this file, 1 if it has asked it to stop, 2 if it is to end at once."""
+    if not wanted:
         return 0
     try:
-        return 0 if os.stat(cell.wanted).st_size else 1
+        return 0 if os.stat(wanted).st_size else 1
     except FileNotFoundError:
         return 2
     except OSError:  # the disk does not answer just now
@@ -154,12 +179,15 @@ class PackedSession(WorkerSession):
     def run(self, config: bytes, folder: str, code: str, look: Callable[[], None]) -> Ended | None:
         """Run the cell with this config in its folder; None if it was stopped. `look` is called again and again."""
         self._config = config
-        task = Task(os.path.basename(folder), _nothing, freeze({}), folder, code=code)
-        endings = list(schedule(self, iter([task]), look))  # to its end
+        endings = list(schedule(self, iter([_task(folder, code)]), look))  # to its end
         return endings[0] if endings else None
 
     def _pickled_config(self, task: Task) -> bytes:
         return self._config
+
+
+def _task(folder: str, code: str) -> Task:
+    return Task(os.path.basename(folder), _nothing, freeze({}), folder, code=code)
 
 
 def _nothing(_config: Config) -> None:

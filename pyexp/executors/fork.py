@@ -100,6 +100,7 @@ class ForkSession(ProcessSession):
                         os.close(descriptor)
         os.close(parents)
         cells.become(cell)
+        cells.reopen(cells.files_being_read())
         cells.reseed()
         status = cells.out_of_the_way(writer)
         os.close(writer)

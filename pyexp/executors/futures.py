@@ -17,7 +17,8 @@ from pyexp.executors.base import Function, Running, RunSettings, Session, Sessio
 from pyexp.executors.logs import Echo
 from pyexp.executors.threads import Outcome
 from pyexp.results import Outcome as Told
-from pyexp.store import files
+from pyexp.store import claims, files
+from pyexp.store.layout import WANTED
 from pyexp.worker.outcome import failed, failure
 
 #: Seconds between two looks at the futures.
@@ -92,7 +93,7 @@ class FuturesSession(Session):
 
     def start(self, task: Task) -> FuturesCell:
         # The cell is wanted while this file exists. Preparing the folder for the next attempt removes it.
-        wanted = os.path.join(task.folder, files.temporary_name("wanted"))
+        wanted = os.path.join(task.folder, files.temporary_name(WANTED))
         with open(wanted, "xb") as file:
             file.write(b"1")
         try:
@@ -117,8 +118,7 @@ class FuturesSession(Session):
     def _outcome(self, one: FuturesCell) -> Told:
         """How a cell ended whose future is done: as it says itself, or as the engine lost it."""
         self._cells.remove(one)
-        with suppress(OSError):
-            os.unlink(one.wanted)
+        claims.end_holders([one.wanted])  # the engine may have lost sight of it, and a retry has the same folder
         one.began = one.handed_over
         try:
             told = one.future.result()

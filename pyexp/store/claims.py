@@ -6,7 +6,8 @@ way. Ages and process ids are never used. Knows names and locks, not what is cla
 
 import errno
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from pyexp.store import files, unix
 _BYTE = 1 << 30
 # Windows' error for removing an open file.
 _IN_USE = 32
+#: Seconds that processes elsewhere have to end when their files are removed.
+PATIENCE = 10.0
+# Seconds between two tries to lock a file.
+_LOOK = 0.01
 # The descriptors of the claims of this process. Its forks close them: a pool's workers may outlive this process.
 _held: set[int] = set()
 
@@ -159,6 +164,47 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
+
+
+@contextmanager
+def held(path: str) -> Iterator[None]:
+    """Hold a lock on a file meanwhile, waiting for others that hold it as long as the file is there.
+
+    Do nothing if it is missing, or if the system could not remove it then (Windows).
+    """
+    with ExitStack() as undo:
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | files.PLAIN) if unix.fcntl else -1
+            if descriptor >= 0:
+                _held.add(descriptor)
+                undo.callback(_close, descriptor)
+            while descriptor >= 0 and not _locked(descriptor) and _is_named(descriptor, path):
+                time.sleep(_LOOK)
+        yield
+
+
+def end_holders(paths: Iterable[str], patience: float = PATIENCE) -> bool:
+    """Remove files whose holders end then, and return whether these have ended within so many seconds.
+
+    A missing file has no holder.
+    """
+    with ExitStack() as undo:
+        left = []
+        for path in paths:
+            with suppress(OSError):
+                if unix.fcntl:
+                    left.append(os.open(path, os.O_RDWR | files.PLAIN))
+                    undo.callback(os.close, left[-1])
+            with suppress(OSError):
+                os.unlink(path)
+        deadline = time.monotonic() + patience
+        for descriptor in left:
+            with suppress(OSError):
+                while not _locked(descriptor):
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(_LOOK)
+        return True
 
 
 def tidy(folder: str) -> None:

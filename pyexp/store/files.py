@@ -138,9 +138,9 @@ def temporary_name(name: str) -> str:
     return f"{TEMPORARY[0]}{name}.{os.urandom(8).hex()}{TEMPORARY[1]}"
 
 
-def is_temporary(name: str) -> bool:
-    """Whether `write` gives such a name to an unfinished file."""
-    return name.startswith(TEMPORARY[0]) and name.endswith(TEMPORARY[1])
+def is_temporary(name: str, of: str = "") -> bool:
+    """Whether it is a name for an unfinished file, that will have the name `of` if that is given."""
+    return name.startswith(f"{TEMPORARY[0]}{of and f'{of}.'}") and name.endswith(TEMPORARY[1])
 
 
 def size_of(path: str) -> int:

@@ -25,6 +25,8 @@ IGNORE = ".gitignore"
 
 #: Begins the name of what was a cell's folder before its rerun; ends the name of what was set aside.
 BEFORE, UNREADABLE = ".before-", ".unreadable"
+#: Names the temporary file that an attempt elsewhere watches: it ends when that is removed.
+WANTED = "wanted"
 
 #: The name of a new run's folder: the local time of its start.
 TIMESTAMP = "%Y-%m-%d_%H-%M-%S"

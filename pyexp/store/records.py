@@ -22,7 +22,7 @@ from pyexp.plan import ENDED, Cell, Facts, Status, Step, classify, unused
 from pyexp.results import Record, Result, done, from_json, is_library, missing, record_of, restored, to_json
 from pyexp.store import claims, files, modules, pickling
 from pyexp.store.claims import Claim
-from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, Run, names_in
+from pyexp.store.layout import BEFORE, CLAIMS, LOG, RECORD, RESULT, RUN, UNREADABLE, WANTED, Run, names_in
 from pyexp.tables import Results
 from pyexp.tensor import Tensor
 
@@ -347,9 +347,15 @@ def prepare(run: Run, cell: Cell) -> str:
             if os.path.lexists(run.file(cell, RESULT)):
                 aside = set_aside(run.file(cell, RESULT))
             _remove(run.file(cell, RECORD))
+            end_attempts(folder)
             keep_log(run.file(cell, LOG))
             files.remove_temporary(folder)
     return aside
+
+
+def end_attempts(folder: str) -> None:
+    """End attempts at the cell that a run which was killed has left on an engine: the next one has the same folder."""
+    claims.end_holders(os.path.join(folder, name) for name in os.listdir(folder) if files.is_temporary(name, WANTED))
 
 
 def keep_log(path: str) -> None:
@@ -370,6 +376,7 @@ def set_apart(run: Run, cell: Cell, seen: tuple[int, ...]) -> None:
     """
     if files.stamp(run.file(cell, RESULT)) != seen or not os.path.isdir(run.folder(cell)):
         return
+    end_attempts(run.folder(cell))
     files.remove_temporary(run.folder(cell))
     apart = _apart(run, cell)
     if os.path.lexists(apart) and not seen:  # the last finished result is set apart already

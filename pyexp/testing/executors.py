@@ -76,17 +76,10 @@ IN_THREADS: Mapping[str, str] = {
 ON_AN_ENGINE: Mapping[str, str] = {
     "environment_is_the_cells_own": "a cell has the environment of the engine's process, as that was started",
 }
-_LEFT = "the timeout is given to `attempt`, and a thread that waits for the engine is left to itself"
 #: The same for executors that subclass `Executor` alone, and carry `pyexp.attempt` to another place.
 CARRIED: Mapping[str, str] = {
     **ON_AN_ENGINE,
-    "timeout_kills": _LEFT,
-    "timeout_kills_what_is_stopped": _LEFT,
-    "timeout_kills_what_descends_from_the_cell": _LEFT,
-    "timeout_leaves_the_stacks_in_the_log": _LEFT,
-    "threads_are_waited_for_within_the_timeout": _LEFT,
-    "shared_memory_goes_with_the_cell": _LEFT,
-    "halt_ends_what_runs": _LEFT,
+    "timeout_leaves_the_stacks_in_the_log": "only the timeout that is given to `attempt` writes them",
 }
 
 

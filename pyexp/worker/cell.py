@@ -14,6 +14,7 @@ import io
 import os
 import pickle
 import signal
+import stat
 import sys
 import threading
 import time
@@ -57,10 +58,14 @@ def become(cell: Assignment) -> None:
 
 
 def reseed() -> None:
-    """Seed NumPy's global generator anew, if NumPy is loaded. Python does that with its own in every process."""
-    with suppress(Exception):  # another module may be called numpy
-        if "numpy.random" in sys.modules:
-            sys.modules["numpy.random"].seed()
+    """Seed Python's and NumPy's global generators anew, if they are loaded.
+
+    Python does so in a fork only: in a fresh interpreter, the script's `random.seed(0)` would hold for every cell.
+    """
+    for name in ("random", "numpy.random"):
+        with suppress(Exception):  # another module may have this name
+            if name in sys.modules:
+                sys.modules[name].seed()
 
 
 @cache
@@ -115,6 +120,33 @@ def open_files() -> list[Any]:
         with suppress(Exception):
             thing.flush()
     return found
+
+
+def files_being_read() -> list[int]:
+    """The descriptors of files that are open for reading only, where that can be known (Linux)."""
+    found = []
+    with suppress(OSError):
+        for number in map(int, os.listdir("/proc/self/fd")):
+            with suppress(OSError):  # the folder's own descriptor is in the list, and closed by now
+                is_read = unix.fcntl.fcntl(number, unix.fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+                if is_read and number > 2 and stat.S_ISREG(os.fstat(number).st_mode):
+                    found.append(number)
+    return found
+
+
+def reopen(descriptors: Sequence[int]) -> None:
+    """Give this fork positions of its own in these files: otherwise a cell would go on where another one has read to.
+
+    The cells share a file that they write to, so that none overwrites what another one has written.
+    """
+    for number in descriptors:
+        with suppress(OSError):  # this user may not open it any more
+            again = os.open(f"/proc/self/fd/{number}", unix.fcntl.fcntl(number, unix.fcntl.F_GETFL))
+            try:
+                os.lseek(again, os.lseek(number, 0, os.SEEK_CUR), os.SEEK_SET)
+                os.dup2(again, number, os.get_inheritable(number))
+            finally:
+                os.close(again)
 
 
 def live(call: Callable[[], Any], cell: Assignment, status: int, before: Before | None = None) -> None:

@@ -12,7 +12,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -185,7 +185,7 @@ class _Server(NamedTuple):
     """A process that has loaded the script, as its children need to know it.
 
     `pipe` leads to the guardian. `written` is what it wrote before its first cell, `mask` its mask of signals before it
-    became a server, and `before` what a cell must not end.
+    became a server, and `before` what a cell must not end. `reads` are the files that its script has open for reading.
     """
 
     call: Callable[[Any], Any]
@@ -194,6 +194,7 @@ class _Server(NamedTuple):
     written: bytes
     mask: Any
     before: cells.Before
+    reads: Sequence[int]
 
 
 def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoReturn:
@@ -204,9 +205,9 @@ def _serve(control: int, pipe: int | None, call: Callable[[Any], Any]) -> NoRetu
     written = _written()
     # Block signals: the run says when to stop, and a child gets ready before it receives one.
     mask = unix.signal.pthread_sigmask(unix.signal.SIG_BLOCK, guardian.STOPPING)
-    opened = cells.open_files()
+    opened, reads = cells.open_files(), cells.files_being_read()
     gc.collect()
-    server = _Server(call, os.getpid(), pipe, written, mask, cells.note_what_exists(opened))
+    server = _Server(call, os.getpid(), pipe, written, mask, cells.note_what_exists(opened), reads)
     cells.titles()  # loaded here once, and not in each child
     while True:
         cells.reseed()  # each child inherits other seeds
@@ -246,6 +247,7 @@ def _wait_for_cell(server: _Server, mark: str, status: int, link: int) -> NoRetu
         is_guarded, fault = False, None
         try:
             is_guarded = separate(mark, server.pipe, server.pid, {})
+            cells.reopen(server.reads)
         except Exception as error:  # told in the cell's log, when there is one
             fault = error
         messages.write(status, [pickle.dumps((os.getpid(), is_guarded))])

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from conftest import Script
 
 import pyexp
 from pyexp import Executor, FuturesExecutor, UsageError
+from pyexp.executors.base import RunSettings
 from pyexp.testing import CARRIED, ON_AN_ENGINE, Behaviour, Lab, executor_behaviours
 
 
@@ -86,6 +88,39 @@ class Simple(Executor):
 @pytest.mark.parametrize("behaviour", executor_behaviours(exempt=CARRIED), ids=str)
 def test_an_executor_of_one_line_keeps_the_contract(behaviour: Behaviour, processes: Any, tmp_path: Path):
     behaviour.check(lambda: Simple(processes), tmp_path)
+
+
+def test_an_attempt_that_the_run_gives_up_ends_where_it_runs(processes: Any, tmp_path: Path):
+    """Otherwise the next attempt would have the same folder at the same time."""
+    (killed,) = [each for each in executor_behaviours() if each.name == "timeout_kills"]
+    killed.check(lambda: Simple(processes), tmp_path)
+    assert not list(tmp_path.rglob("*.pyexp-tmp"))
+
+
+def test_an_attempt_that_its_executor_has_lost_sight_of_ends_before_the_next(tmp_path: Path):
+    class Losing(Executor):
+        pool, lost = ThreadPoolExecutor(2), False
+
+        def run(self, fn, config, result_path):
+            future = self.pool.submit(pyexp.attempt(fn, config, result_path))
+            if not self.lost:
+                _wait_for(config.out / "who")
+                self.lost = True
+                raise ConnectionError("no route to host")
+            return future.result()
+
+    def fn(config):
+        for _ in range(20):
+            with open(config.out / "who", "a") as who:
+                who.write(f"{os.getpid()} ")
+            time.sleep(0.02)
+        return os.getpid()
+
+    executor = Losing()
+    (trial,) = Lab(lambda: executor, tmp_path).run_all([(fn, {})], RunSettings(retries=1, durable=False))
+    executor.pool.shutdown()
+    assert trial.attempts == 1
+    assert (trial.folder / "who").read_text().split()[-20:] == [str(trial.value)] * 20
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -160,7 +195,6 @@ def test_an_engine_that_refuses_a_cell_is_that_cells_failure(tmp_path: Path):
 def test_a_cell_that_waits_in_the_engine_never_begins_once_the_run_is_stopped(tmp_path: Path):
     """It is the file in the cell's folder that says so: the engine may have no way to cancel."""
     from pyexp.executors.attempts import PackedCell, packed, perform
-    from pyexp.executors.base import RunSettings
 
     luggage = packed(lambda config: (config.out / "ran").touch(), RunSettings(durable=False))
     for name, content in (("gone", None), ("asked", b""), ("wanted", b"1")):
@@ -175,12 +209,61 @@ def test_a_cell_that_waits_in_the_engine_never_begins_once_the_run_is_stopped(tm
 
 def test_a_machine_that_does_not_see_the_folder_or_has_another_pyexp_says_so(tmp_path: Path):
     from pyexp.executors.attempts import PackedCell, packed, perform
-    from pyexp.executors.base import RunSettings
 
     cell = PackedCell.of(packed(lambda config: 1, RunSettings()), pyexp.freeze({}), str(tmp_path / "elsewhere"))
     assert "all machines have to see the output folder" in perform(cell)["message"]
-    other = cell._replace(luggage=cell.luggage._replace(version="pyexp 0 on Python 2"))
-    assert "the run was started by pyexp 0 on Python 2" in perform(other)["message"]
+    old = cell._replace(luggage=cell.luggage._replace(version="pyexp 0 on Python 2"))
+    assert "the run was started by pyexp 0 on Python 2" in perform(old)["message"]
+
+
+def test_an_engine_that_runs_a_cell_twice_makes_one_attempt(tmp_path: Path):
+    """The scheduler lost sight of its worker, and gave the cell to another one."""
+
+    class Twice:
+        def __init__(self):
+            self.pool = ThreadPoolExecutor(2)
+
+        def submit(self, fn, *args):
+            self.pool.submit(fn, *args)
+            _wait_for(tmp_path / "cell" / "ran")
+            return self.pool.submit(fn, *args)
+
+    def fn(config):
+        with open(config.out / "ran", "a") as ran:
+            ran.write("once ")
+        time.sleep(0.3)
+        return 7
+
+    pool = Twice()
+    trial = Lab(lambda: FuturesExecutor(pool), tmp_path).run(fn)
+    trial.done(7)
+    pool.pool.shutdown()
+    assert (trial.folder / "ran").read_text() == "once "
+
+
+def test_a_cell_waits_for_the_attempt_that_a_killed_run_has_left_on_an_engine(tmp_path: Path):
+    from pyexp.store import claims, records
+
+    left = tmp_path / ".wanted.0123456789abcdef.pyexp-tmp"
+    left.write_bytes(b"1")
+    told: list[str] = []
+
+    def attempt():
+        with claims.held(str(left)):
+            began.set()
+            while left.exists():
+                time.sleep(0.01)
+            time.sleep(0.1)
+            told.append("ended")
+
+    began = threading.Event()
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    began.wait(60)
+    records.end_attempts(str(tmp_path))
+    assert told == ["ended"]
+    thread.join()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -256,7 +339,6 @@ def test_cells_that_a_killed_run_left_on_an_engine_end_when_it_goes_on(script: S
     """The pool outlives the run here, as Slurm's jobs do."""
     script.write(_SCRIPT)
     from pyexp.executors.attempts import PackedCell, packed, perform
-    from pyexp.executors.base import RunSettings
 
     process = script.start(env={**os.environ, "SECONDS": "60"})
     (note, *_) = script.wait_for("out/e/run/b-*/pid")

@@ -179,12 +179,18 @@ def test_a_cell_that_dies_after_its_server_is_a_failure_of_its_own(script):
     assert told[1] == "1"
 
 
-def test_each_cell_has_a_process_of_its_own_in_the_state_of_the_loading(script):
-    body = "COUNT.append(1)\nreturn len(COUNT), os.getppid(), os.getpid()"
-    script.write(of_two_cells("server", body, top="COUNT = []"))
+@pytest.mark.parametrize("executor", ["server", "fork"])
+def test_each_cell_has_a_process_of_its_own_in_the_state_of_the_loading(script, executor):
+    """Also of a file that the script has begun to read: a fork shares its position with the process it was made of."""
+    body = "COUNT.append(1)\nreturn len(COUNT), os.getppid(), os.getpid(), os.read(READ, 4)"
+    top = "COUNT = []\nREAD = os.open(__file__, os.O_RDONLY)\nos.read(READ, 1)"
+    script.write(of_two_cells(executor, body, top=top))
     ended = script.run()
-    (count, server, cell), (count_too, server_too, cell_too) = map(ast.literal_eval, ended.stdout.splitlines())
+    (count, server, cell, read), (count_too, server_too, cell_too, read_too) = map(
+        ast.literal_eval, ended.stdout.splitlines()
+    )
     assert (count, count_too) == (1, 1)
+    assert read == read_too == b"impo"
     assert server == server_too
     assert len({server, cell, cell_too}) == 3
 

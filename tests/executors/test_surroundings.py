@@ -272,10 +272,12 @@ threading.Thread(target=stop.wait, name="the poller", daemon=True).start()
     assert "RuntimeWarning: forking a process with other live threads (the poller)" in ended.stderr
 
 
-def test_a_fork_begins_with_the_generators_of_its_parent_but_for_the_one_that_python_seeds_anew(script):
+@pytest.mark.parametrize("executor", ["fork", "pyexp.SubprocessExecutor(fresh=True)"])
+def test_a_cell_begins_with_the_generators_of_the_script_but_for_the_global_one(script, executor):
     seeded = "import random, sys\nrandom.seed(1)\nown = random.Random(1)"
-    script.write(plain("return own.random(), random.random()").replace("import sys", seeded, 1))
-    ended = script.run("--executor", "fork")
+    text = plain("return own.random(), random.random()").replace("import sys", seeded, 1)
+    script.write(text.replace('name="e"', f'name="e", executor={executor if "." in executor else repr(executor)}'))
+    ended = script.run()
     (own, fresh), (own_too, fresh_too) = ast.literal_eval(ended.stdout.replace(") (", "), ("))
     assert own == own_too
     assert fresh != fresh_too

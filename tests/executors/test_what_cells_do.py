@@ -1,5 +1,6 @@
 """What experiments do to their own process, and what must come of it all the same: one true record for each cell."""
 
+import decimal
 import json
 import resource
 import subprocess
@@ -323,6 +324,49 @@ def test_a_thread_that_was_given_up_takes_no_result_away(tmp_path):
     assert executor.ended.wait(10)
     time.sleep(0.2)
     assert results["a"]["x"] == [1]
+
+
+class Carrying(Executor):
+    def run(self, fn, config, result_path):
+        return pyexp.attempt(fn, config, result_path)() if config.name == "carried" else fn(config)
+
+
+def test_a_cell_in_a_thread_has_the_context_of_the_run_and_the_initializer_to_itself(tmp_path):
+    """Decimals, NumPy's `seterr` and the like belong to a context, and a new thread has an empty one."""
+    called = []
+
+    def fn(config):
+        found = str(decimal.Decimal(1) / 3)
+        decimal.getcontext().prec = 2
+        return {"found": found}
+
+    def initialize():
+        decimal.getcontext().prec = 6
+        called.append(1)
+
+    made = pyexp.experiment(name="e", output_dir=tmp_path, quiet=True, executor=Carrying())(fn)
+    configs = [{"name": name} for name in ("a", "b", "carried")]
+    options = {"argv": [], "report": lambda results: [r.get("message") or r["found"] for r in results]}
+    with decimal.localcontext(prec=4):
+        assert made.run(configs=configs[:2], **options) == ["0.3333"] * 2
+        made.initializer(initialize)
+        assert made.run(configs=configs, **options) == ["0.333333"] * 3
+        assert called == [1]
+        assert str(decimal.Decimal(1) / 3) == "0.3333"
+
+
+def test_what_changes_during_a_run_reaches_no_cell_that_is_carried(tmp_path):
+    """Not the source of a module either: what cells have in common is packed once."""
+    state = []
+
+    class Changing(Executor):
+        def run(self, fn, config, result_path):
+            state.append(config.name)
+            return pyexp.attempt(fn, config, result_path)()
+
+    made = pyexp.experiment(name="e", output_dir=tmp_path, quiet=True, executor=Changing())(lambda config: len(state))
+    results = made.run(configs=[{"name": "a"}, {"name": "b"}], report=lambda results: results, argv=[])
+    assert [result.value for result in results] == [1, 1]
 
 
 class Clumsy(Executor):

@@ -1,6 +1,7 @@
 """Files on their way home: what is packed is what is unpacked, and nothing lands outside."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,50 @@ def test_of_a_link_that_leads_out_the_file_comes(two):
     assert not (home / "data").is_symlink()
     assert (home / "data").read_text() == "data"
     assert not os.path.lexists(home / "dangling")
+
+
+def test_a_link_to_a_place_in_the_folder_leads_there_at_home(two):
+    """A link by an absolute path would lead to the node's folder, which is removed."""
+    node, home = two
+    (node / "checkpoints" / "3").mkdir(parents=True)
+    (node / "latest").symlink_to(node / "checkpoints" / "3")
+    (node / "checkpoints" / "top").symlink_to(node / "latest")
+    (node / "other").symlink_to(f"{node}-other")
+    carried(node, home)
+    assert os.readlink(home / "latest") == "checkpoints/3"
+    assert os.readlink(home / "checkpoints" / "top") == "../latest"
+    assert not os.path.lexists(home / "other")
+
+
+def test_a_folder_comes_home_without_what_was_removed_there_or_replaced(two):
+    node, home = two
+    for name in ("kept", "gone", "full/deep/x", "file/x", "link/x", "folder", "parts/of"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(name)
+    os.mkfifo(home / "pipe")
+    sent = [item.name for item in carried(home, node)]
+    shutil.rmtree(node / "full")
+    for name in ("gone", "file/x", "link/x", "folder"):
+        (node / name).unlink()
+    for name in ("file", "link"):
+        (node / name).rmdir()
+    (node / "file").write_text("now a file")
+    (node / "link").symlink_to("kept")
+    (node / "folder").mkdir()
+    unpack(str(home), pack(str(node), bytes, sent), bytes, durable=False)
+    (home / "pipe").unlink()  # it was not sent, and is nothing of the node's
+    assert sorted(p.relative_to(home) for p in home.rglob("*")) == sorted(p.relative_to(node) for p in node.rglob("*"))
+    assert ((home / "file").read_text(), os.readlink(home / "link")) == ("now a file", "kept")
+
+
+def test_nothing_is_removed_outside(two):
+    node, home = two
+    (node / "kept").touch()
+    (home / "a").symlink_to(node)
+    unpack(str(home), [Item("a/kept", "gone", []), Item("nothing/x", "gone", [])], bytes, durable=False)
+    assert (node / "kept").exists()
+    with pytest.raises(StoreError, match="outside"):
+        unpack(str(home), [Item("../node/kept", "gone", [])], bytes, durable=False)
 
 
 def test_pipes_and_unfinished_writes_stay(two):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -156,6 +157,25 @@ def test_a_cell_ends_when_the_head_has_not_been_heard_for_too_long(session, ende
     assert outcome["type"] == "NodeDiedError"
     assert "had not heard" in outcome["message"]
     assert not alive(int((tmp_path / "1" / "pid").read_text()))
+
+
+def test_a_cell_ends_when_the_file_is_removed_that_says_that_it_is_wanted(session, tmp_path):
+    """By the run that takes it over, if its own was killed: that is sooner than Ray notices."""
+    wanted, folder = tmp_path / "wanted", tmp_path / "1"
+    wanted.write_bytes(b"1")
+    folder.mkdir()
+
+    def take_over():
+        while not (folder / "pid").exists():
+            time.sleep(0.01)
+        wanted.unlink()
+
+    thread = threading.Thread(target=take_over)
+    thread.start()
+    answer = session(kit(slow)).answer(pickle.dumps({}), str(folder), durable=False, code="", wanted=str(wanted))
+    thread.join()
+    assert answer.outcome["message"] == "the cell was asked to stop"
+    assert not alive(int((folder / "pid").read_text()))
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

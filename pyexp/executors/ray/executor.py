@@ -25,7 +25,8 @@ from pyexp.executors.ray import files as ray_files
 from pyexp.executors.ray.connection import Connection, brief
 from pyexp.executors.ray.node import Order, Supervisor
 from pyexp.results import Outcome
-from pyexp.store import files
+from pyexp.store import claims, files
+from pyexp.store.layout import WANTED
 from pyexp.store.pickling import dumps
 from pyexp.worker.outcome import failed, failure
 
@@ -62,6 +63,7 @@ class RayCell(Running):
     ref: Any = None
     error: Exception | None = None
     has_begun, tries = False, 0
+    wanted = ""  # the file that a node which sees the cell's folder watches
     handed_over = hopeless = lost = math.inf  # since when it is so
 
     def __init__(self, task: Task, demand: Demand) -> None:
@@ -120,8 +122,8 @@ class RaySession(Session):
         self._executor = executor
         luggage = packed(fn, settings, own_path())
         self._fault: ExecutorError | None = None
-        self._token: str | None = None
-        self._sights: set[bool] = set()
+        self._patience = claims.PATIENCE
+        self._seeing: set[str] = set()  # the nodes that have seen the run's folder
         self._places: list[Place] = []
         self._idle: list[Place] = []
         self._connection = Connection(executor.address, executor.runtime_env, settings.results)
@@ -139,8 +141,6 @@ class RaySession(Session):
             raise
 
     def close(self) -> None:
-        with suppress(OSError):
-            os.unlink(self._token or "")
         for place in self._places:
             self._leave(place)
         self._connection.close()
@@ -172,11 +172,11 @@ class RaySession(Session):
 
     def _begin(self, one: RayCell, place: Place) -> None:
         """Run the cell at a place which is there and has none."""
-        # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing. It need not
-        # travel where all nodes that were heard of see it.
-        left = [] if self._sights == {True} else ray_files.pack(one.task.folder, self._ray.put)
+        # What an earlier attempt left is there for the next one, wherever that runs; mostly it is nothing.
+        left = [] if place.node in self._seeing else ray_files.pack(one.task.folder, self._ray.put)
         config = dumps(thaw(one.task.config), "config")
-        order = Order(config, one.task.folder, self._token_beside(one.task.folder), left, one.task.code)
+        one.wanted = self._wanted(one.task.folder)
+        order = Order(config, one.task.folder, one.wanted, left, one.task.code)
         self._idle = [other for other in self._idle if other is not place]
         one.place, one.handed_over, one.has_begun = place, time.monotonic(), True
         one.ref = place.actor.run.remote(order)
@@ -189,12 +189,13 @@ class RaySession(Session):
             with suppress(Exception):  # it may be gone, or Ray may
                 self._ray.kill(place.actor)
 
-    def _token_beside(self, folder: str) -> str | None:
-        """A file with a random name in the run's folder: a node that sees it there sees the folder."""
-        if self._token is None and self._executor.shared_disk is not False:
-            self._token = os.path.join(os.path.dirname(folder), files.temporary_name("shared"))
-            files.write(self._token, [], durable=False)
-        return self._token
+    def _wanted(self, folder: str) -> str:
+        """A new file with a random name in the cell's folder: a node that sees it there sees the folder."""
+        if self._executor.shared_disk is False:
+            return ""
+        path = os.path.join(folder, files.temporary_name(WANTED))
+        files.write(path, [b"1"], durable=False)
+        return path
 
     def _no_place(self, demand: Demand) -> str:
         """Why no node can take such a cell, now or, if the cluster grows, later; `""` if one can."""
@@ -260,8 +261,10 @@ class RaySession(Session):
     def _outcome(self, one: RayCell, answer: Any) -> Outcome:
         """How a cell ended; its files are written down, and its place is free."""
         one.lasted(answer.seconds)
-        self._sights.add(answer.items is None)
-        if answer.items is not None:
+        self._withdraw(one)
+        if answer.items is None:
+            self._seeing.add(one.place.node)
+        else:
             ray_files.unpack(one.task.folder, answer.items, self._get, durable=self.settings.durable)
         self._idle.append(one.place)
         if not self.settings.capture:  # shown at its end, as it was elsewhere
@@ -313,10 +316,17 @@ class RaySession(Session):
         """The outcome, of a cell that ended without an answer; nothing of it goes on."""
         one.lasted(min(time.monotonic(), one.lost) - one.handed_over if one.has_begun else 0.0)
         self._leave(one.place)
+        self._withdraw(one)
         return outcome
+
+    def _withdraw(self, one: RayCell) -> None:
+        """Make the cell end where it sees its folder, and wait a while for that: a retry has the same one."""
+        if one.wanted and not claims.end_holders([one.wanted], self._patience):
+            self._patience = 0.0  # nobody there hears of it
 
     def kill(self, running: RayCell) -> Outcome | None:
         self._leave(running.place)
+        self._withdraw(running)
         return None
 
     def ask_to_stop(self, running: RayCell) -> None:

@@ -5,6 +5,7 @@ do, so that neither side ever holds more than a part of them.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import PurePosixPath
@@ -21,23 +22,27 @@ SMALL = 256 << 10
 
 
 class Item(NamedTuple):
-    """One thing in a folder: its name in it, with `/`, and its content as bytes, references or a target."""
+    """One thing in a folder: its name in it, with `/`, and its content as bytes, references or a target.
+
+    What was sent to the node and is not there any more is `gone`.
+    """
 
     name: str
-    kind: Literal["file", "link", "folder"]
+    kind: Literal["file", "link", "folder", "gone"]
     parts: list[Any]
 
 
-def pack(folder: str, put: Callable[[bytes], Any]) -> list[Item]:
+def pack(folder: str, put: Callable[[bytes], Any], had: Iterable[str] = ()) -> list[Item]:
     """What is in the folder. `put` keeps a part of a large file and returns a reference to it. Raises OSError.
 
-    A link that stays inside is a link; of one that leads out, the file it leads to is taken. Sockets and pipes stay.
+    A link that stays inside is a relative link; of one that leads out, the file it leads to is taken. Sockets and pipes
+    stay. `had` are the names of what was sent here.
     """
     room = PART
     items = []
     for name, path in _entries(folder):
-        if os.path.islink(path) and _stays(name, os.readlink(path)):
-            items.append(Item(name, "link", [os.readlink(path)]))
+        if os.path.islink(path) and (target := _inside(folder, name, os.readlink(path))):
+            items.append(Item(name, "link", [target]))
         elif os.path.isdir(path) and not os.path.islink(path):
             items.append(Item(name, "folder", []))
         elif os.path.isfile(path):
@@ -47,7 +52,8 @@ def pack(folder: str, put: Callable[[bytes], Any]) -> list[Item]:
             with open(path, "rb") as file:
                 parts = iter(lambda: file.read(PART), b"")
                 items.append(Item(name, "file", [part if inline else put(part) for part in parts]))
-    return items
+    there = {name for name, _ in _entries(folder)}
+    return items + [Item(name, "gone", []) for name in had if name not in there]
 
 
 def _entries(folder: str) -> Iterator[tuple[str, str]]:
@@ -57,6 +63,18 @@ def _entries(folder: str) -> Iterator[tuple[str, str]]:
             path = os.path.join(top, name)
             if not files.is_temporary(name):
                 yield os.path.relpath(path, folder).replace(os.sep, "/"), path
+
+
+def _inside(folder: str, name: str, target: str) -> str:
+    """The target of a link of that name, as seen from there; `""` if it leads out of the folder.
+
+    An absolute target is of this machine: elsewhere the folder has another path.
+    """
+    if os.path.isabs(target):
+        above = os.path.dirname(os.path.join(folder, name))
+        tops = [top for top in (folder, os.path.realpath(folder)) if f"{target}/".startswith(f"{top}/")]
+        target = os.path.relpath(os.path.join(folder, os.path.relpath(target, tops[0])), above) if tops else target
+    return target if _stays(name, target) else ""
 
 
 def _stays(name: str, target: str) -> bool:
@@ -70,8 +88,13 @@ def unpack(folder: str, items: Iterable[Item], get: Callable[[Any], bytes], *, d
 
     Raises `StoreError` for a name that leaves the folder, and OSError.
     """
-    for item in sorted(items, key=lambda item: item.name == RESULT):
+    for item in sorted(items, key=lambda item: (item.kind != "gone", item.name == RESULT)):
+        if item.kind == "gone":
+            _remove(folder, item.name)
+            continue
         path = _place(folder, item.name)
+        if item.kind != "folder":
+            _remove_folder(path)
         if item.kind == "folder":
             _make_folder(path)
         elif item.kind == "link":
@@ -83,12 +106,32 @@ def unpack(folder: str, items: Iterable[Item], get: Callable[[Any], bytes], *, d
 
 def _place(folder: str, name: str) -> str:
     """Where an item of that name goes, its folder made ready. Raises `StoreError` if that is outside."""
+    *above, path = _paths(folder, name)
+    for each in above:
+        _make_folder(each)
+    return path
+
+
+def _paths(folder: str, name: str) -> list[str]:
+    """The paths of the folders that a name goes through, and its own. Raises `StoreError` if that is outside."""
     parts = PurePosixPath(name).parts
     if not parts or "/" in parts or ".." in parts or "\0" in name or os.path.isabs(name):
         raise StoreError(f"a file named {name!r} came from the node; it would lie outside of {folder}")
-    for depth in range(1, len(parts)):
-        _make_folder(os.path.join(folder, *parts[:depth]))
-    return os.path.join(folder, *parts)
+    return [os.path.join(folder, *parts[: depth + 1]) for depth in range(len(parts))]
+
+
+def _remove(folder: str, name: str) -> None:
+    """Remove what has that name, but nothing that a link leads to."""
+    *above, path = _paths(folder, name)
+    if not any(map(os.path.islink, above)):
+        _remove_folder(path)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
+
+
+def _remove_folder(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
 
 
 def _make_folder(path: str) -> None:

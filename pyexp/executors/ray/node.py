@@ -14,12 +14,12 @@ import time
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pyexp.executors.attempts import Luggage, PackedSession
+from pyexp.executors.attempts import Luggage, PackedSession, stops
 from pyexp.executors.processes import can_serve, import_path
 from pyexp.executors.ray import files as ray_files
 from pyexp.executors.ray.connection import Watch
 from pyexp.results import Outcome
-from pyexp.store import unix
+from pyexp.store import claims, unix
 from pyexp.worker import guardian, messages
 from pyexp.worker.outcome import failed, failure
 
@@ -35,12 +35,13 @@ _GUARD = '"$@" $$ && rm -rf -- "$0"'
 class Order(NamedTuple):
     """One cell: its config as a pickle, its folder in the run, a file that is seen where that is, what it holds.
 
-    `code` is the short identity of its code.
+    Where the file is seen, the cell holds a lock on it, and ends when it is removed. `code` is the short identity of
+    its code.
     """
 
     config: bytes
     folder: str
-    token: str | None
+    wanted: str
     left: list[ray_files.Item]
     code: str
 
@@ -77,10 +78,15 @@ class Supervisor:
         """Run a cell in the run's folder. If the node cannot see that, use one of its own and send its files home."""
         if words := self._luggage.mismatch:
             return Answer(failure("ExecutorError", words), items=[])
-        if order.token is not None and os.path.exists(order.token) and os.access(order.folder, os.W_OK):
-            return self._session.answer(
-                order.config, order.folder, durable=self._luggage.settings.durable, code=order.code
-            )
+        if order.wanted and os.path.exists(order.wanted) and os.access(order.folder, os.W_OK):
+            with claims.held(order.wanted):
+                return self._session.answer(
+                    order.config,
+                    order.folder,
+                    durable=self._luggage.settings.durable,
+                    code=order.code,
+                    wanted=order.wanted,
+                )
         folder = os.path.join(self._session.top, os.path.basename(order.folder))
         os.makedirs(folder, exist_ok=True)
         try:
@@ -88,7 +94,7 @@ class Supervisor:
             # What is tried again is tried from there, and only the copy that is kept has to reach the disk.
             answer = self._session.answer(order.config, folder, durable=False, code=order.code)
             try:
-                return answer._replace(items=ray_files.pack(folder, self._ray.put))
+                return answer._replace(items=ray_files.pack(folder, self._ray.put, [item.name for item in order.left]))
             except Exception as error:  # the node's disk, or Ray's memory for objects, is full
                 return answer._replace(outcome=failed(error), items=[])
         finally:
@@ -127,18 +133,20 @@ class _Session(PackedSession):
         self._watch = Watch(ray, BEAT, CUT_OFF)
         own = _at_home(pickle.loads(luggage.kit), has_own_folder=has_own_folder)
         super().__init__(luggage, own, serves=can_serve())
+        self._wanted = ""
         self._environment["PYTHONBREAKPOINT"] = ""  # Ray's own would wait for a debugger
 
     def make_guardian(self) -> _Lookout:
         return _Lookout(self.top)
 
-    def answer(self, config: bytes, folder: str, *, durable: bool, code: str) -> Answer:
-        """How the cell with this config ends in that folder."""
+    def answer(self, config: bytes, folder: str, *, durable: bool, code: str, wanted: str = "") -> Answer:
+        """How the cell with this config ends in that folder; at once when the file `wanted` is removed."""
+        self._wanted = wanted
         # Ray blocks SIGINT here, and cells inherit that.
         unix.signal.pthread_sigmask(unix.signal.SIG_UNBLOCK, guardian.STOPPING)
         self.settings = replace(self.settings, durable=durable)
         began = time.monotonic()
-        ended = self.run(config, folder, code, self._check_head)
+        ended = self.run(config, folder, code, self._check)
         words = "the cell was asked to stop"
         if self._watch.is_silent():
             words = f"the node had not heard from the head of the Ray cluster for {CUT_OFF:g} s, and ended the cell"
@@ -146,10 +154,9 @@ class _Session(PackedSession):
         seconds = time.monotonic() - began if ended is None else ended.seconds
         return Answer(outcome, seconds, socket.gethostname())
 
-    def _check_head(self) -> None:
-        """End the cell at once if the head has been silent for too long."""
-        if self._watch.is_silent():
-            self.stop.count = 2
+    def _check(self) -> None:
+        """End the cell at once if the head has been silent for too long, or the run has given the cell up."""
+        self.stop.count = 2 if self._watch.is_silent() else max(self.stop.count, stops(self._wanted))
 
 
 def _at_home(kit: messages.Kit, *, has_own_folder: bool) -> messages.Kit:
