@@ -74,7 +74,7 @@ def without_defaults(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConf
         if key not in config:
             continue
         own = config[key]
-        if type(own) is type(default) is FrozenConfig and own and default:
+        if type(own) is type(default) is FrozenConfig and default:
             values[key] = without_defaults(own, default)
             if not values[key]:
                 dropped.add(key)
