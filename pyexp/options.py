@@ -401,7 +401,8 @@ class Options(NamedTuple):
     @property
     def goes_on(self) -> bool:
         """Whether the options mean a run that is there."""
-        return self.resume or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED)
+        is_for_finished = self.accept_code and self.mode is not Mode.RERUN
+        return self.resume or is_for_finished or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED)
 
     @property
     def latest(self) -> bool:
@@ -515,7 +516,8 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("rerun", ("--rerun",), "run every cell again, also finished ones", removes=True),
         Option("rerun_changed", ("--rerun-changed",), "of the latest run (or of --timestamp), also rerun the cells "
                "whose result other code made", removes=True),
-        Option("accept_code", ("--accept-code",), "mark results of other code as made by this code, from now on"),
+        Option("accept_code", ("--accept-code",), "of the latest run (or of --timestamp), mark "
+               "results of other code as made by this code, from now on"),
     ),
     "instead of running": (
         Option("dry_run", ("-n", "--dry-run"), "print what would be done with every cell and why"),
