@@ -24,6 +24,7 @@ from pyexp.results import (
     brief_error,
     cells_in_words,
     clipped,
+    done,
     known_output,
     labels,
     records_of,
@@ -637,6 +638,7 @@ def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], f
     records = records_of(group)
     values = {key: [record.outputs.get(key) for record in records] for key in keys}
     outputs = {key: of_values(each) for key, each in values.items()}
+    made = done(outputs, [])  # a function of NumPy's returns NumPy's numbers
     name = common_name([record.name for record in records])
     numbers = {key: (len(_known(each)), len(each)) for key, each in values.items()}
     gaps = [f"{key} has {number} of {size} values" for key, (number, size) in numbers.items() if number < size]
@@ -645,8 +647,8 @@ def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], f
         config=common_config([record.config for record in records]),
         hash="",
         status="done",
-        outputs=outputs,
-        kinds={key: type(value).__name__ for key, value in outputs.items()},
+        outputs=made["outputs"],
+        kinds=made["kinds"],
         message=f"{name}: {', '.join(gaps)}" if notes_gaps and gaps else next(_told(records), ""),
         started=min(record.started for record in records),
         seconds=math.fsum(record.seconds for record in records),
