@@ -107,7 +107,7 @@ def _encode_unfrozen(value: Any) -> bytes:
     if kind is list or kind is tuple:
         items = [_PLAIN.get(type(item), _encode_unfrozen)(item) for item in value]
         return _framed(b"l" if kind is list else b"t", b"".join(items))
-    return _encode(freeze_value(value) if isinstance(value, (Mapping, list, tuple, Set)) else value)
+    return _encode(freeze_value(value) if isinstance(value, (Mapping, list, tuple, Set, PVector)) else value)
 
 
 def digest(encoded: bytes) -> str:
