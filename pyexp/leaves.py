@@ -14,7 +14,7 @@ from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple, TypeVar
 
-from pyexp.configs import FrozenConfig, FrozenList, FrozenSet, encoders, registered
+from pyexp.configs import PLAIN, FrozenConfig, FrozenList, FrozenSet, encoders, registered
 from pyexp.errors import HashError
 
 T = TypeVar("T")
@@ -489,8 +489,14 @@ def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
     >>> apart(Angle(90)).content
     90
 
-    Raises `HashError` if `kind` is not a class.
+    Raises `HashError` if `kind` is not a class, or one of the plain types, whose encoding is fixed; and if `encoder` is
+    not a function.
     """
     if not isinstance(kind, type):
         raise HashError(f"{kind!r} is not a class; register_encoder takes the class whose values are to be encoded")
+    if kind in PLAIN or kind is object:
+        words = "is fixed; register_encoder takes a class of its own, such as a subclass"
+        raise HashError(f"the encoding of {kind.__name__} {words}")
+    if not callable(encoder):
+        raise HashError(f"the encoder of {kind.__name__} is {encoder!r}; it has to be a function of a value")
     encoders[kind] = encoder

@@ -211,8 +211,7 @@ class Results(Tensor[Result]):
 
         Name the axes one by one, or by `dim=` as in xarray. In a flat selection, cells that agree in all other
         coordinates are reduced together. Outputs other than numbers are left out. The config keeps the values that
-        are the same along the axes. In the name, `*` stands for the parts that differ, so that the name selects the
-        cells that were reduced.
+        are the same along the axes. In the name, `*` stands for the parts that differ.
 
         With `skipna`, missing results and NaN are left out, and an output without any number is NaN.
 

@@ -29,7 +29,7 @@ import attrs
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyrsistent import pmap, pset, pvector
 from strategies import shuffled, typed
@@ -393,6 +393,11 @@ def test_an_encoder_may_be_replaced_and_has_to_be_for_a_class():
     assert encode(Local()) != before
     with pytest.raises(HashError, match=r"^'Local' is not a class; register_encoder takes the class"):
         register_encoder("Local", str)
+    for kind in (int, dict, Config, object):  # it would have no effect on values, but on subclasses
+        with pytest.raises(HashError, match=r"^the encoding of \w+ is fixed; register_encoder takes a class of its"):
+            register_encoder(kind, str)
+    with pytest.raises(HashError, match=r"^the encoder of Local is 3; it has to be a function"):
+        register_encoder(Local, 3)
 
 
 def test_whether_there_are_encoders_is_known():
@@ -805,6 +810,7 @@ def any_configs():
 
 
 @given(any_configs(), st.sampled_from([dict, Config, Columns, OrderedDict, MappingProxyType, pmap]))
+@example({"a": pvector([Rows()])}, dict)
 def test_the_hash_of_a_config_is_that_of_its_frozen_form(config, kind):
     """However it is encoded: plain parts are not frozen first."""
     frozen = freeze(config)
