@@ -101,7 +101,8 @@ def overrides_of(given: Any) -> tuple[Override, ...]:
     """
     if isinstance(given, Mapping):
         return tuple(override(key, value, f"{key}:={value!r}") for key, value in given.items())
-    if isinstance(given, str) or not isinstance(given, Sequence):
+    is_list = isinstance(given, Sequence) and all(isinstance(item, (str, Override)) for item in given)
+    if isinstance(given, str) or not is_list:
         raise UsageError(f"overrides is {given!r}; it takes a dict by key, or a list of 'key=value'")
     return tuple(item if isinstance(item, Override) else override_of(item) for item in given)
 

@@ -212,6 +212,7 @@ def test_continue_and_a_timestamp_contradict_each_other() -> None:
         ({"select": ()}, r"select is \(\); it takes a glob such as 'exp_\*', or a tuple of globs"),
         ({"select": ("a", 1)}, r"select is \('a', 1\)"),
         ({"overrides": "lr=3"}, "overrides is 'lr=3'; it takes a dict by key, or a list"),
+        ({"overrides": [3]}, r"overrides is \[3\]; it takes a dict by key, or a list"),
         ({"overrides": 3}, "overrides is 3"),
         ({"overrides": {3: 4}}, "keys are strings"),
         ({"overrides": {"lr": {"": 1}}}, "has an empty part"),
