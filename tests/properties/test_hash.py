@@ -381,6 +381,37 @@ def test_every_field_counts_and_nothing_else():
     assert encode(Attrs(1, 2)) != encode(Attrs(1, 3))
 
 
+class Tagged(Point):
+    """A subclass that is not decorated, with state beside the fields."""
+
+    def __init__(self, x, tag):
+        super().__init__(x)
+        self.tag = tag
+
+    @functools.cached_property
+    def size(self):
+        return 1
+
+
+class SlotTagged(FrozenSlotted):
+    """The same with slots."""
+
+    __slots__ = ("__weakref__", "tag")
+
+
+def test_a_subclass_that_adds_attributes_to_the_fields_is_refused():
+    """Two of its instances would share a hash. What is cached is no state, nor is an empty slot."""
+    for value in (Tagged(1, 2), SlotTagged(1)):
+        object.__setattr__(value, "tag", 2)
+        with pytest.raises(
+            HashError, match=r"a subclass of a dataclass, whose 'tag' is not a field; decorate it too, or"
+        ):
+            config_hash({"x": value})
+        object.__delattr__(value, "tag")
+        assert getattr(value, "size", 1) == 1
+        assert encode(value) != encode(type(value).__base__(1))
+
+
 def test_an_encoder_may_be_replaced_and_has_to_be_for_a_class():
     """The newest encoder counts; anything but a class is refused."""
 
