@@ -402,8 +402,7 @@ class Options(NamedTuple):
     @property
     def goes_on(self) -> bool:
         """Whether the options mean a run that is there."""
-        is_for_finished = self.accept_code and self.mode is not Mode.RERUN
-        return self.resume or is_for_finished or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED)
+        return self.resume or self.accept_code or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED)
 
     @property
     def latest(self) -> bool:
@@ -682,7 +681,9 @@ def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[
     for said in (checked(decorator, "the decorator"), checked(call, "run()"), argv):
         for one, other, remedy in _EXCLUSIVE:
             if _is_on(said, one) and _is_on(said, other):
-                first, second = BY_FIELD[one].flags[0], BY_FIELD[other].flags[0]
+                first, second = (
+                    "key=value" if each == "overrides" else BY_FIELD[each].flags[0] for each in (one, other)
+                )
                 raise UsageError(f"{first} and {second} contradict each other; {remedy}")
             for wins, loses in ((one, other), (other, one)):
                 if _is_on(said, wins) and _is_on(settled, loses):
@@ -694,9 +695,9 @@ def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[
 _ONE = "give one of them"
 #: Pairs of options that exclude each other, and what to do about it.
 _EXCLUSIVE = (
-    ("report", "rerun", _ONE),
-    ("report", "last_failed", _ONE),
-    ("rerun", "last_failed", _ONE),
+    *((look, run, _ONE) for look in ("report", "as_run") for run in ("rerun", "last_failed", "rerun_changed")),
+    *(("rerun", other, _ONE) for other in ("last_failed", "rerun_changed", "accept_code")),
+    ("as_run", "overrides", "it reports on cells as they were run: select some of them with -k"),
     ("report", "dry_run", _ONE),
     *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html", "plot")),
     *((other, "dry_run", "it shows what has run") for other in ("html", "plot")),
