@@ -683,13 +683,16 @@ def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[
     for said in (checked(decorator, "the decorator"), checked(call, "run()"), argv):
         for one, other, remedy in _EXCLUSIVE:
             if _is_on(said, one) and _is_on(said, other):
-                first, second = (
-                    "key=value" if each == "overrides" else BY_FIELD[each].flags[0] for each in (one, other)
-                )
+                first, second = BY_FIELD[one].flags[0], BY_FIELD[other].flags[0]
                 raise UsageError(f"{first} and {second} contradict each other; {remedy}")
             for wins, loses in ((one, other), (other, one)):
                 if _is_on(said, wins) and _is_on(settled, loses):
                     del settled[loses]
+        if said.get("overrides") and {**settled, **said}.get("as_run"):
+            text = said["overrides"][0].text
+            raise UsageError(
+                f"--as-run reports on cells as they were run, and takes no {text!r}; select some of them with -k"
+            )
         settled |= {**said, "overrides": (*settled.get("overrides", ()), *said.get("overrides", ()))}
     return Options(**settled)
 
@@ -699,7 +702,6 @@ _ONE = "give one of them"
 _EXCLUSIVE = (
     *((look, run, _ONE) for look in ("report", "as_run") for run in ("rerun", "last_failed", "rerun_changed")),
     *(("rerun", other, _ONE) for other in ("last_failed", "rerun_changed", "accept_code")),
-    ("as_run", "overrides", "it reports on cells as they were run: select some of them with -k"),
     ("report", "dry_run", _ONE),
     *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html", "plot")),
     *((other, "dry_run", "it shows what has run") for other in ("html", "plot")),

@@ -197,10 +197,13 @@ def test_pdb_and_an_executor_contradict_each_other_where_one_does_not_win() -> N
     assert not settle({"pdb": True}, {}, parse(["--executor", "fork"])).pdb
 
 
-def test_cells_as_they_were_run_have_no_overrides() -> None:
-    with pytest.raises(UsageError, match="--as-run and key=value contradict each other; it reports on cells as they"):
-        settle({}, {}, parse(["--as-run", "k=7"]))
-    assert settle({"overrides": {"k": 7}}, {}, parse(["--as-run"])).overrides == ()
+def test_a_report_on_cells_as_they_were_run_takes_no_override() -> None:
+    """Those of the script are no mistake: the run may have had others."""
+    for call, argv in (({}, ["--as-run", "k=7"]), ({"as_run": True}, ["k=7"])):
+        with pytest.raises(UsageError, match="--as-run reports on cells as they were run, and takes no 'k=7'; select"):
+            settle({}, call, parse(argv))
+    assert settle({"overrides": {"k": 7}}, {}, parse(["--as-run"])).as_run
+    assert settle({}, {"as_run": True}, parse(["k=7", "--no-as-run"])).overrides
 
 
 def test_continue_and_a_timestamp_contradict_each_other() -> None:
