@@ -376,7 +376,8 @@ def _freeze(value: Any, where: str) -> Any:
 
 
 _FROZEN = _ATOMS | {FrozenConfig, FrozenList, FrozenSet}
-_BUILT_IN = frozenset({dict, list, tuple, set, frozenset, Config})
+#: Types whose values are what they are, whatever encoders are registered.
+PLAIN = _FROZEN | {dict, list, tuple, set, frozenset, Config}
 
 
 def _freeze_map(value: Mapping[Any, Any], where: str) -> FrozenConfig:
@@ -426,7 +427,7 @@ def is_numpy(kind: type, name: str) -> bool:
 
 def _is_leaf(kind: type) -> bool:
     """Whether values of this class are leaves in whatever form, as it has a registered encoder."""
-    return kind not in _BUILT_IN and kind not in _FROZEN and registered(kind) is not None
+    return kind not in PLAIN and registered(kind) is not None
 
 
 def thaw(value: Any) -> Any:

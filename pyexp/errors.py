@@ -214,4 +214,4 @@ def _is_slip(one: str, other: str) -> bool:
 
 
 def _without_joints(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "")

@@ -74,7 +74,7 @@ def without_defaults(config: FrozenConfig, defaults: FrozenConfig) -> FrozenConf
         if key not in config:
             continue
         own = config[key]
-        if type(own) is type(default) is FrozenConfig and own and default:
+        if type(own) is type(default) is FrozenConfig and default:
             values[key] = without_defaults(own, default)
             if not values[key]:
                 dropped.add(key)
@@ -107,7 +107,7 @@ def _encode_unfrozen(value: Any) -> bytes:
     if kind is list or kind is tuple:
         items = [_PLAIN.get(type(item), _encode_unfrozen)(item) for item in value]
         return _framed(b"l" if kind is list else b"t", b"".join(items))
-    return _encode(freeze_value(value) if isinstance(value, (Mapping, list, tuple, Set)) else value)
+    return _encode(freeze_value(value) if isinstance(value, (Mapping, list, tuple, Set, PVector)) else value)
 
 
 def digest(encoded: bytes) -> str:

@@ -4,17 +4,17 @@ The hash and the record share this one table, so they agree on what a value is. 
 is not put together when it is read from disk: a `NotLoaded` stands for it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, Flag
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from itertools import takewhile
 from math import prod
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple, TypeVar
 
-from pyexp.configs import FrozenConfig, FrozenList, FrozenSet, encoders, registered
+from pyexp.configs import PLAIN, FrozenConfig, FrozenList, FrozenSet, encoders, registered
 from pyexp.errors import HashError
 
 T = TypeVar("T")
@@ -100,9 +100,15 @@ def apart(value: Any) -> Parts:
         raise NoContent(value, f"{value!r}, which stands for a value that was not read; put the value itself there")
     if has_fields(kind):
         try:
-            return Parts("fields", qualified(kind), {name: getattr(value, name) for name in field_names(value)})
+            parts = {name: getattr(value, name) for name in field_names(value)}
         except AttributeError:
             raise _refusal(value) from None
+        if beside := _beside_fields(value, parts):
+            words = (
+                f"a {qualified(kind)}, a subclass of a dataclass, whose {beside!r} is not a field; decorate it too, or"
+            )
+            raise NoContent(value, f"{words} register an encoder with pyexp.register_encoder")
+        return Parts("fields", qualified(kind), parts)
     names = [name for name in map(_type_name, kind.__mro__) if name in LEAVES]
     if names:
         known = "numpy.generic" if "numpy.generic" in names else names[0]  # numpy.str_ is a str first
@@ -118,6 +124,23 @@ def together(kind: str, name: str, content: Any) -> Any:
     if leaf.together is None or not (name == "" or (kind == "numpy.generic" and name.startswith("numpy."))):
         raise TypeError(f"a {name or kind} cannot be put together")
     return leaf.together(content)
+
+
+def _beside_fields(value: Any, known: Collection[str]) -> str:
+    """An attribute that a subclass which is not decorated itself adds to the fields; `""` if there is none.
+
+    What a decorated class keeps beside its fields is made from them.
+    """
+    kind = type(value)
+    added = [*takewhile(lambda parent: not _DECORATED & {*vars(parent)}, kind.__mro__)]
+    slots = [name for parent in added for name in vars(parent).get("__slots__", ()) if hasattr(value, name)]
+    state = [*getattr(value, "__dict__", ()), *slots] if added else []
+    return next((name for name in state if name not in known and not _is_derived(kind, name)), "")
+
+
+def _is_derived(kind: type, name: str) -> bool:
+    """Whether the attribute says nothing of its own: a cached property, or `__weakref__`."""
+    return name.startswith("__") or isinstance(getattr(kind, name, None), cached_property)
 
 
 def _name_of_subclass(value: Any, known: str) -> str:
@@ -164,6 +187,9 @@ def _is_function(value: Any) -> bool:
     """Whether the value is a function, written in Python or C, or wrapped. False for a bound method: it has state."""
     named = all(isinstance(getattr(value, name, None), str) for name in ("__module__", "__qualname__"))
     return callable(value) and named and isinstance(getattr(value, "__self__", None), (ModuleType, NoneType))
+
+
+_DECORATED = frozenset({"__dataclass_fields__", "__attrs_attrs__"})
 
 
 def has_fields(kind: type) -> bool:
@@ -489,8 +515,14 @@ def register_encoder(kind: type[T], encoder: Callable[[T], Any]) -> None:
     >>> apart(Angle(90)).content
     90
 
-    Raises `HashError` if `kind` is not a class.
+    Raises `HashError` if `kind` is not a class, or one of the plain types, whose encoding is fixed; and if `encoder` is
+    not a function.
     """
     if not isinstance(kind, type):
         raise HashError(f"{kind!r} is not a class; register_encoder takes the class whose values are to be encoded")
+    if kind in PLAIN or kind is object:
+        words = "is fixed; register_encoder takes a class of its own, such as a subclass"
+        raise HashError(f"the encoding of {kind.__name__} {words}")
+    if not callable(encoder):
+        raise HashError(f"the encoder of {kind.__name__} is {encoder!r}; it has to be a function of a value")
     encoders[kind] = encoder

@@ -102,7 +102,8 @@ def overrides_of(given: Any) -> tuple[Override, ...]:
     """
     if isinstance(given, Mapping):
         return tuple(override(key, value, f"{key}:={value!r}") for key, value in given.items())
-    if isinstance(given, str) or not isinstance(given, Sequence):
+    is_list = isinstance(given, Sequence) and all(isinstance(item, (str, Override)) for item in given)
+    if isinstance(given, str) or not is_list:
         raise UsageError(f"overrides is {given!r}; it takes a dict by key, or a list of 'key=value'")
     return tuple(item if isinstance(item, Override) else override_of(item) for item in given)
 
@@ -403,7 +404,7 @@ class Options(NamedTuple):
     @property
     def goes_on(self) -> bool:
         """Whether the options mean a run that is there."""
-        return self.resume or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED)
+        return self.resume or self.accept_code or self.mode in (Mode.REPORT, Mode.FAILED, Mode.CHANGED)
 
     @property
     def latest(self) -> bool:
@@ -517,7 +518,8 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("rerun", ("--rerun",), "run every cell again, also finished ones", removes=True),
         Option("rerun_changed", ("--rerun-changed",), "of the latest run (or of --timestamp), also rerun the cells "
                "whose result other code made", removes=True),
-        Option("accept_code", ("--accept-code",), "mark results of other code as made by this code, from now on"),
+        Option("accept_code", ("--accept-code",), "of the latest run (or of --timestamp), mark "
+               "results of other code as made by this code, from now on"),
     ),
     "instead of running": (
         Option("dry_run", ("-n", "--dry-run"), "print what would be done with every cell and why"),
@@ -686,6 +688,11 @@ def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[
             for wins, loses in ((one, other), (other, one)):
                 if _is_on(said, wins) and _is_on(settled, loses):
                     del settled[loses]
+        if said.get("overrides") and {**settled, **said}.get("as_run"):
+            text = said["overrides"][0].text
+            raise UsageError(
+                f"--as-run reports on cells as they were run, and takes no {text!r}; select some of them with -k"
+            )
         settled |= {**said, "overrides": (*settled.get("overrides", ()), *said.get("overrides", ()))}
     return Options(**settled)
 
@@ -693,9 +700,8 @@ def settle(decorator: Mapping[str, Any], call: Mapping[str, Any], argv: Mapping[
 _ONE = "give one of them"
 #: Pairs of options that exclude each other, and what to do about it.
 _EXCLUSIVE = (
-    ("report", "rerun", _ONE),
-    ("report", "last_failed", _ONE),
-    ("rerun", "last_failed", _ONE),
+    *((look, run, _ONE) for look in ("report", "as_run") for run in ("rerun", "last_failed", "rerun_changed")),
+    *(("rerun", other, _ONE) for other in ("last_failed", "rerun_changed", "accept_code")),
     ("report", "dry_run", _ONE),
     *(("list_runs", other, _ONE) for other in ("report", "rerun", "last_failed", "dry_run", "html", "plot")),
     *((other, "dry_run", "it shows what has run") for other in ("html", "plot")),

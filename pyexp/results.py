@@ -736,7 +736,10 @@ def kind_of(value: Any) -> str:
 def scalar(value: Any) -> Any:
     """The value as a plain number, short string, bool or None; NotImplemented for any other value."""
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
+        made = value.item()
+        if made is None and type((value.view("i8") * 0).view(value.dtype).item()) is not int:
+            return NotImplemented  # NaT: a record holds it if it holds the other times of its unit
+        value = made
     if type(value) not in _PLAIN or (type(value) is str and len(value) > LONGEST_TEXT):
         return NotImplemented
     return value

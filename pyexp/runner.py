@@ -162,7 +162,7 @@ def run(job: Job, options: Options, snapshot: Snapshot) -> tuple[Results, bool]:
             loaded = runner.records
         else:
             if options.mode is Mode.FAILED:
-                display.line("no cell of this run has failed: nothing to run again")
+                display.line("none of these cells has failed: nothing to run again")
             records.tidy(folder)
         done = [record for record in loaded.values() if not record.failed]
         if done and all(not each.spread and each.kinds == {"value": "NoneType"} for each in done):

@@ -24,6 +24,7 @@ from pyexp.results import (
     brief_error,
     cells_in_words,
     clipped,
+    done,
     known_output,
     labels,
     records_of,
@@ -210,8 +211,7 @@ class Results(Tensor[Result]):
 
         Name the axes one by one, or by `dim=` as in xarray. In a flat selection, cells that agree in all other
         coordinates are reduced together. Outputs other than numbers are left out. The config keeps the values that
-        are the same along the axes. In the name, `*` stands for the parts that differ, so that the name selects the
-        cells that were reduced.
+        are the same along the axes. In the name, `*` stands for the parts that differ.
 
         With `skipna`, missing results and NaN are left out, and an output without any number is NaN.
 
@@ -637,6 +637,7 @@ def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], f
     records = records_of(group)
     values = {key: [record.outputs.get(key) for record in records] for key in keys}
     outputs = {key: of_values(each) for key, each in values.items()}
+    made = done(outputs, [])  # a function of NumPy's returns NumPy's numbers
     name = common_name([record.name for record in records])
     numbers = {key: (len(_known(each)), len(each)) for key, each in values.items()}
     gaps = [f"{key} has {number} of {size} values" for key, (number, size) in numbers.items() if number < size]
@@ -645,8 +646,8 @@ def _reduced(group: Results, keys: list[str], of_values: Callable[[list[Any]], f
         config=common_config([record.config for record in records]),
         hash="",
         status="done",
-        outputs=outputs,
-        kinds={key: type(value).__name__ for key, value in outputs.items()},
+        outputs=made["outputs"],
+        kinds=made["kinds"],
         message=f"{name}: {', '.join(gaps)}" if notes_gaps and gaps else next(_told(records), ""),
         started=min(record.started for record in records),
         seconds=math.fsum(record.seconds for record in records),

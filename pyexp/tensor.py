@@ -547,6 +547,9 @@ def _wanted(indexers: Any, kwargs: Mapping[str, Any], method: str) -> dict[str, 
     """The entries of an index by axis name. Raises `SelectionError` if they are not given by name."""
     if indexers is not None and not isinstance(indexers, Mapping):
         raise SelectionError(f"{method} takes axes by name, and not {indexers!r}; write {method}(axis=…) or a dict")
+    for name in indexers or ():
+        if name in kwargs:
+            raise SelectionError(f"{method} has {name!r} twice, in the dict and as a keyword; keep one of them")
     return {**(indexers or {}), **kwargs}
 
 

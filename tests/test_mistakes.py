@@ -138,6 +138,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("r.sel('lr', 0.1)", "UsageError: .*; name the axes: sel(lr=0.1)"),
         ("max(r)", "UsageError: results have no order; give a key: max(results, key=lambda r: "),
         ("r.sel('lr')", "SelectionError: sel takes axes by name, and not 'lr'; write sel(axis=…) or a dict"),
+        ("r.sel({'lr': 0.1}, lr=0.2)", "SelectionError: sel has 'lr' twice, in the dict and as a keyword; keep one of"),
         ("r.isel(['lr'])", "SelectionError: isel takes axes by name, and not ['lr']; write isel(axis=…)"),
         ("r['config.lr']", "SelectionError: .*; to select by a key of the configs, use results[{'config.lr': value}]"),
         ("r.lr", "AttributeError: .* no attribute 'lr'; its coordinates are .coords['lr'], and .sel(lr=…) selects"),

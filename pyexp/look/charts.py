@@ -100,12 +100,21 @@ def dimension(name: str, values: Sequence[Any]) -> Dimension:
 def dimensions(rows: Sequence[Row], axes: Sequence[str]) -> list[Dimension]:
     """What tells the cells of a table apart: its axes, or the leaves of the configs where an axis only counts cells.
 
+    Where cells have the same coordinates, as after an override, the leaves that differ between them tell them apart.
     Of those that tell the cells apart alike, as the keys of a zip do, one is taken, a number if there is one.
     """
+    configs = [key for key in rows[0] if key.startswith("config.")] if rows else []
     found = _telling(rows, axes)
     if all(len(each.coords) == len(rows) and not each.is_number for each in found):
-        configs = [key for key in rows[0] if key.startswith("config.")] if rows else []
-        found = _telling(rows, configs) or found
+        return _telling(rows, configs) or found
+    # Of a cell that has not run, the config may be unknown.
+    ran = [i for i, row in enumerate(rows) if any(row[key] is not None for key in configs)]
+    places = [tuple(each.codes[i] for each in found) for i in ran]
+    number = len(set(places))
+    if number < len(places):
+        codes = {key: dimension(key, [rows[i][key] for i in ran]).codes for key in configs}
+        dividing = [key for key in configs if len(set(zip(places, codes[key], strict=True))) > number]
+        found = _telling(rows, [*axes, *dividing])
     return found
 
 

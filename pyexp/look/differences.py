@@ -185,8 +185,10 @@ def _of_runs(a: Run, b: Run) -> Sections:
 def _of_twins(one: Result, other: Result) -> list[str]:
     """How two cells of one config, or of one name, differ."""
     mine, theirs = one.record, other.record
-    lines = [] if mine.hash == theirs.hash else changes(dotted(mine.config), dotted(theirs.config))
-    if mine.hash != theirs.hash and not lines:
+    lines = changes(dotted(mine.config), dotted(theirs.config))
+    if mine.hash == theirs.hash:  # a key that one lacks has its default, or is not known; the default may have changed
+        lines = [line for line in lines if line.startswith("~")]
+    elif not lines:
         lines = ["~ the config's hash"]
     return [*lines, *changes({"status": _status(mine)}, {"status": _status(theirs)}), *_of_outputs(one, other)]
 

@@ -128,7 +128,7 @@ def files_being_read() -> list[int]:
     with suppress(OSError):
         for number in map(int, os.listdir("/proc/self/fd")):
             with suppress(OSError):  # the folder's own descriptor is in the list, and closed by now
-                is_read = unix.fcntl.fcntl(number, unix.fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+                is_read = unix.fcntl.fcntl(number, unix.fcntl.F_GETFL) & unix.os.O_ACCMODE == os.O_RDONLY
                 if is_read and number > 2 and stat.S_ISREG(os.fstat(number).st_mode):
                     found.append(number)
     return found

@@ -97,8 +97,11 @@ def test_only_what_other_code_made_runs_again(folder: Path) -> None:
 
 
 def test_a_change_that_is_accepted_is_said_no_more(folder: Path) -> None:
+    """Without a timestamp, it is a change since the latest run: no new run begins."""
+    edit(folder / "main.py", ', timestamp="t"', "")
     edit(folder / "helper.py", "x ** 2", "x * x")
     accepted = go(folder, "--accept-code").stderr.partition("\n")[2]
+    edit(folder / "main.py", '"inline"', '"inline", timestamp="t"')
     assert "note: 3 of 3 loaded results accepted as made by this code: helper.power changed\n" in accepted
     assert "other code" not in accepted
     assert (

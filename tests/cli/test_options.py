@@ -1,7 +1,7 @@
 """One table is the command line, the keywords of `run()` and of the decorator, the help, and a page of the docs."""
 
 import re
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,8 @@ EXCLUSIVE = [
     *permutations(["--list", "--report", "--dry-run"], 2),
     ("--list", "--rerun"),
     ("--lf", "--list"),
+    *product(["--report", "--as-run"], ["--rerun-changed", "--lf"]),
+    *product(["--rerun"], ["--as-run", "--rerun-changed", "--accept-code"]),
 ]
 
 
@@ -193,6 +195,15 @@ def test_pdb_and_an_executor_contradict_each_other_where_one_does_not_win() -> N
         settle({}, {}, parse(["--pdb", "--executor", "fork"]))
     assert settle({"executor": "ray"}, {}, parse(["--pdb"])).pdb
     assert not settle({"pdb": True}, {}, parse(["--executor", "fork"])).pdb
+
+
+def test_a_report_on_cells_as_they_were_run_takes_no_override() -> None:
+    """Those of the script are no mistake: the run may have had others."""
+    for call, argv in (({}, ["--as-run", "k=7"]), ({"as_run": True}, ["k=7"])):
+        with pytest.raises(UsageError, match="--as-run reports on cells as they were run, and takes no 'k=7'; select"):
+            settle({}, call, parse(argv))
+    assert settle({"overrides": {"k": 7}}, {}, parse(["--as-run"])).as_run
+    assert settle({}, {"as_run": True}, parse(["k=7", "--no-as-run"])).overrides
 
 
 def test_continue_and_a_timestamp_contradict_each_other() -> None:
@@ -217,6 +228,7 @@ def test_continue_and_a_timestamp_contradict_each_other() -> None:
         ({"select": ()}, r"select is \(\); it takes a glob such as 'exp_\*', or a tuple of globs"),
         ({"select": ("a", 1)}, r"select is \('a', 1\)"),
         ({"overrides": "lr=3"}, "overrides is 'lr=3'; it takes a dict by key, or a list"),
+        ({"overrides": [3]}, r"overrides is \[3\]; it takes a dict by key, or a list"),
         ({"overrides": 3}, "overrides is 3"),
         ({"overrides": {3: 4}}, "keys are strings"),
         ({"overrides": {"lr": {"": 1}}}, "has an empty part"),

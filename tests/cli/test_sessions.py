@@ -139,7 +139,7 @@ def test_last_failed_with_nothing_failed_says_so_and_is_no_error(folder: Path) -
     ran(folder)
     done = go(folder, "--lf", "fixed=True")
     assert (done.returncode, ran(folder)) == (0, [])
-    assert "no cell of this run has failed" in done.stderr
+    assert "none of these cells has failed: nothing to run again" in done.stderr
     assert len(done.stdout.splitlines()) == 8
 
 

@@ -188,6 +188,18 @@ def test_where_an_axis_only_counts_the_keys_of_the_configs_are_the_axes() -> Non
     assert [each.name for each in dimensions(bare, ["axis_0"])] == ["axis_0"]
 
 
+def test_cells_with_the_same_coordinates_are_told_apart_by_what_differs_in_their_configs() -> None:
+    """As after an override of a key that is no axis: no point averages two configs."""
+    rows = [
+        {"x": x, "config.x": x, "config.k": k, "config.m": 1, "loss": k * x} for k in (1, 7) for x in (1.0, 2.0, 3.0)
+    ]
+    assert [each.name for each in dimensions(rows, ["x"])] == ["x", "config.k"]
+    (made,) = charts(rows, ["x"], ["loss"])
+    assert [point["n"] for point in made.spec["data"]["values"]] == [1] * 6
+    waiting = {"x": 1.0, "config.x": None, "config.k": None, "config.m": None, "loss": None}
+    assert [each.name for each in dimensions([*rows[:3], waiting], ["x"])] == ["x"]
+
+
 def test_of_axes_that_tell_the_same_apart_one_is_taken() -> None:
     rows = [{"pair": name, "lr": lr, "batch": batch} for name, lr, batch in (("a", 1, 8), ("b", 2, 16), ("a", 1, 8))]
     assert [each.name for each in dimensions(rows, ["pair", "lr", "batch"])] == ["lr"]

@@ -309,6 +309,14 @@ def test_cells_of_one_name_are_paired_once_and_each_is_told_of(
     assert main(["diff", str(tmp_path / "e" / "a"), str(tmp_path / "e" / "c")]) == 1
 
 
+def test_cells_of_one_hash_may_have_had_other_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, default in (("a", 0.0), ("b", 0.5)):
+        made = pyexp.Experiment(lambda config: config.x, name="e", executor="inline", defaults={"drop": default})
+        made.run([{"name": "x", "x": 1}], lambda results: None, timestamp=name, output_dir=tmp_path, argv=[])
+    assert main(["diff", str(tmp_path / "e" / "a"), str(tmp_path / "e" / "b")]) == 1
+    assert "\ncells (0 cells the same in both)\n  ~ x: ~ drop  0.0 → 0.5\n" in capsys.readouterr().out
+
+
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, first: Path) -> None:
     command = f"set -o pipefail; {sys.executable} -m pyexp csv out/mnist | head -1; echo $?"
     done = run(["bash", "-c", command], cwd=folder, env=variables())

@@ -34,6 +34,8 @@ def test_spelled_out_or_omitted_is_one_hash(config: Any, defaults: Any) -> None:
     spelled_out = filled(freeze(config), lacking)
     assert config_hash(spelled_out, defaults=lacking) == config_hash(config, defaults=lacking)
     assert thaw(spelled_out) == {**thaw(lacking), **thaw(freeze(config))}
+    within = filled(freeze(config), freeze(defaults))  # also in maps that the config has, which may be empty
+    assert config_hash(within, defaults=defaults) == config_hash(config, defaults=defaults)
 
 
 @given(configs(), configs(), configs())
@@ -48,7 +50,8 @@ def test_two_configs_that_differ_once_the_defaults_are_there_differ_in_their_has
 
 @given(configs(), configs())
 def test_a_value_that_is_no_default_stays(config: Any, defaults: Any) -> None:
-    frozen, under = freeze(config), freeze(defaults)
+    under = freeze(defaults)
+    frozen = filled(freeze(config), under)
     left = without_defaults(frozen, under)
     for path, value in leaves(frozen):
         now = lookup(left, path, NOTHING)

@@ -29,7 +29,7 @@ import attrs
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyrsistent import pmap, pset, pvector
 from strategies import shuffled, typed
@@ -381,6 +381,37 @@ def test_every_field_counts_and_nothing_else():
     assert encode(Attrs(1, 2)) != encode(Attrs(1, 3))
 
 
+class Tagged(Point):
+    """A subclass that is not decorated, with state beside the fields."""
+
+    def __init__(self, x, tag):
+        super().__init__(x)
+        self.tag = tag
+
+    @functools.cached_property
+    def size(self):
+        return 1
+
+
+class SlotTagged(FrozenSlotted):
+    """The same with slots."""
+
+    __slots__ = ("__weakref__", "tag")
+
+
+def test_a_subclass_that_adds_attributes_to_the_fields_is_refused():
+    """Two of its instances would share a hash. What is cached is no state, nor is an empty slot."""
+    for value in (Tagged(1, 2), SlotTagged(1)):
+        object.__setattr__(value, "tag", 2)
+        with pytest.raises(
+            HashError, match=r"a subclass of a dataclass, whose 'tag' is not a field; decorate it too, or"
+        ):
+            config_hash({"x": value})
+        object.__delattr__(value, "tag")
+        assert getattr(value, "size", 1) == 1
+        assert encode(value) != encode(type(value).__base__(1))
+
+
 def test_an_encoder_may_be_replaced_and_has_to_be_for_a_class():
     """The newest encoder counts; anything but a class is refused."""
 
@@ -393,6 +424,11 @@ def test_an_encoder_may_be_replaced_and_has_to_be_for_a_class():
     assert encode(Local()) != before
     with pytest.raises(HashError, match=r"^'Local' is not a class; register_encoder takes the class"):
         register_encoder("Local", str)
+    for kind in (int, dict, Config, object):  # it would have no effect on values, but on subclasses
+        with pytest.raises(HashError, match=r"^the encoding of \w+ is fixed; register_encoder takes a class of its"):
+            register_encoder(kind, str)
+    with pytest.raises(HashError, match=r"^the encoder of Local is 3; it has to be a function"):
+        register_encoder(Local, 3)
 
 
 def test_whether_there_are_encoders_is_known():
@@ -805,6 +841,7 @@ def any_configs():
 
 
 @given(any_configs(), st.sampled_from([dict, Config, Columns, OrderedDict, MappingProxyType, pmap]))
+@example({"a": pvector([Rows()])}, dict)
 def test_the_hash_of_a_config_is_that_of_its_frozen_form(config, kind):
     """However it is encoded: plain parts are not frozen first."""
     frozen = freeze(config)

@@ -609,6 +609,7 @@ BASE = {
         ("Lr", "lr"),
         ("model.widht", "model.width"),
         ("steps", "step"),
+        ("batch ", "batch"),
         ("setp", "step"),
         ("noise_x_sxd", "noise_x_std"),
         ("modle.width", "model"),

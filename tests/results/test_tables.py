@@ -412,6 +412,13 @@ def test_any_function_of_numbers_reduces() -> None:
     assert math.isnan(grid(accuracy)[:, :1].std("seed", ddof=1)[0]["steps"])
 
 
+def test_what_a_function_of_numpy_returns_is_a_number_too() -> None:
+    made = grid(lambda config: {"epochs": config["seed"], "flag": True}).reduce(np.max, "seed")
+    assert type(made[0]["epochs"]) is np.int64
+    assert [type(made.to_records()[0][key]) for key in ("epochs", "flag")] == [int, bool]
+    assert made.mean()[0].record.outputs == {"epochs": max(SEEDS), "flag": 1.0}
+
+
 def test_an_incomplete_grid_is_refused_with_the_first_gap() -> None:
     with pytest.raises(
         ResultError, match=r"2 of 6 cells have no result \('exp_lr0.1_s3': ValueError: diverged\).*skipna"
