@@ -10,7 +10,7 @@ import hashlib
 import os
 import pickle
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from io import BytesIO
@@ -227,25 +227,28 @@ def is_setting(value: Any, depth: int = 8) -> bool:
     return all(is_setting(each, depth - 1) for each in inside)
 
 
-def settings(modules: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, bytes]:
-    """The digests of the settings in these modules, as far as they are loaded: the guard may have set them."""
+def settings(
+    fn: Callable[..., Any], initializer: Callable[[], Any] | None, namespace: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The digests of the settings in other modules that the experiment's code names: the guard may have set them.
+
+    A bool that a function of its own module sets is none: it says what is done already in this process.
+    """
+    from pyexp.worker.sources import Codes, sets  # only the run asks, which has taken the fingerprint of its code
+
     found = {}
-    for module in modules:
+    code = Codes(fn, initializer).of()
+    for part in () if code is None else code.parts:
+        module, _, name = part.rpartition(".")
         there = getattr(sys.modules.get(module), "__dict__", {})
-        for name, value in list(there.items()) if module not in MAIN and there is not namespace else ():
-            if _is_pythons(name) or not is_setting(value) or (isinstance(value, bool) and _is_flag(name, there)):
-                continue
-            if (known := digest(value, namespace)) is not None:
-                found[f"{module}:{name}"] = known
+        if name not in there or there is namespace or not is_setting(value := there[name]):
+            continue
+        codes = [each.__code__ for each in [*there.values()] if isinstance(each, FunctionType)]
+        if isinstance(value, bool) and any(sets(each, name) for each in codes):
+            continue
+        if (known := digest(value, namespace)) is not None:
+            found[f"{module}:{name}"] = known
     return found
-
-
-def _is_flag(name: str, namespace: Mapping[str, Any]) -> bool:
-    """Whether a function of the module itself sets it: as for what is done once in a process, and not in the worker."""
-    from pyexp.worker.sources import sets  # only the run asks, which has taken the fingerprint of its code with it
-
-    codes = [value.__code__ for value in [*namespace.values()] if isinstance(value, FunctionType)]
-    return any(name in code.co_names and sets(code, name) for code in codes)
 
 
 def lacking(asked: Survey, namespace: dict[str, Any]) -> Lack:
@@ -313,11 +316,9 @@ class Shipment:
             folder = os.getcwd()
         except OSError:  # it was removed
             folder = os.path.abspath(os.sep)
-        sources = script.project_sources()
         if source is not None:
-            own = (name for name in sources if name.partition(".")[0] != "pyexp")  # which may be in the project too
-            self.asked.values |= settings(own, self._namespace)
-        self.kit = Kit([str(each) for each in sys.argv], path, folder, source, sources, self.asked)
+            self.asked.values |= settings(fn, initializer, self._namespace)
+        self.kit = Kit([str(each) for each in sys.argv], path, folder, source, script.project_sources(), self.asked)
         if source is None:
             self.rest(Lack())
 
