@@ -132,7 +132,10 @@ def _ready(kit: Kit, lack: Lack, fault: BaseException | None, rest: bytes) -> Ca
         values, fn, initializer = Rest(*pickle.loads(rest))
         # Set only the globals that this worker lacks: the script may refer to the others.
         lacking = lack.names(kit.asked)
-        script.main_namespace().update({name: value for name, value in values.items() if name in lacking})
+        for key in [each for each in values if each in lacking]:
+            place, name = script.place_of(key, script.main_namespace())
+            if place is not None:
+                place[name] = values[key]
         if initializer is not None:
             initializer()
         return fn

@@ -12,7 +12,9 @@ import pickle
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from io import BytesIO
+from pathlib import PurePath
 from types import CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
@@ -22,7 +24,7 @@ from pyexp.store.modules import is_project
 from pyexp.store.pickling import MAIN
 from pyexp.worker import script
 from pyexp.worker.messages import Kit, Lack, Rest
-from pyexp.worker.script import LAYERS, Survey, lookup, main_namespace, of_main
+from pyexp.worker.script import LAYERS, Survey, lookup, main_namespace, of_main, place_of
 
 
 def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
@@ -206,17 +208,61 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def lacking(asked: Survey, namespace: Mapping[str, Any]) -> Lack:
+#: The types of what a program sets in a module to be read by others.
+_SETTINGS = (bool, int, float, complex, str, bytes, type(None), PurePath, Enum)
+#: The most items of a list, dict or set of settings.
+_MANY = 1000
+
+
+def is_setting(value: Any, depth: int = 8) -> bool:
+    """Whether a value is plain data: numbers, texts, paths, Enums, small collections, an `argparse.Namespace`."""
+    if isinstance(value, _SETTINGS):
+        return True
+    kind = type(value)
+    if kind.__name__ in ("Namespace", "SimpleNamespace") and kind.__module__ in ("argparse", "types"):
+        value, kind = vars(value), dict
+    if kind not in (list, tuple, set, frozenset, dict) or len(value) > _MANY or depth == 0:
+        return False
+    inside = [*value, *value.values()] if kind is dict else value
+    return all(is_setting(each, depth - 1) for each in inside)
+
+
+def settings(
+    fn: Callable[..., Any], initializer: Callable[[], Any] | None, namespace: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The digests of the settings in other modules that the experiment's code names: the guard may have set them.
+
+    A bool that a function of its own module sets is none: it says what is done already in this process.
+    """
+    from pyexp.worker.sources import Codes, sets  # only the run asks, which has taken the fingerprint of its code
+
+    found = {}
+    code = Codes(fn, initializer).of()
+    for part in () if code is None else code.parts:
+        module, _, name = part.rpartition(".")
+        there = getattr(sys.modules.get(module), "__dict__", {})
+        if name not in there or there is namespace or not is_setting(value := there[name]):
+            continue
+        codes = [each.__code__ for each in [*there.values()] if isinstance(each, FunctionType)]
+        if isinstance(value, bool) and any(sets(each, name) for each in codes):
+            continue
+        if (known := digest(value, namespace)) is not None:
+            found[f"{module}:{name}"] = known
+    return found
+
+
+def lacking(asked: Survey, namespace: dict[str, Any]) -> Lack:
     """What a worker lacks of a survey: globals with another value, missing globals, missing paths.
 
-    For a global whose value cannot be pickled, only its presence is checked.
+    For a global whose value cannot be pickled, only its presence is checked. Modules that are not loaded are left out.
     """
-    differ = [
-        name
-        for name, expected in asked.values.items()
-        if name in namespace and expected is not None and digest(namespace[name], namespace) != expected
-    ]
-    missing = [name for name in asked.values if name not in namespace]
+    differ, missing = [], []
+    for key, expected in asked.values.items():
+        place, name = place_of(key, namespace)
+        if place is not None and name not in place:
+            missing.append(key)
+        elif place is not None and expected is not None and digest(place[name], namespace) != expected:
+            differ.append(key)
 
     def is_there(path: str, mark: Any) -> bool:
         try:
@@ -270,6 +316,8 @@ class Shipment:
             folder = os.getcwd()
         except OSError:  # it was removed
             folder = os.path.abspath(os.sep)
+        if source is not None:
+            self.asked.values |= settings(fn, initializer, self._namespace)
         self.kit = Kit([str(each) for each in sys.argv], path, folder, source, script.project_sources(), self.asked)
         if source is None:
             self.rest(Lack())
@@ -292,7 +340,10 @@ class Shipment:
 
         values = {}
         for name in sorted(lack.names(self.asked)):
-            value = self._namespace[name]
+            place, key = place_of(name, self._namespace)
+            if place is None or key not in place:  # removed since
+                continue
+            value = place[key]
             if self.asked.values.get(name) is not None and comes_back(pack(value), self._namespace):
                 values[name] = value
             elif name in lack.missing:

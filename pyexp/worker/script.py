@@ -43,7 +43,8 @@ class Source(NamedTuple):
 class Survey:
     """What the experiment uses of the script.
 
-    `values`: the digest of each global that its code names; None if it cannot be pickled. `uses`: for each of these,
+    `values`: the digest of each global that its code names; None if it cannot be pickled. Settings in other modules of
+    the project are among them, as `module:name`. `uses`: for each of these,
     the paths of the functions and classes that it refers to by name. `paths`: the fingerprint of each such path.
     """
 
@@ -308,6 +309,16 @@ def lookup(namespace: Mapping[str, Any], path: str) -> Any:
     for part in rest:
         found = getattr(found, part)
     return found
+
+
+def place_of(key: str, namespace: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """The namespace and name of a global in a survey of a script with this namespace. None: its module is not loaded.
+
+    >>> place_of("LR", {"LR": 0.1}), place_of("nowhere:LR", {})
+    (({'LR': 0.1}, 'LR'), (None, 'LR'))
+    """
+    module, _, name = key.rpartition(":")
+    return (getattr(sys.modules.get(module), "__dict__", None) if module else namespace), name
 
 
 def of_main(path: str) -> Any:

@@ -87,7 +87,7 @@ class Codes:
         for part in code.parts:
             module, _, name = part.partition(".")
             is_fixed = module == "__main__" and isinstance(known.get(name, self), _FIXED)
-            if is_fixed and not any(_sets(each, name) for each in codes):  # that may be a count of calls
+            if is_fixed and not any(sets(each, name) for each in codes):  # that may be a count of calls
                 with suppress(HashError):
                     found[part] = encode(known[name])
         return found
@@ -311,7 +311,7 @@ def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     ]
     later = [each.__code__ for each in methods if each.__name__ not in ("__init__", "__new__", "__post_init__")]
     for name, value in vars(thing).items() if hasattr(thing, "__dict__") else ():
-        if not isinstance(value, PurePath) and not any(_sets(code, name, "STORE_ATTR") for code in later):
+        if not isinstance(value, PurePath) and not any(sets(code, name, "STORE_ATTR") for code in later):
             yield name, value
 
 
@@ -342,13 +342,13 @@ def _assigns(code: CodeType, name: str) -> bool:
     return own or any(_assigns(each, name) for each in inner)
 
 
-def _sets(code: CodeType, name: str, opcode: str = "STORE_GLOBAL") -> bool:
+def sets(code: CodeType, name: str, opcode: str = "STORE_GLOBAL") -> bool:
     """Whether a function, or one inside it, assigns to a global, or to an attribute by STORE_ATTR."""
     inner = [each for each in code.co_consts if isinstance(each, CodeType)]
     own = name in code.co_names and any(
         each.opname == opcode and each.argval == name for each in dis.get_instructions(code)
     )
-    return own or any(_sets(each, name, opcode) for each in inner)
+    return own or any(sets(each, name, opcode) for each in inner)
 
 
 def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:

@@ -442,6 +442,44 @@ def test_a_loading_that_fails_once_costs_one_cell(script, executor, death):
     assert ended.stdout.splitlines()[1] == ("away" if served else "42"), ended.stderr
 
 
+SETTINGS = """
+import argparse
+LR, OPTIONS, ARGS, is_open = 1, {"a": 1}, None, False
+
+ticks = 0
+
+def tick():
+    global ticks
+    ticks += 1
+
+def opened():
+    global is_open
+    was, is_open = is_open, True
+    return was
+"""
+
+
+@EACH
+def test_a_setting_of_a_module_that_the_guard_made_holds_in_its_cells(script, executor):
+    script.write(SETTINGS, "settings.py")
+    top = "import settings\nfrom settings import OPTIONS"
+    guarded = """
+        settings.LR = 5
+        settings.tick()
+        OPTIONS["a"] = 2
+        settings.ARGS = settings.argparse.Namespace(epochs=7)
+        settings.opened()
+    """
+    body = f"""
+        assert settings.opened() == {executor == "fork"}  # what is done in one process is not done in another
+        assert vars(settings)["".join(("tick", "s"))] == {int(executor == "fork")}  # the code does not name it
+        return settings.LR, settings.ARGS.epochs, settings.OPTIONS, OPTIONS
+    """
+    script.write(of_two_cells(executor, body, top=top, guarded=guarded))
+    ended = script.run()
+    assert ended.stdout.splitlines() == ["(5, 7, {'a': 2}, {'a': 2})"] * 2, ended.stderr
+
+
 # The initializer
 
 INITIALIZED = """
