@@ -472,7 +472,7 @@ def test_a_setting_of_a_module_that_the_guard_made_holds_in_its_cells(script, ex
     """
     body = f"""
         assert settings.opened() == {executor == "fork"}  # what is done in one process is not done in another
-        assert vars(settings)["".join(("tick", "s"))] == {int(executor == "fork")}  # the code does not name it
+        assert sys.modules["".join(("set", "tings"))].ticks == {int(executor == "fork")}  # the code does not name it
         return settings.LR, settings.ARGS.epochs, settings.OPTIONS, OPTIONS
     """
     script.write(of_two_cells(executor, body, top=top, guarded=guarded))
