@@ -54,10 +54,15 @@ def test_the_cell_of_a_killed_process_is_taken_over(executor: str, tmp_path: Pat
     time.sleep(0.5)
     assert second.poll() is None
     assert sweep.told("began") == ["c0"], "the second ran a cell that the first had"
-    for pid in processes_of(sweep.place):
-        if pid not in (first.pid, second.pid) and os.getpgid(pid) != second.pid:
+    parents = processes_of(sweep.place)
+
+    def is_of_second(pid: int) -> bool:
+        return pid == second.pid or (pid in parents and is_of_second(parents[pid]))
+
+    kill(first.pid)  # before its cell, or it may live to record that this was killed
+    for pid in parents:
+        if not is_of_second(pid):
             kill(pid)
-    kill(first.pid)
     ended(first)
     deadline = time.monotonic() + 10
     while len(sweep.told("began")) < 2:
