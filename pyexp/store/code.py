@@ -22,6 +22,8 @@ SCHEME = "code1"
 
 #: Begins the digest of a part that cannot be told; the reason follows.
 UNKNOWN = "unknown"
+#: Begins the name of a part that is the value of a global, which only the process that runs the script knows.
+VALUE = "the value of "
 
 #: The part that holds what a module does when it is loaded, as a traceback calls it.
 TOP = "<module>"
@@ -108,6 +110,8 @@ def change(old: Code, new: Code) -> str:
     'f changed, g is gone, h is new'
     >>> change(Code("1a", {}), Code("2b", {"f": "2"}))
     'what changed is not known'
+    >>> change(Code("1a", {"f": "1"}), Code("2b", {"f": "1", f"{VALUE}LR": "5"}))
+    ''
     """
     if short_identity(old) == short_identity(new):
         return ""
@@ -116,6 +120,8 @@ def change(old: Code, new: Code) -> str:
     changes = {}
     for name in sorted({*old.parts, *new.parts}):
         before, after = old.parts.get(name), new.parts.get(name)
+        if None in (before, after) and name.startswith(VALUE):
+            continue  # one of them does not know it
         if any(each is not None and each.startswith(UNKNOWN) for each in (before, after)):
             changes[name] = "is unknown"
         elif before != after:
@@ -140,6 +146,18 @@ def defines(source: str, name: str) -> bool:
     (True, False)
     """
     return name in _Module(source).units
+
+
+def constants(source: str) -> set[str]:
+    """The globals of a module of this source that it binds once, to a literal.
+
+    >>> sorted(constants("A = 1\nB = f()\nC = 2\nif __name__ == '__main__': C = 3"))
+    ['A']
+    """
+    found = {
+        name: [getattr(each.node, "value", None) for each in units] for name, units in _Module(source).units.items()
+    }
+    return {name for name, values in found.items() if len(values) == 1 and isinstance(values[0], ast.Constant)}
 
 
 # What the names of functions say.

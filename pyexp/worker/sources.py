@@ -21,7 +21,7 @@ from pyexp.configs import FrozenConfig
 from pyexp.errors import HashError
 from pyexp.hashing import encode
 from pyexp.leaves import NotLoaded, named_in
-from pyexp.store.code import Code, Entry, Reach, defines, fingerprint, holding, may_bind
+from pyexp.store.code import VALUE, Code, Entry, Reach, constants, defines, fingerprint, holding, may_bind
 from pyexp.store.modules import is_project, is_there, spec_of
 from pyexp.store.pickling import MAIN
 from pyexp.worker import script
@@ -64,7 +64,7 @@ class Codes:
             self._known[given] = None
             with suppress(Exception):  # a source may hold anything, and must not fail the run
                 code = self._fingerprint(given)
-                self._known[given] = holding(code, self._held | self._typed_values(code) | self._older())
+                self._known[given] = holding(code, self._held | self._values(code) | self._older())
         return self._known[given]
 
     def _older(self) -> dict[str, bytes]:
@@ -75,21 +75,38 @@ class Codes:
         read = self._sources.read.items() if self._is_loaded else ()
         return {f"{name}.<before an edit>": b"" for name, source in read if script.was_edited(name, source.file)}
 
-    def _typed_values(self, code: Code) -> dict[str, bytes]:
-        """The values of the globals of a notebook or a prompt that cannot change, by their names as parts.
+    def _values(self, code: Code) -> dict[str, bytes]:
+        """The values of globals that the code names and whose source does not tell them, if these cannot change.
 
-        A cell that only sets them has no source, and may have been typed after the one that the source shows.
+        In a notebook, a cell that only sets them has no source, and may have been typed after the one that the source
+        shows. In a script, the command line or the environment may have set them.
         """
-        if self._sources.script is not None:
-            return {}
-        found, known = {}, self._namespace
-        codes = [value.__code__ for value in [*known.values()] if isinstance(value, FunctionType)]
+        sources, known = self._sources, self._namespace
+        is_script = sources.script is not None
+        text = sources[sources.main]
+        asks, told = is_script and _asks(text), constants(text) if is_script else ()
+        main = sources.main.rpartition(".")[2]  # as the parts call it
+        reached = {name: value for name, value in known.items() if f"{main}.{name}" in code.parts}
+        found = {}
         for part in code.parts:
-            module, _, name = part.partition(".")
-            is_fixed = module == "__main__" and isinstance(known.get(name, self), _FIXED)
-            if is_fixed and not any(sets(each, name) for each in codes):  # that may be a count of calls
+            module, _, name = part.rpartition(".")
+            if module == main:
+                space, counts = known, name not in told and (asks or not is_script)
+            else:  # of another script, the guard has not run here
+                text = sources.get(module, "")
+                space, counts = _globals(module), "__main__" not in text and (asks or _asks(text))
+            if not counts or name not in space:
+                continue
+            if not all(_asks_itself(each) for each in _functions(space) if sets(each, name)):
+                continue  # it may be a count of calls
+            values = {part: space[name]}
+            if type(space[name]).__name__ == "Namespace":
+                used = {each for function in _functions(reached) for each in _names_in(function)}
+                values = {f"{part}.{key}": value for key, value in vars(space[name]).items() if key in used}
+            for key, value in values.items():
                 with suppress(HashError):
-                    found[part] = encode(known[name])
+                    if isinstance(value, _FIXED) and not (is_script and isinstance(value, PurePath)):
+                        found[f"{VALUE}{key}" if is_script else key] = encode(value)
         return found
 
     def _place_of(self, thing: Any) -> Entry | None:
@@ -340,6 +357,34 @@ def _assigns(code: CodeType, name: str) -> bool:
     inner = [each for each in code.co_consts if isinstance(each, CodeType) and name in each.co_freevars]
     own = any(each.opname == "STORE_DEREF" and each.argval == name for each in dis.get_instructions(code))
     return own or any(_assigns(each, name) for each in inner)
+
+
+#: What a source has that reads the command line or the environment.
+_ASKING = ("argv", "parse_args", "parse_known_args", "environ", "getenv")
+
+
+def _asks(text: str) -> bool:
+    """Whether a source may read the command line or the environment."""
+    return any(word in text for word in _ASKING)
+
+
+def _asks_itself(code: CodeType) -> bool:
+    return any(word in code.co_names for word in _ASKING)
+
+
+def _functions(namespace: Mapping[str, Any]) -> list[CodeType]:
+    """The code of the functions in a namespace, also of decorated ones and of methods."""
+    values = [getattr(value, "__wrapped__", value) for value in namespace.values()]
+    methods = [each for value in values if isinstance(value, type) for each in vars(value).values()]
+    return [each.__code__ for each in (*values, *methods) if isinstance(each, FunctionType)]
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    """The names that a function, or one inside it, uses of globals and attributes."""
+    yield from code.co_names
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _names_in(each)
 
 
 def sets(code: CodeType, name: str, opcode: str = "STORE_GLOBAL") -> bool:

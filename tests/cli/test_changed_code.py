@@ -282,3 +282,63 @@ def test_a_result_that_an_older_process_makes_meanwhile_is_told(tmp_path: Path) 
     finally:
         (tmp_path / "go").touch()
         older.communicate()
+
+
+GIVEN = """
+import argparse, os, sys
+import pyexp
+import settings
+
+LR, STEP, TICKS, args = 0.0, 0, 0, None
+ROUNDS = int(os.environ.get("ROUNDS", 1))
+
+@pyexp.experiment(executor="inline", timestamp="t", quiet=True)
+def trial(config):
+    global TICKS
+    TICKS += 1
+    return LR, STEP, TICKS, ROUNDS, args.epochs, settings.WIDTH
+
+def main():
+    global LR, args
+    parser = argparse.ArgumentParser()
+    for name in ("lr", "epochs", "width", "verbose"):
+        parser.add_argument(f"--{name}", type=int, default=1)
+    args, rest = parser.parse_known_args()
+    LR, settings.WIDTH = args.lr, args.width
+    trial.run([{"name": "a"}], report=list, argv=rest)
+
+if __name__ == "__main__":
+    STEP = len(sys.argv[0])
+    main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "changed"),
+    [
+        ((), {}, ""),
+        (("--verbose", "2"), {}, ""),
+        (("--lr", "2"), {}, "the value of main.LR changed"),
+        (("--epochs", "2", "--report"), {}, "the value of main.args.epochs changed"),
+        (("--width", "2"), {}, "the value of settings.WIDTH changed"),
+        ((), {"ROUNDS": "2"}, "the value of main.ROUNDS changed"),
+    ],
+)
+def test_what_the_command_line_sets_beside_the_config_is_told(
+    tmp_path: Path, words: tuple[str, ...], variables: dict[str, str], changed: str
+) -> None:
+    (tmp_path / "main.py").write_text(GIVEN)
+    (tmp_path / "settings.py").write_text("WIDTH = 0\n")
+    assert go(tmp_path).stderr == ""
+    told = go(tmp_path, *words, **variables).stderr
+    assert told.partition("made by other code: ")[2].partition(";")[0] == changed, told
+
+
+def test_a_script_that_reads_does_not_know_what_the_command_line_set(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(GIVEN)
+    (tmp_path / "settings.py").write_text("WIDTH = 0\n")
+    go(tmp_path, "--lr", "3")
+    (tmp_path / "read.py").write_text("import main\nprint(main.trial.results('t', [{'name': 'a'}])[0].value[0])\n")
+    command = [sys.executable, "read.py"]
+    read = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert (read.stdout, read.stderr) == ("3\n", "")
