@@ -97,8 +97,9 @@ class Codes:
                 space, counts = _globals(module), "__main__" not in text and (asks or _asks(text))
             if not counts or name not in space:
                 continue
-            if not all(_asks_itself(each) for each in _functions(space) if sets(each, name)):
-                continue  # it may be a count of calls
+            setters = [each for each in _functions(space) if sets(each, name) and not _asks_itself(each)]
+            if any(sets(each, name, "LOAD_GLOBAL") for each in setters):
+                continue  # it may be a count of calls, or a cache
             values = {part: space[name]}
             if type(space[name]).__name__ == "Namespace":
                 used = {each for function in _functions(reached) for each in _names_in(function)}
@@ -360,7 +361,7 @@ def _assigns(code: CodeType, name: str) -> bool:
 
 
 #: What a source has that reads the command line or the environment.
-_ASKING = ("argv", "parse_args", "parse_known_args", "environ", "getenv")
+_ASKING = ("argv", "parse_args", "parse_known_args", "environ", "getenv", "click", "typer", "docopt", "fire")
 
 
 def _asks(text: str) -> bool:
@@ -388,7 +389,7 @@ def _names_in(code: CodeType) -> Iterator[str]:
 
 
 def sets(code: CodeType, name: str, opcode: str = "STORE_GLOBAL") -> bool:
-    """Whether a function, or one inside it, assigns to a global, or to an attribute by STORE_ATTR."""
+    """Whether a function, or one inside it, assigns to a global, or has another instruction with this name."""
     inner = [each for each in code.co_consts if isinstance(each, CodeType)]
     own = name in code.co_names and any(
         each.opname == opcode and each.argval == name for each in dis.get_instructions(code)

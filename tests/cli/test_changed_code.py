@@ -298,17 +298,21 @@ def trial(config):
     TICKS += 1
     return LR, STEP, TICKS, ROUNDS, args.epochs, settings.WIDTH
 
+def configure(width, steps):
+    global STEP
+    settings.WIDTH, STEP = width, steps
+
 def main():
     global LR, args
     parser = argparse.ArgumentParser()
     for name in ("lr", "epochs", "width", "verbose"):
         parser.add_argument(f"--{name}", type=int, default=1)
     args, rest = parser.parse_known_args()
-    LR, settings.WIDTH = args.lr, args.width
+    LR = args.lr
+    configure(args.width, len(rest))
     trial.run([{"name": "a"}], report=list, argv=rest)
 
 if __name__ == "__main__":
-    STEP = len(sys.argv[0])
     main()
 """
 
@@ -319,9 +323,9 @@ if __name__ == "__main__":
         ((), {}, ""),
         (("--verbose", "2"), {}, ""),
         (("--lr", "2"), {}, "the value of main.LR changed"),
-        (("--epochs", "2", "--report"), {}, "the value of main.args.epochs changed"),
+        (("--epochs", "2"), {}, "the value of main.args.epochs changed"),
         (("--width", "2"), {}, "the value of settings.WIDTH changed"),
-        ((), {"ROUNDS": "2"}, "the value of main.ROUNDS changed"),
+        (("-q",), {"ROUNDS": "2"}, "the value of main.ROUNDS changed, the value of main.STEP changed"),
     ],
 )
 def test_what_the_command_line_sets_beside_the_config_is_told(
