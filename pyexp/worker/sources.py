@@ -90,8 +90,9 @@ class Codes:
         found = {}
         for part in code.parts:
             module, _, name = part.rpartition(".")
+            is_typed = module == main and not is_script
             if module == main:
-                space, counts = known, name not in told and (asks or not is_script)
+                space, counts = known, name not in told and (asks or is_typed)
             else:  # of another script, the guard has not run here
                 text = sources.get(module, "")
                 space, counts = _globals(module), "__main__" not in text and (asks or _asks(text))
@@ -106,8 +107,8 @@ class Codes:
                 values = {f"{part}.{key}": value for key, value in vars(space[name]).items() if key in used}
             for key, value in values.items():
                 with suppress(HashError):
-                    if isinstance(value, _FIXED) and not (is_script and isinstance(value, PurePath)):
-                        found[f"{VALUE}{key}" if is_script else key] = encode(value)
+                    if isinstance(value, _FIXED) and (is_typed or not isinstance(value, PurePath)):
+                        found[key if is_typed else f"{VALUE}{key}"] = encode(value)
         return found
 
     def _place_of(self, thing: Any) -> Entry | None:
