@@ -151,7 +151,7 @@ def defines(source: str, name: str) -> bool:
 def constants(source: str) -> set[str]:
     """The globals of a module of this source that it binds once, to a literal.
 
-    >>> sorted(constants("A = 1\nB = f()\nC = 2\nif __name__ == '__main__': C = 3"))
+    >>> sorted(constants("A = 1; B = f(); C = 2; C += 1"))
     ['A']
     """
     found = {
