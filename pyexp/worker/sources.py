@@ -84,7 +84,8 @@ class Codes:
         sources, known = self._sources, self._namespace
         is_script = sources.script is not None
         text = sources[sources.main]
-        asks, told = is_script and _asks(text), constants(text) if is_script else ()
+        asks = is_script and _asks(text)
+        told = constants(text) if asks else ()
         main = sources.main.rpartition(".")[2]  # as the parts call it
         reached = {name: value for name, value in known.items() if f"{main}.{name}" in code.parts}
         found = {}
