@@ -20,8 +20,6 @@ from pyexp.worker.outcome import attempt
 
 #: The cell that this thread runs, for the attempts at it that are made elsewhere.
 cell_here: "ContextVar[ThreadCell | None]" = ContextVar("cell_here", default=None)
-#: Seconds that an attempt elsewhere has to end when the run gives its cell up. After one that does not, none has.
-PATIENCE = 10.0
 
 
 class Outcome(dict[str, Any]):
@@ -105,7 +103,7 @@ class ThreadSession(Session):
         self._executor = executor
         self._some_ended = threading.Event()
         self._mark = new_mark()
-        self._patience = PATIENCE
+        self._patience = claims.PATIENCE  # after one attempt elsewhere that does not end, none has any
         self._luggage: dict[float | None, Any] = {}
         self._packing = threading.Lock()
 

@@ -24,7 +24,7 @@ from pyexp.store.modules import is_project
 from pyexp.store.pickling import MAIN
 from pyexp.worker import script
 from pyexp.worker.messages import Kit, Lack, Rest
-from pyexp.worker.script import LAYERS, Survey, lookup, main_namespace, of_main, place_of
+from pyexp.worker.script import LAYERS, Survey, is_namespace, lookup, main_namespace, names_in, of_main, place_of
 
 
 def path_in(namespace: Mapping[str, Any], thing: Any) -> str | None:
@@ -159,7 +159,7 @@ def survey(roots: Sequence[Any], namespace: Mapping[str, Any]) -> Survey:
     found.paths |= pickler.by_name
     while left:
         for code in _codes(left.pop(), namespace, seen):
-            for name in _names(code):
+            for name in names_in(code):
                 if name in found.values or name not in namespace or _is_pythons(name):
                     continue
                 pickler = _Digest(namespace)
@@ -200,14 +200,6 @@ def _codes(thing: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterator
         yield from _codes(each, namespace, seen)
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    """The names of globals and attributes that a code object and those inside it look up."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
-
-
 #: The types of what a program sets in a module to be read by others.
 _SETTINGS = (bool, int, float, complex, str, bytes, type(None), PurePath, Enum)
 #: The most items of a list, dict or set of settings.
@@ -219,7 +211,7 @@ def is_setting(value: Any, depth: int = 8) -> bool:
     if isinstance(value, _SETTINGS):
         return True
     kind = type(value)
-    if kind.__name__ in ("Namespace", "SimpleNamespace") and kind.__module__ in ("argparse", "types"):
+    if is_namespace(value):
         value, kind = vars(value), dict
     if kind not in (list, tuple, set, frozenset, dict) or len(value) > _MANY or depth == 0:
         return False
@@ -234,7 +226,7 @@ def settings(
 
     A bool that a function of its own module sets is none: it says what is done already in this process.
     """
-    from pyexp.worker.sources import Codes, sets  # only the run asks, which has taken the fingerprint of its code
+    from pyexp.worker.sources import Codes, uses  # only the run asks, which has taken the fingerprint of its code
 
     found = {}
     code = Codes(fn, initializer).of()
@@ -244,7 +236,7 @@ def settings(
         if name not in there or there is namespace or not is_setting(value := there[name]):
             continue
         codes = [each.__code__ for each in [*there.values()] if isinstance(each, FunctionType)]
-        if isinstance(value, bool) and any(sets(each, name) for each in codes):
+        if isinstance(value, bool) and any(uses(each, name, "STORE_GLOBAL") for each in codes):
             continue
         if (known := digest(value, namespace)) is not None:
             found[f"{module}:{name}"] = known

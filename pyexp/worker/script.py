@@ -9,11 +9,11 @@ parent read too. So an edit during a run does not affect its cells.
 import linecache
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
-from types import FrameType, FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from pyexp.store.modules import is_project
@@ -319,6 +319,20 @@ def place_of(key: str, namespace: dict[str, Any]) -> tuple[dict[str, Any] | None
     """
     module, _, name = key.rpartition(":")
     return (getattr(sys.modules.get(module), "__dict__", None) if module else namespace), name
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """The names of globals and attributes that a code object and those inside it look up."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_in(constant)
+
+
+def is_namespace(value: Any) -> bool:
+    """Whether a value is an `argparse.Namespace` or a `types.SimpleNamespace`: settings, by name."""
+    kind = type(value)
+    return (kind.__module__, kind.__name__) in (("argparse", "Namespace"), ("types", "SimpleNamespace"))
 
 
 def of_main(path: str) -> Any:

@@ -99,12 +99,14 @@ class Codes:
                 space, counts = _globals(module), "__main__" not in text and (asks or _asks(text))
             if not counts or name not in space:
                 continue
-            setters = [each for each in _functions(space) if sets(each, name) and not _asks_itself(each)]
-            if any(sets(each, name, "LOAD_GLOBAL") for each in setters):
+            setters = [
+                each for each in _functions(space) if uses(each, name, "STORE_GLOBAL") and not _asks_itself(each)
+            ]
+            if any(uses(each, name, "LOAD_GLOBAL") for each in setters):
                 continue  # it may be a count of calls, or a cache
             values = {part: space[name]}
-            if type(space[name]).__name__ == "Namespace":
-                used = {each for function in _functions(reached) for each in _names_in(function)}
+            if script.is_namespace(space[name]):
+                used = {each for function in _functions(reached) for each in script.names_in(function)}
                 values = {f"{part}.{key}": value for key, value in vars(space[name]).items() if key in used}
             for key, value in values.items():
                 with suppress(HashError):
@@ -331,7 +333,7 @@ def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     ]
     later = [each.__code__ for each in methods if each.__name__ not in ("__init__", "__new__", "__post_init__")]
     for name, value in vars(thing).items() if hasattr(thing, "__dict__") else ():
-        if not isinstance(value, PurePath) and not any(sets(code, name, "STORE_ATTR") for code in later):
+        if not isinstance(value, PurePath) and not any(uses(code, name, "STORE_ATTR") for code in later):
             yield name, value
 
 
@@ -382,21 +384,13 @@ def _functions(namespace: Mapping[str, Any]) -> list[CodeType]:
     return [each.__code__ for each in (*values, *methods) if isinstance(each, FunctionType)]
 
 
-def _names_in(code: CodeType) -> Iterator[str]:
-    """The names that a function, or one inside it, uses of globals and attributes."""
-    yield from code.co_names
-    for each in code.co_consts:
-        if isinstance(each, CodeType):
-            yield from _names_in(each)
-
-
-def sets(code: CodeType, name: str, opcode: str = "STORE_GLOBAL") -> bool:
-    """Whether a function, or one inside it, assigns to a global, or has another instruction with this name."""
+def uses(code: CodeType, name: str, opcode: str) -> bool:
+    """Whether a function, or one inside it, has this instruction with this name, such as STORE_GLOBAL."""
     inner = [each for each in code.co_consts if isinstance(each, CodeType)]
     own = name in code.co_names and any(
         each.opname == opcode and each.argval == name for each in dis.get_instructions(code)
     )
-    return own or any(sets(each, name, opcode) for each in inner)
+    return own or any(uses(each, name, opcode) for each in inner)
 
 
 def _entries(thing: Any, sources: Sources) -> Iterator[Entry]:

@@ -292,11 +292,16 @@ import settings
 LR, STEP, TICKS, args = 0.0, 0, 0, None
 ROUNDS = int(os.environ.get("ROUNDS", 1))
 
+class Namespace:
+    __slots__ = ("empty",)
+
+own = Namespace()
+
 @pyexp.experiment(executor="inline", timestamp="t", quiet=True)
 def trial(config):
     global TICKS
     TICKS += 1
-    return LR, STEP, TICKS, ROUNDS, args.epochs, settings.WIDTH
+    return LR, STEP, TICKS, ROUNDS, args.epochs, settings.WIDTH, own is None
 
 def configure(width, steps):
     global STEP
